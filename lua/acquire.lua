@@ -1,0 +1,56 @@
+-- acquire: admits or refuses one call.
+-- Clauses: B2 B3 B12 B16 B17 B21; the rest by the prelude.
+-- KEYS, ARGV[1]..ARGV[26], reply: see prelude.lua.
+-- ARGV[27] -> lease token, 16 hex: a token that holds a lease gets the same lease again
+-- ARGV[28] -> ramp draw, 0..999999
+-- Returns code ok (lease_ms > 0 for a probe), refused (reason, retry_after_ms), observed (reason) or disabled.
+-- A plainly closed breaker is answered from two reads: {'ok', 'closed', epoch}.
+
+if ARGV[6] == '1' and redis.pcall('GET', KEYS[1]) == 'closed' then
+  local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'hold', 'ramp_length_ms')
+  if c[1] == 'closed' and not c[3] and not c[4] then
+    local epoch = c[2] or '0000000000000000'
+    if #epoch == 16 and not string.find(epoch, '[^0-9a-f]') then return { 'ok', 'closed', epoch } end
+  end
+end
+
+--@prelude
+
+local TOKEN, RAMP_DRAW = ARGV[27], tonumber(ARGV[28])
+
+local function refuse(reason, retry)
+  if P.observe then return { code = 'observed', reason = reason } end
+  return { code = 'refused', reason = reason, retry = retry }
+end
+
+local function probe()
+  if LEASES[TOKEN] then return { code = 'ok', lease = deadline(LEASES[TOKEN]) - now } end
+  local live = 0
+  for _ in pairs(LEASES) do live = live + 1 end
+  if S.round_ok + S.round_failed + live >= S.round_max then
+    return refuse('probes_busy', deadline(LEASES[first_lease(deadline)]) - now)
+  end
+  local length = math.min(P.probe_timeout, P.timeout_max)
+  LEASES[TOKEN] = { issued = now, start = now, length = length }
+  return { code = 'ok', lease = length }
+end
+
+local function acquire()
+  if S.hold == 'open' then
+    local left = P.timeout_max
+    if S.hold_length_ms > 0 then left = S.hold_ms + S.hold_length_ms - now end
+    return { code = 'refused', reason = 'forced_open', retry = left }
+  end
+  if S.hold == 'closed' then return { code = 'ok' } end
+  if not P.enabled then return { code = 'disabled' } end
+  if S.state == 'open' then return refuse('open', S.opened_ms + S.wait_ms - now) end
+  if S.state == 'half_open' then return probe() end
+  if S.ramp_length_ms > 0 then
+    local share = S.ramp_floor_ppm + math.floor((MILLION - S.ramp_floor_ppm) * (now - S.ramp_ms) / S.ramp_length_ms)
+    if RAMP_DRAW >= share then return refuse('ramping', 1000) end
+  end
+  return { code = 'ok' }
+end
+
+begin()
+return finish(acquire())

@@ -1,0 +1,47 @@
+-- force: an operator's hold or reset.
+-- Clauses: B17 B18; the rest by the prelude.
+-- KEYS, ARGV[1]..ARGV[26], reply: see prelude.lua.
+-- ARGV[27] -> hold_open, hold_closed, reset_closed or reset_half_open
+-- ARGV[28] -> length of the hold in ms, 0: without end
+-- ARGV[29] -> length of the ramp in ms (reset_closed)
+-- ARGV[30] -> reason, whole           ARGV[31] -> reason cut to 64 bytes
+-- ARGV[32] -> actor, a word           ARGV[33] -> 1: protected          ARGV[34] -> 1: lifts a protected hold
+-- Returns code ok or hold_protected.
+
+--@prelude
+
+local TARGET, LENGTH, RAMP = ARGV[27], tonumber(ARGV[28]), tonumber(ARGV[29])
+local REASON, CAUSE, ACTOR, PROTECTED, OVERRIDE = ARGV[30], ARGV[31], ARGV[32], ARGV[33] == '1', ARGV[34] == '1'
+
+local function hold(kind)
+  S.cause = CAUSE
+  S.hold, S.hold_ms, S.hold_length_ms, S.hold_actor = kind, now, LENGTH, ACTOR
+  S.hold_protected = PROTECTED and 1 or 0
+end
+
+local function force()
+  local from = S.state
+  if S.hold_protected == 1 and not OVERRIDE then return { code = 'hold_protected' } end
+  local kind = 'manual_reset'
+  if TARGET == 'hold_open' then
+    enter('open')
+    S.opened_ms, S.wait_ms = now, LENGTH
+    evidence(0, 0, 0, 0)
+    hold('open')
+    kind = 'manual_open'
+  elseif TARGET == 'hold_closed' then
+    close(now, 0)
+    hold('closed')
+    kind = 'manual_close'
+  elseif TARGET == 'reset_closed' then
+    close(now, RAMP)
+  else
+    half_open(now)
+    S.cause = CAUSE
+  end
+  event(now, kind, from, ACTOR, REASON)
+  return { code = 'ok' }
+end
+
+begin()
+return finish(force())

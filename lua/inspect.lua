@@ -1,0 +1,38 @@
+-- inspect: reads all keys of one agent and the clock, and writes nothing. The caller runs Load and Step on the answer, which is
+-- how the advanced state is shown without being saved.
+-- Clauses: B1 B11 B20.
+-- KEYS[1]..KEYS[6]: see prelude.lua
+-- ARGV[1] -> now in ms; empty in production
+-- Returns {now_ms, planted, state, open_timestamp, calls, control, probes, log}: planted is a string of the digits of the KEYS
+-- that are of a wrong type or have too many fields; hashes are flat lists of fields and values; log is newest first.
+
+local now = tonumber(ARGV[1])
+if not now then
+  local t = redis.call('TIME')
+  now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+local planted = ''
+
+local function text(i)
+  local v = redis.pcall('GET', KEYS[i])
+  if type(v) == 'table' then
+    planted = planted .. i
+    return false
+  end
+  return v
+end
+
+local function hash(i, most)
+  local n = redis.pcall('HLEN', KEYS[i])
+  if type(n) == 'table' or n > most then
+    planted = planted .. i
+    return {}
+  end
+  return redis.call('HGETALL', KEYS[i])
+end
+
+local state, timestamp = text(1), text(2)
+local calls, control, probes = hash(3, 512), hash(4, 128), hash(5, 1024)
+local log = redis.pcall('LRANGE', KEYS[6], 0, 63)
+if log.err then log = {} end
+return { now, planted, state, timestamp, calls, control, probes, log }

@@ -1,0 +1,224 @@
+package breaker
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Mode says whether refusals are enforced or only reported [B21].
+type Mode string
+
+// The modes. The zero value is not valid; DefaultPolicy gives Enforce.
+const (
+	Enforce Mode = "enforce"
+	Observe Mode = "observe"
+)
+
+// AbandonedProbe says what a lapsed lease means [B12].
+type AbandonedProbe string
+
+// What a lapsed lease means: its place is freed, or it also counts as failed.
+const (
+	ReleaseAbandoned AbandonedProbe = "release"
+	FailAbandoned    AbandonedProbe = "failure"
+)
+
+// RetryAfter says what an upstream's Retry-After does [B22].
+type RetryAfter string
+
+// What an upstream's Retry-After does: nothing; lengthens the next wait; opens at once.
+const (
+	RetryAfterIgnore RetryAfter = "ignore"
+	RetryAfterExtend RetryAfter = "extend"
+	RetryAfterOpen   RetryAfter = "open"
+)
+
+// OnStoreError says what a replica does while the store is away.
+type OnStoreError string
+
+// What a replica does while the store is away: run the machine in memory, admit all, refuse all.
+const (
+	OnStoreErrorLocal OnStoreError = "local"
+	OnStoreErrorAllow OnStoreError = "allow"
+	OnStoreErrorDeny  OnStoreError = "deny"
+)
+
+// Consistency says how far a replica may answer by itself.
+type Consistency string
+
+// Strict asks the store on every call.
+const (
+	Strict Consistency = "strict"
+	Cached Consistency = "cached"
+)
+
+// Policy is how one agent's breaker behaves. The zero value is not valid: start from DefaultPolicy.
+// Durations count to 1 ms, rates and shares to one millionth, the multiplier to one thousandth.
+type Policy struct {
+	Enabled                  bool           // [B21]; false: the machine admits all and records nothing, holds still stand
+	FailureThreshold         int            // [B6]; 0 turns it off, at most 255
+	FailureRateThreshold     float64        // [B7]; 0 to 1, 0 turns it off
+	MinimumCalls             int            // [B7], [B8]; calls in the window before a rate is believed
+	WindowSize               time.Duration  // [B9]
+	Timeout                  time.Duration  // [B10]; the first wait
+	TimeoutMultiplier        float64        // [B10]; 1 to 100
+	TimeoutMax               time.Duration  // [B10]; also the longest life of a lease [B12]
+	TimeoutJitter            float64        // [B10]; 0 to 1, added on top
+	HalfOpenMaxCalls         int            // [B12]; probes a round over all replicas
+	HalfOpenSuccessThreshold int            // [B12]; 0: as many as HalfOpenMaxCalls
+	ProbeTimeout             time.Duration  // [B12]; the life of a lease without renewal
+	AbandonedProbe           AbandonedProbe // [B12]
+	SlowCallDuration         time.Duration  // [B8]; 0 turns it off
+	SlowCallRateThreshold    float64        // [B8]; 0 turns it off
+	RecoveryRamp             time.Duration  // [B16]; 0: none
+	RampFloor                float64        // [B16]; the share admitted at the start of a ramp
+	Mode                     Mode           // [B21]
+	RetryAfter               RetryAfter     // [B22]
+	MinimumReporters         int            // [B23]; 1 turns it off
+	OnStoreError             OnStoreError
+	Consistency              Consistency
+}
+
+// DefaultPolicy is the policy of an agent that nobody configured; the first seven values are those of the deployment guide.
+func DefaultPolicy() Policy {
+	return Policy{
+		Enabled: true, FailureThreshold: 5, FailureRateThreshold: 0.5, MinimumCalls: 10,
+		WindowSize: 120 * time.Second, Timeout: 60 * time.Second, TimeoutMultiplier: 1, TimeoutMax: time.Hour,
+		HalfOpenMaxCalls: 3, ProbeTimeout: 60 * time.Second, AbandonedProbe: ReleaseAbandoned, RampFloor: 0.1,
+		Mode: Enforce, RetryAfter: RetryAfterExtend, MinimumReporters: 1, OnStoreError: OnStoreErrorLocal, Consistency: Strict,
+	}
+}
+
+// MaxDuration bounds every duration of a policy, a hold and a ramp: 30 days. It keeps the machine's integers exact in Lua's doubles.
+const MaxDuration = 30 * 24 * time.Hour
+
+// MaxProbes bounds HalfOpenMaxCalls.
+const MaxProbes = 1000
+
+// PolicyError names one bad value of a policy: the field as the override and the registry spell it, the value, and what is allowed.
+type PolicyError struct{ Field, Value, Allowed string }
+
+func (e *PolicyError) Error() string {
+	return fmt.Sprintf("%s: %s is not allowed: want %s", e.Field, e.Value, e.Allowed)
+}
+
+// Validate reports the first bad value as a *PolicyError.
+func (p Policy) Validate() error {
+	checks := []error{
+		intIn("failure_threshold", p.FailureThreshold, 0, MaxRun),
+		rateIn("failure_rate_threshold", p.FailureRateThreshold, 0),
+		intIn("minimum_calls", p.MinimumCalls, 1, 1_000_000_000),
+		durationIn("window_size_seconds", p.WindowSize, 12*time.Millisecond),
+		durationIn("timeout_seconds", p.Timeout, time.Millisecond),
+		floatIn("timeout_multiplier", p.TimeoutMultiplier, 1, 100),
+		durationIn("timeout_max_seconds", p.TimeoutMax, time.Millisecond),
+		rateIn("timeout_jitter", p.TimeoutJitter, 0),
+		intIn("half_open_max_calls", p.HalfOpenMaxCalls, 1, MaxProbes),
+		intIn("half_open_success_threshold", p.HalfOpenSuccessThreshold, 0, MaxProbes),
+		durationIn("probe_timeout_seconds", p.ProbeTimeout, time.Millisecond),
+		oneOf("abandoned_probe", p.AbandonedProbe, ReleaseAbandoned, FailAbandoned),
+		durationIn("slow_call_duration_seconds", p.SlowCallDuration, 0),
+		rateIn("slow_call_rate_threshold", p.SlowCallRateThreshold, 0),
+		durationIn("recovery_ramp_seconds", p.RecoveryRamp, 0),
+		rateIn("ramp_floor", p.RampFloor, 0),
+		oneOf("mode", p.Mode, Enforce, Observe),
+		oneOf("retry_after", p.RetryAfter, RetryAfterIgnore, RetryAfterExtend, RetryAfterOpen),
+		intIn("minimum_reporters", p.MinimumReporters, 1, MaxReporters),
+		oneOf("on_store_error", p.OnStoreError, OnStoreErrorLocal, OnStoreErrorAllow, OnStoreErrorDeny),
+		oneOf("consistency", p.Consistency, Strict, Cached),
+	}
+	for _, err := range checks {
+		if err != nil {
+			return err
+		}
+	}
+	if p.Timeout > p.TimeoutMax {
+		return &PolicyError{"timeout_seconds", p.Timeout.String(), "at most timeout_max_seconds (" + p.TimeoutMax.String() + ")"}
+	}
+	return nil
+}
+
+func intIn(field string, v, lo, hi int) error {
+	if v < lo || v > hi {
+		return &PolicyError{field, fmt.Sprint(v), fmt.Sprintf("a whole number from %d to %d", lo, hi)}
+	}
+	return nil
+}
+
+func rateIn(field string, v, lo float64) error { return floatIn(field, v, lo, 1) }
+
+func floatIn(field string, v, lo, hi float64) error {
+	if math.IsNaN(v) || v < lo || v > hi {
+		return &PolicyError{field, fmt.Sprint(v), fmt.Sprintf("a number from %g to %g", lo, hi)}
+	}
+	return nil
+}
+
+func durationIn(field string, v, lo time.Duration) error {
+	if v < lo || v > MaxDuration || v%time.Millisecond != 0 {
+		return &PolicyError{field, fmt.Sprint(v.Seconds()), fmt.Sprintf("seconds from %g to %g, to 0.001", lo.Seconds(), MaxDuration.Seconds())}
+	}
+	return nil
+}
+
+func oneOf[T ~string](field string, v T, allowed ...T) error {
+	for _, a := range allowed {
+		if v == a {
+			return nil
+		}
+	}
+	return &PolicyError{field, fmt.Sprintf("%q", v), fmt.Sprintf("one of %q", allowed)}
+}
+
+// IsSlow says whether a call of that duration counts as slow [B8].
+func (p Policy) IsSlow(d time.Duration) bool {
+	return p.SlowCallDuration > 0 && d > p.SlowCallDuration
+}
+
+// Params is a policy as the machine reads it, in Go and in Lua alike: integers only, milliseconds and millionths,
+// so that both compute the same to the last digit.
+type Params struct {
+	Enabled, Observe                  bool
+	FailureThreshold                  int64
+	FailureRatePPM, MinimumCalls      int64
+	WindowMs, TimeoutMs, TimeoutMaxMs int64
+	MultiplierMilli, JitterPPM        int64
+	MaxCalls, Need                    int64
+	ProbeTimeoutMs                    int64
+	AbandonedFails                    bool
+	SlowRatePPM                       int64
+	RampMs, RampFloorPPM              int64
+	RetryExtends, RetryOpens          bool
+	TrackReporters                    bool
+	Reporters                         int64 // how many a trip needs, already min(K, live replicas) [B23]
+	TTLMs                             int64
+}
+
+// Params turns p into integers. ttl is REDIS_TTL_SECONDS; replicas is how many are alive (0: unknown, K stands).
+func (p Policy) Params(ttl time.Duration, replicas int) Params {
+	need := int64(p.HalfOpenSuccessThreshold)
+	if need == 0 || need > int64(p.HalfOpenMaxCalls) {
+		need = int64(p.HalfOpenMaxCalls)
+	}
+	reporters := int64(p.MinimumReporters)
+	if replicas > 0 {
+		reporters = min(reporters, int64(replicas))
+	}
+	return Params{
+		Enabled: p.Enabled, Observe: p.Mode == Observe, FailureThreshold: int64(p.FailureThreshold),
+		FailureRatePPM: ppm(p.FailureRateThreshold), MinimumCalls: int64(p.MinimumCalls),
+		WindowMs: p.WindowSize.Milliseconds(), TimeoutMs: p.Timeout.Milliseconds(), TimeoutMaxMs: p.TimeoutMax.Milliseconds(),
+		MultiplierMilli: int64(math.Round(p.TimeoutMultiplier * 1000)), JitterPPM: ppm(p.TimeoutJitter),
+		MaxCalls: int64(p.HalfOpenMaxCalls), Need: need, ProbeTimeoutMs: p.ProbeTimeout.Milliseconds(),
+		AbandonedFails: p.AbandonedProbe == FailAbandoned, SlowRatePPM: ppm(p.SlowCallRateThreshold),
+		RampMs: p.RecoveryRamp.Milliseconds(), RampFloorPPM: ppm(p.RampFloor),
+		RetryExtends: p.RetryAfter == RetryAfterExtend, RetryOpens: p.RetryAfter == RetryAfterOpen,
+		TrackReporters: p.MinimumReporters > 1, Reporters: reporters, TTLMs: ttl.Milliseconds(),
+	}
+}
+
+// million is how shares and rates are scaled to integers.
+const million = 1_000_000
+
+func ppm(v float64) int64 { return int64(math.Round(v * million)) }

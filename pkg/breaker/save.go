@@ -1,0 +1,114 @@
+package breaker
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+)
+
+// Save is what the keys hold after a Step: raw with s written over it. Unknown fields stay, for a newer version may have
+// written them; a key that did not change keeps its very text [B20].
+func Save(raw Raw, s Snapshot, events []Event) Raw {
+	out := Raw{Log: raw.Log}
+	if s.Present {
+		out.State = ptr(string(s.State))
+	}
+	if s.State != Closed && s.OpenedMs > 0 {
+		out.Timestamp = ptr(FormatTimestamp(s.OpenedMs))
+		if raw.Timestamp != nil && !raw.Planted.Timestamp {
+			if at, ok := ParseTimestamp(*raw.Timestamp); ok && at == s.OpenedMs {
+				out.Timestamp = raw.Timestamp
+			}
+		}
+	}
+	out.Control = s.saveControl(raw)
+	out.Calls = s.saveCalls(raw)
+	out.Probes = s.saveProbes(raw)
+	out.Planted.Probes = raw.Planted.Probes && s.State != HalfOpen && !s.touched.probes
+	for _, e := range events {
+		out.Log = slices.Insert(slices.Clone(out.Log), 0, e.String())
+	}
+	out.Log = out.Log[:min(len(out.Log), MaxLog)]
+	return out
+}
+
+func ptr(s string) *string { return &s }
+
+func (s Snapshot) saveControl(raw Raw) map[string]string {
+	out := map[string]string{}
+	if !raw.Planted.Control {
+		maps.Copy(out, raw.Control)
+	}
+	for _, f := range controlFields() {
+		delete(out, f.name)
+		if text := f.write(&s); text != "" && s.Present {
+			out[f.name] = text
+		}
+	}
+	if s.Epoch == ZeroEpoch {
+		delete(out, "epoch")
+	}
+	return orNil(out)
+}
+
+func (s Snapshot) saveCalls(raw Raw) map[string]string {
+	out := map[string]string{}
+	if !raw.Planted.Calls && !s.touched.calls {
+		maps.Copy(out, raw.Calls)
+		maps.DeleteFunc(out, func(name, _ string) bool { return callsField(name) != 0 })
+	}
+	put := func(k string, start, n int64) {
+		if n != 0 {
+			out[k+strconv.FormatInt(start, 10)] = strconv.FormatInt(n, 10)
+		}
+	}
+	for start, c := range s.Buckets {
+		put("s", start, c.Successes)
+		put("f", start, c.Failures)
+		put("w", start, c.Slow)
+	}
+	for name, at := range s.Reporters {
+		out["r:"+name] = strconv.FormatInt(at, 10)
+	}
+	return orNil(out)
+}
+
+// saveProbes leaves :probes alone outside half-open, and lets every transition clear it.
+func (s Snapshot) saveProbes(raw Raw) map[string]string {
+	if s.State != HalfOpen && !s.touched.probes {
+		return raw.Probes
+	}
+	out := map[string]string{}
+	if !raw.Planted.Probes && !s.touched.probes {
+		maps.Copy(out, raw.Probes)
+		maps.DeleteFunc(out, func(name, _ string) bool { return isHex16(name) })
+	}
+	for token, l := range s.Leases {
+		out[token] = l.text()
+	}
+	return orNil(out)
+}
+
+func orNil(m map[string]string) map[string]string {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}
+
+// PlainlyClosed says whether keys hold a closed breaker that needs no script to be read: an Acquire is then admitted in that
+// epoch. It looks at :state and four fields of :control only, as
+// HMGET would, so it does not see a field planted beside them.
+func PlainlyClosed(raw Raw) (epoch string, ok bool) {
+	if raw.Planted.State || raw.State == nil || *raw.State != string(Closed) ||
+		raw.Control["state"] != string(Closed) {
+		return "", false
+	}
+	_, hold := raw.Control["hold"]
+	_, ramp := raw.Control["ramp_length_ms"]
+	epoch, some := raw.Control["epoch"]
+	if !some {
+		epoch = ZeroEpoch
+	}
+	return epoch, !hold && !ramp && isHex16(epoch)
+}

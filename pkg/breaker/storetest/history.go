@@ -1,0 +1,369 @@
+package storetest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// BaseMs is the moment at which histories begin: far enough ahead of any real clock that no key of a test expires by itself.
+const BaseMs = 4_102_444_800_000 // 2100-01-01
+
+// source turns bytes into choices, so that a fuzzer can steer a history. At its end every choice is 0.
+type source struct{ data []byte }
+
+func (s *source) n(limit int) int {
+	if limit <= 1 || len(s.data) < 2 {
+		s.data = nil
+		return 0
+	}
+	v := binary.LittleEndian.Uint16(s.data)
+	s.data = s.data[2:]
+	return int(v) % limit
+}
+
+func (s *source) one(percent int) bool { return s.n(100) >= 100-percent }
+
+func pick[T any](s *source, from ...T) T { return from[s.n(len(from))] }
+
+// permit is what a history remembers of an admitted call.
+type permit struct{ epoch, token string }
+
+// history drives an engine and the model with the same operations.
+type history struct {
+	src     *source
+	agent   string
+	now     int64
+	high    int64 // the latest moment so far
+	policy  breaker.Policy
+	permits []permit
+	draws   int
+	edited  bool
+	trail   []string
+	model   *Model
+	engine  Engine
+}
+
+// Histories runs one history of steps operations (or until the bytes end) and returns the first difference.
+func (h *history) run(steps int) error {
+	for range steps {
+		if len(h.src.data) == 0 {
+			return nil
+		}
+		h.moveClock()
+		if err := h.expire(); err != nil {
+			return err
+		}
+		if h.src.one(8) {
+			h.policy = randomPolicy(h.src)
+			h.note("policy %+v", h.policy)
+		}
+		if h.src.one(12) {
+			if err := h.edit(); err != nil {
+				return err
+			}
+		}
+		if err := h.step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *history) note(format string, args ...any) {
+	h.trail = append(h.trail, fmt.Sprintf("%+d ", h.now-BaseMs)+fmt.Sprintf(format, args...))
+}
+
+// step applies one operation to both and compares reply and keys.
+func (h *history) step() error {
+	op := h.operation()
+	h.note("%s token=%s epoch=%s %+v %+v by=%s id=%s ramp=%d jitter=%d", op.Verb, op.Token, op.Epoch, op.Summary, op.Force, op.Reporter, op.ReportID, op.RampPPM, op.JitterPPM)
+	want, _ := h.model.Apply(h.now, h.agent, h.policy, op)
+	got, err := h.engine.Apply(h.now, h.agent, h.policy, op)
+	if err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	if d := diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", got)); d != "" {
+		return fmt.Errorf("reply: %s", d)
+	}
+	h.note("-> %s %s retry=%d lease=%d %s", got.Code, got.State, got.RetryAfterMs, got.LeaseMs, got.Reason)
+	if op.Verb == breaker.VerbAcquire && got.Code == breaker.CodeOK {
+		p := permit{epoch: got.Epoch}
+		if got.LeaseMs > 0 {
+			p.token = op.Token
+		}
+		h.permits = append(h.permits, p)
+	}
+	wantRaw, _ := h.model.Dump(h.now, h.agent)
+	gotRaw, err := h.engine.Dump(h.now, h.agent)
+	if err != nil {
+		return fmt.Errorf("dump: %w", err)
+	}
+	if a, b := Lines(wantRaw), Lines(gotRaw); !slices.Equal(a, b) {
+		return fmt.Errorf("keys: model and engine differ:\nmodel  %q\nengine %q", a, b)
+	}
+	return h.sameExpiry(wantRaw)
+}
+
+// sameExpiry checks that all keys expire at the instant that :control names [B25]; a hand's own writes are not held to it.
+func (h *history) sameExpiry(raw breaker.Raw) error {
+	if h.edited {
+		return nil
+	}
+	at, err := h.engine.ExpiryMs(h.agent)
+	if err != nil {
+		return err
+	}
+	want := raw.Control["expires_ms"]
+	if want == "" {
+		want = "-1"
+	}
+	for _, ms := range at {
+		if fmt.Sprint(ms) != want {
+			return fmt.Errorf("expiry: keys expire at %v, :control says %s", at, want)
+		}
+	}
+	return nil
+}
+
+func diff(want, got string) string {
+	if want == got {
+		return ""
+	}
+	return fmt.Sprintf("\nmodel  %s\nengine %s", want, got)
+}
+
+// expire deletes all keys when their instant has come, as Redis would [B25].
+func (h *history) expire() error {
+	raw, _ := h.model.Dump(h.now, h.agent)
+	s := breaker.Load(raw, h.now)
+	if s.ExpiresMs == 0 || s.ExpiresMs > h.now {
+		return nil
+	}
+	h.note("expired")
+	return h.both(Edit{Do: DelAll})
+}
+
+func (h *history) both(e Edit) error {
+	_ = h.model.Edit(h.agent, e)
+	return h.engine.Edit(h.agent, e)
+}
+
+// moveClock leans on the edges: deadlines, bucket edges, leases, ±1 ms; sometimes the clock goes back.
+func (h *history) moveClock() {
+	raw, _ := h.model.Dump(h.now, h.agent)
+	s := breaker.Load(raw, h.now)
+	edges := []int64{s.OpenedMs + s.WaitMs, s.Hold.StartMs + s.Hold.LengthMs, s.Ramp.StartMs + s.Ramp.LengthMs,
+		s.Ramp.StartMs + s.Ramp.LengthMs/2, s.UpstreamMs + s.UpstreamLengthMs, s.ExpiresMs, s.ExpiresMs - h.model.TTLMs}
+	for _, token := range slices.Sorted(maps.Keys(s.Leases)) {
+		l := s.Leases[token]
+		edges = append(edges, l.StartMs+l.LengthMs, l.IssuedMs+h.policy.TimeoutMax.Milliseconds())
+	}
+	for _, start := range slices.Sorted(maps.Keys(s.Buckets)) {
+		edges = append(edges, start+h.policy.WindowSize.Milliseconds())
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Reporters)) {
+		edges = append(edges, s.Reporters[name]+h.policy.WindowSize.Milliseconds())
+	}
+	width := (h.policy.WindowSize.Milliseconds() + 11) / 12
+	edges = append(edges, h.now-h.now%width+width)
+	switch choice := h.src.n(100); {
+	case choice < 40:
+	case choice < 50:
+		h.now++
+	case choice < 80:
+		if at := edges[h.src.n(len(edges))] + int64(h.src.n(3)) - 1; at > h.now && at < BaseMs+1_000_000_000_000 {
+			h.now = at
+		}
+	case choice < 94:
+		h.now += int64(h.src.n(60_000))
+	case choice < 97:
+		h.now += 7_300_000
+	default:
+		h.now -= int64(h.src.n(30_000))
+	}
+	h.high = max(h.high, h.now)
+}
+
+func (h *history) draw() string {
+	h.draws++
+	return fmt.Sprintf("%015x", h.draws)
+}
+
+func (h *history) token() string {
+	h.draws++
+	return fmt.Sprintf("%016x", uint64(h.src.n(65536))<<32|uint64(h.draws))
+}
+
+func (h *history) operation() breaker.Op {
+	op := breaker.Op{Draw: h.draw(), JitterPPM: int64(h.src.n(10)) * 111_111, RampPPM: int64(h.src.n(11)) * 99_999}
+	switch c := h.src.n(100); {
+	case c < 42:
+		op.Verb, op.Token = breaker.VerbAcquire, h.token()
+		if len(h.permits) > 0 && h.src.one(8) { // sent again
+			if p := h.somePermit(); p.token != "" {
+				op.Token = p.token
+			}
+		}
+	case c < 90:
+		h.record(&op)
+	case c < 94:
+		op.Verb = breaker.VerbRenew
+		if len(h.permits) > 0 {
+			p := h.somePermit()
+			op.Epoch, op.Token = p.epoch, p.token
+		}
+	default:
+		op.Verb, op.Force = breaker.VerbForce, randomForce(h.src)
+	}
+	return op
+}
+
+// somePermit prefers the newest; it does not take it away, so that outcomes come double and late.
+func (h *history) somePermit() permit {
+	if h.src.one(30) {
+		return h.permits[h.src.n(len(h.permits))]
+	}
+	return h.permits[len(h.permits)-1-h.src.n(min(3, len(h.permits)))]
+}
+
+func (h *history) record(op *breaker.Op) {
+	op.Verb = breaker.VerbRecord
+	op.Reporter = pick(h.src, "a", "b", "c", "")
+	if h.src.one(10) {
+		op.Reporter = fmt.Sprintf("r%d", h.src.n(14))
+	}
+	if h.src.one(5) {
+		op.ReportID = pick(h.src, "x", "y", "z")
+	}
+	if len(h.permits) > 0 && h.src.one(85) {
+		p := h.somePermit()
+		op.Epoch, op.Token = p.epoch, p.token
+		if h.src.one(3) {
+			op.Token = pick(h.src, "", "00000000000000aa")
+		}
+	}
+	op.Summary = randomSummary(h.src)
+}
+
+func randomOutcome(src *source) breaker.Summary {
+	o := breaker.Outcome{Slow: src.one(30)}
+	switch c := src.n(100); {
+	case c < 45:
+		o.Kind = breaker.Failure
+		if src.one(25) {
+			o.RetryAfter = pick(src, time.Second, 10*time.Second, 90*time.Second, 3*time.Hour)
+		}
+	case c < 92:
+		o.Kind = breaker.Success
+	default:
+		o.Kind = breaker.Ignored
+	}
+	return breaker.One(o)
+}
+
+func randomSummary(src *source) breaker.Summary {
+	s := randomOutcome(src)
+	if src.one(20) {
+		for range 1 + src.n(12) {
+			s = s.Join(randomOutcome(src))
+		}
+	}
+	if src.one(2) {
+		s = breaker.Summary{Failures: 300, Lead: 300, Trail: 300, MaxRun: 300}
+	}
+	return s
+}
+
+func randomForce(src *source) breaker.Force {
+	return breaker.Force{
+		Target:   pick(src, breaker.HoldOpen, breaker.HoldClosed, breaker.ResetClosed, breaker.ResetHalfOpen),
+		LengthMs: pick(src, int64(0), 1, 5_000, 100_000), RampMs: pick(src, int64(0), 0, 10_000),
+		Reason:    pick(src, "manual", "flooding quarantine of the agent, seen by two people in the night of the 11th — see the ticket", ""),
+		Actor:     pick(src, "alice", "bob@example.org"),
+		Protected: src.one(25), Override: src.one(50),
+	}
+}
+
+func randomPolicy(src *source) breaker.Policy {
+	p := breaker.DefaultPolicy()
+	p.Enabled = !src.one(4)
+	p.FailureThreshold = pick(src, 5, 0, 1, 3, 255)
+	p.FailureRateThreshold = pick(src, 0.5, 0, 1, 0.3, 0.333333)
+	p.MinimumCalls = pick(src, 10, 1, 3)
+	p.WindowSize = pick(src, 120*time.Second, 10*time.Second, 100*time.Millisecond, 12*time.Millisecond, 1001*time.Millisecond)
+	p.Timeout = pick(src, 60*time.Second, time.Second, time.Millisecond)
+	p.TimeoutMax = pick(src, time.Hour, 60*time.Second, 100*time.Second)
+	p.TimeoutMultiplier = pick(src, 1, 2, 1.5, 100)
+	p.TimeoutJitter = pick(src, 0, 0.1, 1)
+	p.HalfOpenMaxCalls = pick(src, 3, 1, 5, 2)
+	p.HalfOpenSuccessThreshold = pick(src, 0, 1, 3, 2)
+	p.ProbeTimeout = pick(src, 60*time.Second, time.Second, 5*time.Millisecond, 2*time.Hour)
+	p.AbandonedProbe = pick(src, breaker.ReleaseAbandoned, breaker.FailAbandoned)
+	p.SlowCallDuration = time.Second
+	p.SlowCallRateThreshold = pick(src, 0, 0.5, 1)
+	p.RecoveryRamp = pick(src, 0, 10*time.Second, 0)
+	p.RampFloor = pick(src, 0.1, 0, 1)
+	p.Mode = pick(src, breaker.Enforce, breaker.Enforce, breaker.Enforce, breaker.Enforce, breaker.Observe)
+	p.RetryAfter = pick(src, breaker.RetryAfterExtend, breaker.RetryAfterIgnore, breaker.RetryAfterOpen)
+	p.MinimumReporters = pick(src, 1, 1, 2, 3)
+	return p
+}
+
+// edit is a hand on the keys: the supported ones, and planted rubbish [B19], [B20].
+func (h *history) edit() error {
+	h.edited = true
+	var edits []Edit
+	switch c := h.src.n(100); {
+	case c < 14:
+		edits = []Edit{{Do: Del, Key: State}}
+	case c < 24:
+		edits = []Edit{{Do: Del, Key: State}, {Do: Del, Key: Timestamp}}
+	case c < 32:
+		edits = []Edit{{Do: Del, Key: Timestamp}}
+	case c < 46:
+		edits = []Edit{{Do: Set, Key: State, Value: pick(h.src, "open", "closed", "half_open")}}
+	case c < 54:
+		at := h.now + int64(h.src.n(200_000)) - 150_000
+		edits = []Edit{{Do: Set, Key: Timestamp, Value: pick(h.src, breaker.FormatTimestamp(at), fmt.Sprint(at/1000))}}
+	case c < 58:
+		edits = []Edit{{Do: DelAll}}
+	case c < 64:
+		edits = []Edit{{Do: Del, Key: pick(h.src, Control, Calls, Probes, Log)}}
+	case c < 72:
+		edits = []Edit{{Do: Plant, Key: pick(h.src, State, Timestamp, Calls, Control, Probes, Log)}}
+	case c < 78:
+		edits = []Edit{{Do: Set, Key: pick(h.src, State, Timestamp), Value: pick(h.src, garbage...)}}
+	case c < 90:
+		edits = []Edit{h.controlEdit()}
+	case c < 94:
+		edits = []Edit{{Do: HSet, Key: Calls, Field: pick(h.src, "sx", fmt.Sprintf("f%d", h.now), fmt.Sprintf("w%d", h.now+5000), "r:a", "newer", "s007"), Value: pick(h.src, append([]string{"3"}, garbage...)...)}}
+	case c < 98:
+		edits = []Edit{{Do: HSet, Key: Probes, Field: pick(h.src, "00000000000000bb", "newer"),
+			Value: pick(h.src, fmt.Sprintf("%d %d 500", h.now, h.now), fmt.Sprintf("%d %d 500", h.now+9, h.now+9), "1 2", "x y z", "1 2 3 4")}}
+	default:
+		edits = []Edit{{Do: Flood, Key: pick(h.src, Calls, Control), Field: "x", Value: "1", N: 600}}
+	}
+	for _, e := range edits {
+		h.note("hand %+v", e)
+		if err := h.both(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var garbage = []string{"nan", "", "-1", "1e3", "0x10", "9007199254740993", "99999999999999999999", "1.5", " 1", "01", "-0", "OPEN", "a\x00b", "inf"}
+
+func (h *history) controlEdit() Edit {
+	fields := []string{"state", "epoch", "run", "reopens", "opened_ms", "wait_ms", "cause", "round_max", "round_need", "round_ok",
+		"round_failed", "ramp_ms", "ramp_length_ms", "hold", "hold_ms", "hold_length_ms", "hold_protected", "hold_actor",
+		"upstream_ms", "upstream_length_ms", "expires_ms", "transitions", "newer_field"}
+	e := Edit{Do: pick(h.src, HSet, HSet, HDel), Key: Control, Field: pick(h.src, fields...)}
+	e.Value = pick(h.src, append([]string{"0", "1", "2", "5", "300", "open", "closed", "half_open", fmt.Sprint(h.now + 1000)}, garbage...)...)
+	return e
+}

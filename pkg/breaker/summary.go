@@ -1,0 +1,56 @@
+package breaker
+
+// MaxRun is where a run of consecutive failures stops counting [B6].
+const MaxRun = 255
+
+// Summary is what one record carries to a breaker [B5]: the outcomes of one call or of a thousand.
+// Summaries of one closed epoch join; Join is associative, and Summary{} is its neutral element.
+type Summary struct {
+	Successes int64
+	Failures  int64
+	Slow      int64 // calls that were slow, whatever their outcome
+	Lead      int64 // failures before the first success; all of them when there is none
+	Trail     int64 // failures after the last success; all of them when there is none
+	MaxRun    int64 // longest run of failures inside
+	WaitMs    int64 // longest upstream Retry-After
+}
+
+// Calls is the number of outcomes in s.
+func (s Summary) Calls() int64 { return s.Successes + s.Failures }
+
+// One is the summary of one call.
+func One(o Outcome) Summary {
+	var s Summary
+	switch o.Kind {
+	case Success:
+		s.Successes = 1
+	case Failure:
+		s = Summary{Failures: 1, Lead: 1, Trail: 1, MaxRun: 1, WaitMs: max(0, o.RetryAfter.Milliseconds())}
+	default:
+		return s
+	}
+	if o.Slow {
+		s.Slow = 1
+	}
+	return s
+}
+
+// Join is "s, then t". Recording Join(a, b) opens on runs if and only if recording a and then b would.
+func (s Summary) Join(t Summary) Summary {
+	j := Summary{
+		Successes: s.Successes + t.Successes,
+		Failures:  s.Failures + t.Failures,
+		Slow:      s.Slow + t.Slow,
+		Lead:      s.Lead,
+		Trail:     t.Trail,
+		MaxRun:    max(s.MaxRun, t.MaxRun, s.Trail+t.Lead),
+		WaitMs:    max(s.WaitMs, t.WaitMs),
+	}
+	if s.Successes == 0 {
+		j.Lead = s.Lead + t.Lead
+	}
+	if t.Successes == 0 {
+		j.Trail = s.Trail + t.Trail
+	}
+	return j
+}

@@ -1,0 +1,131 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/storetest"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+)
+
+// engine drives a Store for storetest; the time is the test's.
+type engine struct {
+	client redis.UniversalClient
+	store  *redisstore.Store
+	now    int64
+	ttls   bool // miniredis has no PEXPIRETIME
+}
+
+func newEngine(t testing.TB, client redis.UniversalClient, ttls bool) *engine {
+	t.Helper()
+	store, err := redisstore.New(client, false, redisstore.Config{Timeout: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &engine{client: client, store: store, ttls: ttls}
+	store.SetNow(func() int64 { return e.now })
+	return e
+}
+
+func miniEngine(t testing.TB) *engine {
+	t.Helper()
+	m := miniredis.NewMiniRedis()
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	c := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1, DisableIdentity: true})
+	t.Cleanup(func() { _ = c.Close() })
+	return newEngine(t, c, false)
+}
+
+func realEngine(t testing.TB) *engine {
+	t.Helper()
+	return newEngine(t, redistest.Start(t).Client(t), true)
+}
+
+func (e *engine) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+	e.now = nowMs
+	return e.store.Apply(context.Background(), agent, p, op)
+}
+
+func (e *engine) Dump(nowMs int64, agent string) (breaker.Raw, error) {
+	e.now = nowMs
+	return e.store.Raw(context.Background(), agent)
+}
+
+func (e *engine) ExpiryMs(agent string) ([]int64, error) {
+	if !e.ttls {
+		return nil, nil
+	}
+	ctx := context.Background()
+	pipe := e.client.Pipeline()
+	var cmds []*redis.DurationCmd
+	for _, k := range e.store.Keys().Machine(agent) {
+		cmds = append(cmds, pipe.PExpireTime(ctx, k))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, err
+	}
+	var out []int64
+	for _, c := range cmds {
+		switch d := c.Val(); {
+		case d == -1:
+			out = append(out, -1)
+		case d >= 0:
+			out = append(out, d.Milliseconds())
+		}
+	}
+	return out, nil
+}
+
+func (e *engine) Edit(agent string, ed storetest.Edit) error {
+	ctx := context.Background()
+	keys := e.store.Keys().Machine(agent)
+	key := keys[ed.Key]
+	var err error
+	switch ed.Do {
+	case storetest.Del:
+		err = e.client.Del(ctx, key).Err()
+	case storetest.DelAll:
+		err = e.client.Del(ctx, keys...).Err()
+	case storetest.Set:
+		err = e.client.Set(ctx, key, ed.Value, 0).Err()
+	case storetest.HSet:
+		err = e.client.HSet(ctx, key, ed.Field, ed.Value).Err()
+	case storetest.HDel:
+		err = e.client.HDel(ctx, key, ed.Field).Err()
+	case storetest.Flood:
+		var fields []any
+		for i := range ed.N {
+			fields = append(fields, fmt.Sprintf("%s%d", ed.Field, i), ed.Value)
+		}
+		err = e.client.HSet(ctx, key, fields...).Err()
+	case storetest.Plant:
+		if err = e.client.Del(ctx, key).Err(); err == nil {
+			err = e.client.SAdd(ctx, key, "planted").Err()
+		}
+	}
+	var reply redis.Error
+	if errors.As(err, &reply) && strings.HasPrefix(err.Error(), "WRONGTYPE") {
+		return nil // as the model: nothing happens
+	}
+	return err
+}
+
+func TestHistoriesOnMiniredis(t *testing.T) {
+	storetest.Histories(t, miniEngine(t), 1, 2000, 40)
+}
+
+func TestHistoriesOnRedis(t *testing.T) {
+	storetest.Histories(t, realEngine(t), 2, 10000, 40)
+}

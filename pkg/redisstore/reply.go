@@ -1,0 +1,149 @@
+package redisstore
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// args writes ARGV as lua/prelude.lua and the verb's header count it.
+func (s *Store) args(agent string, p breaker.Params, op breaker.Op) []any {
+	retry := "ignore"
+	if p.RetryExtends {
+		retry = "extend"
+	} else if p.RetryOpens {
+		retry = "open"
+	}
+	a := make([]any, 0, 36)
+	a = append(a, s.nowMs(), agent, s.keys.Events(), op.Draw, op.JitterPPM,
+		bit(p.Enabled), bit(p.Observe), p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls,
+		p.WindowMs, p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli, p.JitterPPM, p.MaxCalls, p.Need,
+		p.ProbeTimeoutMs, bit(p.AbandonedFails), p.SlowRatePPM, p.RampMs, p.RampFloorPPM, retry,
+		bit(p.TrackReporters), p.Reporters, p.TTLMs)
+	switch op.Verb {
+	case breaker.VerbAcquire:
+		a = append(a, op.Token, op.RampPPM)
+	case breaker.VerbRecord:
+		m := op.Summary
+		a = append(a, op.Epoch, op.Token, m.Successes, m.Failures, m.Slow, m.Lead, m.Trail, m.MaxRun, m.WaitMs, op.Reporter)
+	case breaker.VerbRenew:
+		a = append(a, op.Epoch, op.Token)
+	case breaker.VerbForce:
+		f := op.Force
+		a = append(a, string(f.Target), f.LengthMs, f.RampMs, f.Reason, breaker.Clip(f.Reason), f.Actor, bit(f.Protected), bit(f.Override))
+	}
+	return a
+}
+
+func bit(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}
+
+// reader takes a reply apart; the first surprise is kept and spoils the rest.
+type reader struct {
+	items []any
+	err   error
+}
+
+func (r *reader) next() any {
+	if len(r.items) == 0 {
+		if r.err == nil {
+			r.err = fmt.Errorf("script reply is too short")
+		}
+		return nil
+	}
+	v := r.items[0]
+	r.items = r.items[1:]
+	return v
+}
+
+func (r *reader) text() string {
+	v := r.next()
+	s, ok := v.(string)
+	if !ok && r.err == nil {
+		r.err = fmt.Errorf("script reply holds %T where a text is due", v)
+	}
+	return s
+}
+
+func (r *reader) number() int64 {
+	v := r.next()
+	n, ok := v.(int64)
+	if !ok && r.err == nil {
+		r.err = fmt.Errorf("script reply holds %T where a number is due", v)
+	}
+	return n
+}
+
+// parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}; a
+// plainly closed acquire answers with the first three only.
+func parseReply(items []any) (breaker.Result, error) {
+	in := &reader{items: items}
+	r := breaker.Result{Code: breaker.Code(in.text()), State: breaker.State(in.text()), Epoch: in.text()}
+	if len(in.items) == 0 {
+		return r, in.err
+	}
+	r.NowMs, r.RetryAfterMs, r.LeaseMs = in.number(), in.number(), in.number()
+	r.Reason = breaker.Reason(in.text())
+	r.Probe, r.Run = in.number() == 1, in.number()
+	r.Hold, r.LeftMs = breaker.State(in.text()), in.number()
+	for len(in.items) > 0 && in.err == nil {
+		e, ok := breaker.ParseEvent(in.text())
+		if !ok {
+			return r, fmt.Errorf("script reply holds an event that cannot be read")
+		}
+		r.Events = append(r.Events, e)
+	}
+	return r, in.err
+}
+
+// parseRaw reads inspect's {now_ms, planted, state, open_timestamp, calls, control, probes, log}.
+func parseRaw(items []any) (breaker.Raw, int64, error) {
+	in := &reader{items: items}
+	now, planted := in.number(), in.text()
+	raw := breaker.Raw{State: in.maybeText(), Timestamp: in.maybeText(), Calls: in.hash(), Control: in.hash(), Probes: in.hash()}
+	for _, v := range in.list() {
+		if s, ok := v.(string); ok {
+			raw.Log = append(raw.Log, s)
+		}
+	}
+	has := func(digit string) bool { return strings.Contains(planted, digit) }
+	raw.Planted = breaker.Planted{State: has("1"), Timestamp: has("2"), Calls: has("3"), Control: has("4"), Probes: has("5")}
+	return raw, now, in.err
+}
+
+func (r *reader) maybeText() *string {
+	if len(r.items) > 0 && r.items[0] == nil {
+		r.next()
+		return nil
+	}
+	s := r.text()
+	return &s
+}
+
+func (r *reader) list() []any {
+	v := r.next()
+	l, ok := v.([]any)
+	if !ok && r.err == nil {
+		r.err = fmt.Errorf("script reply holds %T where a list is due", v)
+	}
+	return l
+}
+
+func (r *reader) hash() map[string]string {
+	l := r.list()
+	if len(l) < 2 {
+		return nil
+	}
+	m := make(map[string]string, len(l)/2)
+	for i := 0; i+1 < len(l); i += 2 {
+		name, _ := l[i].(string)
+		value, _ := l[i+1].(string)
+		m[name] = value
+	}
+	return m
+}

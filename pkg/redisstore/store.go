@@ -1,0 +1,167 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// Config says how a Store uses its connection. The zero value is usable.
+type Config struct {
+	Prefix  string        // of all keys; "" means circuit_breaker
+	TTL     time.Duration // REDIS_TTL_SECONDS; 0 means one hour [B25]
+	Timeout time.Duration // no operation waits longer, retries included; 0 means DefaultTimeout
+	// Lanes is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 2, which is
+	// where more stopped helping (docs/performance.md).
+	Lanes int
+}
+
+// Store is a breaker.Store on Redis. It is safe for concurrent use.
+type Store struct {
+	client   redis.UniversalClient
+	keys     Keys
+	scripts  map[string]script
+	ttl      time.Duration
+	timeout  time.Duration
+	lanes    *lanes
+	replicas atomic.Int64
+	nowMs    func() string // "" in production: the server's clock. Only tests of this package can set it.
+}
+
+var _ breaker.Store = (*Store)(nil)
+
+// New makes a Store on a client. cluster says that it speaks to a Redis Cluster.
+func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
+	scripts, err := loadScripts()
+	if err != nil {
+		return nil, err
+	}
+	if c.Prefix == "" {
+		c.Prefix = "circuit_breaker"
+	}
+	if strings.ContainsAny(c.Prefix, "{}* ?[]\\\r\n\x00") {
+		return nil, fmt.Errorf("key prefix %q: braces, blanks and glob characters are not allowed", c.Prefix)
+	}
+	if c.TTL <= 0 {
+		c.TTL = time.Hour
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.Lanes <= 0 {
+		c.Lanes = 2
+	}
+	s := &Store{client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
+		timeout: c.Timeout, nowMs: func() string { return "" }}
+	s.lanes = newLanes(c.Lanes, s.send, c.Timeout)
+	return s, nil
+}
+
+// Keys is how this store names its keys.
+func (s *Store) Keys() Keys { return s.keys }
+
+// SetReplicas tells how many replicas are alive, for minimum_reporters [B23]; 0: unknown.
+func (s *Store) SetReplicas(n int) { s.replicas.Store(int64(n)) }
+
+// Ping asks whether scripts run: it is what decides that a store which was away is back.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.client.EvalRO(ctx, "return 1", []string{s.keys.Agents()}).Err()
+}
+
+// Apply runs op's script: one round trip.
+func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+	keys := s.keys.Machine(agent)
+	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
+		keys = append(keys, s.keys.Report(agent, op.ReportID))
+	}
+	params := p.Params(s.ttl, int(s.replicas.Load()))
+	reply, err := s.run(ctx, string(op.Verb), keys, s.args(agent, params, op))
+	if err != nil {
+		return breaker.Result{}, storeError(op.Verb, agent, err)
+	}
+	r, err := parseReply(reply)
+	if err != nil {
+		return breaker.Result{}, storeError(op.Verb, agent, err)
+	}
+	return r, nil
+}
+
+// Inspect reads the keys and advances them in memory; nothing is saved [B11].
+func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (breaker.View, error) {
+	reply, err := s.run(ctx, "inspect", s.keys.Machine(agent), []any{s.nowMs()})
+	if err != nil {
+		return breaker.View{}, storeError("inspect", agent, err)
+	}
+	raw, now, err := parseRaw(reply)
+	if err != nil {
+		return breaker.View{}, storeError("inspect", agent, err)
+	}
+	return look(raw, now, p.Params(s.ttl, int(s.replicas.Load()))), nil
+}
+
+func look(raw breaker.Raw, now int64, p breaker.Params) breaker.View {
+	after, _ := breaker.Step(p, breaker.Load(raw, now), breaker.Op{Verb: breaker.VerbLook, Draw: breaker.ZeroEpoch[1:]}, now)
+	v := breaker.View{Snapshot: after, NowMs: now}
+	for _, line := range raw.Log {
+		if e, ok := breaker.ParseEvent(line); ok {
+			v.Log = append(v.Log, e)
+		}
+	}
+	return v
+}
+
+// run sends a script until it has an answer, sending again only what cannot have run.
+func (s *Store) run(ctx context.Context, verb string, keys []string, args []any) ([]any, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	retry := backoff.NewExponentialBackOff()
+	retry.InitialInterval, retry.MaxInterval = 5*time.Millisecond, 50*time.Millisecond
+	c := &call{script: s.scripts[verb], keys: keys, args: args}
+	return backoff.Retry(ctx, func() ([]any, error) {
+		err := s.lanes.do(ctx, c)
+		if err == nil {
+			reply, ok := c.reply.([]any)
+			if !ok {
+				return nil, backoff.Permanent(fmt.Errorf("script %s answered %T, not a list", verb, c.reply))
+			}
+			return reply, nil
+		}
+		if !cannotHaveRun(err) {
+			return nil, backoff.Permanent(err)
+		}
+		c = &call{script: c.script, keys: keys, args: args} // the last one may still belong to a lane
+		return nil, err
+	}, backoff.WithBackOff(retry), backoff.WithMaxElapsedTime(0))
+}
+
+// refusals are the beginnings of error replies that Redis gives before it runs anything.
+var refusals = [...]string{"NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
+	"ERR max number of clients"}
+
+// cannotHaveRun says that a command may be sent again without being carried out twice.
+func cannotHaveRun(err error) bool {
+	var dial *DialError
+	if errors.As(err, &dial) {
+		return true
+	}
+	for _, r := range refusals {
+		if redis.HasErrorPrefix(err, r) {
+			return true
+		}
+	}
+	return false
+}
+
+func storeError(verb breaker.Verb, agent string, err error) error {
+	var reply redis.Error
+	return &breaker.StoreError{Verb: verb, Agent: agent, Err: err, Unknown: !cannotHaveRun(err) && !errors.As(err, &reply) &&
+		!errors.Is(err, errNotSent)}
+}
