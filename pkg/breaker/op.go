@@ -33,6 +33,9 @@ type Op struct {
 	ReportID string  // record: an idempotency key; a second record that carries it changes nothing [B14]
 
 	Force Force
+
+	// Local says that the permit's epoch was drawn while the store was away; it is for the Fallback alone.
+	Local bool
 }
 
 // Target is what an operator asks of a breaker.
@@ -70,6 +73,7 @@ const (
 	CodeLate          Code = "late"           // record: the epoch is over, or the lease [B14]
 	CodeForeign       Code = "foreign"        // record: not a permit of this breaker [B14]
 	CodeDuplicate     Code = "duplicate"      // record: this ReportID was counted before [B14]
+	CodeLost          Code = "lost"           // record: the store was away, or never saw the permit's epoch
 	CodeLeaseLost     Code = "lease_lost"     // renew
 	CodeHoldProtected Code = "hold_protected" // force, without Override
 )
@@ -90,6 +94,8 @@ type Result struct {
 	Hold     State
 	LeftMs   int64
 	Degraded bool // answered without the store
+	Unknown  bool // the store may have carried it out all the same
+	Local    bool // Epoch was drawn without the store, which will never know it
 }
 
 // Event kinds, as they stand in the log and in the attribute event=circuit_breaker.<kind>.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,7 @@ type Store struct {
 	timeout  time.Duration
 	lanes    *lanes
 	replicas atomic.Int64
+	scanMu   sync.Mutex
 	nowMs    func() string // "" in production: the server's clock. Only tests of this package can set it.
 }
 
@@ -71,9 +73,9 @@ func (s *Store) Keys() Keys { return s.keys }
 // SetReplicas tells how many replicas are alive, for minimum_reporters [B23]; 0: unknown.
 func (s *Store) SetReplicas(n int) { s.replicas.Store(int64(n)) }
 
-// Ping asks whether scripts run: it is what decides that a store which was away is back.
+// Ping asks whether scripts may write: it is what decides that a store which was away is back. The key it names never exists.
 func (s *Store) Ping(ctx context.Context) error {
-	return s.client.EvalRO(ctx, "return 1", []string{s.keys.Agents()}).Err()
+	return s.client.Eval(ctx, "return redis.call('PEXPIRE', KEYS[1], 1)", []string{s.keys.Prefix + ":ping"}).Err()
 }
 
 // Apply runs op's script: one round trip.

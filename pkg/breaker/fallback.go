@@ -1,0 +1,261 @@
+package breaker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Fallback stands before a shared Store and answers while that is away, as each agent's on_store_error says:
+//
+//   - local: the same machine in this process's memory, from the last state it saw of each agent;
+//   - allow: everything is admitted, nothing recorded;
+//   - deny: everything is refused, reason store_unavailable.
+//
+// After one time-out it is degraded at once, and nobody else waits; one background probe decides the return. Then the shared
+// store wins, and what happened in memory is forgotten. Answers given so are marked degraded. An operator's Force is never
+// answered from memory. It is safe for concurrent use; Close ends its probe.
+type Fallback struct {
+	store    Store
+	ping     func(context.Context) error
+	onChange func(degraded bool, cause error)
+	local    *Memory
+	clock    clock
+	most     int
+
+	degraded   atomic.Bool
+	turn       sync.RWMutex // answers from memory against the turn to it: no answer straddles two outages
+	suspecting atomic.Bool
+	mu         sync.Mutex
+	seen       map[string]sighting
+	stop       context.CancelFunc
+	ctx        context.Context //nolint:containedctx // the life of the probe, ended by Close
+	wg         sync.WaitGroup
+}
+
+// sighting is the last that the shared store said of an agent.
+type sighting struct{ r Result }
+
+// NewFallback wraps store. ping says whether it is back; onChange (may be nil) is told each change, once,
+// and must not call f. It remembers at most
+// maxAgents agents (0: 100,000).
+func NewFallback(store Store, ping func(context.Context) error, maxAgents int, onChange func(degraded bool, cause error)) *Fallback {
+	if onChange == nil {
+		onChange = func(bool, error) {}
+	}
+	if maxAgents <= 0 {
+		maxAgents = 100_000
+	}
+	f := &Fallback{store: store, ping: ping, onChange: onChange, most: maxAgents, seen: map[string]sighting{}}
+	f.local = NewMemory(f.clock.nowMs, maxAgents)
+	f.ctx, f.stop = context.WithCancel(context.Background())
+	return f
+}
+
+// Close ends the background probe.
+func (f *Fallback) Close() {
+	f.stop()
+	f.wg.Wait()
+}
+
+// Degraded says whether the shared store is away.
+func (f *Fallback) Degraded() bool { return f.degraded.Load() }
+
+// Apply implements Store.
+func (f *Fallback) Apply(ctx context.Context, agent string, p Policy, op Op) (Result, error) {
+	if f.degraded.Load() {
+		return f.alone(ctx, agent, p, op, nil)
+	}
+	if op.Local { // the shared store never saw this permit's epoch
+		return Result{Code: CodeLost}, nil
+	}
+	r, err := f.store.Apply(ctx, agent, p, op)
+	if err == nil {
+		f.remember(agent, r)
+		return r, nil
+	}
+	if !errors.Is(err, ErrStoreUnavailable) {
+		return r, err
+	}
+	if ctx.Err() != nil { // the caller is gone: no answer is due, but the store may be why
+		f.suspect(err)
+		return r, err
+	}
+	f.degrade(err)
+	return f.alone(ctx, agent, p, op, err)
+}
+
+// Inspect implements Store; while degraded it shows this process's memory.
+func (f *Fallback) Inspect(ctx context.Context, agent string, p Policy) (View, error) {
+	if !f.degraded.Load() {
+		v, err := f.store.Inspect(ctx, agent, p)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, ErrStoreUnavailable) {
+			return v, err
+		}
+		f.degrade(err)
+	}
+	f.turn.RLock()
+	defer f.turn.RUnlock()
+	f.plant(agent)
+	v, err := f.local.Inspect(ctx, agent, p)
+	v.Degraded = true
+	return v, err
+}
+
+// alone answers without the store. cause is the store's error if it was asked just now.
+func (f *Fallback) alone(ctx context.Context, agent string, p Policy, op Op, cause error) (Result, error) {
+	var away *StoreError
+	unknown := errors.As(cause, &away) && away.Unknown && op.Verb == VerbRecord
+	if op.Verb == VerbForce {
+		if cause == nil {
+			cause = &StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("degraded: an operator's action needs the shared store")}
+		}
+		return Result{}, cause
+	}
+	r := Result{State: Closed, Epoch: ZeroEpoch, NowMs: f.clock.nowMs(), Degraded: true, Unknown: unknown, Code: CodeOK}
+	switch {
+	case p.OnStoreError == OnStoreErrorLocal:
+		f.turn.RLock()
+		defer f.turn.RUnlock()
+		seeded := f.plant(agent)
+		res, err := f.local.Apply(ctx, agent, p, op)
+		res.Degraded, res.Unknown = true, unknown
+		res.Local = res.Epoch != seeded
+		return res, err
+	case op.Verb != VerbAcquire:
+		r.Code = CodeLost
+	case p.OnStoreError == OnStoreErrorDeny:
+		r.Code, r.Reason, r.RetryAfterMs = CodeRefused, ReasonStoreUnavailable, 1000
+	default:
+		r.Local = true
+	}
+	return r, nil
+}
+
+// remember keeps what the store last said of an agent.
+func (f *Fallback) remember(agent string, r Result) {
+	if r.NowMs > 0 {
+		f.clock.set(r.NowMs)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old, ok := f.seen[agent]
+	if r.NowMs == 0 { // a plainly closed acquire says nothing but the epoch
+		if ok && old.r.Epoch == r.Epoch {
+			return
+		}
+	}
+	if !ok && len(f.seen) >= f.most {
+		for other := range f.seen {
+			delete(f.seen, other)
+			break
+		}
+	}
+	r.Events = nil
+	f.seen[agent] = sighting{r: r}
+}
+
+// plant begins the local breaker where the shared one was last seen, and gives the epoch that both know.
+func (f *Fallback) plant(agent string) (epoch string) {
+	f.mu.Lock()
+	last, ok := f.seen[agent]
+	f.mu.Unlock()
+	if !ok {
+		return ZeroEpoch
+	}
+	r := last.r
+	s := Snapshot{Present: true, State: r.State, Epoch: r.Epoch, Run: r.Run}
+	if r.Hold != "" {
+		s.Hold = Hold{Kind: r.Hold, StartMs: r.NowMs, LengthMs: max(r.LeftMs, 0)}
+	}
+	if r.State == Open {
+		s.OpenedMs, s.WaitMs = r.NowMs, max(r.LeftMs, 1)
+	}
+	f.local.seed(agent, s)
+	return r.Epoch
+}
+
+// degrade turns to memory, once, and begins to look for the store's return.
+func (f *Fallback) degrade(cause error) {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	if f.ctx.Err() != nil || f.degraded.Load() {
+		return
+	}
+	f.local.clear()
+	f.degraded.Store(true)
+	f.onChange(true, cause)
+	f.wg.Add(1)
+	go f.await()
+}
+
+// suspect asks in the background whether a store that let a caller's time run out is there.
+func (f *Fallback) suspect(cause error) {
+	if f.ctx.Err() != nil || f.degraded.Load() || !f.suspecting.CompareAndSwap(false, true) {
+		return
+	}
+	f.wg.Add(1)
+	go func() {
+		defer f.wg.Done()
+		defer f.suspecting.Store(false)
+		ctx, cancel := context.WithTimeout(f.ctx, pingTimeout)
+		defer cancel()
+		if f.ping(ctx) != nil {
+			f.degrade(cause)
+		}
+	}()
+}
+
+const (
+	pingTimeout = 500 * time.Millisecond
+	pingFirst   = 50 * time.Millisecond // then doubling
+	pingMost    = 500 * time.Millisecond
+)
+
+// await is the one background probe.
+func (f *Fallback) await() {
+	defer f.wg.Done()
+	for wait := pingFirst; ; wait = min(2*wait, pingMost) {
+		t := time.NewTimer(wait)
+		select {
+		case <-f.ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		ctx, cancel := context.WithTimeout(f.ctx, pingTimeout)
+		err := f.ping(ctx)
+		cancel()
+		if err == nil {
+			f.turn.Lock()
+			f.degraded.Store(false)
+			f.onChange(false, nil)
+			f.turn.Unlock()
+			return
+		}
+	}
+}
+
+// clock extrapolates the store's time monotonically from its last reply [B1]; before the first it is this machine's.
+type clock struct{ base atomic.Pointer[instant] }
+
+type instant struct {
+	storeMs int64
+	at      time.Time
+}
+
+func (c *clock) set(ms int64) {
+	if old := c.base.Load(); old == nil || ms >= old.storeMs || time.Since(old.at) > time.Second {
+		c.base.Store(&instant{storeMs: ms, at: time.Now()})
+	}
+}
+
+func (c *clock) nowMs() int64 {
+	b := c.base.Load()
+	if b == nil {
+		return time.Now().UnixMilli()
+	}
+	return b.storeMs + time.Since(b.at).Milliseconds()
+}

@@ -1,0 +1,255 @@
+package breaker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+// Options configures a Manager. Store is required; every other field has a default.
+type Options struct {
+	Store Store
+	// Policy answers how an agent's breaker behaves now; it is asked on every call, so it must be quick. nil: DefaultPolicy.
+	Policy func(ctx context.Context, agent string) Policy
+	// Disabled is the global switch: every call is admitted, nothing is asked or recorded [B21].
+	Disabled bool
+	// Reporter is who this process is, for minimum_reporters [B23]; a word. "": none.
+	Reporter string
+	// Classify makes an outcome of what a call returned. nil: Classify.
+	Classify func(ctx context.Context, err error) Outcome
+	Observer Observer     // nil: none
+	Logger   *slog.Logger // nil: silent
+	// SettleTimeout bounds settling after the caller's context has ended. 0: one second.
+	SettleTimeout time.Duration
+}
+
+// Manager gives permits and takes outcomes for every agent. It is safe for concurrent use, holds no lock while an agent is
+// called, and keeps no state of its own: that is the Store's.
+type Manager struct{ o Options }
+
+// NewManager checks the options and makes a Manager.
+func NewManager(o Options) (*Manager, error) {
+	if o.Store == nil {
+		return nil, errors.New("breaker: Options.Store is required")
+	}
+	if o.Reporter != "" && !ValidWord(o.Reporter) {
+		return nil, fmt.Errorf("breaker: Options.Reporter %q: want 1 to 64 of A-Z a-z 0-9 . _ : @ -", o.Reporter)
+	}
+	if o.Policy == nil {
+		o.Policy = func(context.Context, string) Policy { return DefaultPolicy() }
+	}
+	if o.Classify == nil {
+		o.Classify = Classify
+	}
+	if o.Observer == nil {
+		o.Observer = NopObserver{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.SettleTimeout <= 0 {
+		o.SettleTimeout = time.Second
+	}
+	return &Manager{o: o}, nil
+}
+
+func (m *Manager) policy(ctx context.Context, agent string) Policy { return m.o.Policy(ctx, agent) }
+
+func (m *Manager) classify(ctx context.Context, err error) Outcome { return m.o.Classify(ctx, err) }
+
+func (m *Manager) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), m.o.SettleTimeout)
+}
+
+// Acquire asks for leave to call agent: one round trip. A refusal is an *OpenError. Any other error (ErrBadName, the context's
+// end, a *StoreError where no fallback stands in) also means no permit.
+func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
+	if !ValidName(agent) {
+		return Permit{}, ErrBadName
+	}
+	body := &permitBody{m: m, agent: agent, kind: permitDisabled, epoch: ZeroEpoch}
+	if m.o.Disabled {
+		return Permit{body}, nil
+	}
+	op := Op{Verb: VerbAcquire, Token: drawToken(), RampPPM: rand.Int64N(million)}
+	r, err := m.apply(ctx, agent, m.policy(ctx, agent), op)
+	if err != nil {
+		return Permit{}, err
+	}
+	if r.Code == CodeRefused {
+		e := &OpenError{Agent: agent, State: r.refusalState(), Reason: r.Reason, Degraded: r.Degraded,
+			RetryAfter: time.Duration(r.RetryAfterMs) * time.Millisecond}
+		m.o.Observer.Refused(agent, e)
+		return Permit{}, e
+	}
+	body.epoch, body.degraded, body.would = r.Epoch, r.Degraded, r.Reason
+	body.kind = permitClosed
+	switch {
+	case r.Code == CodeDisabled:
+		body.kind = permitDisabled
+	case r.Code == CodeObserved && r.Reason != ReasonRamping:
+		body.kind = permitObserved
+	case r.Local:
+		body.kind = permitLocal
+	case r.LeaseMs > 0:
+		body.kind, body.token = permitHalfOpen, op.Token
+		body.leaseMs.Store(r.LeaseMs)
+	}
+	m.o.Observer.Admitted(agent, Permit{body})
+	return Permit{body}, nil
+}
+
+// refusalState is what x-circuit-breaker-state shows: a ramp is shown as half-open, a store that is away as nothing.
+func (r Result) refusalState() State {
+	switch r.Reason {
+	case ReasonRamping:
+		return HalfOpen
+	case ReasonStoreUnavailable, ReasonShedding:
+		return ""
+	default:
+		return r.State
+	}
+}
+
+// Resume takes up a permit from its text, as String gave it in this process or another. ErrBadPermit: no such text.
+// A permit of another agent is taken; its outcome will be foreign.
+func (m *Manager) Resume(agent, text string) (Permit, error) {
+	if !ValidName(agent) {
+		return Permit{}, ErrBadName
+	}
+	body, foreign, err := parsePermit(agent, text)
+	if err != nil {
+		return Permit{}, err
+	}
+	body.m = m
+	if foreign {
+		body.kind = permitForeign
+	}
+	return Permit{body}, nil
+}
+
+const permitForeign permitKind = "foreign"
+
+// Record reports an outcome without a permit [B15].
+func (m *Manager) Record(ctx context.Context, agent string, o Outcome) (Report, error) {
+	if !ValidName(agent) {
+		return Report{}, ErrBadName
+	}
+	return m.settle(ctx, &permitBody{m: m, agent: agent}, o)
+}
+
+// settle sends one outcome to the breaker, unless the permit's kind already says that it cannot count.
+func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report, error) {
+	if m.o.Disabled || p.kind == permitDisabled || p.kind == permitObserved || p.kind == permitForeign {
+		r := Report{Why: string(p.kind)}
+		if m.o.Disabled {
+			r.Why = string(permitDisabled)
+		}
+		m.o.Observer.Settled(p.agent, o, r)
+		return r, nil
+	}
+	policy := m.policy(ctx, p.agent)
+	o.Slow = o.Slow || policy.IsSlow(o.Duration)
+	op := Op{Verb: VerbRecord, Epoch: p.epoch, Token: p.token, Summary: One(o), Reporter: o.Reporter, ReportID: o.ReportID,
+		Local: p.kind == permitLocal}
+	if op.Reporter == "" {
+		op.Reporter = m.o.Reporter
+	}
+	res, err := m.apply(ctx, p.agent, policy, op)
+	r := Report{State: res.State, Counted: res.Code == CodeOK, Degraded: res.Degraded}
+	var away *StoreError
+	switch {
+	case errors.As(err, &away) && away.Unknown, res.Unknown:
+		r.Counted, r.Why = false, "unknown"
+	case err != nil:
+		r.Why = "lost"
+	case !r.Counted:
+		r.Why = string(res.Code)
+	}
+	if res.Probe {
+		m.o.Observer.Probed(p.agent, o)
+	}
+	m.o.Observer.Settled(p.agent, o, r)
+	return r, err
+}
+
+// Inspect shows one agent's breaker, advanced to now, and the policy it follows. Nothing is saved [B11].
+func (m *Manager) Inspect(ctx context.Context, agent string) (View, Policy, error) {
+	if !ValidName(agent) {
+		return View{}, Policy{}, ErrBadName
+	}
+	p := m.policy(ctx, agent)
+	v, err := m.o.Store.Inspect(ctx, agent, p)
+	return v, p, err
+}
+
+// Force is an operator's hold or reset [B17], [B18]. ErrHoldProtected: a protected hold stands and f.Override is not set.
+func (m *Manager) Force(ctx context.Context, agent string, f Force) (State, error) {
+	if !ValidName(agent) {
+		return "", ErrBadName
+	}
+	if !ValidWord(f.Actor) {
+		return "", fmt.Errorf("actor %q: want 1 to 64 of A-Z a-z 0-9 . _ : @ -", f.Actor)
+	}
+	r, err := m.apply(ctx, agent, m.policy(ctx, agent), Op{Verb: VerbForce, Force: f})
+	if err != nil {
+		return "", err
+	}
+	if r.Code == CodeHoldProtected {
+		return r.State, fmt.Errorf("agent %q: %w", agent, ErrHoldProtected)
+	}
+	return r.State, nil
+}
+
+// apply draws what chance there is, asks the store, and tells the observer what happened.
+func (m *Manager) apply(ctx context.Context, agent string, p Policy, op Op) (Result, error) {
+	op.Draw, op.JitterPPM = fmt.Sprintf("%015x", rand.Uint64()>>4), rand.Int64N(million)
+	start := time.Now()
+	r, err := m.o.Store.Apply(ctx, agent, p, op)
+	m.o.Observer.StoreCall(op.Verb, time.Since(start), err)
+	for _, e := range r.Events {
+		m.o.Observer.Event(agent, e, r.Degraded)
+	}
+	return r, err
+}
+
+func drawToken() string { return fmt.Sprintf("%016x", rand.Uint64()) }
+
+func isLeaseLost(err error) bool { return errors.Is(err, ErrLeaseLost) }
+
+// Observer is told what happens. Its methods run on the caller's goroutine and must be quick and safe for concurrent use.
+// Embed NopObserver to implement only some.
+type Observer interface {
+	Admitted(agent string, p Permit)
+	Refused(agent string, e *OpenError)
+	Settled(agent string, o Outcome, r Report)
+	// Probed: a half-open test call was settled with this outcome.
+	Probed(agent string, o Outcome)
+	// Event: this process's operation brought a transition, a heal or a manual action about; degraded: in its own memory only.
+	Event(agent string, e Event, degraded bool)
+	StoreCall(verb Verb, took time.Duration, err error)
+}
+
+// NopObserver does nothing.
+type NopObserver struct{}
+
+// Admitted implements Observer, as do the others.
+func (NopObserver) Admitted(string, Permit) {}
+
+// Refused implements Observer.
+func (NopObserver) Refused(string, *OpenError) {}
+
+// Settled implements Observer.
+func (NopObserver) Settled(string, Outcome, Report) {}
+
+// Probed implements Observer.
+func (NopObserver) Probed(string, Outcome) {}
+
+// Event implements Observer.
+func (NopObserver) Event(string, Event, bool) {}
+
+// StoreCall implements Observer.
+func (NopObserver) StoreCall(Verb, time.Duration, error) {}

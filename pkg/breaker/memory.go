@@ -1,0 +1,123 @@
+package breaker
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Memory is a Store in this process alone: a map around Step. It is what a replica falls back on while Redis is away, and
+// serves tests and single processes. It is safe for concurrent use.
+type Memory struct {
+	nowMs  func() int64
+	ttl    time.Duration
+	most   int
+	mu     sync.Mutex
+	agents map[string]*remembered
+}
+
+// remembered is one agent's breaker and its newest events.
+type remembered struct {
+	s       Snapshot
+	log     []Event
+	reports map[string]int64
+}
+
+// NewMemory makes a Memory. nowMs is its clock, milliseconds since 1970 (nil: this machine's); it holds at most maxAgents
+// breakers (0: 100,000) and drops any one of them when there are more.
+func NewMemory(nowMs func() int64, maxAgents int) *Memory {
+	if nowMs == nil {
+		nowMs = func() int64 { return time.Now().UnixMilli() }
+	}
+	if maxAgents <= 0 {
+		maxAgents = 100_000
+	}
+	return &Memory{nowMs: nowMs, ttl: time.Hour, most: maxAgents, agents: map[string]*remembered{}}
+}
+
+// reportKeptMs is how long an Idempotency-Key counts [B14].
+const reportKeptMs = 10 * 60 * 1000
+
+// Apply implements Store; it never fails.
+func (m *Memory) Apply(_ context.Context, agent string, p Policy, op Op) (Result, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.nowMs()
+	a := m.at(agent, now)
+	duplicate := op.Verb == VerbRecord && op.ReportID != "" && a.seen(op.ReportID, now)
+	if duplicate {
+		op = Op{Verb: VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
+	}
+	var r Result
+	a.s, r = Step(p.Params(m.ttl, 0), a.s, op, now)
+	if duplicate {
+		r.Code = CodeDuplicate
+	}
+	for _, e := range r.Events {
+		a.log = append([]Event{e}, a.log...)
+	}
+	a.log = a.log[:min(len(a.log), MaxLog)]
+	return r, nil
+}
+
+// Inspect implements Store; it never fails.
+func (m *Memory) Inspect(_ context.Context, agent string, p Policy) (View, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.nowMs()
+	a, ok := m.agents[agent]
+	if !ok {
+		a = &remembered{s: Snapshot{State: Closed, Epoch: ZeroEpoch}}
+	}
+	s, _ := Step(p.Params(m.ttl, 0), a.s, Op{Verb: VerbLook, Draw: ZeroEpoch[1:]}, now)
+	return View{Snapshot: s, NowMs: now, Log: append([]Event(nil), a.log...)}, nil
+}
+
+// at finds the agent's breaker; one whose keys would have expired begins anew [B25].
+func (m *Memory) at(agent string, now int64) *remembered {
+	a, ok := m.agents[agent]
+	if ok && (a.s.ExpiresMs == 0 || a.s.ExpiresMs > now) {
+		return a
+	}
+	if !ok && len(m.agents) >= m.most {
+		for other := range m.agents {
+			delete(m.agents, other)
+			break
+		}
+	}
+	a = &remembered{s: Snapshot{State: Closed, Epoch: ZeroEpoch}}
+	m.agents[agent] = a
+	return a
+}
+
+// seed puts a breaker in place if there is none.
+func (m *Memory) seed(agent string, s Snapshot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.agents[agent]; !ok {
+		m.at(agent, m.nowMs()).s = s
+	}
+}
+
+// clear forgets everything.
+func (m *Memory) clear() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.agents = map[string]*remembered{}
+}
+
+func (a *remembered) seen(id string, now int64) bool {
+	for k, at := range a.reports {
+		if at+reportKeptMs <= now {
+			delete(a.reports, k)
+		}
+	}
+	if _, ok := a.reports[id]; ok {
+		return true
+	}
+	if a.reports == nil {
+		a.reports = map[string]int64{}
+	}
+	a.reports[id] = now
+	return false
+}

@@ -1,0 +1,194 @@
+package breaker
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Permit is leave to make one call, and owes one outcome [B14]. Copies share that one outcome. Its methods may be called from
+// any goroutine.
+type Permit struct{ *permitBody }
+
+type permitBody struct {
+	m        *Manager
+	agent    string
+	kind     permitKind
+	epoch    string
+	token    string // of a probe's lease
+	leaseMs  atomic.Int64
+	degraded bool
+	would    Reason
+	settled  atomic.Bool
+}
+
+// permitKind is the state in which a permit was given, or why its outcome will not count.
+type permitKind string
+
+const (
+	permitClosed   permitKind = "closed"
+	permitHalfOpen permitKind = "half_open"
+	permitObserved permitKind = "observed" // mode observe: would have been refused [B21]
+	permitDisabled permitKind = "disabled" // the breaker is off for this agent
+	permitLocal    permitKind = "local"    // given while the store was away, in an epoch that the store never saw
+)
+
+// Agent is whom the permit is for.
+func (p Permit) Agent() string { return p.agent }
+
+// State is the breaker's state when it gave the permit; Closed where the breaker is off or only observes.
+func (p Permit) State() State {
+	if p.kind == permitHalfOpen {
+		return HalfOpen
+	}
+	return Closed
+}
+
+// Epoch is the epoch in which the outcome will count.
+func (p Permit) Epoch() string { return p.epoch }
+
+// Lease is how long a probe's place is kept without Renew; 0 for a permit that holds no lease.
+func (p Permit) Lease() time.Duration { return time.Duration(p.leaseMs.Load()) * time.Millisecond }
+
+// Degraded says that this process gave the permit alone, for the store was away.
+func (p Permit) Degraded() bool { return p.degraded }
+
+// Would is the reason for which the call would have been refused in mode enforce; "" if it would not [B21].
+func (p Permit) Would() Reason { return p.would }
+
+// String is the permit as a text that Resume takes, in this process or another: v1.<state>.<epoch>.<token>.<agent tag>.
+func (p Permit) String() string {
+	token := p.token
+	if token == "" {
+		token = "-"
+	}
+	return fmt.Sprintf("v1.%s.%s.%s.%s", p.kind, p.epoch, token, tag(p.agent))
+}
+
+// tag ties a permit's text to its agent, so that a report to another agent is seen to be foreign.
+func tag(agent string) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(agent))
+	return fmt.Sprintf("%08x", h.Sum32())
+}
+
+// parsePermit reads a permit's text; foreign says that it is another agent's.
+func parsePermit(agent, text string) (p *permitBody, foreign bool, err error) {
+	f := strings.Split(text, ".")
+	if len(f) != 5 || f[0] != "v1" || !isHex16(f[2]) || len(f[4]) != 8 {
+		return nil, false, ErrBadPermit
+	}
+	p = &permitBody{agent: agent, kind: permitKind(f[1]), epoch: f[2]}
+	if f[3] != "-" {
+		if !isHex16(f[3]) {
+			return nil, false, ErrBadPermit
+		}
+		p.token = f[3]
+	}
+	switch p.kind {
+	case permitHalfOpen:
+		if p.token == "" {
+			return nil, false, ErrBadPermit
+		}
+	case permitClosed, permitObserved, permitDisabled, permitLocal:
+		if p.token != "" {
+			return nil, false, ErrBadPermit
+		}
+	default:
+		return nil, false, ErrBadPermit
+	}
+	return p, f[4] != tag(agent), nil
+}
+
+// Report says what became of an outcome.
+type Report struct {
+	State    State // of the breaker after it; "" when the store was not asked
+	Counted  bool
+	Why      string // not counted: late, foreign, ignored, observed, disabled, duplicate, lost, unknown
+	Degraded bool   // counted by this process alone
+}
+
+// Settle gives the call's outcome. counted says whether it reached the breaker: late outcomes, and ignored ones, do not.
+// The error is ErrSettled for a second outcome, or a *StoreError. It does not wait longer than ctx and the store's time-out.
+func (p Permit) Settle(ctx context.Context, o Outcome) (counted bool, err error) {
+	r, err := p.Report(ctx, o)
+	return r.Counted, err
+}
+
+// Report is Settle with the whole answer.
+func (p Permit) Report(ctx context.Context, o Outcome) (Report, error) {
+	if !p.settled.CompareAndSwap(false, true) {
+		return Report{}, ErrSettled
+	}
+	return p.m.settle(ctx, p.permitBody, o)
+}
+
+// Success settles with a success, and so on; they are Settle for the common cases.
+func (p Permit) Success(ctx context.Context) (bool, error) {
+	return p.Settle(ctx, Outcome{Kind: Success})
+}
+
+// Failure settles with a failure; class names it for the log and the quarantine.
+func (p Permit) Failure(ctx context.Context, class string) (bool, error) {
+	return p.Settle(ctx, Outcome{Kind: Failure, Class: class})
+}
+
+// Ignore settles without counting: a probe's place is given back [B4].
+func (p Permit) Ignore(ctx context.Context) (bool, error) {
+	return p.Settle(ctx, Outcome{Kind: Ignored})
+}
+
+// Done settles with what Classify makes of err. It outlives ctx: a caller that has been cancelled still settles.
+func (p Permit) Done(ctx context.Context, err error) (bool, error) {
+	o := p.m.classify(ctx, err)
+	ctx, cancel := p.m.outlive(ctx)
+	defer cancel()
+	return p.Settle(ctx, o)
+}
+
+// Renew lengthens a probe's lease [B12]; a permit without a lease has nothing to renew. ErrLeaseLost: the outcome will be late.
+func (p Permit) Renew(ctx context.Context) error {
+	if p.kind != permitHalfOpen {
+		return nil
+	}
+	r, err := p.m.apply(ctx, p.agent, p.m.policy(ctx, p.agent), Op{Verb: VerbRenew, Token: p.token, Epoch: p.epoch})
+	if err != nil {
+		return err
+	}
+	if r.Code != CodeOK {
+		return fmt.Errorf("renew the probe of agent %q: %w", p.agent, ErrLeaseLost)
+	}
+	p.leaseMs.Store(r.LeaseMs)
+	return nil
+}
+
+// keep renews the lease in the background, three times in its life, until the returned function is called.
+func (p Permit) keep(ctx context.Context) (stop func()) {
+	if p.Lease() <= 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			t := time.NewTimer(max(p.Lease()/3, time.Millisecond))
+			select {
+			case <-ctx.Done():
+				t.Stop()
+				return
+			case <-t.C:
+			}
+			if err := p.Renew(ctx); err != nil && ctx.Err() == nil {
+				p.m.o.Logger.WarnContext(ctx, "probe lease not renewed", "agent", p.agent, "error", err)
+				if isLeaseLost(err) {
+					return
+				}
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
