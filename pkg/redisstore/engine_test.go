@@ -129,3 +129,13 @@ func TestHistoriesOnMiniredis(t *testing.T) {
 func TestHistoriesOnRedis(t *testing.T) {
 	storetest.Histories(t, realEngine(t), 2, 10000, 40)
 }
+
+func TestTranscriptsOnMiniredis(t *testing.T) {
+	t.Parallel()
+	storetest.Transcripts(t, func(t testing.TB) storetest.Engine { return miniEngine(t) })
+}
+
+func TestTranscriptsOnRedis(t *testing.T) {
+	t.Parallel()
+	storetest.Transcripts(t, func(t testing.TB) storetest.Engine { return realEngine(t) })
+}

@@ -1,0 +1,291 @@
+package breaker_test
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// full gives every field a value that is not the default.
+const full = `{"enabled":false,"failure_threshold":3,"failure_rate_threshold":0.7,"timeout_seconds":0.3,"half_open_max_calls":5,` +
+	`"window_size_seconds":300,"minimum_calls":20,"half_open_success_threshold":2,"probe_timeout_seconds":1.005,` +
+	`"abandoned_probe":"failure","timeout_multiplier":2.5,"timeout_max_seconds":2591999.999,"timeout_jitter":0.25,` +
+	`"slow_call_duration_seconds":4.5,"slow_call_rate_threshold":1,"recovery_ramp_seconds":600,"ramp_floor":0,"mode":"observe",` +
+	`"retry_after":"open","minimum_reporters":8,"on_store_error":"deny","consistency":"cached"}`
+
+func ptr[T any](v T) *T { return &v }
+
+func parse(t *testing.T, text string) breaker.Override {
+	t.Helper()
+	o, err := breaker.ParseOverride([]byte(text))
+	if err != nil {
+		t.Fatalf("ParseOverride(%s): %v", text, err)
+	}
+	return o
+}
+
+func TestOverrideRoundTrips(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`{}`, full, `{"enabled":true}`, `{"timeout_seconds":0.001}`, `{"failure_threshold":0}`} {
+		got, err := json.Marshal(parse(t, text))
+		if err != nil || string(got) != text {
+			t.Errorf("want %s, got %s, %v", text, got, err)
+		}
+	}
+	for ms := time.Duration(1); ms < 3000; ms++ {
+		o := breaker.Override{Timeout: ptr(ms * time.Millisecond)}
+		text, err := json.Marshal(o)
+		if err != nil || !reflect.DeepEqual(parse(t, string(text)), o) {
+			t.Fatalf("%d ms: %s, %v", ms, text, err)
+		}
+	}
+}
+
+// A field of Override, of its JSON tags, of Policy and of the table: none may lack elsewhere.
+func TestOverrideCoversEveryFieldOfPolicy(t *testing.T) {
+	t.Parallel()
+	o := reflect.ValueOf(parse(t, full))
+	p, def := reflect.ValueOf(parse(t, full).Apply(breaker.DefaultPolicy())), reflect.ValueOf(breaker.DefaultPolicy())
+	fields := breaker.DefaultPolicy().Fields()
+	if o.NumField() != p.NumField() || o.NumField() != len(fields) {
+		t.Fatalf("%d fields of Override, %d of Policy, %d of Fields()", o.NumField(), p.NumField(), len(fields))
+	}
+	for i := range o.NumField() {
+		f := o.Type().Field(i)
+		if want := fields[i].Name + ",omitempty"; f.Tag.Get("json") != want {
+			t.Errorf("%s has json tag %q, want %q", f.Name, f.Tag.Get("json"), want)
+		}
+		if o.Field(i).IsNil() {
+			t.Errorf("%s was not parsed", f.Name)
+			continue
+		}
+		if got, want := p.FieldByName(f.Name).Interface(), o.Field(i).Elem().Interface(); got != want {
+			t.Errorf("%s: applied %v, want %v", f.Name, got, want)
+		}
+		if p.FieldByName(f.Name).Interface() == def.FieldByName(f.Name).Interface() {
+			t.Errorf("%s: the test's value is the default", f.Name)
+		}
+	}
+}
+
+func TestParseOverrideIsStrict(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ text, field, allowed string }{
+		{`{"failure_treshold":3}`, "failure_treshold", "failure_threshold, "},
+		{`{"Enabled":true}`, "Enabled", "enabled"},
+		{`{"timeout_seconds":30,"timeout_seconds":30}`, "timeout_seconds", "each field once"},
+		{`{"enabled":"true"}`, "enabled", "true or false"},
+		{`{"enabled":1}`, "enabled", "true or false"},
+		{`{"enabled":null}`, "enabled", "true or false"},
+		{`{"failure_threshold":"5"}`, "failure_threshold", "from 0 to 255"},
+		{`{"failure_threshold":5.5}`, "failure_threshold", "from 0 to 255"},
+		{`{"failure_threshold":256}`, "failure_threshold", "from 0 to 255"},
+		{`{"failure_threshold":99999999999999999999}`, "failure_threshold", "from 0 to 255"},
+		{`{"failure_rate_threshold":1.01}`, "failure_rate_threshold", "from 0 to 1"},
+		{`{"failure_rate_threshold":1e999}`, "failure_rate_threshold", "from 0 to 1"},
+		{`{"failure_rate_threshold":"NaN"}`, "failure_rate_threshold", "from 0 to 1"},
+		{`{"timeout_seconds":0}`, "timeout_seconds", "0.001"},
+		{`{"timeout_seconds":-1}`, "timeout_seconds", "0.001"},
+		{`{"timeout_seconds":1.0005}`, "timeout_seconds", "0.001"},
+		{`{"timeout_seconds":1e300}`, "timeout_seconds", "0.001"},
+		{`{"timeout_seconds":9223372036.855}`, "timeout_seconds", "0.001"},
+		{`{"timeout_seconds":{"a":[1]}}`, "timeout_seconds", "0.001"},
+		{`{"window_size_seconds":[120]}`, "window_size_seconds", "0.012"},
+		{`{"mode":true}`, "mode", `"observe"`},
+		{`{"mode":"Observe"}`, "mode", `"observe"`},
+		{`{"consistency":""}`, "consistency", `"cached"`},
+		{`{"minimum_reporters":9}`, "minimum_reporters", "from 1 to 8"},
+	}
+	for _, tt := range tests {
+		_, err := breaker.ParseOverride([]byte(tt.text))
+		var bad *breaker.PolicyError
+		if !errors.As(err, &bad) || bad.Field != tt.field || !strings.Contains(bad.Allowed, tt.allowed) {
+			t.Errorf("%s: got %v, want a PolicyError of %s that allows %q", tt.text, err, tt.field, tt.allowed)
+		}
+	}
+}
+
+func TestParseOverrideRefusesWhatIsNoObject(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{``, ` `, `null`, `[]`, `"x"`, `5`, `{`, `{}{}`, `{} x`, `{"mode":"enforce",}`, `{1:2}`, "\x00", strings.Repeat(" ", 1<<20) + "{}"} {
+		_, err := breaker.ParseOverride([]byte(text))
+		if bad := (*breaker.PolicyError)(nil); err == nil || errors.As(err, &bad) {
+			t.Errorf("%.20q: got %v, want an error that is no PolicyError", text, err)
+		}
+	}
+}
+
+func TestParseOverrideReportsAllAtOnceAndNothingUnprintable(t *testing.T) {
+	t.Parallel()
+	_, err := breaker.ParseOverride([]byte(`{"mode":"\u001b[2J` + strings.Repeat("x", 500) + `","failure_threshold":-1,"no\u0007pe":0}`))
+	if err == nil || strings.ContainsAny(err.Error(), "\x1b\x07") || len(err.Error()) > 2000 {
+		t.Fatalf("got %q", err)
+	}
+	for _, field := range []string{"mode: ", "failure_threshold: ", `no\ape: `} {
+		if !strings.Contains(err.Error(), field) {
+			t.Errorf("%q lacks %q", err, field)
+		}
+	}
+}
+
+// A value alone is judged without the rules between fields: the other field may stand in another layer.
+func TestParseOverrideLeavesRulesBetweenFieldsToResolve(t *testing.T) {
+	t.Parallel()
+	parse(t, `{"timeout_seconds":7200}`)
+	parse(t, `{"timeout_max_seconds":1}`)
+}
+
+func TestOverrideUnmarshalsInsideOtherJSON(t *testing.T) {
+	t.Parallel()
+	var agent struct {
+		Config breaker.Override `json:"circuit_breaker_config"`
+	}
+	if err := json.Unmarshal([]byte(`{"circuit_breaker_config":{"timeout_seconds":30}}`), &agent); err != nil || *agent.Config.Timeout != 30*time.Second {
+		t.Fatalf("got %+v, %v", agent, err)
+	}
+	if err := json.Unmarshal([]byte(`{"circuit_breaker_config":{"timeout":30}}`), &agent); err == nil || *agent.Config.Timeout != 30*time.Second {
+		t.Fatalf("an unknown field: got %+v, %v", agent, err)
+	}
+	if err := json.Unmarshal([]byte(`{"circuit_breaker_config":null}`), &agent); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSetTakesTheWordsOfAVariable(t *testing.T) {
+	t.Parallel()
+	var o breaker.Override
+	for _, s := range [][2]string{{"enabled", "TRUE"}, {"timeout_seconds", "0.25"}, {"timeout_jitter", "-0"}, {"mode", "observe"}, {"failure_threshold", "7"}} {
+		if err := o.Set(s[0], s[1]); err != nil {
+			t.Error(err)
+		}
+	}
+	want := breaker.Override{Enabled: ptr(true), Timeout: ptr(250 * time.Millisecond), TimeoutJitter: ptr(0.0), Mode: ptr(breaker.Observe), FailureThreshold: ptr(7)}
+	if !reflect.DeepEqual(o, want) {
+		t.Errorf("got %+v, want %+v", o, want)
+	}
+	if text, err := json.Marshal(o); err != nil || strings.Contains(string(text), "-0") {
+		t.Errorf("minus zero: %s, %v", text, err)
+	}
+	before := o
+	for _, s := range [][2]string{{"enabled", "yes"}, {"timeout_seconds", "1m"}, {"timeout_seconds", "Inf"}, {"timeout_jitter", "NaN"}, {"timeout_jitter", "0x1p-2"}, {"failure_threshold", "1000"}, {"failure_threshold", ""}, {"timeout", "1"}} {
+		if bad := (*breaker.PolicyError)(nil); !errors.As(o.Set(s[0], s[1]), &bad) || bad.Field != s[0] {
+			t.Errorf("Set(%q, %q) gives no PolicyError of it", s[0], s[1])
+		}
+	}
+	if !reflect.DeepEqual(o, before) {
+		t.Errorf("a refused value changed something: %+v", o)
+	}
+}
+
+func TestLaterLayersWinAndOriginsAreKept(t *testing.T) {
+	t.Parallel()
+	def := breaker.DefaultPolicy()
+	def.WindowSize = time.Minute
+	p, origins, err := breaker.Resolve(def, map[string]string{"window_size_seconds": "environment"},
+		breaker.Layer{Origin: "registry", Override: parse(t, `{"failure_threshold":3,"timeout_seconds":30}`)},
+		breaker.Layer{Origin: "redis", Override: parse(t, `{"failure_threshold":4}`)})
+	if err != nil || p.FailureThreshold != 4 || p.Timeout != 30*time.Second || p.WindowSize != time.Minute {
+		t.Fatalf("got %+v, %v", p, err)
+	}
+	want := map[string]string{"failure_threshold": "redis", "timeout_seconds": "registry", "window_size_seconds": "environment", "mode": "default"}
+	for field, origin := range want {
+		if origins[field] != origin {
+			t.Errorf("%s comes from %q, want %q", field, origins[field], origin)
+		}
+	}
+	if len(origins) != len(p.Fields()) {
+		t.Errorf("%d origins, want one for each of %d fields", len(origins), len(p.Fields()))
+	}
+}
+
+func TestEnabledIsTheAndOfAllLayers(t *testing.T) {
+	t.Parallel()
+	on, off := parse(t, `{"enabled":true}`), parse(t, `{"enabled":false}`)
+	tests := []struct {
+		name                  string
+		def                   bool
+		first, second         breaker.Override
+		enabled               bool
+		origin, ofDefaultName string
+	}{
+		{"nobody says", true, breaker.Override{}, breaker.Override{}, true, "default", ""},
+		{"on twice", true, on, on, true, "second", ""},
+		{"off, then on", true, off, on, false, "first", ""},
+		{"on, then off", true, on, off, false, "second", ""},
+		{"off twice", true, off, off, false, "first", ""},
+		{"off in the environment", false, on, on, false, "environment", "environment"},
+	}
+	for _, tt := range tests {
+		def := breaker.DefaultPolicy()
+		def.Enabled = tt.def
+		p, origins, err := breaker.Resolve(def, map[string]string{"enabled": tt.ofDefaultName},
+			breaker.Layer{Origin: "first", Override: tt.first}, breaker.Layer{Origin: "second", Override: tt.second})
+		if err != nil || p.Enabled != tt.enabled || origins["enabled"] != tt.origin {
+			t.Errorf("%s: %v from %q, %v; want %v from %q", tt.name, p.Enabled, origins["enabled"], err, tt.enabled, tt.origin)
+		}
+	}
+}
+
+func TestResolveChecksEachLayerAndTheWhole(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		layer  breaker.Override
+		wanted []string
+	}{
+		{breaker.Override{FailureThreshold: ptr(-1)}, []string{"registry", "failure_threshold"}},
+		{breaker.Override{Timeout: ptr(time.Microsecond)}, []string{"registry", "timeout_seconds"}},
+		{breaker.Override{Timeout: ptr(2 * time.Hour)}, []string{"timeout_seconds from registry", "timeout_max_seconds from default"}},
+		{breaker.Override{TimeoutMax: ptr(time.Second)}, []string{"timeout_seconds from default", "timeout_max_seconds from registry"}},
+	}
+	for _, tt := range tests {
+		_, _, err := breaker.Resolve(breaker.DefaultPolicy(), nil, breaker.Layer{Origin: "registry", Override: tt.layer})
+		if bad := (*breaker.PolicyError)(nil); !errors.As(err, &bad) {
+			t.Errorf("%+v: got %v, want a PolicyError", tt.layer, err)
+			continue
+		}
+		for _, want := range tt.wanted {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q lacks %q", err, want)
+			}
+		}
+	}
+}
+
+func TestFieldsSpeakJSONAndSayWhatIsAllowed(t *testing.T) {
+	t.Parallel()
+	want := map[string]any{"enabled": true, "failure_threshold": 5, "timeout_seconds": 60.0, "mode": "enforce", "ramp_floor": 0.1}
+	for _, f := range breaker.DefaultPolicy().Fields() {
+		if v, ok := want[f.Name]; ok && v != f.Value {
+			t.Errorf("%s is %#v, want %#v", f.Name, f.Value, v)
+		}
+		if f.Allowed == "" || strings.Contains(f.Allowed, "timeout_max") {
+			t.Errorf("%s allows %q", f.Name, f.Allowed)
+		}
+		if (f.Allowed == "true or false") != (f.Name == "enabled") {
+			t.Errorf("%s allows %q", f.Name, f.Allowed)
+		}
+	}
+}
+
+func FuzzParseOverride(f *testing.F) {
+	f.Add([]byte(full))
+	f.Add([]byte(`{"timeout_seconds":1e-3,"mode":null}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		o, err := breaker.ParseOverride(data)
+		if err != nil {
+			return
+		}
+		if err := o.Validate(); err != nil {
+			t.Fatalf("%q was parsed but is not valid: %v", data, err)
+		}
+		text, err := json.Marshal(o)
+		if again := parse(t, string(text)); err != nil || !reflect.DeepEqual(again, o) {
+			t.Fatalf("%q became %s: %v", data, text, err)
+		}
+	})
+}
