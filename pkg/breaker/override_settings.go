@@ -136,7 +136,7 @@ func decimal() codec[float64] {
 func seconds() codec[time.Duration] {
 	// Divided, not d.Seconds(), which adds: this way 0.3 s is again 0.3.
 	plain := func(d time.Duration) any { return float64(d) / float64(time.Second) }
-	return codec[time.Duration]{"number", parseSeconds, plain, -time.Millisecond}
+	return codec[time.Duration]{"number", ParseSeconds, plain, -time.Millisecond}
 }
 
 func word[T ~string]() codec[T] {
@@ -155,8 +155,9 @@ func parseDecimal(text string) (float64, bool) {
 	return v, err == nil
 }
 
-// parseSeconds takes decimal seconds, to 1 ms, within MaxDuration on either side of 0.
-func parseSeconds(text string) (time.Duration, bool) {
+// ParseSeconds takes decimal seconds ("60", "0.25"), to 1 ms, within MaxDuration on either side of 0. It is how
+// every _seconds of a user is read; ok is false for anything else, finer fractions, NaN and units included.
+func ParseSeconds(text string) (d time.Duration, ok bool) {
 	v, ok := parseDecimal(text)
 	if !ok || math.Abs(v) > MaxDuration.Seconds() {
 		return 0, false

@@ -1,0 +1,215 @@
+// Package policies keeps the policy of each agent in use: defaults from the environment, an override from Redis. Overrides are
+// polled, so that one set through any replica, or by hand in redis-cli, counts on all within a second.
+package policies
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// Source reads overrides, JSON, in the order of the agents; "" where there is none.
+type Source interface {
+	Overrides(ctx context.Context, agents []string) ([]string, error)
+}
+
+// Options configures a Book.
+type Options struct {
+	Default breaker.Policy
+	Origins map[string]string // field -> where the default came from
+	Source  Source
+	Logger  *slog.Logger
+	Every   time.Duration // between polls; 0: 500 ms
+	Idle    time.Duration // an agent unused for so long is forgotten here; 0: 15 minutes
+	Most    int           // agents kept; 0: 100,000
+	Timeout time.Duration // of a read from the source; 0: 250 ms
+}
+
+// Book answers which policy an agent follows. It is safe for concurrent use.
+type Book struct {
+	o  Options
+	mu sync.RWMutex
+	of map[string]*entry
+}
+
+// entry is one agent's policy; now is replaced whole.
+type entry struct {
+	now  atomic.Pointer[page]
+	used atomic.Int64 // Unix ms
+}
+
+type page struct {
+	text    string // the override as it was read
+	policy  breaker.Policy
+	origins map[string]string
+	problem error // the override that could not be taken
+}
+
+// OverrideOrigin is the origin of a field that an override in Redis set.
+const OverrideOrigin = "override"
+
+// New makes a Book.
+func New(o Options) *Book {
+	if o.Every <= 0 {
+		o.Every = 500 * time.Millisecond
+	}
+	if o.Idle <= 0 {
+		o.Idle = 15 * time.Minute
+	}
+	if o.Most <= 0 {
+		o.Most = 100_000
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 250 * time.Millisecond
+	}
+	return &Book{o: o, of: map[string]*entry{}}
+}
+
+// Policy is the agent's policy. An agent not in use here is read from the source, once; while that is away the default holds,
+// and the next poll mends it.
+func (b *Book) Policy(ctx context.Context, agent string) breaker.Policy {
+	return b.page(ctx, agent).policy
+}
+
+// Describe is Policy with the origin of every field, and the error of an override that could not be taken.
+func (b *Book) Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error) {
+	p := b.page(ctx, agent)
+	return p.policy, p.origins, p.problem
+}
+
+func (b *Book) page(ctx context.Context, agent string) *page {
+	b.mu.RLock()
+	e := b.of[agent]
+	b.mu.RUnlock()
+	if e == nil {
+		e = b.add(agent)
+		if e.now.Load() == nil {
+			b.Refresh(ctx, agent)
+		}
+	}
+	e.used.Store(time.Now().UnixMilli())
+	if p := e.now.Load(); p != nil {
+		return p
+	}
+	return b.read("", agent, nil)
+}
+
+func (b *Book) add(agent string) *entry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.of[agent]; e != nil {
+		return e
+	}
+	if len(b.of) >= b.o.Most {
+		for other := range b.of {
+			delete(b.of, other)
+			break
+		}
+	}
+	e := &entry{}
+	e.used.Store(time.Now().UnixMilli())
+	b.of[agent] = e
+	return e
+}
+
+// Refresh reads the agent's override now. It does not fail: trouble leaves the policy as it was.
+func (b *Book) Refresh(ctx context.Context, agent string) {
+	ctx, cancel := context.WithTimeout(ctx, b.o.Timeout)
+	defer cancel()
+	texts, err := b.o.Source.Overrides(ctx, []string{agent})
+	if err == nil {
+		b.take(agent, texts[0])
+	}
+}
+
+// take puts an override into force.
+func (b *Book) take(agent, text string) {
+	b.mu.RLock()
+	e := b.of[agent]
+	b.mu.RUnlock()
+	if e == nil {
+		return
+	}
+	old := e.now.Load()
+	if old != nil && old.text == text {
+		return
+	}
+	p := b.read(text, agent, old)
+	if e.now.CompareAndSwap(old, p) && p.problem != nil {
+		b.o.Logger.Warn("policy override not taken", "event", "circuit_breaker.bad_override", "agent", agent, "error", p.problem)
+	}
+}
+
+// read lays an override over the default; one that cannot be taken leaves the last good policy in force.
+func (b *Book) read(text, agent string, last *page) *page {
+	p := &page{text: text, policy: b.o.Default, origins: b.o.Origins}
+	if text == "" {
+		return p
+	}
+	o, err := breaker.ParseOverride([]byte(text))
+	if err == nil {
+		var policy breaker.Policy
+		var origins map[string]string
+		policy, origins, err = breaker.Resolve(b.o.Default, b.o.Origins, breaker.Layer{Origin: OverrideOrigin, Override: o})
+		if err == nil {
+			p.policy, p.origins = policy, origins
+			return p
+		}
+	}
+	p.problem = err
+	if last != nil {
+		p.policy, p.origins = last.policy, last.origins
+	}
+	return p
+}
+
+// Run polls until ctx ends, forgetting agents that went idle.
+func (b *Book) Run(ctx context.Context) {
+	t := time.NewTicker(b.o.Every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			b.poll(ctx)
+		}
+	}
+}
+
+func (b *Book) poll(ctx context.Context) {
+	agents := b.InUse(b.o.Idle)
+	if len(agents) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(b.o.Timeout, b.o.Every))
+	defer cancel()
+	texts, err := b.o.Source.Overrides(ctx, agents)
+	if err != nil {
+		return // the store's own health says so; the next poll tries again
+	}
+	for i, a := range agents {
+		b.take(a, texts[i])
+	}
+}
+
+// InUse lists the agents used within the time given, and forgets those idle for longer than Options.Idle.
+func (b *Book) InUse(within time.Duration) []string {
+	now := time.Now().UnixMilli()
+	var out []string
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for a, e := range b.of {
+		idle := now - e.used.Load()
+		if idle > b.o.Idle.Milliseconds() {
+			delete(b.of, a)
+		} else if idle <= within.Milliseconds() {
+			out = append(out, a)
+		}
+	}
+	return out
+}

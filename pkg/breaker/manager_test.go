@@ -1,0 +1,290 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// manager makes a Manager on a Memory whose policy is the default, changed by edit.
+func manager(t *testing.T, edit func(*breaker.Policy)) *breaker.Manager {
+	t.Helper()
+	return managerOn(t, breaker.NewMemory(nil, 0), edit)
+}
+
+func managerOn(t *testing.T, s breaker.Store, edit func(*breaker.Policy)) *breaker.Manager {
+	t.Helper()
+	p := breaker.DefaultPolicy()
+	if edit != nil {
+		edit(&p)
+	}
+	m, err := breaker.NewManager(breaker.Options{Store: s, Reporter: "test", Policy: func(context.Context, string) breaker.Policy { return p }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+var errAgent = errors.New("agent failed")
+
+func fail(context.Context) error    { return errAgent }
+func succeed(context.Context) error { return nil }
+
+func totals(t *testing.T, m *breaker.Manager, agent string) (successes, failures int64, state breaker.State) {
+	t.Helper()
+	v, _, err := m.Inspect(t.Context(), agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.Successes, v.Failures, v.State
+}
+
+func TestDoOpensAfterFiveFailuresAndRefuses(t *testing.T) {
+	t.Parallel()
+	m := manager(t, nil)
+	for range 5 {
+		if err := m.Do(t.Context(), "a", fail); !errors.Is(err, errAgent) {
+			t.Fatalf("Do gave %v, want the agent's own error", err)
+		}
+	}
+	called := false
+	err := m.Do(t.Context(), "a", func(context.Context) error { called = true; return nil })
+	var open *breaker.OpenError
+	if !errors.As(err, &open) || called {
+		t.Fatalf("sixth call: %v, called %v", err, called)
+	}
+	if open.Reason != breaker.ReasonOpen || open.State != breaker.Open || open.RetryAfter <= 59*time.Second || open.RetryAfter > time.Minute {
+		t.Errorf("refusal %+v", open)
+	}
+	if !strings.Contains(open.Error(), `"a"`) || !strings.Contains(open.Error(), "retry in") {
+		t.Errorf("refusal's text %q", open.Error())
+	}
+}
+
+func TestDoRecordsAPanicAndLetsItGoOn(t *testing.T) {
+	t.Parallel()
+	m := manager(t, nil)
+	func() {
+		defer func() {
+			if r := recover(); r != "boom" {
+				t.Errorf("recovered %v", r)
+			}
+		}()
+		_ = m.Do(t.Context(), "a", func(context.Context) error { panic("boom") })
+	}()
+	if _, failures, _ := totals(t, m, "a"); failures != 1 {
+		t.Errorf("failures %d, want 1", failures)
+	}
+}
+
+func TestDoRecordsACallThatEndsItsGoroutine(t *testing.T) {
+	t.Parallel()
+	m := manager(t, nil)
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = m.Do(t.Context(), "a", func(context.Context) error { runtime.Goexit(); return nil }) })
+	wg.Wait()
+	if _, failures, _ := totals(t, m, "a"); failures != 1 {
+		t.Errorf("failures %d, want 1", failures)
+	}
+}
+
+func TestDoIgnoresACallThatItsCallerCancelled(t *testing.T) {
+	t.Parallel()
+	m := manager(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := m.Do(ctx, "a", func(ctx context.Context) error { cancel(); return ctx.Err() })
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if s, f, _ := totals(t, m, "a"); s+f != 0 {
+		t.Errorf("counted %d+%d, want nothing", s, f)
+	}
+}
+
+func TestDoCountsADeadlineThatTheCalleeOverran(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := manager(t, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := m.Do(ctx, "a", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if _, f, _ := totals(t, m, "a"); f != 1 { // settled although the caller's context is over
+			t.Errorf("failures %d, want 1", f)
+		}
+	})
+}
+
+func TestDoRenewsTheLeaseWhileTheAgentWorks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := manager(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 3*time.Second })
+		for range 5 {
+			_ = m.Do(t.Context(), "a", fail)
+		}
+		time.Sleep(time.Minute)
+		err := m.Do(t.Context(), "a", func(ctx context.Context) error {
+			time.Sleep(50 * time.Second) // many times the lease
+			var busy *breaker.OpenError
+			if err := m.Do(ctx, "a", succeed); !errors.As(err, &busy) || busy.Reason != breaker.ReasonProbesBusy {
+				t.Errorf("second probe: %v, want probes_busy", err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, state := totals(t, m, "a"); state != breaker.Closed {
+			t.Errorf("state %s, want closed", state)
+		}
+	})
+}
+
+type waitError struct{}
+
+func (waitError) Error() string             { return "slow down" }
+func (waitError) RetryAfter() time.Duration { return 5 * time.Minute }
+
+func TestDoTakesAnErrorsRetryAfter(t *testing.T) {
+	t.Parallel()
+	m := manager(t, nil)
+	for range 5 {
+		_ = m.Do(t.Context(), "a", func(context.Context) error { return waitError{} })
+	}
+	var open *breaker.OpenError
+	if err := m.Do(t.Context(), "a", succeed); !errors.As(err, &open) || open.RetryAfter < 4*time.Minute {
+		t.Errorf("refusal %v, want about five minutes", err)
+	}
+}
+
+func TestPermitSettlesOnce(t *testing.T) {
+	t.Parallel()
+	m := manager(t, nil)
+	p, err := m.Acquire(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if counted, err := p.Failure(t.Context(), "x"); !counted || err != nil {
+		t.Fatalf("first: %v %v", counted, err)
+	}
+	if counted, err := p.Failure(t.Context(), "x"); counted || !errors.Is(err, breaker.ErrSettled) {
+		t.Errorf("second: %v %v, want ErrSettled", counted, err)
+	}
+	if _, f, _ := totals(t, m, "a"); f != 1 {
+		t.Errorf("failures %d", f)
+	}
+}
+
+func TestPermitTravelsAsText(t *testing.T) {
+	t.Parallel()
+	m := manager(t, nil)
+	p, err := m.Acquire(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := m.Resume("a", p.String())
+	if err != nil || q.String() != p.String() {
+		t.Fatalf("resumed %v, %v", q, err)
+	}
+	if r, err := q.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); err != nil || !r.Counted {
+		t.Errorf("report %+v, %v", r, err)
+	}
+	foreign, err := m.Resume("b", p.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := foreign.Report(t.Context(), breaker.Outcome{Kind: breaker.Failure}); err != nil || r.Counted || r.Why != "foreign" {
+		t.Errorf("foreign report %+v, %v", r, err)
+	}
+	for _, bad := range []string{"", "v1", "v2.closed.0000000000000000.-.00000000", "v1.open.0000000000000000.-.00000000",
+		"v1.half_open.0000000000000000.-.00000000", "v1.closed.0000000000000000.0000000000000001.00000000",
+		"v1.closed.000000000000000G.-.00000000", p.String() + ".x", "v1.foreign.0000000000000000.-.00000000"} {
+		if _, err := m.Resume("a", bad); !errors.Is(err, breaker.ErrBadPermit) {
+			t.Errorf("Resume(%q) gave %v", bad, err)
+		}
+	}
+}
+
+func TestBadNamesAreRefusedBeforeTheStore(t *testing.T) {
+	t.Parallel()
+	m := manager(t, nil)
+	for _, name := range []string{"", " ", "a b", "a\x00", "a\r\n", "*", "[z-a]", "{}", "a}b", "a/b", "-a", strings.Repeat("a", 129), "\xff", "a\u200b"} {
+		if _, err := m.Acquire(t.Context(), name); !errors.Is(err, breaker.ErrBadName) {
+			t.Errorf("Acquire(%q) gave %v", name, err)
+		}
+	}
+	if _, err := m.Acquire(t.Context(), strings.Repeat("a", 128)); err != nil {
+		t.Errorf("128 bytes: %v", err)
+	}
+}
+
+func TestDisabledGloballyAsksNothing(t *testing.T) {
+	t.Parallel()
+	m, err := breaker.NewManager(breaker.Options{Store: awayStore{}, Disabled: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if err := m.Do(t.Context(), "a", fail); !errors.Is(err, errAgent) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestClassicView is row P1 and P2 of the seed map: the coordinator's breaker, its defaults reached by a policy.
+func TestClassicView(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := manager(t, func(p *breaker.Policy) { p.Timeout, p.HalfOpenMaxCalls, p.FailureRateThreshold = 30*time.Second, 1, 0 })
+		b, err := m.Classic("loop")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := t.Context()
+		for i := range 4 {
+			if !b.CanExecute(ctx) || b.RecordFailure(ctx) != nil {
+				t.Fatalf("call %d refused", i)
+			}
+		}
+		if !b.CanExecute(ctx) || b.RecordSuccess(ctx) != nil { // a success resets the run
+			t.Fatal("refused")
+		}
+		for range 5 {
+			if !b.CanExecute(ctx) || b.RecordFailure(ctx) != nil {
+				t.Fatal("refused")
+			}
+		}
+		if b.CanExecute(ctx) {
+			t.Fatal("open breaker admits")
+		}
+		time.Sleep(10 * time.Second)
+		s, err := b.Stats(ctx)
+		want := breaker.Stats{Name: "loop", State: breaker.Open, FailureCount: 5, FailureThreshold: 5, CooldownSeconds: 30, TimeUntilRetry: 20,
+			TotalFailures: 9, TotalSuccesses: 1, StateTransitions: 1}
+		if err != nil || s != want {
+			t.Errorf("stats %+v, %v\nwant  %+v", s, err, want)
+		}
+		time.Sleep(20 * time.Second)
+		if err := b.Execute(ctx, succeed); err != nil {
+			t.Fatal(err)
+		}
+		if s, _ := b.Stats(ctx); s.State != breaker.Closed || s.StateTransitions != 3 || s.FailureCount != 0 || s.TimeUntilRetry != 0 {
+			t.Errorf("stats %+v after recovery", s)
+		}
+		for range 5 {
+			_ = b.Execute(ctx, fail)
+		}
+		if err := b.Reset(ctx); err != nil || !b.CanExecute(ctx) {
+			t.Errorf("after reset: %v", err)
+		}
+	})
+}
