@@ -3,6 +3,7 @@ package redistest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func startNode(t testing.TB, bus *int, args []string) *Server {
 			"--port", strconv.Itoa(s.Port), "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(*bus),
 			"--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000",
 		}
-		return append(own, s.baseArgs(args)...)
+		return slices.Concat(own, s.baseArgs(args))
 	}
 	s.start()
 	return s

@@ -38,7 +38,7 @@ func startProcess(args []string, logPath string) (*process, error) {
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with us
 		defer close(p.done)
-		defer log.Close()
+		defer func() { _ = log.Close() }()
 		err := p.cmd.Start()
 		started <- err
 		if err == nil {

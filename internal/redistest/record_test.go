@@ -9,6 +9,7 @@ import (
 // recorder is a testing.TB that notes a failure instead of failing.
 type recorder struct {
 	testing.TB
+
 	failed, skipped bool
 	text            string
 }
@@ -35,7 +36,7 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-func (r *recorder) Skipf(format string, args ...any) {
+func (r *recorder) Skipf(string, ...any) {
 	r.skipped = true
 	runtime.Goexit()
 }

@@ -88,7 +88,7 @@ func TestPasswordIsInClientAndURL(t *testing.T) {
 		t.Errorf("URL %q, want %q", s.URL(), want)
 	}
 	bare := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
-	defer bare.Close()
+	defer func() { _ = bare.Close() }()
 	if err := ping(t, bare); err == nil {
 		t.Error("the server answers without a password")
 	}
@@ -112,7 +112,7 @@ func TestTLSDemandsAClientCertificate(t *testing.T) {
 	if err := ping(t, s.Client(t)); err != nil {
 		t.Fatal(err)
 	}
-	for name, pair := range map[string]*Pair{"none": nil, "of another CA": ref(ca.Wrong(t).ClientPair(t))} {
+	for name, pair := range map[string]*Pair{"none": nil, "of another CA": new(ca.Wrong(t).ClientPair(t))} {
 		opt := s.options()
 		opt.TLSConfig = s.tls.Clone()
 		opt.TLSConfig.Certificates = nil
@@ -127,15 +127,13 @@ func TestTLSDemandsAClientCertificate(t *testing.T) {
 	}
 }
 
-func ref[T any](v T) *T { return &v }
-
 func TestTakenPortIsChosenAgain(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	taken := l.Addr().(*net.TCPAddr).Port
 	s := newServer(t, nil)
 	calls := 0
@@ -171,6 +169,7 @@ func TestMissingBinaryFailsAndNamesTheInstallCommand(t *testing.T) {
 	}
 }
 
+//nolint:tparallel // the inner test must have ended before the check
 func TestCleanupEndsTheProcessAndRemovesItsDirectory(t *testing.T) {
 	t.Parallel()
 	var s *Server

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,7 +46,7 @@ func StartSentinel(t testing.TB, args ...string) *SentinelSet {
 	set := &SentinelSet{Master: Start(t, args...)}
 	for range 2 {
 		of := []string{"--replicaof", "127.0.0.1 " + strconv.Itoa(set.Master.Port)}
-		set.Replicas = append(set.Replicas, Start(t, append(of, args...)...))
+		set.Replicas = append(set.Replicas, Start(t, slices.Concat(of, args)...))
 	}
 	// A sentinel asks for INFO every ten seconds: what it cannot see at its
 	// first look it sees late. So the replicas must be in sync before.

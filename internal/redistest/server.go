@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -65,7 +66,7 @@ func StartUnix(t testing.TB, args ...string) (*Server, string) {
 	s.socket = filepath.Join(s.dir, "redis.sock")
 	s.command = func(s *Server) []string {
 		own := []string{"--port", "0", "--unixsocket", s.socket, "--unixsocketperm", "700"}
-		return append(own, s.baseArgs(args)...)
+		return slices.Concat(own, s.baseArgs(args))
 	}
 	s.start()
 	return s, s.socket
@@ -74,7 +75,7 @@ func StartUnix(t testing.TB, args ...string) (*Server, string) {
 // newServer makes a server that has not been started, and ends it with t.
 func newServer(t testing.TB, args []string) *Server {
 	t.Helper()
-	// Not t.TempDir: a unix socket's path may have 108 bytes at most, and a
+	//nolint:usetesting // not t.TempDir: a unix socket's path may have 108 bytes at most, and a
 	// test's name can be longer.
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
@@ -98,7 +99,7 @@ func (s *Server) baseArgs(args []string) []string {
 		"--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no",
 		"--repl-diskless-sync-delay", "0",
 	}
-	return append(base, args...)
+	return slices.Concat(base, args)
 }
 
 // argValue is the value that follows name in a redis-server command line.
@@ -152,7 +153,7 @@ func (s *Server) launch() error {
 	}
 	s.proc = proc
 	client := redis.NewClient(s.options())
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	ended := false
 	err = poll(startTimeout, func() error {
 		if ended = !proc.running(); ended {

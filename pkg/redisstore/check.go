@@ -77,11 +77,10 @@ func checkServer(ctx context.Context, client *redis.Client, name string) (warnin
 func checkVersion(name string, server map[string]string) error {
 	version := server["redis_version"]
 	major, _, _ := strings.Cut(version, ".")
-	n, err := strconv.Atoi(major)
-	if err != nil || n >= minRedisMajor || server["server_name"] == "valkey" {
-		return nil
+	if n, err := strconv.Atoi(major); err == nil && n < minRedisMajor && server["server_name"] != "valkey" {
+		return fmt.Errorf("%s runs %s: %w", name, version, ErrServerTooOld)
 	}
-	return fmt.Errorf("%s runs %s: %w", name, version, ErrServerTooOld)
+	return nil
 }
 
 // evictionWarning is empty where nothing can be evicted, or nothing is known.

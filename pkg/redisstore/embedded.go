@@ -61,6 +61,7 @@ func (e *embeddedRedis) close() {
 // first reply: from about 4 KiB on, each would wait for the other.
 type pipeConn struct {
 	net.Conn
+
 	wake   chan struct{} // capacity 1: there is something to write
 	closed chan struct{}
 	once   sync.Once

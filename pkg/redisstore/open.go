@@ -20,8 +20,9 @@ const DefaultTimeout = 250 * time.Millisecond
 const (
 	// sentinelDialFactor is how many time-outs a dial through Sentinel gets:
 	// go-redis asks the sentinel it knows, asks it once more under a lock, asks
-	// all of them, and then dials the master. With a single time-out for all,
-	// a sentinel that hangs would never be given up.
+	// all of them, and then dials the master. With a single time-out for all of
+	// it, two equal deadlines would race for whether a sentinel that hangs is
+	// given up. A caller does not wait so long: its own context ends the wait.
 	sentinelDialFactor = 4
 
 	// clusterRedirects bounds how often the cluster client follows MOVED and

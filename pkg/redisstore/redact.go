@@ -11,7 +11,6 @@ const hiddenSecret = "***"
 
 var (
 	redactScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,19}$`)
-	redactPublic = []string{"db", "sentinel_username", "ca_file", "cert_file", "key_file", "server_name"}
 	redactDigits = regexp.MustCompile(`^[0-9]{1,5}$`)
 )
 
@@ -75,11 +74,11 @@ func redactHosts(hosts string) string {
 	parts := strings.Split(hosts, ",")
 	for i, part := range parts {
 		colon := strings.LastIndexByte(part, ':')
-		if colon < 0 || colon < strings.LastIndexByte(part, ']') {
-			continue
-		}
 		first := strings.IndexByte(part, ':')
 		bracketed := strings.HasPrefix(part, "[")
+		if colon < 0 || bracketed && strings.HasSuffix(part, "]") {
+			continue
+		}
 		if colon == 0 || !bracketed && first != colon || !redactDigits.MatchString(part[colon+1:]) {
 			return strings.Join(append(parts[:i], part[:first]+":"+hiddenSecret), ",")
 		}
@@ -92,7 +91,7 @@ func redactQuery(query string) string {
 	for i, pair := range pairs {
 		name, _, _ := strings.Cut(pair, "=")
 		switch {
-		case slices.Contains(redactPublic, name):
+		case name == "db", name == "sentinel_username", slices.Contains(tlsParams(), name):
 		case name == "sentinel_password":
 			pairs[i] = name + "=" + hiddenSecret
 		default:

@@ -166,23 +166,26 @@ func (d *tlsDialer) explain(err error) error {
 		return fmt.Errorf("its certificate is not valid: %w", err)
 	case errors.As(err, &noTLS):
 		return fmt.Errorf("it does not speak TLS on this port (without TLS the scheme is redis or redis+cluster): %w", err)
+	case errors.Is(err, context.DeadlineExceeded): // a plain Redis waits for the end of a line
+		return fmt.Errorf("no answer to the handshake; is this a port without TLS (scheme redis or redis+cluster)?: %w", err)
 	}
-	return d.explainRefusal(err)
+	_, told := d.explainRefusal(err)
+	return told
 }
 
-// explainRefusal says of a server that hung up whether it wants a (or another)
-// client certificate.
-func (d *tlsDialer) explainRefusal(err error) error {
+// explainRefusal says of a server that hung up that it may want a client
+// certificate, or another one; ok tells whether the server did hang up.
+func (d *tlsDialer) explainRefusal(err error) (ok bool, told error) {
 	var op *net.OpError
 	alert := errors.As(err, &op) && op.Op == "remote error" // how crypto/tls marks the peer's alerts
 	hungUp := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 	switch {
 	case !alert && !hungUp:
-		return err
+		return false, err
 	case d.files.cert == "":
-		return fmt.Errorf("the server may demand a client certificate (cert_file, key_file): %w", err)
+		return true, fmt.Errorf("the server may demand a client certificate (cert_file, key_file): %w", err)
 	default:
-		return fmt.Errorf("the server may not accept the client certificate in cert_file %s: %w", d.files.cert, err)
+		return true, fmt.Errorf("the server may not accept the client certificate in cert_file %s: %w", d.files.cert, err)
 	}
 }
 
@@ -192,6 +195,7 @@ func (d *tlsDialer) explainRefusal(err error) error {
 // It embeds *tls.Conn, so that go-redis sees its other methods.
 type tlsConn struct {
 	*tls.Conn
+
 	dialer *tlsDialer
 	addr   string
 	heard  atomic.Bool
@@ -214,9 +218,8 @@ func (c *tlsConn) explain(err error) error {
 	if err == nil || c.heard.Load() {
 		return err
 	}
-	told := c.dialer.explainRefusal(err)
-	if told == err {
-		return err
+	if ok, told := c.dialer.explainRefusal(err); ok {
+		return &DialError{Addr: c.addr, Err: fmt.Errorf("TLS: %w", told)}
 	}
-	return &DialError{Addr: c.addr, Err: fmt.Errorf("TLS: %w", told)}
+	return err
 }

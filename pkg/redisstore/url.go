@@ -55,9 +55,10 @@ var (
 	urlHost    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9._])?$`)
 	urlMaster  = regexp.MustCompile(`^[A-Za-z0-9._-]+$`) // what Sentinel itself allows
 	urlInteger = regexp.MustCompile(`^[+-]?[0-9]+$`)
-
-	tlsParams = []string{"ca_file", "cert_file", "key_file", "server_name"}
 )
+
+// tlsParams are the query parameters of rediss and rediss+cluster.
+func tlsParams() []string { return []string{"ca_file", "cert_file", "key_file", "server_name"} }
 
 // parseURL reads every form of REDIS_URL. No error quotes text that could be,
 // or be a part of, a password: a part is named instead.
@@ -140,10 +141,10 @@ func (t *redisTarget) setUserinfo(authority string) (hosts string, err error) {
 // setPlace takes the hosts and the path, which decides between one server and
 // Sentinel.
 func (t *redisTarget) setPlace(hosts, path string) (err error) {
-	switch t.kind {
-	case urlEmbedded:
+	if t.kind == urlEmbedded {
 		return t.setEmbedded(hosts, path)
-	case urlUnix:
+	}
+	if t.kind == urlUnix {
 		return t.setSocket(hosts, path)
 	}
 	name, err := url.PathUnescape(strings.TrimPrefix(path, "/"))
@@ -164,7 +165,8 @@ func (t *redisTarget) setPlace(hosts, path string) (err error) {
 	case t.kind == urlCluster && name != "" && name != "0":
 		return errors.New("a path: Redis Cluster has database 0 only")
 	case t.kind == urlSingle && len(t.addrs) > 1:
-		return errors.New("several hosts: for Sentinel the path names the master (/mymaster), for a cluster the scheme is redis+cluster or rediss+cluster")
+		return errors.New("several hosts: for Sentinel the path names the master (/mymaster), " +
+			"for a cluster the scheme is redis+cluster or rediss+cluster")
 	case t.kind == urlSingle && name != "":
 		return t.setDB(name)
 	}
@@ -221,7 +223,8 @@ func (t *redisTarget) setDB(text string) error {
 // parseHosts reads host[:port][,host[:port]…]; no port may be below lowest.
 func parseHosts(text, defaultPort string, lowest uint64) ([]string, error) {
 	var addrs []string
-	for i, part := range strings.Split(text, ",") {
+	for part := range strings.SplitSeq(text, ",") {
+		i := len(addrs)
 		host, port := part, defaultPort
 		if colon := strings.LastIndexByte(part, ':'); colon > strings.LastIndexByte(part, ']') {
 			host, port = part[:colon], part[colon+1:]
@@ -263,9 +266,10 @@ func (t *redisTarget) urlParams() []string {
 		allowed = []string{"db"}
 	case urlSentinel:
 		allowed = []string{"db", "sentinel_username", "sentinel_password"}
+	case urlEmbedded, urlCluster: // none of its own
 	}
 	if t.tls {
-		allowed = append(allowed, tlsParams...)
+		allowed = append(allowed, tlsParams()...)
 	}
 	return allowed
 }
@@ -275,7 +279,7 @@ func (t *redisTarget) setQuery(query string) error {
 		return nil
 	}
 	seen := map[string]bool{}
-	for _, pair := range strings.Split(query, "&") {
+	for pair := range strings.SplitSeq(query, "&") {
 		name, escaped, hasValue := strings.Cut(pair, "=")
 		if !hasValue && !slices.Contains(t.urlParams(), name) || !urlWord.MatchString(name) {
 			return errors.New("a parameter is not of the form name=value (in a value write '&' as %26 and '=' as %3D)")
@@ -306,7 +310,7 @@ func (t *redisTarget) checkParam(name string, seen map[string]bool) error {
 	case slices.Contains(allowed, name):
 		seen[name] = true
 		return nil
-	case slices.Contains(tlsParams, name):
+	case slices.Contains(tlsParams(), name):
 		return fmt.Errorf("parameter %s needs TLS: rediss:// or rediss+cluster://", name)
 	}
 	if seen["sentinel_password"] {

@@ -1,0 +1,277 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/breakerd/breakerd/internal/redistest"
+)
+
+// patience is a time-out for tests in which time is not the matter.
+const patience = 10 * time.Second
+
+// openURL opens url with patience and closes it with t.
+func openURL(t *testing.T, url string, change ...func(*Options)) *Conn {
+	t.Helper()
+	o := Options{Timeout: patience}
+	for _, f := range change {
+		f(&o)
+	}
+	c, err := Open(t.Context(), url, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// roundTrip writes a value and reads it back.
+func roundTrip(t *testing.T, c *Conn) {
+	t.Helper()
+	if err := c.Client.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+		t.Fatalf("%s: %v", c.Display, err)
+	}
+	if got, err := c.Client.Get(t.Context(), "k").Result(); err != nil || got != "v" {
+		t.Fatalf("%s: got %q, %v", c.Display, got, err)
+	}
+}
+
+func TestOneServerByURL(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	c := openURL(t, "redis://"+s.Addr+"/3")
+	roundTrip(t, c)
+	if n, err := s.Client(t).Get(t.Context(), "k").Result(); !errors.Is(err, redis.Nil) {
+		t.Errorf("database 0 holds the key of database 3: %q, %v", n, err)
+	}
+	if c.Cluster || c.Embedded != nil {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestPasswordOfURLAndOfOptions(t *testing.T) {
+	t.Parallel()
+	const pw = "p@ss:w/rd#?%"
+	s := redistest.Start(t, "--requirepass", pw)
+	roundTrip(t, openURL(t, s.URL()))
+	roundTrip(t, openURL(t, "redis://:wrong@"+s.Addr, func(o *Options) { o.Password = pw }))
+	wrong := openURL(t, "redis://:s3cret@"+s.Addr)
+	for range 2 {
+		err := wrong.Client.Ping(t.Context()).Err()
+		if err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("with a wrong password: %v", err)
+		}
+	}
+	if _, err := wrong.Check(t.Context()); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("Check with a wrong password: %v", err)
+	}
+	if _, err := openURL(t, "redis://"+s.Addr).Check(t.Context()); err == nil {
+		t.Error("Check without a password succeeds")
+	}
+}
+
+func TestUserWithoutPasswordIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"redis://app@h", "redis://app:@h", "redis://h/m?sentinel_username=u"} {
+		if _, err := Open(t.Context(), url, Options{}); err == nil || !strings.Contains(err.Error(), "without") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+func TestUnixSocketByURL(t *testing.T) {
+	t.Parallel()
+	s, _ := redistest.StartUnix(t, "--requirepass", "pw")
+	c := openURL(t, s.URL())
+	roundTrip(t, c)
+	if strings.Contains(c.Display, "pw@") {
+		t.Error(c.Display)
+	}
+}
+
+func TestClusterByURL(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartCluster(t, "--requirepass", "pw")
+	c := openURL(t, "redis+cluster://:pw@"+set.Nodes[2].Addr)
+	if !c.Cluster {
+		t.Error("Cluster is false")
+	}
+	for i := range 30 {
+		if err := c.Client.Set(t.Context(), "k"+strconv.Itoa(i), i, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w, err := c.Check(t.Context()); err != nil || len(w) != 0 {
+		t.Errorf("Check: %v, %v", w, err)
+	}
+	node := set.Nodes[1].Client(t)
+	if err := node.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := node.ConfigSet(t.Context(), "maxmemory", "100mb").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if w, err := c.Check(t.Context()); err != nil || len(w) != 1 || !strings.Contains(w[0], set.Nodes[1].Addr) {
+		t.Errorf("Check with one node that evicts: %v, %v", w, err)
+	}
+}
+
+func TestSentinelFollowsTheMasterAndLeavesAHungSentinel(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartSentinel(t, "--requirepass", "pw")
+	// Only the sentinel that will hang is named: the others must be discovered.
+	c := openURL(t, "redis://:pw@"+set.Sentinels[0].Addr+"/mymaster", func(o *Options) { o.Timeout = DefaultTimeout })
+	redistest.Eventually(t, "the first answer", patience, func() error { return c.Client.Ping(t.Context()).Err() })
+	set.Sentinels[0].Pause()
+	set.Master.Kill()
+	next := set.WaitFailover(t, set.Master.Addr)
+	redistest.Eventually(t, "a write to the new master", 30*time.Second, func() error {
+		return c.Client.Set(t.Context(), "k", "v", 0).Err()
+	})
+	if got, err := next.Client(t).Get(t.Context(), "k").Result(); err != nil || got != "v" {
+		t.Errorf("the new master holds %q, %v", got, err)
+	}
+}
+
+func TestServerThatIsAwayIsNoErrorOfOpen(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	c := openURL(t, s.URL(), func(o *Options) { o.Timeout = DefaultTimeout })
+	s.Kill()
+	var dial *DialError
+	err := c.Client.Ping(t.Context()).Err()
+	if !errors.As(err, &dial) || dial.Addr != s.Addr {
+		t.Fatalf("got %v, want a DialError with %s", err, s.Addr)
+	}
+	if _, err := c.Check(t.Context()); !errors.As(err, &dial) {
+		t.Errorf("Check: %v", err)
+	}
+	s.Restart()
+	// After a pool's worth of failures go-redis looks only once a second.
+	redistest.Eventually(t, "the server's return", patience, func() error { return c.Client.Ping(t.Context()).Err() })
+}
+
+func TestUnreachableSentinelsAndClusterAreDialErrors(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Kill()
+	for _, url := range []string{"redis://" + s.Addr + "/mymaster", "redis+cluster://" + s.Addr} {
+		var dial *DialError
+		c := openURL(t, url, func(o *Options) { o.Timeout = DefaultTimeout })
+		if err := c.Client.Get(t.Context(), "k").Err(); !errors.As(err, &dial) {
+			t.Errorf("%s: got %v, want a DialError", url, err)
+		}
+	}
+}
+
+func TestHungServerCostsOneTimeoutAndRunsOnce(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	c := openURL(t, s.URL(), func(o *Options) { o.Timeout = DefaultTimeout })
+	redistest.Eventually(t, "a connection", patience, func() error { return c.Client.Ping(t.Context()).Err() })
+	s.Pause()
+	err := c.Client.Incr(t.Context(), "n").Err()
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("got %v, want a time-out", err)
+	}
+	s.Resume()
+	client := s.Client(t)
+	redistest.Eventually(t, "the late increment", patience, func() error { return client.Get(t.Context(), "n").Err() })
+	if n, err := client.Get(t.Context(), "n").Int(); err != nil || n != 1 {
+		t.Errorf("the command ran %d times (%v)", n, err)
+	}
+}
+
+func TestCheckWarnsOfEviction(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
+	c := openURL(t, s.URL())
+	w, err := c.Check(t.Context())
+	if err != nil || len(w) != 1 || !strings.Contains(w[0], "volatile-lru") || !strings.Contains(w[0], "noeviction") {
+		t.Errorf("Check: %q, %v", w, err)
+	}
+	if err := s.Client(t).ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if w, err := c.Check(t.Context()); err != nil || len(w) != 0 {
+		t.Errorf("Check with noeviction: %q, %v", w, err)
+	}
+}
+
+func TestCheckIsContentWithAUserWhoMayNotAsk(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru",
+		"--user", "app", "on", ">pw", "~*", "-@all", "+ping", "+get", "+set")
+	c := openURL(t, "redis://app:pw@"+s.Addr)
+	roundTrip(t, c)
+	if w, err := c.Check(t.Context()); err != nil || len(w) != 0 {
+		t.Errorf("Check: %q, %v", w, err)
+	}
+}
+
+func TestVersionAndEvictionRules(t *testing.T) {
+	t.Parallel()
+	for version, tooOld := range map[string]bool{"6.2.14": true, "7.0.0": false, "10.1": false, "": false} {
+		err := checkVersion("h", map[string]string{"redis_version": version})
+		if errors.Is(err, ErrServerTooOld) != tooOld {
+			t.Errorf("%q: %v", version, err)
+		}
+	}
+	if err := checkVersion("h", map[string]string{"redis_version": "6.2", "server_name": "valkey"}); err != nil {
+		t.Errorf("Valkey: %v", err)
+	}
+	for _, c := range []struct {
+		maxMemory, policy string
+		warns             bool
+	}{
+		{"0", "allkeys-lru", false}, {"1", "noeviction", false}, {"1", "allkeys-lru", true},
+		{"", "allkeys-lru", true}, {"1", "", false}, {"", "", false},
+	} {
+		if got := evictionWarning("h", c.maxMemory, c.policy); (got != "") != c.warns {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
+func TestOpenRefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Open(ended, "embedded://", Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("with an ended context: %v", err)
+	}
+	for _, o := range []Options{{Timeout: -1}, {PoolSize: -1}} {
+		if _, err := Open(t.Context(), "redis://h", o); err == nil || !strings.Contains(err.Error(), "negative") {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// Not parallel: it counts goroutines.
+func TestCloseLeavesNoGoroutine(t *testing.T) {
+	s, set := redistest.Start(t), redistest.StartSentinel(t)
+	cluster := redistest.StartCluster(t)
+	before := goleak.IgnoreCurrent()
+	for _, url := range []string{"embedded://", "embedded://127.0.0.1:0", s.URL(), set.URL(), cluster.URL()} {
+		c := openURL(t, url)
+		roundTrip(t, c)
+		for range 2 {
+			if err := c.Close(); err != nil {
+				t.Errorf("close %s: %v", c.Display, err)
+			}
+		}
+		if err := c.Client.Get(t.Context(), "k").Err(); err == nil {
+			t.Errorf("%s answers after Close", c.Display)
+		}
+	}
+	goleak.VerifyNone(t, before)
+}

@@ -1,0 +1,144 @@
+package redisstore
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/breakerd/breakerd/internal/redistest"
+)
+
+// tlsURL is the URL of s with files of the test's own choice.
+func tlsURL(s *redistest.Server, caFile string, pair redistest.Pair) string {
+	url := "rediss://" + s.Addr + "?ca_file=" + caFile
+	if pair.CertFile != "" {
+		url += "&cert_file=" + pair.CertFile + "&key_file=" + pair.KeyFile
+	}
+	return url
+}
+
+// refusal is the error of a connection's first command.
+func refusal(t *testing.T, c *Conn) string {
+	t.Helper()
+	err := c.Client.Ping(t.Context()).Err()
+	if err == nil {
+		t.Fatalf("%s answers", c.Display)
+	}
+	return err.Error()
+}
+
+func wantIn(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q lacks %q", text, part)
+		}
+	}
+}
+
+func TestTLSWithClientCertificate(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartTLS(t, redistest.NewCA(t), "--requirepass", "pw")
+	c := openURL(t, s.URL())
+	roundTrip(t, c)
+	if w, err := c.Check(t.Context()); err != nil || len(w) != 0 {
+		t.Errorf("Check: %v, %v", w, err)
+	}
+}
+
+func TestWrongCAIsNamedWithTheAddress(t *testing.T) {
+	t.Parallel()
+	ca := redistest.NewCA(t)
+	s, wrong := redistest.StartTLS(t, ca), ca.Wrong(t)
+	pair := ca.ClientPair(t)
+	wantIn(t, refusal(t, openURL(t, tlsURL(s, wrong.File, pair))), "not signed by the CA in ca_file "+wrong.File, s.Addr)
+	system := "rediss://" + s.Addr + "?cert_file=" + pair.CertFile + "&key_file=" + pair.KeyFile
+	wantIn(t, refusal(t, openURL(t, system)), "not signed by a CA this system trusts", "ca_file", s.Addr)
+}
+
+func TestMissingOrForeignClientCertificateIsNamed(t *testing.T) {
+	t.Parallel()
+	ca := redistest.NewCA(t)
+	s, foreign := redistest.StartTLS(t, ca), ca.Wrong(t).ClientPair(t)
+	wantIn(t, refusal(t, openURL(t, tlsURL(s, ca.File, redistest.Pair{}))),
+		"may demand a client certificate (cert_file, key_file)", s.Addr)
+	wantIn(t, refusal(t, openURL(t, tlsURL(s, ca.File, foreign))),
+		"may not accept the client certificate in cert_file "+foreign.CertFile, s.Addr)
+}
+
+func TestServerNameMustMatch(t *testing.T) {
+	t.Parallel()
+	ca := redistest.NewCA(t)
+	s := redistest.StartTLS(t, ca)
+	wantIn(t, refusal(t, openURL(t, s.URL()+"&server_name=elsewhere")), "for another name", "server_name", s.Addr)
+	roundTrip(t, openURL(t, s.URL()+"&server_name=localhost"))
+}
+
+func TestTLSToAPlainPortSaysSo(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	c := openURL(t, "rediss://"+s.Addr, func(o *Options) { o.Timeout = DefaultTimeout })
+	wantIn(t, refusal(t, c), s.Addr, "is this a port without TLS")
+}
+
+func TestRenewedFilesAreUsedWithoutReopening(t *testing.T) {
+	t.Parallel()
+	ca := redistest.NewCA(t)
+	s, old := redistest.StartTLS(t, ca), ca.Wrong(t)
+	pair, caFile := old.ClientPair(t), filepath.Join(t.TempDir(), "ca.pem")
+	redistest.CopyFile(t, old.File, caFile)
+	c := openURL(t, tlsURL(s, caFile, pair))
+	wantIn(t, refusal(t, c), caFile)
+	redistest.CopyFile(t, ca.File, caFile)
+	wantIn(t, refusal(t, c), pair.CertFile)
+	ca.ClientPair(t).CopyTo(t, pair)
+	roundTrip(t, c)
+}
+
+func TestHalfWrittenRenewalKeepsTheLastGoodFiles(t *testing.T) {
+	t.Parallel()
+	ca := redistest.NewCA(t)
+	s, pair := redistest.StartTLS(t, ca), ca.ClientPair(t)
+	var log bytes.Buffer
+	c := openURL(t, tlsURL(s, ca.File, pair), func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	roundTrip(t, c)
+	redistest.CopyFile(t, ca.ClientPair(t).KeyFile, pair.KeyFile)
+	for range 2 {
+		s.Restart() // every connection must be made anew
+		redistest.Eventually(t, "an answer", patience, func() error { return c.Client.Ping(t.Context()).Err() })
+	}
+	if n := strings.Count(log.String(), "the last good ones stay"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, log.String())
+	}
+}
+
+func TestSentinelOverTLSVerifiesTheNodeItDials(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartTLSSentinel(t, redistest.NewCA(t))
+	roundTrip(t, openURL(t, set.URL()))
+	wantIn(t, refusal(t, openURL(t, set.URL()+"&server_name=localhost")), "for another name", set.Master.Addr)
+}
+
+func TestUnusableTLSFilesFailAtOpen(t *testing.T) {
+	t.Parallel()
+	ca := redistest.NewCA(t)
+	pair, empty := ca.ClientPair(t), filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]string{
+		"ca_file=/no/such/file":      "ca_file: open /no/such/file",
+		"ca_file=" + empty:           "holds no PEM certificate",
+		"cert_file=" + pair.CertFile: "go together",
+		"cert_file=" + pair.CertFile + "&key_file=" + ca.ClientPair(t).KeyFile: "cert_file " + pair.CertFile,
+	} {
+		_, err := Open(context.Background(), "rediss://u:s3cret@h?"+query, Options{})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: got %v, want %q in it", query, err, want)
+		}
+	}
+}
