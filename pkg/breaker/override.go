@@ -252,7 +252,7 @@ func Resolve(def Policy, defOrigins map[string]string, layers ...Layer) (Policy,
 		p = l.Override.Apply(p)
 	}
 	err := p.Validate()
-	if bad := (*PolicyError)(nil); errors.As(err, &bad) {
+	if bad, is := errors.AsType[*PolicyError](err); is {
 		from := bad.Field + " from " + origins[bad.Field]
 		if bad.Field == "timeout_seconds" { // the one rule between fields
 			from += ", timeout_max_seconds from " + origins["timeout_max_seconds"]

@@ -30,8 +30,7 @@ func (s setting) check(o Override) error {
 func (s setting) allowed() string {
 	p := loosest()
 	s.spoil(&p)
-	var bad *PolicyError
-	if errors.As(p.Validate(), &bad) {
+	if bad, is := errors.AsType[*PolicyError](p.Validate()); is {
 		return bad.Allowed
 	}
 	return "true or false"

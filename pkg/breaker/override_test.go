@@ -18,8 +18,6 @@ const full = `{"enabled":false,"failure_threshold":3,"failure_rate_threshold":0.
 	`"slow_call_duration_seconds":4.5,"slow_call_rate_threshold":1,"recovery_ramp_seconds":600,"ramp_floor":0,"mode":"observe",` +
 	`"retry_after":"open","minimum_reporters":8,"on_store_error":"deny","consistency":"cached"}`
 
-func ptr[T any](v T) *T { return &v }
-
 func parse(t *testing.T, text string) breaker.Override {
 	t.Helper()
 	o, err := breaker.ParseOverride([]byte(text))
@@ -37,11 +35,11 @@ func TestOverrideRoundTrips(t *testing.T) {
 			t.Errorf("want %s, got %s, %v", text, got, err)
 		}
 	}
-	for ms := time.Duration(1); ms < 3000; ms++ {
-		o := breaker.Override{Timeout: ptr(ms * time.Millisecond)}
+	for ms := range 3000 {
+		o := breaker.Override{Timeout: new(time.Duration(ms+1) * time.Millisecond)}
 		text, err := json.Marshal(o)
 		if err != nil || !reflect.DeepEqual(parse(t, string(text)), o) {
-			t.Fatalf("%d ms: %s, %v", ms, text, err)
+			t.Fatalf("%d ms: %s, %v", ms+1, text, err)
 		}
 	}
 }
@@ -164,7 +162,7 @@ func TestSetTakesTheWordsOfAVariable(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	want := breaker.Override{Enabled: ptr(true), Timeout: ptr(250 * time.Millisecond), TimeoutJitter: ptr(0.0), Mode: ptr(breaker.Observe), FailureThreshold: ptr(7)}
+	want := breaker.Override{Enabled: new(true), Timeout: new(250 * time.Millisecond), TimeoutJitter: new(0.0), Mode: new(breaker.Observe), FailureThreshold: new(7)}
 	if !reflect.DeepEqual(o, want) {
 		t.Errorf("got %+v, want %+v", o, want)
 	}
@@ -237,10 +235,10 @@ func TestResolveChecksEachLayerAndTheWhole(t *testing.T) {
 		layer  breaker.Override
 		wanted []string
 	}{
-		{breaker.Override{FailureThreshold: ptr(-1)}, []string{"registry", "failure_threshold"}},
-		{breaker.Override{Timeout: ptr(time.Microsecond)}, []string{"registry", "timeout_seconds"}},
-		{breaker.Override{Timeout: ptr(2 * time.Hour)}, []string{"timeout_seconds from registry", "timeout_max_seconds from default"}},
-		{breaker.Override{TimeoutMax: ptr(time.Second)}, []string{"timeout_seconds from default", "timeout_max_seconds from registry"}},
+		{breaker.Override{FailureThreshold: new(-1)}, []string{"registry", "failure_threshold"}},
+		{breaker.Override{Timeout: new(time.Microsecond)}, []string{"registry", "timeout_seconds"}},
+		{breaker.Override{Timeout: new(2 * time.Hour)}, []string{"timeout_seconds from registry", "timeout_max_seconds from default"}},
+		{breaker.Override{TimeoutMax: new(time.Second)}, []string{"timeout_seconds from default", "timeout_max_seconds from registry"}},
 	}
 	for _, tt := range tests {
 		_, _, err := breaker.Resolve(breaker.DefaultPolicy(), nil, breaker.Layer{Origin: "registry", Override: tt.layer})

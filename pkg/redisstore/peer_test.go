@@ -169,19 +169,19 @@ func TestPeerFault4EightReplicasSendNoMoreProbesThanOne(t *testing.T) {
 
 func TestPeerFault5ALongCallKeepsItsPlaceAndSettles(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 1, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 30*time.Millisecond })
+	f := newFleet(t, 1, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 600*time.Millisecond })
 	m := f.managers[0]
 	if _, err := m.Force(t.Context(), "a", breaker.Force{Target: breaker.ResetHalfOpen, Actor: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	err := m.Do(t.Context(), "a", func(ctx context.Context) error {
-		for { // until the lease has been renewed beyond three of its lives
+		for { // until the lease has been renewed beyond two of its lives
 			v, _, err := m.Inspect(ctx, "a")
 			if err != nil {
 				return err
 			}
 			for _, l := range v.Leases {
-				if v.NowMs-l.IssuedMs > 100 {
+				if v.NowMs-l.IssuedMs > 1300 {
 					return nil
 				}
 			}
