@@ -3,6 +3,7 @@ package breaker
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -157,10 +158,13 @@ func floatIn(field string, v, lo, hi float64) error {
 
 func durationIn(field string, v, lo time.Duration) error {
 	if v < lo || v > MaxDuration || v%time.Millisecond != 0 {
-		return &PolicyError{field, fmt.Sprint(v.Seconds()), fmt.Sprintf("seconds from %g to %g, to 0.001", lo.Seconds(), MaxDuration.Seconds())}
+		return &PolicyError{field, fmt.Sprint(v.Seconds()), fmt.Sprintf("seconds from %s to %s, to 0.001", plain(lo.Seconds()), plain(MaxDuration.Seconds()))}
 	}
 	return nil
 }
+
+// plain writes a number without an exponent.
+func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 func oneOf[T ~string](field string, v T, allowed ...T) error {
 	for _, a := range allowed {

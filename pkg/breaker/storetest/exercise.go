@@ -3,8 +3,10 @@ package storetest
 import (
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // Replay runs the history that the bytes describe, of at most steps operations, and reports the first difference between the
@@ -12,32 +14,58 @@ import (
 func Replay(engine Engine, model *Model, agent string, data []byte, steps int) error {
 	h := &history{src: &source{data: data}, agent: agent, now: BaseMs, model: model, engine: engine}
 	h.policy = randomPolicy(h.src)
+	if h.crowd = h.src.one(10); h.crowd {
+		h.policy.MinimumReporters, h.policy.Mode, h.policy.RetryAfter = 8, breaker.Enforce, breaker.RetryAfterIgnore
+		h.policy.WindowSize, h.policy.FailureThreshold, h.policy.FailureRateThreshold = 120*time.Second, 0, 0
+	}
 	h.note("policy %+v", h.policy)
 	if err := h.run(steps); err != nil {
-		return fmt.Errorf("%w\nafter:\n%s", err, strings.Join(h.trail, "\n"))
+		return fmt.Errorf("%w\nafter:\n%s", err, h.story())
 	}
 	return nil
 }
 
-// Histories runs n random histories of the given length, from seed on; each has an agent of its own.
-func Histories(t *testing.T, engine Engine, seed uint64, n, steps int) {
+// Exercise is the whole suite on one kind of store: every transcript, and n random histories of 40 operations each.
+// TestHistories… run the second half by itself where a profile of the machine is wanted.
+func Exercise(t *testing.T, newEngine func(t testing.TB) Engine, n int) {
 	t.Helper()
-	model := NewModel()
-	for i := range n {
-		data := make([]byte, steps*40)
-		r := rand.New(rand.NewPCG(seed, uint64(i)))
-		for j := range data {
-			data[j] = byte(r.Uint32())
-		}
-		agent := fmt.Sprintf("h%d", i)
-		if err := Replay(engine, model, agent, data, steps); err != nil {
-			t.Fatalf("history %d of seed %d: %v", i, seed, err)
-		}
-		model.Forget(agent)
-		if err := engine.Edit(agent, Edit{Do: DelAll}); err != nil {
-			t.Fatal(err)
-		}
+	Transcripts(t, newEngine)
+	Histories(t, newEngine, 1, n)
+}
+
+// steps is the length of a random history; the least that the project asks for is 30.
+const steps = 40
+
+// Histories runs n random histories, from seed on, in two shards side by side; each history has an agent of its own.
+func Histories(t *testing.T, newEngine func(t testing.TB) Engine, seed uint64, n int) {
+	t.Helper()
+	const shards = 2
+	for shard := range shards {
+		t.Run(fmt.Sprintf("shard%d", shard), func(t *testing.T) {
+			t.Parallel()
+			engine, model := newEngine(t), NewModel()
+			for i := shard; i < n; i += shards {
+				agent := fmt.Sprintf("h%d", i)
+				if err := Replay(engine, model, agent, randomBytes(seed, i), steps); err != nil {
+					t.Fatalf("history %d of seed %d: %v", i, seed, err)
+				}
+				model.Forget(agent)
+				if err := engine.Edit(agent, Edit{Do: DelAll}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
 	}
+}
+
+// randomBytes are choices for one history: more than it can use.
+func randomBytes(seed uint64, i int) []byte {
+	data := make([]byte, steps*64)
+	r := rand.New(rand.NewPCG(seed, uint64(i)))
+	for j := range data {
+		data[j] = byte(r.Uint32())
+	}
+	return data
 }
 
 // Forget drops all that the model holds of an agent.
