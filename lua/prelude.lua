@@ -469,7 +469,7 @@ local function save_control()
     end
   end
   if S.epoch == '' then S.epoch = ZERO_EPOCH end
-  return write_hash(KEYS[4], set, del), #set + #del > 0
+  write_hash(KEYS[4], set, del) -- a new :control brings a new expiry for all
 end
 
 local function save_calls()
@@ -542,10 +542,8 @@ end
 local function save()
   local fresh, expired_before = {}, OLD.expires_ms or 0
   renew_expiry()
-  for key in pairs(PLANTED) do
-    if key ~= KEYS[5] or S.state == 'half_open' or wipe_probes then redis.call('DEL', key) end
-  end
-  fresh[KEYS[4]] = save_control()
+  for key in pairs(PLANTED) do redis.call('DEL', key) end
+  save_control()
   fresh[KEYS[3]] = save_calls()
   fresh[KEYS[5]] = save_probes()
   save_strings(fresh)
