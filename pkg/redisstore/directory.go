@@ -293,3 +293,15 @@ func (s *Store) Events(ctx context.Context, tell func(message string)) {
 		}
 	}
 }
+
+// Seen is when an agent was last seen; the zero time when the index does not know it.
+func (s *Store) Seen(ctx context.Context, agent string) (time.Time, error) {
+	score, err := s.client.ZScore(ctx, s.keys.Agents(), agent).Result()
+	switch {
+	case err == nil:
+		return time.Unix(int64(score), 0).UTC(), nil
+	case errors.Is(err, redis.Nil), redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return time.Time{}, nil
+	}
+	return time.Time{}, storeError("look up", agent, err)
+}

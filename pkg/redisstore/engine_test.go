@@ -122,20 +122,39 @@ func (e *engine) Edit(agent string, ed storetest.Edit) error {
 	return err
 }
 
+func onMiniredis(t testing.TB) storetest.Engine { return miniEngine(t) }
+func onRedis(t testing.TB) storetest.Engine     { return realEngine(t) }
+
 func TestHistoriesOnMiniredis(t *testing.T) {
-	storetest.Histories(t, miniEngine(t), 1, 2000, 40)
+	t.Parallel()
+	storetest.Histories(t, onMiniredis, 1, 500)
 }
 
 func TestHistoriesOnRedis(t *testing.T) {
-	storetest.Histories(t, realEngine(t), 2, 10000, 40)
+	t.Parallel()
+	storetest.Histories(t, onRedis, 2, 10_000)
 }
 
 func TestTranscriptsOnMiniredis(t *testing.T) {
 	t.Parallel()
-	storetest.Transcripts(t, func(t testing.TB) storetest.Engine { return miniEngine(t) })
+	storetest.Transcripts(t, onMiniredis)
 }
 
 func TestTranscriptsOnRedis(t *testing.T) {
 	t.Parallel()
-	storetest.Transcripts(t, func(t testing.TB) storetest.Engine { return realEngine(t) })
+	storetest.Transcripts(t, onRedis)
+}
+
+// FuzzHistory lets the fuzzer choose the operations: go test -fuzz FuzzHistory ./pkg/redisstore. What it found stays in testdata.
+func FuzzHistory(f *testing.F) {
+	engine := realEngine(f)
+	n := 0
+	f.Add([]byte("\x00\x01\x02\x03\x04\x05\x06\x07"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n++
+		agent := fmt.Sprintf("fuzz%d", n)
+		if err := storetest.Replay(engine, storetest.NewModel(), agent, data, 200); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -134,6 +134,7 @@ func judge(t *testing.T, server *redistest.Server, files map[string]string, m mu
 	defer e.told.Close()
 	for _, verb := range mutatedVerbs {
 		e.store.SetScript(verb, assemble(files, verb, m))
+		e.clock.SetScript(verb, assemble(files, verb, m))
 	}
 	if err := e.histories(historyCount()); err != nil {
 		why, _, _ = strings.Cut(err.Error(), "\nafter:")
@@ -149,10 +150,12 @@ func historyCount() int {
 	return 1500
 }
 
-// mutantEngine sees more than a plain engine: what is published, and how long an Idempotency-Key is kept.
+// mutantEngine sees more than a plain engine: what is published, how long an Idempotency-Key is kept and the log is, and whose
+// clock it is that production reads.
 type mutantEngine struct {
 	*engine
-	told *redis.PubSub
+	clock *redisstore.Store // the same scripts, on the server's clock
+	told  *redis.PubSub
 }
 
 func newMutantEngine(client *redis.Client) (*mutantEngine, error) {
@@ -160,7 +163,11 @@ func newMutantEngine(client *redis.Client) (*mutantEngine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &mutantEngine{engine: &engine{client: client, store: store, ttls: true}}
+	clock, err := redisstore.New(client, false, redisstore.Config{Timeout: patience})
+	if err != nil {
+		return nil, err
+	}
+	e := &mutantEngine{engine: &engine{client: client, store: store, ttls: true}, clock: clock}
 	store.SetNow(func() int64 { return e.now })
 	e.told = client.Subscribe(context.Background(), store.Keys().Events())
 	_, err = e.told.ReceiveTimeout(context.Background(), patience) // that it is subscribed
@@ -171,16 +178,20 @@ func newMutantEngine(client *redis.Client) (*mutantEngine, error) {
 func (e *mutantEngine) histories(n int) error {
 	model := storetest.NewModel()
 	for i := range n {
-		data := make([]byte, mutationSteps*40)
+		steps := mutationSteps
+		if i%25 == 24 { // long enough for the log to be cut
+			steps *= 10
+		}
+		data := make([]byte, steps*40)
 		r := rand.New(rand.NewPCG(mutationSeed, uint64(i)))
 		for j := range data {
 			data[j] = byte(r.Uint32())
 		}
 		agent := fmt.Sprintf("h%d", i)
-		if err := storetest.Replay(e, model, agent, data, mutationSteps); err != nil {
+		if err := storetest.Replay(e, model, agent, data, steps); err != nil {
 			return err
 		}
-		if err := e.silent(); err != nil {
+		if err := errors.Join(e.silent(), e.readsClock(agent)); err != nil {
 			return err
 		}
 		model.Forget(agent)
@@ -208,6 +219,49 @@ func (e *mutantEngine) Apply(nowMs int64, agent string, p breaker.Policy, op bre
 		}
 	}
 	return r, nil
+}
+
+// Dump also looks behind the 64 lines of the log that a Raw shows.
+func (e *mutantEngine) Dump(nowMs int64, agent string) (breaker.Raw, error) {
+	raw, err := e.engine.Dump(nowMs, agent)
+	if err != nil {
+		return raw, err
+	}
+	n, err := e.client.LLen(context.Background(), e.store.Keys().Log(agent)).Result()
+	if err == nil && n > int64(len(raw.Log)) {
+		return raw, fmt.Errorf("the log has %d lines, of which %d are shown", n, len(raw.Log))
+	}
+	return raw, nil // an error: planted
+}
+
+// readsClock says whether scripts read the server's time when they are told none, and the told one when they are.
+func (e *mutantEngine) readsClock(agent string) error {
+	ctx := context.Background()
+	if v, err := e.store.Inspect(ctx, agent, breaker.DefaultPolicy()); err != nil || v.NowMs != e.now {
+		return fmt.Errorf("inspect at %d says %d (%w)", e.now, v.NowMs, err)
+	}
+	before, err := e.client.Time(ctx).Result()
+	if err != nil {
+		return err
+	}
+	r, err := e.clock.Apply(ctx, "clock", breaker.DefaultPolicy(), breaker.Op{Verb: breaker.VerbAcquire, Draw: breaker.ZeroEpoch[1:]})
+	if err != nil {
+		return err
+	}
+	v, err := e.clock.Inspect(ctx, "clock", breaker.DefaultPolicy())
+	if err != nil {
+		return err
+	}
+	after, err := e.client.Time(ctx).Result()
+	if err != nil {
+		return err
+	}
+	for _, ms := range []int64{r.NowMs, v.NowMs} {
+		if ms < before.UnixMilli() || ms > after.UnixMilli() {
+			return fmt.Errorf("at %d to %d a script reads %d", before.UnixMilli(), after.UnixMilli(), ms)
+		}
+	}
+	return nil
 }
 
 // hears says whether want is the next message.

@@ -1,0 +1,72 @@
+# make help lists the targets. `make test` proves everything that a machine with Go and make can prove; nothing is skipped.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help build run tools test lint mutate bench fuzz clean
+
+GOLANGCI_VERSION := 2.15.0
+GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
+NEEDED := redis-server redis-cli jq curl openssl cc
+FUZZTIME ?= 30s
+BENCHTIME ?= 1s
+HISTORIES := ^TestHistories
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-8s %s\n", $$1, $$2 }'
+
+# The version comes from the tag or commit that Go itself writes into a binary.
+build: ## static binaries of all programs in bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+run: build ## build and start breakerd with its defaults
+	bin/breakerd
+
+tools: $(GOLANGCI) ## install what the tests and the linters need
+	tools/need $(NEEDED)
+
+# The histories run by themselves, once: with a profile of the machine, from which branchcount shows that they reach every
+# branch. Everything runs, whatever failed before, so that go test's summary is the end of the output.
+test: ## vet, all tests with the race detector, branch counts of the histories
+	@tools/need $(NEEDED)
+	@mkdir -p bin && rm -f bin/histories.out
+	@export CGO_ENABLED=1; failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
+	run go vet ./...; \
+	run go vet -tags mutate ./pkg/redisstore; \
+	run go test -race -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker -coverprofile=bin/histories.out \
+		-run '$(HISTORIES)' ./pkg/redisstore; \
+	run go run ./internal/branchcount bin/histories.out; \
+	run go test -race -timeout 10m -skip '$(HISTORIES)' ./...; \
+	exit $$failed
+
+lint: $(GOLANGCI) ## golangci-lint, and shellcheck where it is installed
+	$(GOLANGCI) run ./...
+	@if command -v shellcheck >/dev/null; then shellcheck tools/need .ci/run; else echo 'shellcheck is not installed: scripts not checked'; fi
+
+$(GOLANGCI):
+	@mkdir -p $(@D)
+	@have="$$(go env GOPATH)/bin/golangci-lint"; \
+	if [ -x "$$have" ] && "$$have" version --short 2>/dev/null | grep -qx '$(GOLANGCI_VERSION)'; then \
+		cp "$$have" $@; \
+	else \
+		GOBIN='$(CURDIR)/$(@D)' go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(GOLANGCI_VERSION) && \
+		mv $(@D)/golangci-lint $@; \
+	fi
+
+mutate: ## one small fault at a time in the scripts: the histories must notice each (a quarter of an hour)
+	@tools/need redis-server
+	go test -tags mutate -run '^TestEveryMutantIsKilled$$' -v -count 1 -timeout 90m ./pkg/redisstore
+
+bench: ## benchmarks
+	@tools/need redis-server
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@tools/need redis-server
+	@set -e; for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' "$$p" | grep '^Fuzz' || :); do \
+			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) "$$p"; \
+		done; \
+	done
+
+clean: ## remove what make made
+	rm -rf bin

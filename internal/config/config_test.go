@@ -1,0 +1,231 @@
+package config_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/config"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+func load(t *testing.T, environ ...string) config.Config {
+	t.Helper()
+	c, err := config.Load(environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func write(t *testing.T, text string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestNothingSetGivesTheDefaults(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	origins := map[string]string{}
+	for _, f := range breaker.DefaultPolicy().Fields() {
+		origins[f.Name] = "default"
+	}
+	want := config.Config{
+		Policy: breaker.DefaultPolicy(), Origins: origins, KeyPrefix: "circuit_breaker", RedisURL: "embedded://",
+		RedisTTL: time.Hour, RedisTimeout: 250 * time.Millisecond, Listen: "127.0.0.1:18180",
+		MaxAgents: 100_000, MetricsMaxAgents: 1000, ShutdownTimeout: 20 * time.Second, LogFormat: "auto",
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	if err := c.CheckListen(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLoadReadsEachVariable(t *testing.T) {
+	t.Parallel()
+	c := load(t, "CIRCUIT_BREAKER_KEY_PREFIX=cb:prod", "REDIS_URL=redis://u:p@h/0", "REDIS_USERNAME=app", "REDIS_PASSWORD= s ",
+		"REDIS_SENTINEL_PASSWORD=t", "REDIS_TTL_SECONDS=7200.5", "REDIS_TIMEOUT_MS=100", "BREAKERD_LISTEN=:80", "BREAKERD_AUTH=None",
+		"REPLICA_ID=r1", "MAX_AGENTS=5", "METRICS_MAX_AGENTS=0", "SHUTDOWN_TIMEOUT_SECONDS=0.5", "LOG_LEVEL=WARN", "LOG_FORMAT=JSON",
+		"CIRCUIT_BREAKER_TIMEOUT_SECONDS= 0.25 ", "CIRCUIT_BREAKER_ENABLED=false", "CIRCUIT_BREAKER_MODE=", "HOME=/root", "odd", "=C:=x")
+	policy := breaker.DefaultPolicy()
+	policy.Enabled, policy.Timeout = false, 250*time.Millisecond
+	want := config.Config{
+		Policy: policy, Origins: c.Origins, KeyPrefix: "cb:prod", RedisURL: "redis://u:p@h/0", RedisUsername: "app", RedisPassword: " s ",
+		RedisSentinelPassword: "t", RedisTTL: 7200500 * time.Millisecond, RedisTimeout: 100 * time.Millisecond, Listen: ":80", Auth: "none",
+		ReplicaID: "r1", MaxAgents: 5, ShutdownTimeout: 500 * time.Millisecond, LogLevel: slog.LevelWarn, LogFormat: "json",
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	for field, origin := range map[string]string{"timeout_seconds": "environment", "enabled": "environment", "mode": "default"} {
+		if c.Origins[field] != origin {
+			t.Errorf("%s comes from %q, want %q", field, c.Origins[field], origin)
+		}
+	}
+}
+
+func TestEachBadValueNamesVariableValueAndWhatIsAllowed(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ variable, value, allowed string }{
+		{"CIRCUIT_BREAKER_ENABLED", "yes", "true or false"},
+		{"CIRCUIT_BREAKER_FAILURE_THRESHOLD", "256", "from 0 to 255"},
+		{"CIRCUIT_BREAKER_FAILURE_RATE_THRESHOLD", "50%", "from 0 to 1"},
+		{"CIRCUIT_BREAKER_FAILURE_RATE_THRESHOLD", "NaN", "from 0 to 1"},
+		{"CIRCUIT_BREAKER_TIMEOUT_SECONDS", "60s", "seconds from 0.001"},
+		{"CIRCUIT_BREAKER_TIMEOUT_SECONDS", "0.0005", "seconds from 0.001"},
+		{"CIRCUIT_BREAKER_TIMEOUT_SECONDS", "7200", "CIRCUIT_BREAKER_TIMEOUT_MAX_SECONDS (1h0m0s)"},
+		{"CIRCUIT_BREAKER_MODE", "shadow", `"observe"`},
+		{"CIRCUIT_BREAKER_KEY_PREFIX", "{a}", "at most 64 of"},
+		{"REDIS_TTL_SECONDS", "0", "seconds from 1 to"},
+		{"REDIS_TIMEOUT_MS", "0.5", "whole number from 1"},
+		{"BREAKERD_AUTH", "token", `one of ["none"]`},
+		{"REPLICA_ID", "a b", "at most 64 of"},
+		{"MAX_AGENTS", "-1", "whole number from 1"},
+		{"METRICS_MAX_AGENTS", "x", "whole number from 0"},
+		{"SHUTDOWN_TIMEOUT_SECONDS", "-1", "seconds from 0"},
+		{"LOG_LEVEL", "loud", `"debug" "info" "warn" "error"`},
+		{"LOG_FORMAT", "xml", `"auto" "text" "json"`},
+	}
+	for _, tt := range tests {
+		_, err := config.Load([]string{tt.variable + "=" + tt.value})
+		var bad *config.Error
+		if !errors.As(err, &bad) || bad.Name != tt.variable || !strings.Contains(bad.Allowed, tt.allowed) {
+			t.Errorf("%s=%s: got %v, want it to allow %q", tt.variable, tt.value, err, tt.allowed)
+		}
+	}
+}
+
+func TestAllBadValuesAreReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	file := write(t, "LOG_FORMAT=xml\nbroken\nCIRCUIT_BREAKER_MODE=shadow\n")
+	_, err := config.Load([]string{"ENV_FILE=" + file, "MAX_AGENTS=none", "REDIS_PASSWORD=a", "REDIS_PASSWORD_FILE=b", "CIRCUIT_BREAKER_TIMEOUT_SECONDS=7200"})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		`LOG_FORMAT="xml"`, "(in " + file + ")", file + ": line 2: ", "CIRCUIT_BREAKER_MODE", "MAX_AGENTS", "REDIS_PASSWORD and REDIS_PASSWORD_FILE are both set",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nlacks %q", err, want)
+		}
+	}
+	_, err = config.Load([]string{"MAX_AGENTS=none", "CIRCUIT_BREAKER_TIMEOUT_SECONDS=7200"})
+	if err == nil || strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("want two errors, got %v", err)
+	}
+}
+
+func TestSecretsComeFromFiles(t *testing.T) {
+	t.Parallel()
+	c := load(t, "REDIS_URL_FILE="+write(t, "redis://h/0\n"), "REDIS_PASSWORD_FILE="+write(t, " two\nlines \r\n"), "REDIS_SENTINEL_PASSWORD_FILE="+write(t, "x\n\n"))
+	if c.RedisURL.Reveal() != "redis://h/0" || c.RedisPassword.Reveal() != " two\nlines " || c.RedisSentinelPassword.Reveal() != "x\n" {
+		t.Errorf("got %q, %q, %q", c.RedisURL.Reveal(), c.RedisPassword.Reveal(), c.RedisSentinelPassword.Reveal())
+	}
+}
+
+func TestABadSecretFileNamesVariableAndPath(t *testing.T) {
+	t.Parallel()
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, path := range []string{missing, t.TempDir(), write(t, "\n"), write(t, strings.Repeat("x", 1<<17))} {
+		_, err := config.Load([]string{"REDIS_PASSWORD_FILE=" + path})
+		if err == nil || !strings.Contains(err.Error(), "REDIS_PASSWORD_FILE: ") || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: got %.300v", path, err)
+		}
+		if path == missing && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v is no fs.ErrNotExist", err)
+		}
+	}
+}
+
+func TestSecretsAreNeverShown(t *testing.T) {
+	t.Parallel()
+	c := load(t, "REDIS_URL=redis://:hunter2@h/0", "REDIS_PASSWORD=hunter2", "REDIS_SENTINEL_PASSWORD=hunter2")
+	asJSON, err := json.Marshal([]config.Secret{c.RedisURL, c.RedisPassword, c.RedisSentinelPassword})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged strings.Builder
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("config", "config", c, "password", c.RedisPassword)
+	for _, text := range []string{fmt.Sprintf("%v %+v %#v %s %q %x %d", c, c, c, c.RedisURL, c.RedisURL, c.RedisURL, any(c.RedisURL)), fmt.Sprint(c.RedisPassword, &c), string(asJSON), logged.String()} {
+		if strings.Contains(text, "hunter2") || strings.Contains(text, "68756e746572") {
+			t.Errorf("shown: %s", text)
+		}
+	}
+	_, err = config.Load([]string{"REDIS_PASSWORD=hunter2", "REDIS_PASSWORD_FILE=/nowhere", "MAX_AGENTS=x"})
+	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("shown: %v", err)
+	}
+}
+
+func TestUnknownNamesOfOursAreWarnedAbout(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ unknown, nearest string }{
+		{"CIRCUIT_BREAKER_TIMEOUT", "CIRCUIT_BREAKER_TIMEOUT_SECONDS"},
+		{"CIRCUIT_BREAKER_FAILURE_TRESHOLD", "CIRCUIT_BREAKER_FAILURE_THRESHOLD"},
+		{"CIRCUIT_BREAKER_WINDOW_SIZE", "CIRCUIT_BREAKER_WINDOW_SIZE_SECONDS"},
+		{"CIRCUIT_BREAKER_HALF_OPEN_CALLS", "CIRCUIT_BREAKER_HALF_OPEN_MAX_CALLS"},
+		{"CIRCUIT_BREAKER_ENABLE", "CIRCUIT_BREAKER_ENABLED"},
+	}
+	for _, tt := range tests {
+		c := load(t, tt.unknown+"=1")
+		if len(c.Warnings) != 1 || !strings.HasPrefix(c.Warnings[0], tt.unknown+" ") || !strings.HasSuffix(c.Warnings[0], " "+tt.nearest) {
+			t.Errorf("%s: got %q, want %s", tt.unknown, c.Warnings, tt.nearest)
+		}
+	}
+}
+
+func TestATTLShorterThanTheWindowIsWarnedAbout(t *testing.T) {
+	t.Parallel()
+	if c := load(t, "REDIS_TTL_SECONDS=60"); len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "REDIS_TTL_SECONDS") {
+		t.Errorf("got %q", c.Warnings)
+	}
+}
+
+func TestOnlyLoopbackNeedsNoAuth(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		listen, auth string
+		ok, open     bool
+	}{
+		{"127.0.0.1:18180", "", true, false},
+		{"127.8.9.1:0", "", true, false},
+		{"[::1]:18180", "", true, false},
+		{"[::ffff:127.0.0.1]:1", "", true, false},
+		{"LocalHost:18180", "", true, false},
+		{":18180", "", false, true},
+		{"0.0.0.0:18180", "", false, true},
+		{"[::]:18180", "", false, true},
+		{"10.0.0.1:18180", "", false, true},
+		{"localhost.example.com:18180", "", false, true},
+		{"0.0.0.0:18180", "none", true, false},
+		{"127.0.0.1", "", false, false},
+		{"127.0.0.1:x", "none", false, false},
+		{"127.0.0.1:70000", "", false, false},
+		{"::1:18180", "", false, false},
+		{"http://127.0.0.1:18180", "none", false, false},
+		{"user@localhost:18180", "", false, false},
+	}
+	for _, tt := range tests {
+		err := load(t, "BREAKERD_LISTEN="+tt.listen, "BREAKERD_AUTH="+tt.auth).CheckListen()
+		if (err == nil) != tt.ok || errors.Is(err, config.ErrOpenListener) != tt.open {
+			t.Errorf("%s, auth %q: got %v", tt.listen, tt.auth, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "BREAKERD_LISTEN=") {
+			t.Errorf("%v does not name the variable", err)
+		}
+	}
+}

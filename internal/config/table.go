@@ -1,0 +1,54 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Table is a Markdown table of every variable: name, default, what is allowed, meaning, clause of the design.
+// It is what stands in README.md between <!-- config:begin --> and <!-- config:end -->.
+func Table() string {
+	var b strings.Builder
+	b.WriteString("| Variable | Default | Allowed | Meaning | Clause |\n|---|---|---|---|---|\n")
+	for _, v := range documented() {
+		def := ""
+		if v.def != "" {
+			def = "`" + v.def + "`"
+		}
+		clause := v.clause
+		if strings.HasPrefix(clause, "B") {
+			clause = "[" + clause + "]"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", v.name, def, cell(v.allowed()), cell(v.doc), clause)
+	}
+	return b.String()
+}
+
+// cell keeps text from ending the cell that it stands in, and a * from starting italics.
+func cell(text string) string {
+	return strings.NewReplacer("|", `\|`, "*", `\*`).Replace(text)
+}
+
+// Example is a complete ENV_FILE with every variable at its default: .env.example.
+func Example() string {
+	var b strings.Builder
+	b.WriteString("# Every variable at its default. Copy to .env, keep what differs; an empty value counts as not set.\n" +
+		"# ENV_FILE=.env makes the programs read it; a $ is a $, nothing is expanded.\n")
+	for _, v := range documented() {
+		fmt.Fprintf(&b, "\n# %s (%s)\n%s=%s\n", v.doc, v.allowed(), v.name, v.def)
+	}
+	return b.String()
+}
+
+// documented is variables with the _FILE twin after each secret.
+func documented() []variable {
+	var list []variable
+	for _, v := range variables() {
+		list = append(list, v)
+		if v.secret {
+			list = append(list, variable{name: v.name + "_FILE", check: "text the path of a file", clause: v.clause,
+				doc: "file that holds " + v.name + " instead; its final newline does not count"})
+		}
+	}
+	return list
+}
