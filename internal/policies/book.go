@@ -23,10 +23,11 @@ type Options struct {
 	Origins map[string]string // field -> where the default came from
 	Source  Source
 	Logger  *slog.Logger
-	Every   time.Duration // between polls; 0: 500 ms
-	Idle    time.Duration // an agent unused for so long is forgotten here; 0: 15 minutes
-	Most    int           // agents kept; 0: 100,000
-	Timeout time.Duration // of a read from the source; 0: 250 ms
+	Every   time.Duration      // between polls; 0: 500 ms
+	Idle    time.Duration      // an agent unused for so long is forgotten here; 0: 15 minutes
+	Most    int                // agents kept; 0: 100,000
+	Timeout time.Duration      // of a read from the source; 0: 250 ms
+	OnNew   func(agent string) // told of each agent that comes into use; nil: nobody. It must be quick.
 }
 
 // Book answers which policy an agent follows. It is safe for concurrent use.
@@ -113,6 +114,9 @@ func (b *Book) add(agent string) *entry {
 	e := &entry{}
 	e.used.Store(time.Now().UnixMilli())
 	b.of[agent] = e
+	if b.o.OnNew != nil {
+		b.o.OnNew(agent)
+	}
 	return e
 }
 
@@ -212,4 +216,10 @@ func (b *Book) InUse(within time.Duration) []string {
 		}
 	}
 	return out
+}
+
+// Check says whether the agent's policy would be valid with this override in place of the one it has.
+func (b *Book) Check(_ context.Context, _ string, o breaker.Override) error {
+	_, _, err := breaker.Resolve(b.o.Default, b.o.Origins, breaker.Layer{Origin: OverrideOrigin, Override: o})
+	return err
 }

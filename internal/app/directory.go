@@ -1,0 +1,57 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	"github.com/breakerd/breakerd/internal/httpapi"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+)
+
+// directory shows a redisstore.Store as the API and the policies want it.
+type directory struct {
+	*redisstore.Store
+	index *indexer
+}
+
+var _ httpapi.Directory = directory{}
+
+// Agents implements httpapi.Directory. What this replica has met is listed at once; the index is written first.
+func (d directory) Agents(ctx context.Context) ([]string, error) {
+	if err := d.index.flush(ctx); err != nil {
+		return nil, err
+	}
+	return d.Store.Agents(ctx)
+}
+
+// Overrides implements policies.Source.
+func (d directory) Overrides(ctx context.Context, agents []string) ([]string, error) {
+	return d.Documents(ctx, redisstore.ConfigDoc, agents)
+}
+
+// Override implements httpapi.Directory, as do the others.
+func (d directory) Override(ctx context.Context, agent string) (string, error) {
+	return d.Document(ctx, redisstore.ConfigDoc, agent)
+}
+
+// PutOverride implements httpapi.Directory.
+func (d directory) PutOverride(ctx context.Context, agent, expected, text, actor string) error {
+	return conflict(d.PutDocument(ctx, redisstore.ConfigDoc, agent, expected, text, actor))
+}
+
+// Profile implements httpapi.Directory.
+func (d directory) Profile(ctx context.Context, agent string) (string, error) {
+	return d.Document(ctx, redisstore.ProfileDoc, agent)
+}
+
+// PutProfile implements httpapi.Directory.
+func (d directory) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
+	return conflict(d.PutDocument(ctx, redisstore.ProfileDoc, agent, expected, text, actor))
+}
+
+func conflict(err error) error {
+	if errors.Is(err, redisstore.ErrConflict) {
+		return httpapi.ErrConflict
+	}
+	return err
+}

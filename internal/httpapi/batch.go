@@ -1,0 +1,164 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+const batchAtOnce = 64 // operations of one batch that run at the same time
+
+type batchBody struct {
+	Operations []batchOp `json:"operations" maxItems:"256" nullable:"false"`
+}
+
+// batchOp is one data verb; which fields it takes depends on op, as in the verb's own body.
+type batchOp struct {
+	Op             string   `json:"op"                            enum:"acquire,report,renew"`
+	Agent          string   `json:"agent"`
+	Parent         string   `json:"parent,omitempty"              maxLength:"256"`
+	Permit         string   `json:"permit,omitempty"              maxLength:"256"`
+	Outcome        string   `json:"outcome,omitempty"             enum:"success,failure,ignored"`
+	DurationMs     *float64 `json:"duration_ms,omitempty"         minimum:"0"`
+	Error          string   `json:"error,omitempty"`
+	RetryAfter     *float64 `json:"retry_after_seconds,omitempty" minimum:"0"`
+	Reporter       string   `json:"reporter,omitempty"`
+	IdempotencyKey string   `json:"idempotency_key,omitempty"     doc:"As the header of report."`
+}
+
+type batchReply struct {
+	Results []batchResult `json:"results" doc:"In the order of the operations." nullable:"false"`
+}
+
+// batchResult is the status and the fields of what the verb alone would have answered: its reply, or its problem.
+type batchResult struct {
+	status int
+	body   any
+}
+
+// MarshalJSON puts the status before the body's fields; a problem has its own.
+func (r batchResult) MarshalJSON() ([]byte, error) {
+	switch b := r.body.(type) {
+	case acquireReply:
+		return json.Marshal(struct {
+			Status int `json:"status"`
+			acquireReply
+		}{r.status, b})
+	case reportReply:
+		return json.Marshal(struct {
+			Status int `json:"status"`
+			reportReply
+		}{r.status, b})
+	case renewReply:
+		return json.Marshal(struct {
+			Status int `json:"status"`
+			renewReply
+		}{r.status, b})
+	default:
+		return json.Marshal(b)
+	}
+}
+
+// Schema implements huma.SchemaProvider.
+func (batchResult) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"status"}, AdditionalProperties: true,
+		Properties:  map[string]*huma.Schema{"status": {Type: huma.TypeInteger}},
+		Description: "The status and the fields of the verb's own answer, or of its problem.",
+	}
+}
+
+func (a *api) batchRoute() {
+	serve(a, endpoint{
+		method: http.MethodPost, path: "/v1/batch", id: "batch", tag: "calls", body: requiredBody,
+		summary: "Several acquires, reports and renewals at once; those of one agent run in their order",
+		codes:   []code{codeBodyRequired},
+	},
+		func(r *request, in batchBody) (answer[batchReply], error) {
+			return answer[batchReply]{body: batchReply{Results: a.batch(r, in.Operations)}}, nil
+		})
+}
+
+// batch runs the operations of different agents at once, those of one agent in their order.
+func (a *api) batch(r *request, ops []batchOp) []batchResult {
+	results := make([]batchResult, len(ops))
+	queues := map[string][]int{}
+	var agents []string
+	for i, op := range ops {
+		if queues[op.Agent] == nil {
+			agents = append(agents, op.Agent)
+		}
+		queues[op.Agent] = append(queues[op.Agent], i)
+	}
+	var wg sync.WaitGroup
+	places := make(chan struct{}, batchAtOnce)
+	for _, agent := range agents {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			for _, i := range queues[agent] {
+				results[i] = a.batchOne(r, ops[i])
+			}
+		})
+	}
+	wg.Wait()
+	return results
+}
+
+// batchOne runs one operation; a panic is its own result alone.
+func (a *api) batchOne(r *request, op batchOp) (result batchResult) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.logPanic(r.Request, v)
+			result = batchFailure(newProblem(codeInternal, "unexpected error; the log of this replica says which"))
+		}
+	}()
+	body, err := a.batchVerb(r.ctx(), op)
+	if err != nil {
+		p, expected := asProblem(err)
+		if !expected {
+			a.Logger.ErrorContext(r.ctx(), "operation of a batch failed", "event", "http.failed", "op", op.Op, "error", err)
+		}
+		return batchFailure(p)
+	}
+	return batchResult{status: http.StatusOK, body: body}
+}
+
+func batchFailure(p *problem) batchResult { return batchResult{status: p.Status, body: p} }
+
+func (a *api) batchVerb(ctx context.Context, op batchOp) (any, error) {
+	if !breaker.ValidName(op.Agent) {
+		return nil, breaker.ErrBadName
+	}
+	report := reportBody{
+		Permit: op.Permit, Outcome: op.Outcome, DurationMs: op.DurationMs, Error: op.Error, RetryAfter: op.RetryAfter,
+		Reporter: op.Reporter,
+	}
+	switch {
+	case op.Op != "report" && (report != reportBody{Permit: op.Permit} || op.IdempotencyKey != ""):
+		return nil, badValue("outcome, duration_ms, error, retry_after_seconds, reporter, idempotency_key", "", "none of them with "+op.Op)
+	case op.Op != "acquire" && op.Parent != "":
+		return nil, badValue("parent", op.Parent, "none with "+op.Op)
+	case op.Op == "acquire" && op.Permit != "":
+		return nil, badValue("permit", op.Permit, "none with acquire")
+	case op.Op == "report" && op.Outcome == "":
+		return nil, badValue("outcome", "", "success, failure or ignored")
+	}
+	switch op.Op {
+	case "acquire":
+		return a.acquire(ctx, op.Agent)
+	case "renew":
+		return a.renew(ctx, op.Agent, renewBody{Permit: op.Permit})
+	}
+	if op.IdempotencyKey != "" {
+		if _, err := checkIdempotencyKey("idempotency_key", op.IdempotencyKey); err != nil {
+			return nil, err
+		}
+	}
+	return a.report(ctx, op.Agent, report, op.IdempotencyKey)
+}

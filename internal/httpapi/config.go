@@ -1,0 +1,220 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// etagOf is the strong tag of a document's text; "" for a document that does not exist.
+func etagOf(text string) string {
+	if text == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(text))
+	return `"` + hex.EncodeToString(sum[:12]) + `"`
+}
+
+// precondition compares If-Match and If-None-Match with the text that stands there.
+func (r *request) precondition(current string) error {
+	etag := etagOf(current)
+	match, noneMatch := strings.Join(r.Header.Values("If-Match"), ","), strings.Join(r.Header.Values("If-None-Match"), ",")
+	changed := newProblem(codePreconditionFailed, "it is not what you read: read it again")
+	if etag != "" {
+		changed.set("ETag", etag)
+	}
+	switch {
+	case noneMatch != "" && noneMatch != "*":
+		return badValue("header.If-None-Match", noneMatch, "*")
+	case noneMatch == "*" && etag != "":
+		return changed
+	case match == "" && etag != "":
+		return newProblem(codePreconditionRequired, "it exists: send If-Match with the ETag that you read").with("ETag", etag)
+	case match != "" && !matches(match, etag):
+		return changed
+	}
+	return nil
+}
+
+// matches says whether one of a list of tags is etag, compared strongly; * is any that exists.
+func matches(list, etag string) bool {
+	if etag == "" {
+		return false
+	}
+	for tag := range strings.SplitSeq(list, ",") {
+		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *api) configRoutes() {
+	path := oneAdminPath + "/config"
+	schema := overrideSchema()
+	changes := []code{codeAgentUnknown, codeStoreUnavailable, codePreconditionFailed, codePreconditionRequired}
+	serve(a, endpoint{
+		method: http.MethodGet, path: path, id: "getConfig", tag: "configuration", out: schema,
+		summary: "The agent's policy override in Redis, with its ETag",
+		codes:   []code{codeAgentUnknown, codeConfigAbsent, codeConfigInvalid, codeStoreUnavailable},
+	}, a.getConfig)
+	serve(a, endpoint{
+		method: http.MethodPut, path: path, id: "putConfig", tag: "configuration", in: schema, out: schema, body: requiredBody,
+		summary: "Set it as a whole; also for an agent that is not known yet (201)",
+		params:  []*huma.Param{actorParam(), ifMatchParam(), ifNoneMatchParam()}, codes: append(changes, codeBodyRequired),
+	}, a.putConfig)
+	serve(a, endpoint{
+		method: http.MethodDelete, path: path, id: "deleteConfig", tag: "configuration", status: http.StatusNoContent,
+		summary: "Remove it: registry, environment and defaults count again", params: []*huma.Param{actorParam(), ifMatchParam()},
+		codes: append(changes, codeConfigAbsent),
+	}, a.deleteConfig)
+}
+
+// overrideSchema documents an override; breaker.ParseOverride is what checks one.
+func overrideSchema() *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeObject, AdditionalProperties: false, Properties: map[string]*huma.Schema{}}
+	for _, f := range breaker.DefaultPolicy().Fields() {
+		kind := huma.TypeNumber
+		switch f.Value.(type) {
+		case bool:
+			kind = huma.TypeBoolean
+		case int:
+			kind = huma.TypeInteger
+		case string:
+			kind = huma.TypeString
+		}
+		s.Properties[f.Name] = &huma.Schema{Type: kind, Description: f.Allowed, Default: f.Value}
+	}
+	return s
+}
+
+func configAbsent(agent string) *problem {
+	p := newProblem(codeConfigAbsent, "agent %s has no override; its policy stands at %s/%s", agent, adminPath, agent)
+	p.Agent = agent
+	return p
+}
+
+func (a *api) getConfig(r *request, _ none) (out answer[json.RawMessage], err error) {
+	text, err := a.Directory.Override(r.ctx(), r.agent)
+	if err != nil {
+		return out, err
+	}
+	if text == "" {
+		if err := a.known(r); err != nil {
+			return out, err
+		}
+		return out, configAbsent(r.agent)
+	}
+	override, err := breaker.ParseOverride([]byte(text))
+	if err != nil { // a hand wrote it
+		p := newProblem(codeConfigInvalid, "the override in Redis is not valid and not in force: %s", clip(err.Error()))
+		return out, p.with("ETag", etagOf(text))
+	}
+	return answerOverride(override, text)
+}
+
+func answerOverride(o breaker.Override, text string) (out answer[json.RawMessage], err error) {
+	out.etag = etagOf(text)
+	out.body, err = json.Marshal(o)
+	return out, err
+}
+
+func (a *api) putConfig(r *request, in json.RawMessage) (out answer[json.RawMessage], err error) {
+	override, err := breaker.ParseOverride(in)
+	if err == nil {
+		err = a.Policies.Check(r.ctx(), r.agent, override)
+	}
+	if err != nil {
+		return out, overrideProblem(err)
+	}
+	canonical, err := json.Marshal(override)
+	if err != nil {
+		return out, err
+	}
+	created, err := a.change(r, a.Directory.Override, a.Directory.PutOverride, string(canonical))
+	if err != nil {
+		return out, err
+	}
+	a.Policies.Refresh(r.ctx(), r.agent)
+	out, err = answerOverride(override, string(canonical))
+	if created {
+		out.status = http.StatusCreated
+	}
+	return out, err
+}
+
+func (a *api) deleteConfig(r *request, _ none) (out answer[none], err error) {
+	if err := a.known(r); err != nil {
+		return out, err
+	}
+	existed, err := a.remove(r)
+	if err == nil && !existed {
+		err = configAbsent(r.agent)
+	}
+	if err == nil {
+		a.Policies.Refresh(r.ctx(), r.agent)
+	}
+	return out, err
+}
+
+func (a *api) remove(r *request) (existed bool, err error) {
+	current, err := a.Directory.Override(r.ctx(), r.agent)
+	if err != nil {
+		return false, err
+	}
+	actor, err := r.actor("")
+	if err != nil {
+		return false, err
+	}
+	if err := r.precondition(current); err != nil || current == "" {
+		return false, err
+	}
+	return true, a.Directory.PutOverride(r.ctx(), r.agent, current, "", actor)
+}
+
+// change writes a document if the request's precondition holds; created says that there was none.
+func (a *api) change(r *request, get func(context.Context, string) (string, error),
+	put func(ctx context.Context, agent, expected, text, actor string) error, text string,
+) (created bool, err error) {
+	actor, err := r.actor("")
+	if err != nil {
+		return false, err
+	}
+	current, err := get(r.ctx(), r.agent)
+	if err != nil {
+		return false, err
+	}
+	if err := r.precondition(current); err != nil {
+		return false, err
+	}
+	return current == "", put(r.ctx(), r.agent, current, text, actor)
+}
+
+// overrideProblem lists every bad value of an override.
+func overrideProblem(err error) error {
+	if errors.Is(err, breaker.ErrStoreUnavailable) {
+		return err
+	}
+	p := newProblem(codeInvalidValue, "the override is not valid")
+	var joined interface{ Unwrap() []error }
+	errs := []error{err}
+	if errors.As(err, &joined) {
+		errs = joined.Unwrap()
+	}
+	for _, e := range errs[:min(len(errs), maxErrors)] {
+		f := fieldError{Message: clip(e.Error())}
+		if bad, ok := errors.AsType[*breaker.PolicyError](e); ok {
+			f = fieldError{Location: "body." + clip(bad.Field), Message: "want " + bad.Allowed, Value: clip(bad.Value)}
+		}
+		p.Errors = append(p.Errors, f)
+	}
+	return p
+}

@@ -1,0 +1,184 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// acquireBody may be left out.
+type acquireBody struct {
+	Parent string `json:"parent,omitempty" maxLength:"256" doc:"The permit of the call that makes this one, if any."`
+}
+
+type acquireReply struct {
+	Allowed      bool    `json:"allowed"`
+	Permit       string  `json:"permit"          doc:"Owes one report, to any replica."`
+	State        string  `json:"state"           enum:"CLOSED,HALF_OPEN"`
+	Degraded     bool    `json:"degraded"        doc:"Given by this replica alone, because Redis is away."`
+	LeaseSeconds float64 `json:"lease_seconds"   doc:"Of a probe: report or renew within it. 0: no lease."`
+	Would        string  `json:"would,omitempty" doc:"Mode observe: why the call would have been refused."`
+}
+
+type reportBody struct {
+	Permit     string   `json:"permit,omitempty"              maxLength:"256"                 doc:"What acquire gave; without it, the outcome counts for a closed breaker or the oldest probe."`
+	Outcome    string   `json:"outcome"                       enum:"success,failure,ignored"`
+	DurationMs *float64 `json:"duration_ms,omitempty"         minimum:"0"                     doc:"How long the call took."`
+	Error      string   `json:"error,omitempty"               doc:"What went wrong, in a line."`
+	RetryAfter *float64 `json:"retry_after_seconds,omitempty" minimum:"0"                     doc:"What the upstream asked for."`
+	Reporter   string   `json:"reporter,omitempty"            doc:"Who saw it; default: this replica."`
+}
+
+type reportReply struct {
+	State    *string `json:"state"              enum:"CLOSED,OPEN,HALF_OPEN" doc:"After it; null when Redis was not asked."`
+	Counted  bool    `json:"counted"`
+	Why      string  `json:"why,omitempty"      doc:"Not counted: late, foreign, ignored, duplicate, observed, disabled, lost, unknown."`
+	Degraded bool    `json:"degraded,omitempty" doc:"Counted by this replica alone, because Redis is away."`
+}
+
+type renewBody struct {
+	Permit string `json:"permit" maxLength:"256"`
+}
+
+type renewReply struct {
+	LeaseSeconds float64 `json:"lease_seconds"`
+}
+
+const (
+	breakerPath   = "/v1/circuit_breakers/{agent}"
+	maxIdempotent = 200 // bytes of an Idempotency-Key
+)
+
+func (a *api) dataRoutes() {
+	serve(a, endpoint{
+		method: http.MethodPost, path: breakerPath + "/acquire", id: "acquire", tag: "calls", body: optionalBody,
+		summary: "Ask for leave to call an agent", codes: []code{codeCircuitBreakerOpen, codeStoreUnavailable},
+	},
+		func(r *request, _ acquireBody) (answer[acquireReply], error) {
+			out, err := a.acquire(r.ctx(), r.agent)
+			return answer[acquireReply]{body: out}, err
+		})
+	serve(a, endpoint{
+		method: http.MethodPost, path: breakerPath + "/report", id: "report", tag: "calls", body: requiredBody,
+		summary: "Say how a call ended", codes: []code{codeBodyRequired, codeInvalidPermit, codeStoreUnavailable},
+		params: []*huma.Param{{
+			Name: "Idempotency-Key", In: "header", Description: "Two reports with the same key, within 10 minutes, count once.",
+			Schema: &huma.Schema{Type: huma.TypeString, MaxLength: new(maxIdempotent)},
+		}},
+	},
+		func(r *request, in reportBody) (answer[reportReply], error) {
+			id, err := r.idempotencyKey()
+			if err != nil {
+				return answer[reportReply]{}, err
+			}
+			out, err := a.report(r.ctx(), r.agent, in, id)
+			return answer[reportReply]{body: out}, err
+		})
+	serve(a, endpoint{
+		method: http.MethodPost, path: breakerPath + "/renew", id: "renew", tag: "calls", body: requiredBody,
+		summary: "Lengthen a probe's lease", codes: []code{codeBodyRequired, codeInvalidPermit, codeLeaseLost, codeStoreUnavailable},
+	},
+		func(r *request, in renewBody) (answer[renewReply], error) {
+			out, err := a.renew(r.ctx(), r.agent, in)
+			return answer[renewReply]{body: out}, err
+		})
+	a.batchRoute()
+}
+
+func (a *api) acquire(ctx context.Context, agent string) (acquireReply, error) {
+	p, err := a.Manager.Acquire(ctx, agent)
+	if err != nil {
+		return acquireReply{}, err
+	}
+	return acquireReply{
+		Allowed: true, Permit: p.String(), State: p.State().Upper(), Degraded: p.Degraded(),
+		LeaseSeconds: p.Lease().Seconds(), Would: string(p.Would()),
+	}, nil
+}
+
+func (a *api) report(ctx context.Context, agent string, in reportBody, id string) (reportReply, error) {
+	o, err := outcome(in)
+	if err != nil {
+		return reportReply{}, err
+	}
+	o.ReportID = id
+	var r breaker.Report
+	if in.Permit == "" {
+		r, err = a.Manager.Record(ctx, agent, o)
+	} else {
+		var p breaker.Permit
+		if p, err = a.Manager.Resume(agent, in.Permit); err == nil {
+			r, err = p.Report(ctx, o)
+		}
+	}
+	if err != nil {
+		return reportReply{}, err
+	}
+	if r.Degraded && r.Why == string(breaker.CodeLost) { // nobody counted it, and on_store_error does not let this replica do so
+		return reportReply{}, newProblem(codeStoreUnavailable, "Redis is away, and the outcome was not counted").with("Retry-After", "1")
+	}
+	out := reportReply{Counted: r.Counted, Why: r.Why, Degraded: r.Degraded}
+	if r.State != "" {
+		out.State = textOrNull(r.State.Upper())
+	}
+	return out, nil
+}
+
+// outcome checks a report's values.
+func outcome(in reportBody) (breaker.Outcome, error) {
+	o := breaker.Outcome{Kind: breaker.OutcomeKind(in.Outcome), Class: loose(in.Error), Reporter: in.Reporter}
+	if in.Reporter != "" && !breaker.ValidWord(in.Reporter) {
+		return o, badValue("body.reporter", in.Reporter, "1 to 64 of A-Z a-z 0-9 . _ : @ -")
+	}
+	if ms := in.DurationMs; ms != nil {
+		if *ms > float64(breaker.MaxDuration.Milliseconds()) {
+			return o, badValue("body.duration_ms", formatNumber(*ms), "milliseconds from 0 to "+
+				strconv.FormatInt(breaker.MaxDuration.Milliseconds(), 10))
+		}
+		o.Duration = time.Duration(*ms * float64(time.Millisecond))
+	}
+	var err error
+	if in.RetryAfter != nil {
+		o.RetryAfter, err = seconds("body.retry_after_seconds", *in.RetryAfter, 0)
+	}
+	return o, err
+}
+
+func (a *api) renew(ctx context.Context, agent string, in renewBody) (renewReply, error) {
+	p, err := a.Manager.Resume(agent, in.Permit)
+	if err != nil {
+		return renewReply{}, err
+	}
+	if strings.HasPrefix(p.String(), "v1.foreign.") { // another agent's: it has no lease here
+		return renewReply{}, breaker.ErrLeaseLost
+	}
+	if err := p.Renew(ctx); err != nil {
+		return renewReply{}, err
+	}
+	return renewReply{LeaseSeconds: p.Lease().Seconds()}, nil
+}
+
+func (r *request) idempotencyKey() (string, error) {
+	values := r.Header.Values("Idempotency-Key")
+	if len(values) == 0 {
+		return "", nil
+	}
+	return checkIdempotencyKey("header.Idempotency-Key", strings.Join(values, "\n"))
+}
+
+func checkIdempotencyKey(location, id string) (string, error) {
+	bad := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }
+	if id == "" || len(id) > maxIdempotent || strings.ContainsFunc(id, bad) {
+		return "", badValue(location, id, "1 to 200 printable ASCII characters, once")
+	}
+	return id, nil
+}
+
+func formatNumber(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }

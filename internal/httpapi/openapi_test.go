@@ -1,0 +1,100 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// patternsOf reads the mux's own patterns. It looks into net/http, so that a route which bypasses serve is seen too.
+func patternsOf(t *testing.T, mux *http.ServeMux) (out []string) {
+	t.Helper()
+	tree := reflect.ValueOf(mux).Elem().FieldByName("tree")
+	if !tree.IsValid() {
+		t.Fatal("net/http changed: find the patterns elsewhere")
+	}
+	var walk func(v reflect.Value, depth int)
+	walk = func(v reflect.Value, depth int) {
+		switch {
+		case depth > 40:
+		case v.Kind() == reflect.Pointer && !v.IsNil() && v.Elem().Type().Name() == "pattern":
+			out = append(out, v.Elem().FieldByName("str").String())
+		case v.Kind() == reflect.Pointer && !v.IsNil() && v.Elem().Kind() == reflect.Struct:
+			walk(v.Elem(), depth+1)
+		case v.Kind() == reflect.Struct && v.Type().PkgPath() == "net/http":
+			for _, field := range v.Fields() {
+				walk(field, depth+1)
+			}
+		case v.Kind() == reflect.Slice:
+			for i := range v.Len() {
+				walk(v.Index(i), depth+1)
+			}
+		case v.Kind() == reflect.Map:
+			for _, k := range v.MapKeys() {
+				walk(v.MapIndex(k), depth+1)
+			}
+		}
+	}
+	walk(tree, 0)
+	return out
+}
+
+func TestTheDocumentListsExactlyWhatIsServed(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	doc := f.do("GET", "/openapi.json", "").want(200, `openapi="3.1.0"`)
+	var documented []string
+	paths, _ := doc.json["paths"].(map[string]any)
+	for path, item := range paths {
+		methods, _ := item.(map[string]any)
+		for m := range methods {
+			documented = append(documented, strings.ToUpper(m)+" "+path)
+		}
+	}
+	served := slices.DeleteFunc(patternsOf(t, f.api.mux), func(p string) bool { return p == "/" })
+	slices.Sort(served)
+	slices.Sort(documented)
+	served = slices.Compact(served)
+	if !slices.Equal(served, documented) || len(served) != 23 {
+		t.Errorf("served:\n%s\ndocumented:\n%s", strings.Join(served, "\n"), strings.Join(documented, "\n"))
+	}
+}
+
+func TestTheDocumentResolvesAndNamesItsCodes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	doc := f.do("GET", "/openapi.json", "").want(200)
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, x := range v {
+				walk(x)
+			}
+		case map[string]any:
+			if ref, ok := v["$ref"].(string); ok && doc.at(strings.ReplaceAll(strings.TrimPrefix(ref, "#/"), "/", ".")) == nil {
+				t.Errorf("%s leads nowhere", ref)
+			}
+			for _, x := range v {
+				walk(x)
+			}
+		}
+	}
+	walk(doc.json)
+	if strings.Count(doc.text, `"operationId"`) != len(operationsOf(f)) {
+		t.Error("operations without an id")
+	}
+	for c := range statuses() {
+		if !strings.Contains(doc.text, string(c)) && c != codeNotFound && c != codeMethodNotAllowed {
+			t.Errorf("code %s is not in the document", c)
+		}
+	}
+	for _, field := range []string{"agent_id", "opened_at", "failure_count", "failure_rate", "timeout_until", "hold", "probes", "policy", "epoch"} {
+		if doc.at("components.schemas.BreakerDetail.properties."+field) == nil {
+			t.Errorf("BreakerDetail lacks %s: %v", field, fmt.Sprint(doc.at("components.schemas.BreakerDetail"))[:200])
+		}
+	}
+}

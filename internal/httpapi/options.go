@@ -1,0 +1,128 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// Options is what the API stands on. Manager, Directory, Policies and Health are required.
+type Options struct {
+	Manager   *breaker.Manager
+	Directory Directory
+	Policies  Policies
+	// Health is asked by /health and /health/checks. It bounds its own time.
+	Health func(ctx context.Context) Health
+	// Ready is asked by /readyz: nil error, ready. nil: always ready.
+	Ready func(ctx context.Context) error
+	// Metrics answers /metrics. nil: there is no such route.
+	Metrics   http.Handler
+	Version   string
+	ReplicaID string
+	Logger    *slog.Logger     // nil: silent
+	Now       func() time.Time // for uptime alone; nil: time.Now
+}
+
+// ErrConflict is what PutOverride and PutProfile return when the text is not the expected one any more.
+var ErrConflict = errors.New("the document changed meanwhile")
+
+// Directory is what is kept of agents beside their breakers. A store that is away is an error that is
+// breaker.ErrStoreUnavailable. Implementations are safe for concurrent use.
+type Directory interface { //nolint:interfacebloat // one implementation, one consumer: splitting it would name nothing
+	// Agents lists known agents by name; States their state as it stands, in order, "" where there is none.
+	Agents(ctx context.Context) ([]string, error)
+	States(ctx context.Context, agents []string) ([]breaker.State, error)
+	// Known says whether an agent has a profile, an override or a breaker, or was seen within 30 days.
+	Known(ctx context.Context, agent string) (bool, error)
+	// Saw marks agents as seen now.
+	Saw(ctx context.Context, agents []string) error
+	// Seen is when an agent was last seen; the zero time if that is not known.
+	Seen(ctx context.Context, agent string) (time.Time, error)
+	// Override and Profile read an agent's documents, JSON; "" when there is none. The Puts write one ("" deletes it) if it
+	// still holds expected ("": none yet), else they return ErrConflict.
+	Override(ctx context.Context, agent string) (string, error)
+	PutOverride(ctx context.Context, agent, expected, text, actor string) error
+	Profile(ctx context.Context, agent string) (string, error)
+	PutProfile(ctx context.Context, agent, expected, text, actor string) error
+	// Quarantine is the agent's newest failed and refused calls, newest first, as JSON texts.
+	Quarantine(ctx context.Context, agent string) ([]string, error)
+	// Forget deletes everything of an agent. breaker.ErrHoldProtected: a protected hold stands and force is not given.
+	Forget(ctx context.Context, agent, actor string, force bool) error
+}
+
+// Policies says how agents' breakers behave and why.
+type Policies interface {
+	// Describe gives the policy in force and, for each of its fields by name, where the value came from.
+	Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error)
+	// Check says whether the agent's policy would be valid with this override; the error wraps a *breaker.PolicyError.
+	Check(ctx context.Context, agent string, o breaker.Override) error
+	// Refresh makes this replica use an override that has just changed.
+	Refresh(ctx context.Context, agent string)
+}
+
+// Status is how well something is.
+type Status string
+
+// The statuses. Degraded still serves; unhealthy answers 503.
+const (
+	Healthy   Status = "healthy"
+	Degraded  Status = "degraded"
+	Unhealthy Status = "unhealthy"
+)
+
+// Health is how well this replica is; its Status is for the provider to judge.
+type Health struct {
+	Status Status
+	Checks map[string]Check // by name: redis, …
+}
+
+// Check is one part of Health.
+type Check struct {
+	Status    Status   `json:"status"               enum:"healthy,degraded,unhealthy"`
+	LatencyMs *float64 `json:"latency_ms,omitempty" doc:"How long it took to answer."`
+	Degraded  bool     `json:"degraded"             doc:"This replica answers from its own memory, because Redis is away."`
+	Detail    string   `json:"detail,omitempty"`
+	Warnings  []string `json:"warnings,omitempty"   doc:"What works, but should be set otherwise."`
+}
+
+// New makes the handler. It starts nothing in the background.
+func New(o Options) (http.Handler, error) {
+	a, err := newAPI(o)
+	if err != nil {
+		return nil, err
+	}
+	return a.handler(), nil
+}
+
+// api is the handler under construction, and what its operations share.
+type api struct {
+	Options
+	started time.Time
+	mux     *http.ServeMux
+	doc     document
+	cross   *http.CrossOriginProtection
+}
+
+func newAPI(o Options) (*api, error) {
+	if o.Manager == nil || o.Directory == nil || o.Policies == nil || o.Health == nil {
+		return nil, errors.New("httpapi: Options.Manager, Directory, Policies and Health are required")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &api{Options: o, started: o.Now(), mux: http.NewServeMux(), doc: newDocument(o.Version), cross: http.NewCrossOriginProtection()}
+	a.dataRoutes()
+	a.breakerRoutes()
+	a.configRoutes()
+	a.agentRoutes()
+	a.healthRoutes()
+	a.mux.HandleFunc("/", a.noRoute)
+	return a, a.documentRoute()
+}

@@ -1,0 +1,233 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// code is a problem's stable name; clients may rely on it, not on texts.
+type code string
+
+// The codes; statuses gives each its HTTP status.
+const (
+	codeAgentUnknown         code = "agent_unknown"
+	codeBodyRequired         code = "body_required"
+	codeBodyTooLarge         code = "body_too_large"
+	codeCircuitBreakerOpen   code = "circuit_breaker_open" // 503 for the reasons that are not the agent's fault
+	codeConfigAbsent         code = "config_absent"
+	codeConfigInvalid        code = "config_invalid"
+	codeCrossOrigin          code = "cross_origin"
+	codeHoldProtected        code = "hold_protected"
+	codeInternal             code = "internal"
+	codeInvalidAgentName     code = "invalid_agent_name"
+	codeInvalidJSON          code = "invalid_json"
+	codeInvalidPermit        code = "invalid_permit"
+	codeInvalidValue         code = "invalid_value"
+	codeLeaseLost            code = "lease_lost"
+	codeMethodNotAllowed     code = "method_not_allowed"
+	codeNotFound             code = "not_found"
+	codeNotReady             code = "not_ready"
+	codePreconditionFailed   code = "precondition_failed"
+	codePreconditionRequired code = "precondition_required"
+	codeStoreUnavailable     code = "store_unavailable"
+	codeUnsupportedMediaType code = "unsupported_media_type"
+)
+
+// statuses is the table of codes.
+func statuses() map[code]int {
+	return map[code]int{
+		codeAgentUnknown:         http.StatusNotFound,
+		codeBodyRequired:         http.StatusBadRequest,
+		codeBodyTooLarge:         http.StatusRequestEntityTooLarge,
+		codeCircuitBreakerOpen:   http.StatusTooManyRequests,
+		codeConfigAbsent:         http.StatusNotFound,
+		codeConfigInvalid:        http.StatusConflict,
+		codeCrossOrigin:          http.StatusForbidden,
+		codeHoldProtected:        http.StatusConflict,
+		codeInternal:             http.StatusInternalServerError,
+		codeInvalidAgentName:     http.StatusBadRequest,
+		codeInvalidJSON:          http.StatusBadRequest,
+		codeInvalidPermit:        http.StatusUnprocessableEntity,
+		codeInvalidValue:         http.StatusUnprocessableEntity,
+		codeLeaseLost:            http.StatusConflict,
+		codeMethodNotAllowed:     http.StatusMethodNotAllowed,
+		codeNotFound:             http.StatusNotFound,
+		codeNotReady:             http.StatusServiceUnavailable,
+		codePreconditionFailed:   http.StatusPreconditionFailed,
+		codePreconditionRequired: http.StatusPreconditionRequired,
+		codeStoreUnavailable:     http.StatusServiceUnavailable,
+		codeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+	}
+}
+
+// problem is every answer that is not a success (RFC 9457).
+type problem struct {
+	Type   string       `json:"type"   format:"uri" doc:"urn:breakerd:problem: and the code"`
+	Title  string       `json:"title"`
+	Status int          `json:"status"`
+	Detail string       `json:"detail"`
+	Code   code         `json:"code"   doc:"What clients may rely on."`
+	Errors []fieldError `json:"errors" doc:"Each bad value; empty for problems of another kind."`
+
+	Agent             string `json:"agent,omitempty"`
+	Reason            string `json:"reason,omitempty"              doc:"Of a refusal: open, forced_open, probes_busy, ramping, …"`
+	State             string `json:"state,omitempty"               enum:"OPEN,HALF_OPEN"`
+	RetryAfterSeconds int64  `json:"retry_after_seconds,omitempty"`
+	Degraded          bool   `json:"degraded,omitempty"            doc:"Refused by this replica alone, because Redis is away."`
+
+	header map[string]string
+}
+
+// fieldError says what is wrong with one value.
+type fieldError struct {
+	Location string `json:"location,omitempty" doc:"body.reason, query.limit, header.X-Actor"`
+	Message  string `json:"message"`
+	Value    string `json:"value,omitempty"    doc:"What was sent, shortened."`
+}
+
+func (p *problem) Error() string { return string(p.Code) + ": " + p.Detail }
+
+func newProblem(c code, format string, args ...any) *problem {
+	status := statuses()[c]
+	return &problem{
+		Type: "urn:breakerd:problem:" + string(c), Title: http.StatusText(status), Status: status, Code: c,
+		Detail: fmt.Sprintf(format, args...), Errors: []fieldError{},
+	}
+}
+
+// badValue is the problem of one bad value.
+func badValue(location, value, want string) *problem {
+	p := newProblem(codeInvalidValue, "%s: want %s", location, want)
+	p.Errors = append(p.Errors, fieldError{Location: location, Message: "want " + want, Value: clip(value)})
+	return p
+}
+
+// set sets a response header.
+func (p *problem) set(name, value string) {
+	if p.header == nil {
+		p.header = map[string]string{}
+	}
+	p.header[name] = value
+}
+
+// with is p, with a response header.
+func (p *problem) with(name, value string) *problem {
+	p.set(name, value)
+	return p
+}
+
+// refusal is what a call that the breaker does not admit is answered with [B3].
+func refusal(e *breaker.OpenError) *problem {
+	p := newProblem(codeCircuitBreakerOpen, "the circuit breaker of agent %s refuses the call (%s)", e.Agent, e.Reason)
+	switch e.Reason {
+	case breaker.ReasonStoreUnavailable, breaker.ReasonEmergencyStop, breaker.ReasonShedding:
+		p.Status = http.StatusServiceUnavailable
+		p.Title = http.StatusText(p.Status)
+	}
+	p.Agent, p.Reason, p.Degraded = e.Agent, string(e.Reason), e.Degraded
+	p.RetryAfterSeconds = wholeSeconds(e.RetryAfter)
+	p.set("Retry-After", strconv.FormatInt(p.RetryAfterSeconds, 10))
+	if e.State != "" {
+		p.State = e.State.Upper()
+		p.set("X-Circuit-Breaker-State", p.State)
+	}
+	return p
+}
+
+// wholeSeconds rounds up, to at least one.
+func wholeSeconds(d time.Duration) int64 {
+	return max(1, int64(math.Ceil(d.Seconds())))
+}
+
+// asProblem names an error. ok is false for one that nobody expected.
+func asProblem(err error) (p *problem, ok bool) {
+	var open *breaker.OpenError
+	var bad *breaker.PolicyError
+	switch {
+	case errors.As(err, &p):
+		return p, true
+	case errors.As(err, &open):
+		return refusal(open), true
+	case errors.Is(err, breaker.ErrStoreUnavailable):
+		return storeAway(err), true
+	case errors.Is(err, breaker.ErrBadName):
+		return newProblem(codeInvalidAgentName, "%v", breaker.ErrBadName), true
+	case errors.Is(err, breaker.ErrBadPermit):
+		return newProblem(codeInvalidPermit, "%v", breaker.ErrBadPermit), true
+	case errors.Is(err, breaker.ErrLeaseLost):
+		return newProblem(codeLeaseLost, "%v", breaker.ErrLeaseLost), true
+	case errors.Is(err, breaker.ErrHoldProtected):
+		return newProblem(codeHoldProtected, "the hold is protected: send \"force\": true to lift it"), true
+	case errors.Is(err, ErrConflict):
+		return newProblem(codePreconditionFailed, "it was changed meanwhile: read it again"), true
+	case errors.As(err, &bad):
+		return badValue("body."+bad.Field, bad.Value, bad.Allowed), true
+	}
+	return newProblem(codeInternal, "unexpected error; the log of this replica says which"), false
+}
+
+// storeAway says whether what was asked may have been done all the same.
+func storeAway(err error) *problem {
+	detail := "Redis is away; nothing was done"
+	var away *breaker.StoreError
+	if errors.As(err, &away) && away.Unknown {
+		detail = "Redis did not answer in time; it may have been done all the same"
+	}
+	return newProblem(codeStoreUnavailable, "%s", detail).with("Retry-After", "1")
+}
+
+// fail answers with an error's problem.
+func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p, expected := asProblem(err)
+	if !expected {
+		a.Logger.ErrorContext(r.Context(), "request failed", "event", "http.failed", "method", clip(r.Method),
+			"path", clip(r.URL.EscapedPath()), "error", err)
+	}
+	p.write(w)
+}
+
+func (p *problem) write(w http.ResponseWriter) {
+	for name, value := range p.header {
+		w.Header().Set(name, value)
+	}
+	writeJSON(w, p.Status, "application/problem+json", p)
+}
+
+// writeJSON sends v; it can be marshalled. An error means that the client is gone, which nobody needs to hear.
+func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false) // read by people; nosniff keeps it from being HTML
+	if err := enc.Encode(v); err != nil {
+		panic(fmt.Sprintf("httpapi: %T cannot be marshalled: %v", v, err))
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	_, _ = body.WriteTo(w)
+}
+
+// clip makes foreign text fit for an answer or a log line: short and printable.
+func clip(text string) string {
+	const most = 100
+	out := make([]rune, 0, most)
+	for _, r := range text {
+		if len(out) == most {
+			return string(out) + "…"
+		}
+		if !unicode.IsPrint(r) {
+			r = utf8.RuneError
+		}
+		out = append(out, r)
+	}
+	return string(out)
+}

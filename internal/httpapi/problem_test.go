@@ -1,0 +1,91 @@
+package httpapi
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+func TestRefusalsHaveTheStatusAndHeadersOfTheirReason(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		reason        breaker.Reason
+		state         breaker.State
+		wait          time.Duration
+		status        int
+		header, wait1 string
+	}{
+		{breaker.ReasonOpen, breaker.Open, 59_001 * time.Millisecond, 429, "OPEN", "60"},
+		{breaker.ReasonForcedOpen, breaker.Open, time.Hour, 429, "OPEN", "3600"},
+		{breaker.ReasonProbesBusy, breaker.HalfOpen, time.Millisecond, 429, "HALF_OPEN", "1"},
+		{breaker.ReasonRamping, breaker.HalfOpen, time.Second, 429, "HALF_OPEN", "1"},
+		{breaker.ReasonEmergencyStop, breaker.Open, 0, 503, "OPEN", "1"},
+		{breaker.ReasonShedding, "", time.Second, 503, "", "1"},
+		{breaker.ReasonStoreUnavailable, "", time.Second, 503, "", "1"},
+	} {
+		p := refusal(&breaker.OpenError{Agent: "a", Reason: c.reason, State: c.state, RetryAfter: c.wait})
+		if p.Status != c.status || p.header["X-Circuit-Breaker-State"] != c.header || p.header["Retry-After"] != c.wait1 || p.Code != codeCircuitBreakerOpen {
+			t.Errorf("%s: %+v", c.reason, p)
+		}
+	}
+}
+
+func TestEveryCodeHasAStatus(t *testing.T) {
+	t.Parallel()
+	for c, s := range statuses() {
+		if http.StatusText(s) == "" || s < 400 {
+			t.Errorf("%s: %d", c, s)
+		}
+	}
+	p, _ := asProblem(&breaker.StoreError{Unknown: true, Err: io.EOF})
+	if p.Code != codeStoreUnavailable || p.Detail == storeAway(&breaker.StoreError{Err: io.EOF}).Detail {
+		t.Errorf("%+v", p)
+	}
+}
+
+// brokenStore never answers.
+type brokenStore struct{}
+
+func (brokenStore) Apply(context.Context, string, breaker.Policy, breaker.Op) (breaker.Result, error) {
+	return breaker.Result{}, &breaker.StoreError{Err: io.EOF}
+}
+
+func (brokenStore) Inspect(context.Context, string, breaker.Policy) (breaker.View, error) {
+	return breaker.View{}, &breaker.StoreError{Err: io.EOF}
+}
+
+func TestAnOutcomeThatNobodyCountedIsA503(t *testing.T) {
+	t.Parallel()
+	never := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	fallback := breaker.NewFallback(brokenStore{}, never, 0, nil)
+	t.Cleanup(fallback.Close)
+	f := newFixture(t, func(o *Options) {
+		var err error
+		o.Manager, err = breaker.NewManager(breaker.Options{Store: fallback, Policy: func(_ context.Context, agent string) breaker.Policy {
+			p := breaker.DefaultPolicy()
+			p.OnStoreError = breaker.OnStoreError(agent)
+			return p
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, agent := range []string{"allow", "deny"} {
+		f.do("POST", "/v1/circuit_breakers/"+agent+"/report", `{"outcome":"failure"}`).wantProblem(503, codeStoreUnavailable)
+	}
+	f.do("POST", "/v1/circuit_breakers/local/report", `{"outcome":"failure"}`).want(200, "counted=true", "degraded=true")
+	f.do("POST", "/v1/circuit_breakers/allow/acquire", "").want(200, "degraded=true")
+	f.do("POST", "/v1/circuit_breakers/deny/acquire", "").wantProblem(503, codeCircuitBreakerOpen).want(503, `reason="store_unavailable"`, "state=null")
+}
+
+func TestAReporterThatFailsIsNamed(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.do("PUT", "/v1/admin/circuit_breakers/a/config", `{"minimum_reporters":2}`).want(201)
+	f.do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure","reporter":"node-7"}`).want(200)
+	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, `reporters.node-7="2026-02-11T09:00:00Z"`)
+}

@@ -1,0 +1,73 @@
+package httpapi
+
+import (
+	"math"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// maxReason bounds an operator's reason, in bytes.
+const maxReason = 500
+
+// reasonText checks an operator's reason; empty is "manual".
+func reasonText(text string) (string, error) {
+	if text == "" {
+		return "manual", nil
+	}
+	if len(text) > maxReason || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "", badValue("body.reason", text, "at most 500 bytes of printable text")
+	}
+	return text, nil
+}
+
+// loose makes a text from a client's error fit to be kept: one line, printable, at most maxReason bytes. It is not refused: an
+// outcome must not be lost for the sake of its words.
+func loose(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text[:min(len(text), 4*maxReason)])
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "")
+	}
+	return strings.TrimSpace(text)
+}
+
+// seconds makes a duration, to 1 ms, of a number of seconds; least is the least that is allowed.
+func seconds(location string, v float64, least time.Duration) (time.Duration, error) {
+	ms := math.Round(v * 1000)
+	if math.IsNaN(ms) || ms < float64(least.Milliseconds()) || ms > float64(breaker.MaxDuration.Milliseconds()) {
+		return 0, badValue(location, formatNumber(v), "seconds from "+formatNumber(least.Seconds())+" to "+
+			formatNumber(breaker.MaxDuration.Seconds()))
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// stamp is a moment as JSON shows it: UTC, whole seconds; nil for 0.
+func stamp(ms int64) *string {
+	if ms == 0 {
+		return nil
+	}
+	text := time.UnixMilli(ms).UTC().Format(time.RFC3339)
+	return &text
+}
+
+// deadline is stamp, rounded up: what it names is not over before it.
+func deadline(ms int64) *string {
+	if ms == 0 {
+		return nil
+	}
+	return stamp((ms + 999) / 1000 * 1000)
+}
+
+func textOrNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,219 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// scrape gives our own lines.
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	res := httptest.NewRecorder()
+	m.Handler().ServeHTTP(res, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	text, err := io.ReadAll(res.Result().Body)
+	if err != nil || res.Code != http.StatusOK {
+		t.Fatal(res.Code, err)
+	}
+	return strings.Join(regexp.MustCompile(`(?m)^circuit_breaker.*$`).FindAllString(string(text), -1), "\n")
+}
+
+func wantLines(t *testing.T, text string, lines ...string) {
+	t.Helper()
+	for _, l := range lines {
+		if !strings.Contains("\n"+text+"\n", "\n"+l+"\n") {
+			t.Errorf("no line %s in\n%s", l, text)
+		}
+	}
+}
+
+// drive makes a manager on a store in memory tell m of real calls.
+func drive(t *testing.T, m *Metrics, nowMs func() int64, p breaker.Policy) *breaker.Manager {
+	t.Helper()
+	mgr, err := breaker.NewManager(breaker.Options{
+		Store: breaker.NewMemory(nowMs, 0), Observer: m,
+		Policy: func(context.Context, string) breaker.Policy { return p },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mgr
+}
+
+func TestABreakersLifeInTheGuidesNames(t *testing.T) {
+	t.Parallel()
+	now := int64(1_770_800_400_000)
+	m := New(Options{Version: "1.2.3", Degraded: func() bool { return true }})
+	mgr := drive(t, m, func() int64 { return now }, breaker.DefaultPolicy())
+	ctx := t.Context()
+	early, _ := mgr.Acquire(ctx, "AgentName")
+	ok, _ := mgr.Acquire(ctx, "AgentName")
+	_, _ = ok.Success(ctx)
+	for range 5 {
+		p, _ := mgr.Acquire(ctx, "AgentName")
+		_, _ = p.Failure(ctx, "boom")
+	}
+	_, _ = mgr.Acquire(ctx, "AgentName")
+	_, _ = early.Success(ctx)
+	now += 60_000
+	probe, _ := mgr.Acquire(ctx, "AgentName")
+	_, _ = probe.Ignore(ctx)
+	probe, _ = mgr.Acquire(ctx, "AgentName")
+	_, _ = probe.Failure(ctx, "boom")
+	wantLines(t, scrape(t, m),
+		`circuit_breaker_calls_total{agent="AgentName",result="success"} 1`,
+		`circuit_breaker_calls_total{agent="AgentName",result="failure"} 6`,
+		`circuit_breaker_calls_total{agent="AgentName",result="ignored"} 1`,
+		`circuit_breaker_rejections_total{agent="AgentName",reason="open"} 1`,
+		`circuit_breaker_transitions_total{agent="AgentName",from="closed",to="open"} 1`,
+		`circuit_breaker_transitions_total{agent="AgentName",from="open",to="half_open"} 1`,
+		`circuit_breaker_transitions_total{agent="AgentName",from="half_open",to="open"} 1`,
+		`circuit_breaker_outcomes_uncounted_total{agent="AgentName",why="late"} 1`,
+		`circuit_breaker_probes_total{agent="AgentName",result="ignored"} 1`,
+		`circuit_breaker_probes_total{agent="AgentName",result="failure"} 1`,
+		`circuit_breaker_store_duration_seconds_count{result="ok",verb="acquire"} 10`,
+		`circuit_breaker_degraded 1`)
+	if !strings.Contains(scrape(t, m), `circuit_breaker_build_info{goversion="go1.`) {
+		t.Error("no build info")
+	}
+}
+
+func TestObserveCountsWhatItWouldRefuse(t *testing.T) {
+	t.Parallel()
+	p := breaker.DefaultPolicy()
+	p.Mode = breaker.Observe
+	m := New(Options{})
+	mgr := drive(t, m, nil, p)
+	for range 6 {
+		permit, _ := mgr.Acquire(t.Context(), "a")
+		_, _ = permit.Failure(t.Context(), "")
+	}
+	wantLines(t, scrape(t, m), `circuit_breaker_would_reject_total{agent="a",reason="open"} 1`,
+		`circuit_breaker_outcomes_uncounted_total{agent="a",why="observed"} 1`)
+}
+
+func TestOnlyRealTransitionsOfThisReplicaCount(t *testing.T) {
+	t.Parallel()
+	m := New(Options{})
+	opened := breaker.Event{Kind: breaker.EventOpened, From: breaker.Closed, To: breaker.Open}
+	m.Event("a", opened, true)
+	m.Event("a", breaker.Event{Kind: breaker.EventManualOpen, From: breaker.Open, To: breaker.Open}, false)
+	m.Event("a", breaker.Event{Kind: breaker.EventConfigured, To: breaker.Open}, false)
+	m.Event("a", breaker.Event{Kind: breaker.EventHealed, From: breaker.Open, To: breaker.Open}, false)
+	m.StoreCall(breaker.VerbRecord, time.Millisecond, &breaker.StoreError{Unknown: true, Err: errors.New("x")})
+	m.StoreCall(breaker.VerbRecord, time.Millisecond, &breaker.StoreError{Err: errors.New("x")})
+	text := scrape(t, m)
+	wantLines(t, text, `circuit_breaker_heals_total{agent="a"} 1`, `circuit_breaker_store_duration_seconds_count{result="unknown",verb="record"} 1`,
+		`circuit_breaker_store_duration_seconds_count{result="error",verb="record"} 1`)
+	if strings.Contains(text, "transitions_total{") {
+		t.Error(text)
+	}
+}
+
+func TestTheStateIsAskedForOncePerSecond(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMilli(0)
+	asked := 0
+	var err error
+	m := New(Options{Now: func() time.Time { return now }, States: func(context.Context) (map[string]breaker.State, error) {
+		asked++
+		return map[string]breaker.State{"a": breaker.Closed, "b": breaker.Open, "c": breaker.HalfOpen}, err
+	}})
+	for range 3 {
+		wantLines(t, scrape(t, m), `circuit_breaker_state{agent="a"} 0`, `circuit_breaker_state{agent="b"} 1`, `circuit_breaker_state{agent="c"} 2`)
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	m.Forget("b")
+	if text := scrape(t, m); strings.Contains(text, `agent="b"`) {
+		t.Error(text)
+	}
+	now, err = now.Add(time.Second), errors.New("away")
+	text := scrape(t, m)
+	wantLines(t, text, "circuit_breaker_state_errors_total 1")
+	if strings.Contains(text, "circuit_breaker_state{") {
+		t.Errorf("old states are shown as new:\n%s", text)
+	}
+}
+
+func TestAgentsBeyondTheMostShareOneName(t *testing.T) {
+	t.Parallel()
+	m := New(Options{MaxAgents: 2, States: func(context.Context) (map[string]breaker.State, error) {
+		return map[string]breaker.State{"a": breaker.Closed, "b": breaker.Closed, "c": breaker.Open, "d": breaker.HalfOpen}, nil
+	}})
+	call := func(agent string) {
+		m.Settled(agent, breaker.Outcome{Kind: breaker.Success}, breaker.Report{Counted: true})
+	}
+	for _, a := range []string{"a", "b", "c", "d", "a"} {
+		call(a)
+	}
+	m.Refused("c", &breaker.OpenError{Agent: "c", Reason: breaker.ReasonOpen})
+	wantLines(t, scrape(t, m), `circuit_breaker_calls_total{agent="a",result="success"} 2`, `circuit_breaker_calls_total{agent="b",result="success"} 1`,
+		`circuit_breaker_calls_total{agent="_other",result="success"} 2`, `circuit_breaker_rejections_total{agent="_other",reason="open"} 1`,
+		`circuit_breaker_state{agent="a"} 0`, `circuit_breaker_state{agent="_other"} 1`)
+	m.Forget("a")
+	call("c")
+	text := scrape(t, m)
+	wantLines(t, text, `circuit_breaker_calls_total{agent="c",result="success"} 1`, `circuit_breaker_state{agent="c"} 1`)
+	if strings.Contains(text, `calls_total{agent="a"`) {
+		t.Error(text)
+	}
+}
+
+func TestForgettingWhileCountingLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	m := New(Options{MaxAgents: 4})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 200 {
+				agent := fmt.Sprint("agent-", (i+j)%8)
+				m.Settled(agent, breaker.Outcome{Kind: breaker.Failure}, breaker.Report{Counted: true})
+				m.Forget(agent)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range 8 {
+		m.Forget(fmt.Sprint("agent-", i))
+	}
+	if text := scrape(t, m); strings.Contains(text, `agent="agent-`) {
+		t.Error(text)
+	}
+}
+
+func TestThePoolAndTheRuntimeAreShown(t *testing.T) {
+	t.Parallel()
+	m := New(Options{Pool: func() PoolStats {
+		return PoolStats{Hits: 5, Misses: 4, Timeouts: 3, TotalConns: 7, IdleConns: 2, StaleConns: 1}
+	}})
+	wantLines(t, scrape(t, m), `circuit_breaker_redis_connections{state="idle"} 2`, `circuit_breaker_redis_connections{state="busy"} 5`,
+		`circuit_breaker_redis_pool_gets_total{result="hit"} 5`, `circuit_breaker_redis_pool_gets_total{result="miss"} 4`,
+		`circuit_breaker_redis_pool_gets_total{result="timeout"} 3`, `circuit_breaker_redis_stale_connections_total 1`)
+	names := map[string]bool{}
+	families, err := m.Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		names[f.GetName()] = true
+	}
+	if !names["go_goroutines"] || !names["process_open_fds"] {
+		t.Error(names)
+	}
+}
