@@ -117,7 +117,7 @@ func newService(ctx context.Context, cfg config.Config, log *slog.Logger) (*serv
 	}
 	s.fallback = breaker.NewFallback(s.store, s.store.Ping, cfg.MaxAgents, s.degradedChanged)
 	s.index = newIndexer(s.store, cfg.MaxAgents, log)
-	s.book = policies.New(policies.Options{Default: cfg.Policy, Origins: cfg.Origins, Source: directory{s.store, nil}, Logger: log, OnNew: s.index.note,
+	s.book = policies.New(policies.Options{Default: cfg.Policy, Origins: cfg.Origins, Source: directory{Store: s.store}, Logger: log, OnNew: s.index.note,
 		Most: cfg.MaxAgents, Timeout: cfg.RedisTimeout})
 	s.samples = newQuarantine(s.store.PushQuarantine, s.replica)
 	s.metrics = s.newMetrics()
@@ -180,7 +180,7 @@ var errStopping = errors.New("stopping")
 // run serves until a signal or the end of ctx.
 func (s *service) run(ctx context.Context, stdout io.Writer, signals <-chan os.Signal) int {
 	defer s.close()
-	handler, err := httpapi.New(httpapi.Options{Manager: s.manager, Directory: directory{s.store, s.index}, Policies: s.book,
+	handler, err := httpapi.New(httpapi.Options{Manager: s.manager, Directory: directory{s.store, s.index, s.metrics.Forget}, Policies: s.book,
 		Health:  checkup{s.conn, s.store, s.fallback, 2 * s.cfg.RedisTimeout}.health,
 		Ready:   s.ready.get,
 		Metrics: s.metrics.Handler(), Version: Version(), ReplicaID: s.replica, Logger: s.log})

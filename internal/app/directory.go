@@ -11,7 +11,8 @@ import (
 // directory shows a redisstore.Store as the API and the policies want it.
 type directory struct {
 	*redisstore.Store
-	index *indexer
+	index  *indexer
+	forget func(agent string) // told of an agent that is gone; nil: nobody
 }
 
 var _ httpapi.Directory = directory{}
@@ -54,4 +55,15 @@ func conflict(err error) error {
 		return httpapi.ErrConflict
 	}
 	return err
+}
+
+// Forget implements httpapi.Directory; the agent's series go too.
+func (d directory) Forget(ctx context.Context, agent, actor string, force bool) error {
+	if err := d.Store.Forget(ctx, agent, actor, force); err != nil {
+		return err
+	}
+	if d.forget != nil {
+		d.forget(agent)
+	}
+	return nil
 }

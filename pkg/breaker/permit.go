@@ -151,6 +151,9 @@ func (p Permit) Done(ctx context.Context, err error) (bool, error) {
 
 // Renew lengthens a probe's lease [B12]; a permit without a lease has nothing to renew. ErrLeaseLost: the outcome will be late.
 func (p Permit) Renew(ctx context.Context) error {
+	if p.kind == permitForeign {
+		return fmt.Errorf("renew the probe of agent %q with another agent's permit: %w", p.agent, ErrLeaseLost)
+	}
 	if p.kind != permitHalfOpen {
 		return nil
 	}
