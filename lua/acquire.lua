@@ -1,22 +1,19 @@
 -- acquire: admits or refuses one call.
 -- Clauses: B2 B3 B12 B16 B17 B21; the rest by the prelude.
--- KEYS, ARGV[1]..ARGV[26], reply: see prelude.lua.
--- ARGV[27] -> lease token, 16 hex: a token that holds a lease gets the same lease again
--- ARGV[28] -> ramp draw, 0..999999
+-- KEYS, ARGV[1]..ARGV[9], reply: see prelude.lua.
+-- ARGV[10] -> lease token, 16 hex: a token that holds a lease gets the same lease again
+-- ARGV[11] -> ramp draw, 0..999999
 -- Returns code ok (lease_ms > 0 for a probe), refused (reason, retry_after_ms), observed (reason) or disabled.
 -- A plainly closed breaker is answered from two reads: {'ok', 'closed', epoch}.
 
 if ARGV[6] == '1' and redis.pcall('GET', KEYS[1]) == 'closed' then
-  local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'hold', 'ramp_length_ms')
-  if c[1] == 'closed' and not c[3] and not c[4] then
-    local epoch = c[2] or '0000000000000000'
-    if #epoch == 16 and not string.find(epoch, '[^0-9a-f]') then return { 'ok', 'closed', epoch } end
-  end
+  local epoch = redis.pcall('HGET', KEYS[4], 'plain')
+  if type(epoch) == 'string' and #epoch == 16 and not string.find(epoch, '[^0-9a-f]') then return { 'ok', 'closed', epoch } end
 end
 
 --@prelude
 
-local TOKEN, RAMP_DRAW = ARGV[27], tonumber(ARGV[28])
+local TOKEN, RAMP_DRAW = ARGV[10], tonumber(ARGV[11])
 
 local function refuse(reason, retry)
   if P.observe then return { code = 'observed', reason = reason } end

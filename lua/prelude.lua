@@ -6,22 +6,25 @@
 -- KEYS[2] -> <agent>:open_timestamp   KEYS[5] -> <agent>:probes
 -- KEYS[3] -> <agent>:calls            KEYS[6] -> <agent>:log
 --
--- ARGV[1]  -> now in ms; empty in production: the server's TIME is read, once
--- ARGV[2]  -> agent name              ARGV[3] -> events channel
--- ARGV[4]  -> epoch draw, 15 hex      ARGV[5] -> jitter draw, 0..999999
--- ARGV[6]..ARGV[26] -> the policy, see P below; ARGV[27].. belong to the verb
+-- ARGV[1] -> now in ms; empty in production: the server's TIME is read, once
+-- ARGV[2] -> agent name               ARGV[3] -> events channel
+-- ARGV[4] -> epoch draw, 15 hex       ARGV[5] -> jitter draw, 0..999999
+-- ARGV[6] -> 1: enabled               ARGV[7] -> window in ms         ARGV[8] -> TTL in ms
+-- ARGV[9] -> the rest of the policy, whole numbers in the order of P below, joined by blanks: one argument, made once a
+--            policy, because the short ways of acquire and record need none of it
+-- ARGV[10].. belong to the verb
 --
 -- Returns {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}
 
+local POLICY = {}
+for word in string.gmatch(ARGV[9], '%d+') do POLICY[#POLICY + 1] = tonumber(word) end
 local P = {
-  enabled = ARGV[6] == '1', observe = ARGV[7] == '1',
-  failure_threshold = tonumber(ARGV[8]), failure_rate = tonumber(ARGV[9]), minimum_calls = tonumber(ARGV[10]),
-  window = tonumber(ARGV[11]), timeout = tonumber(ARGV[12]), timeout_max = tonumber(ARGV[13]),
-  multiplier = tonumber(ARGV[14]), jitter = tonumber(ARGV[15]), max_calls = tonumber(ARGV[16]), need = tonumber(ARGV[17]),
-  probe_timeout = tonumber(ARGV[18]), abandoned_fails = ARGV[19] == '1', slow_rate = tonumber(ARGV[20]),
-  ramp = tonumber(ARGV[21]), ramp_floor = tonumber(ARGV[22]),
-  retry_extends = ARGV[23] == 'extend', retry_opens = ARGV[23] == 'open',
-  track_reporters = ARGV[24] == '1', reporters = tonumber(ARGV[25]), ttl = tonumber(ARGV[26]),
+  enabled = ARGV[6] == '1', window = tonumber(ARGV[7]), ttl = tonumber(ARGV[8]),
+  observe = POLICY[1] == 1, failure_threshold = POLICY[2], failure_rate = POLICY[3], minimum_calls = POLICY[4],
+  timeout = POLICY[5], timeout_max = POLICY[6], multiplier = POLICY[7], jitter = POLICY[8], max_calls = POLICY[9],
+  need = POLICY[10], probe_timeout = POLICY[11], abandoned_fails = POLICY[12] == 1, slow_rate = POLICY[13],
+  ramp = POLICY[14], ramp_floor = POLICY[15], retry_extends = POLICY[16] == 1, retry_opens = POLICY[16] == 2,
+  track_reporters = POLICY[17] == 1, reporters = POLICY[18],
 }
 local JITTER_DRAW = tonumber(ARGV[5])
 local now = tonumber(ARGV[1])
@@ -48,7 +51,7 @@ local FIELDS = {
   round_ms = MAX_TIME, round_max = 1000, round_need = 1000, round_ok = 1000, round_failed = 1000,
   ramp_ms = MAX_TIME, ramp_length_ms = MAX_LENGTH, ramp_floor_ppm = MILLION,
   hold = 'hold', hold_ms = MAX_TIME, hold_length_ms = MAX_LENGTH, hold_actor = 'word', hold_protected = 1,
-  successes = MAX_TOTAL, failures = MAX_TOTAL, transitions = MAX_TOTAL, expires_ms = MAX_TIME,
+  plain = 'hex', trouble_ms = MAX_TIME, successes = MAX_TOTAL, failures = MAX_TOTAL, transitions = MAX_TOTAL, expires_ms = MAX_TIME,
 }
 local STATES = { closed = true, open = true, half_open = true }
 
@@ -263,7 +266,7 @@ local function load()
   consistent()
   load_calls()
   if S.state == 'half_open' then load_leases() end
-  for _, name in ipairs({ 'opened_ms', 'upstream_ms', 'round_ms', 'ramp_ms', 'hold_ms' }) do
+  for _, name in ipairs({ 'opened_ms', 'upstream_ms', 'round_ms', 'ramp_ms', 'hold_ms', 'trouble_ms' }) do
     if S[name] > now then S[name] = now end
   end
 end
@@ -303,7 +306,7 @@ end
 
 local function open(at, cause)
   enter('open')
-  S.opened_ms, S.wait_ms, S.cause = at, wait(at), cause
+  S.opened_ms, S.wait_ms, S.cause, S.trouble_ms = at, wait(at), cause, 0
 end
 
 local function half_open(at)
@@ -313,10 +316,17 @@ local function half_open(at)
   if S.opened_ms == 0 then S.opened_ms = at end
 end
 
+-- fold takes a bucket that goes into the totals: while it stands it counts itself into them.
+local function fold(name, n)
+  local k = string.sub(name, 1, 1)
+  if k == 's' then S.successes = S.successes + n elseif k == 'f' then S.failures = S.failures + n end
+end
+
 local function close(at, ramp)
   enter('closed')
-  clear('run', 'reopens', 'opened_ms', 'wait_ms', 'cause', 'upstream_ms', 'upstream_length_ms')
+  clear('run', 'reopens', 'opened_ms', 'wait_ms', 'cause', 'upstream_ms', 'upstream_length_ms', 'trouble_ms')
   evidence(0, 0, 0, 0)
+  for name, n in pairs(CALLS) do fold(name, n) end
   CALLS, wipe_calls = {}, true
   WINDOW = { s = 0, f = 0, w = 0 }
   if ramp > 0 then S.ramp_ms, S.ramp_length_ms, S.ramp_floor_ppm = at, ramp, P.ramp_floor end
@@ -456,6 +466,7 @@ end
 
 local function save_control()
   local set, del = {}, {}
+  S.plain = S.state == 'closed' and S.hold == '' and S.ramp_length_ms == 0 and S.epoch or ''
   if S.epoch == ZERO_EPOCH then S.epoch = '' end
   for name, bad in pairs(OLD) do
     if bad == false and rawget(S, name) == nil then del[#del + 1] = name end

@@ -1,19 +1,46 @@
 -- record: counts a summary of outcomes, in the epoch of its permit only. There is one record script, for one call or a thousand.
 -- Clauses: B4 B5 B6 B7 B8 B9 B13 B14 B15 B17 B21 B22 B23; the rest by the prelude.
--- KEYS, ARGV[1]..ARGV[26], reply: see prelude.lua.
+-- KEYS, ARGV[1]..ARGV[9], reply: see prelude.lua.
 -- KEYS[7]  -> <agent>:report:<hash of an Idempotency-Key>; only when there is one
--- ARGV[27] -> epoch of the permit; empty: an outcome without a permit
--- ARGV[28] -> lease token; empty: not a probe
--- ARGV[29].. -> successes, failures, slow, lead, trail, max_run, wait_ms; all 0: an ignored outcome
--- ARGV[36] -> reporter
+-- ARGV[10] -> epoch of the permit; empty: an outcome without a permit
+-- ARGV[11] -> lease token; empty: not a probe
+-- ARGV[12] -> successes               ARGV[13] -> failures            ARGV[14] -> slow
+-- ARGV[15] -> reporter
+-- ARGV[16].. -> lead, trail, max_run, wait_ms; left out when there are no failures. All 0: an ignored outcome
 -- Returns code ok, ignored, late, foreign, disabled or duplicate; probe 1 when a lease was settled.
+-- Successes of a plainly closed breaker without trouble in its window go a short way: {'ok', 'closed', epoch, now_ms}.
+
+if ARGV[13] == '0' and ARGV[14] == '0' and ARGV[12] ~= '0' and ARGV[11] == '' and ARGV[6] == '1' and not KEYS[7]
+    and redis.pcall('GET', KEYS[1]) == 'closed' then
+  local c = redis.pcall('HMGET', KEYS[4], 'plain', 'run', 'upstream_length_ms', 'expires_ms', 'trouble_ms')
+  local epoch, expires, trouble = c[1], c[4], c[5]
+  local function ms(text) return text and #text <= 14 and string.find(text, '^[1-9]%d*$') and tonumber(text) end
+  if epoch and not c[2] and not c[3] and ms(expires) and (not trouble or ms(trouble))
+      and (ARGV[10] == epoch or (ARGV[10] == '' and #epoch == 16 and not string.find(epoch, '[^0-9a-f]'))) then
+    local now, window, n = tonumber(ARGV[1]), tonumber(ARGV[7]), tonumber(ARGV[12])
+    if not now then
+      local t = redis.call('TIME')
+      now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+    end
+    if ms(expires) >= now + tonumber(ARGV[8]) and (not trouble or ms(trouble) <= now - window) then
+      local bucket = 's' .. string.format('%.0f', now - now % math.ceil(window / 12))
+      local sum = redis.pcall('HINCRBY', KEYS[3], bucket, n)
+      if type(sum) == 'number' then
+        if sum > n and sum - n <= 1000000000000 then return { 'ok', 'closed', epoch, now } end
+        -- the bucket begins with this record, or held what it cannot hold: as it was, and the long way
+        if sum == n then redis.call('HDEL', KEYS[3], bucket) else redis.call('HINCRBY', KEYS[3], bucket, 0 - n) end
+      end
+    end
+  end
+end
 
 --@prelude
 
-local EPOCH, TOKEN, REPORTER = ARGV[27], ARGV[28], ARGV[36]
+local EPOCH, TOKEN, REPORTER = ARGV[10], ARGV[11], ARGV[15]
 local R = {
-  successes = tonumber(ARGV[29]), failures = tonumber(ARGV[30]), slow = tonumber(ARGV[31]), lead = tonumber(ARGV[32]),
-  trail = tonumber(ARGV[33]), max_run = tonumber(ARGV[34]), wait = tonumber(ARGV[35]),
+  successes = tonumber(ARGV[12]), failures = tonumber(ARGV[13]), slow = tonumber(ARGV[14]),
+  lead = tonumber(ARGV[16] or '0'), trail = tonumber(ARGV[17] or '0'), max_run = tonumber(ARGV[18] or '0'),
+  wait = tonumber(ARGV[19] or '0'),
 }
 local REPORT_KEPT = 600000
 
@@ -50,7 +77,6 @@ local function tally()
   if R.successes > 0 then
     peak, run = math.max(S.run + R.lead, R.max_run), R.trail
   end
-  S.successes, S.failures = S.successes + R.successes, S.failures + R.failures
   S.run = math.min(run, MAX_RUN)
   upstream()
   if P.track_reporters and R.failures + R.slow > 0 and REPORTER ~= '' then remember() end
@@ -86,18 +112,23 @@ local function add(kind, start, n)
   WINDOW[kind] = WINDOW[kind] + n
 end
 
+-- prune drops the buckets that no longer count, whenever a new one begins [B9].
 local function prune()
   for name in pairs(CALLS) do
-    if string.sub(name, 1, 2) ~= 'r:' and tonumber(string.sub(name, 2)) <= now - P.window then CALLS[name] = nil end
+    if string.sub(name, 1, 2) ~= 'r:' and tonumber(string.sub(name, 2)) <= now - P.window then
+      fold(name, CALLS[name])
+      CALLS[name] = nil
+    end
   end
 end
 
 local function count()
   present = true
   local peak = tally()
-  prune()
-  local width = math.ceil(P.window / 12)
-  local start = now - now % width
+  local start = now - now % math.ceil(P.window / 12)
+  local name = string.format('%.0f', start)
+  if not (CALLS['s' .. name] or CALLS['f' .. name] or CALLS['w' .. name]) then prune() end
+  if R.failures + R.slow > 0 then S.trouble_ms = now end
   add('s', start, R.successes)
   add('f', start, R.failures)
   add('w', start, R.slow)
@@ -123,6 +154,7 @@ local function settle()
   LEASES[token] = nil
   if R.successes + R.failures == 0 then return { code = 'ignored', probe = true } end
   tally()
+  S.successes, S.failures = S.successes + R.successes, S.failures + R.failures
   if R.failures == 0 then
     S.round_ok = S.round_ok + 1
   else

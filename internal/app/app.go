@@ -109,7 +109,7 @@ func newService(ctx context.Context, cfg config.Config, log *slog.Logger) (*serv
 	s.conn, err = redisstore.Open(ctx, cfg.RedisURL.Reveal(), redisstore.Options{Timeout: cfg.RedisTimeout, Username: cfg.RedisUsername,
 		Password: cfg.RedisPassword.Reveal(), SentinelPassword: cfg.RedisSentinelPassword.Reveal(), Logger: log})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
 	s.store, err = redisstore.New(s.conn.Client, s.conn.Cluster, redisstore.Config{Prefix: cfg.KeyPrefix, TTL: cfg.RedisTTL, Timeout: cfg.RedisTimeout})
 	if err != nil {
@@ -117,7 +117,8 @@ func newService(ctx context.Context, cfg config.Config, log *slog.Logger) (*serv
 	}
 	s.fallback = breaker.NewFallback(s.store, s.store.Ping, cfg.MaxAgents, s.degradedChanged)
 	s.index = newIndexer(s.store, cfg.MaxAgents, log)
-	s.book = policies.New(policies.Options{Default: cfg.Policy, Origins: cfg.Origins, Source: directory{Store: s.store}, Logger: log, OnNew: s.index.note,
+	s.book = policies.New(policies.Options{Default: cfg.Policy, Origins: cfg.Origins, Source: directory{Store: s.store}, Logger: log, OnNew: s.index.note, Away: s.fallback.Degraded, Trouble: s.fallback.Report,
+
 		Most: cfg.MaxAgents, Timeout: cfg.RedisTimeout})
 	s.samples = newQuarantine(s.store.PushQuarantine, s.replica)
 	s.metrics = s.newMetrics()
@@ -182,7 +183,7 @@ func (s *service) run(ctx context.Context, stdout io.Writer, signals <-chan os.S
 	defer s.close()
 	handler, err := httpapi.New(httpapi.Options{Manager: s.manager, Directory: directory{s.store, s.index, s.metrics.Forget}, Policies: s.book,
 		Health:  checkup{s.conn, s.store, s.fallback, 2 * s.cfg.RedisTimeout}.health,
-		Ready:   s.ready.get,
+		Ready:   s.ready.get, LoopbackOnly: s.cfg.Auth == "",
 		Metrics: s.metrics.Handler(), Version: Version(), ReplicaID: s.replica, Logger: s.log})
 	if err != nil {
 		s.log.Error("the API cannot be built", "error", err)
@@ -217,6 +218,8 @@ func (s *service) start(ctx context.Context) {
 	s.tasks.Go(func() { s.samples.run(ctx) })
 	s.tasks.Go(func() { s.index.run(ctx, s.book.InUse) })
 	s.tasks.Go(func() { s.greet(ctx) })
+	s.tasks.Go(func() { heartbeat(ctx, s.store, s.replica) })
+	s.tasks.Go(func() { s.store.Events(ctx, func(m string) { s.hear(ctx, m) }) })
 }
 
 // greet says how Redis was found. A Redis that is away is no reason not to start: the fallback answers.

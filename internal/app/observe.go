@@ -151,8 +151,9 @@ func newQuarantine(push func(ctx context.Context, agent, item string) error, rep
 	return &quarantine{push: push, replica: replica, items: make(chan sample, 256), last: map[string]time.Time{}}
 }
 
+// Settled keeps nothing where the breaker is off: that records nothing [B21]. Nor of what belongs to another agent.
 func (q *quarantine) Settled(agent string, o breaker.Outcome, r breaker.Report) {
-	if o.Kind == breaker.Failure {
+	if o.Kind == breaker.Failure && r.Why != string(breaker.CodeDisabled) && r.Why != string(breaker.CodeForeign) {
 		q.add(sampleItem{AgentID: agent, Kind: "failure", State: r.State.Upper(), Error: clean(o.Class), Seconds: o.Duration.Seconds(), Degraded: r.Degraded})
 	}
 }

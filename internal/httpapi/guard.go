@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -18,6 +19,10 @@ func (a *api) handler() http.Handler {
 		defer a.survive(out, r)
 		out.Header().Set("X-Content-Type-Options", "nosniff")
 		out.Header().Set("Cache-Control", "no-store")
+		if a.LoopbackOnly && !loopbackHost(r.Host) {
+			newProblem(codeHostNotAllowed, "this listener answers to loopback names only, such as localhost or 127.0.0.1").write(out)
+			return
+		}
 		if p := checkPath(r.URL.EscapedPath()); p != nil {
 			p.write(out)
 			return
@@ -28,6 +33,17 @@ func (a *api) handler() http.Handler {
 		}
 		a.mux.ServeHTTP(out, r)
 	})
+}
+
+// loopbackHost says whether a Host header names this machine to itself. A page of another site that has its own name resolve to
+// 127.0.0.1 is not told apart by its origin, but by this.
+func loopbackHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	ip := net.ParseIP(host)
+	return ip.IsLoopback() || ip == nil && (host == "" || strings.EqualFold(host, "localhost"))
 }
 
 // response remembers whether the answer has begun.

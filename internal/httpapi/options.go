@@ -19,6 +19,9 @@ type Options struct {
 	Health func(ctx context.Context) Health
 	// Ready is asked by /readyz: nil error, ready. nil: always ready.
 	Ready func(ctx context.Context) error
+	// LoopbackOnly refuses requests whose Host is not a loopback name: for a listener on loopback, so that no web page can
+	// reach it under a name of its own (DNS rebinding).
+	LoopbackOnly bool
 	// Metrics answers /metrics. nil: there is no such route.
 	Metrics   http.Handler
 	Version   string

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -28,6 +29,7 @@ const (
 	codeConfigInvalid        code = "config_invalid"
 	codeCrossOrigin          code = "cross_origin"
 	codeHoldProtected        code = "hold_protected"
+	codeHostNotAllowed       code = "host_not_allowed"
 	codeInternal             code = "internal"
 	codeInvalidAgentName     code = "invalid_agent_name"
 	codeInvalidJSON          code = "invalid_json"
@@ -54,6 +56,7 @@ func statuses() map[code]int {
 		codeConfigInvalid:        http.StatusConflict,
 		codeCrossOrigin:          http.StatusForbidden,
 		codeHoldProtected:        http.StatusConflict,
+		codeHostNotAllowed:       http.StatusMisdirectedRequest,
 		codeInternal:             http.StatusInternalServerError,
 		codeInvalidAgentName:     http.StatusBadRequest,
 		codeInvalidJSON:          http.StatusBadRequest,
@@ -198,7 +201,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 func (p *problem) write(w http.ResponseWriter) {
 	for name, value := range p.header {
-		w.Header().Set(name, value)
+		w.Header()[strings.ToLower(name)] = []string{value} // as the runbook spells x-circuit-breaker-state and retry-after
 	}
 	writeJSON(w, p.Status, "application/problem+json", p)
 }

@@ -156,7 +156,7 @@ func (d document) add(e endpoint, in, out reflect.Type) *huma.Schema {
 
 // problems documents what may go wrong, by status.
 func (d document) problems(e endpoint) map[string]*huma.Response {
-	codes := append([]code{codeInternal}, e.codes...)
+	codes := append([]code{codeInternal, codeHostNotAllowed}, e.codes...)
 	if slices.Contains(pathNames(e.path), "agent") {
 		codes = append(codes, codeInvalidAgentName)
 	}

@@ -27,6 +27,8 @@ type Options struct {
 	Idle    time.Duration      // an agent unused for so long is forgotten here; 0: 15 minutes
 	Most    int                // agents kept; 0: 100,000
 	Timeout time.Duration      // of a read from the source; 0: 250 ms
+	Away    func() bool        // whether the source is known to be away, so that nobody waits for it; nil: never
+	Trouble func(err error)    // told when the source did not answer a caller in time; nil: nobody
 	OnNew   func(agent string) // told of each agent that comes into use; nil: nobody. It must be quick.
 }
 
@@ -67,6 +69,12 @@ func New(o Options) *Book {
 	if o.Timeout <= 0 {
 		o.Timeout = 250 * time.Millisecond
 	}
+	if o.Away == nil {
+		o.Away = func() bool { return false }
+	}
+	if o.Trouble == nil {
+		o.Trouble = func(error) {}
+	}
 	return &Book{o: o, of: map[string]*entry{}}
 }
 
@@ -88,7 +96,7 @@ func (b *Book) page(ctx context.Context, agent string) *page {
 	b.mu.RUnlock()
 	if e == nil {
 		e = b.add(agent)
-		if e.now.Load() == nil {
+		if e.now.Load() == nil && !b.o.Away() {
 			b.Refresh(ctx, agent)
 		}
 	}
@@ -122,11 +130,13 @@ func (b *Book) add(agent string) *entry {
 
 // Refresh reads the agent's override now. It does not fail: trouble leaves the policy as it was.
 func (b *Book) Refresh(ctx context.Context, agent string) {
-	ctx, cancel := context.WithTimeout(ctx, b.o.Timeout)
+	own, cancel := context.WithTimeout(ctx, b.o.Timeout)
 	defer cancel()
-	texts, err := b.o.Source.Overrides(ctx, []string{agent})
+	texts, err := b.o.Source.Overrides(own, []string{agent})
 	if err == nil {
 		b.take(agent, texts[0])
+	} else if ctx.Err() == nil {
+		b.o.Trouble(err)
 	}
 }
 

@@ -63,6 +63,13 @@ func (f *Fallback) Close() {
 // Degraded says whether the shared store is away.
 func (f *Fallback) Degraded() bool { return f.degraded.Load() }
 
+// Report tells of a failure that was met elsewhere, as when a policy was read: nobody need wait for the same once more.
+func (f *Fallback) Report(err error) {
+	if errors.Is(err, ErrStoreUnavailable) {
+		f.degrade(err)
+	}
+}
+
 // Apply implements Store.
 func (f *Fallback) Apply(ctx context.Context, agent string, p Policy, op Op) (Result, error) {
 	if f.degraded.Load() {

@@ -180,8 +180,10 @@ func (s *Snapshot) addBucket(k byte, start, n int64) {
 	switch k {
 	case 's':
 		c.Successes = n
+		s.Successes += n // the totals in :control are without the buckets
 	case 'f':
 		c.Failures = n
+		s.Failures += n
 	default:
 		c.Slow = n
 	}
@@ -226,7 +228,7 @@ func parseLease(text string) (l Lease, ok bool) {
 func (l Lease) text() string { return fmt.Sprintf("%d %d %d", l.IssuedMs, l.StartMs, l.LengthMs) }
 
 func (s *Snapshot) clampStarts(nowMs int64) {
-	for _, start := range []*int64{&s.OpenedMs, &s.UpstreamMs, &s.Round.StartMs, &s.Ramp.StartMs, &s.Hold.StartMs} {
+	for _, start := range []*int64{&s.OpenedMs, &s.UpstreamMs, &s.Round.StartMs, &s.Ramp.StartMs, &s.Hold.StartMs, &s.TroubleMs} {
 		*start = min(*start, nowMs)
 	}
 }

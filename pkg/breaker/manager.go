@@ -206,7 +206,7 @@ func (m *Manager) Force(ctx context.Context, agent string, f Force) (State, erro
 
 // apply draws what chance there is, asks the store, and tells the observer what happened.
 func (m *Manager) apply(ctx context.Context, agent string, p Policy, op Op) (Result, error) {
-	op.Draw, op.JitterPPM = fmt.Sprintf("%015x", rand.Uint64()>>4), rand.Int64N(million)
+	op.Draw, op.JitterPPM = hex16(rand.Uint64())[1:], rand.Int64N(million)
 	start := time.Now()
 	r, err := m.o.Store.Apply(ctx, agent, p, op)
 	m.o.Observer.StoreCall(op.Verb, time.Since(start), err)
@@ -216,7 +216,17 @@ func (m *Manager) apply(ctx context.Context, agent string, p Policy, op Op) (Res
 	return r, err
 }
 
-func drawToken() string { return fmt.Sprintf("%016x", rand.Uint64()) }
+func drawToken() string { return hex16(rand.Uint64()) }
+
+func hex16(v uint64) string {
+	const digits = "0123456789abcdef"
+	var b [16]byte
+	for i := range b {
+		b[15-i] = digits[v&15]
+		v >>= 4
+	}
+	return string(b[:])
+}
 
 func isLeaseLost(err error) bool { return errors.Is(err, ErrLeaseLost) }
 

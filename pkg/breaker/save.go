@@ -39,6 +39,10 @@ func (s Snapshot) saveControl(raw Raw) map[string]string {
 	if !raw.Planted.Control {
 		maps.Copy(out, raw.Control)
 	}
+	for _, c := range s.Buckets { // a bucket counts itself into the totals, until it goes
+		s.Successes -= c.Successes
+		s.Failures -= c.Failures
+	}
 	for _, f := range controlFields() {
 		delete(out, f.name)
 		if text := f.write(&s); text != "" && s.Present {
@@ -94,21 +98,4 @@ func orNil(m map[string]string) map[string]string {
 		return nil
 	}
 	return m
-}
-
-// PlainlyClosed says whether keys hold a closed breaker that needs no script to be read: an Acquire is then admitted in that
-// epoch. It looks at :state and four fields of :control only, as
-// HMGET would, so it does not see a field planted beside them.
-func PlainlyClosed(raw Raw) (epoch string, ok bool) {
-	if raw.Planted.State || raw.State == nil || *raw.State != string(Closed) ||
-		raw.Control["state"] != string(Closed) {
-		return "", false
-	}
-	_, hold := raw.Control["hold"]
-	_, ramp := raw.Control["ramp_length_ms"]
-	epoch, some := raw.Control["epoch"]
-	if !some {
-		epoch = ZeroEpoch
-	}
-	return epoch, !hold && !ramp && isHex16(epoch)
 }

@@ -85,7 +85,9 @@ type Snapshot struct {
 	Ramp  Ramp
 	Hold  Hold
 
-	Successes   int64 // lifetime totals of counted outcomes
+	TroubleMs int64 // the latest failure or slow call of the window; successes after its window need no rates [B7]
+
+	Successes   int64 // lifetime totals of counted outcomes; :control holds what the buckets do not
 	Failures    int64
 	Transitions int64
 
@@ -95,7 +97,8 @@ type Snapshot struct {
 	Reporters map[string]int64 // reporter -> its last failure [B23]
 	Leases    map[string]Lease // token -> lease, half-open only [B12]
 
-	edit    edit // what a hand did to the keys since the last save [B19]
+	plain   string // the epoch, while closed without hold and ramp: all that an Acquire needs
+	edit    edit   // what a hand did to the keys since the last save [B19]
 	heals   heals
 	touched touched
 }

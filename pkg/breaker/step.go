@@ -22,6 +22,10 @@ func Step(p Params, s Snapshot, op Op, nowMs int64) (Snapshot, Result) {
 		m.res.Code = CodeOK
 	}
 	m.renewExpiry()
+	m.plain = ""
+	if m.Present && m.State == Closed && m.Hold.Kind == "" && m.Ramp.LengthMs == 0 {
+		m.plain = m.Epoch
+	}
 	m.answer()
 	m.edit, m.heals = edit{}, heals{}
 	return m.Snapshot, m.res
@@ -70,7 +74,7 @@ func (m *machine) enter(to State) {
 // open stores start, length, epoch, cause and evidence [B10].
 func (m *machine) open(at int64, cause string, ev Evidence) {
 	m.enter(Open)
-	m.OpenedMs, m.WaitMs, m.Cause, m.Evidence = at, m.wait(at), cause, ev
+	m.OpenedMs, m.WaitMs, m.Cause, m.Evidence, m.TroubleMs = at, m.wait(at), cause, ev, 0
 }
 
 // wait is the length of an opening at that time, in integers, by repeated multiplication [B10].
@@ -97,7 +101,7 @@ func (m *machine) halfOpen(at int64) {
 func (m *machine) close(at, rampMs int64) {
 	m.enter(Closed)
 	m.Run, m.Reopens, m.OpenedMs, m.WaitMs, m.Cause, m.Evidence = 0, 0, 0, 0, "", Evidence{}
-	m.UpstreamMs, m.UpstreamLengthMs = 0, 0
+	m.UpstreamMs, m.UpstreamLengthMs, m.TroubleMs = 0, 0, 0
 	m.Buckets, m.Reporters, m.touched.calls = nil, nil, true
 	if rampMs > 0 {
 		m.Ramp = Ramp{StartMs: at, LengthMs: rampMs, FloorPPM: m.p.RampFloorPPM}

@@ -131,13 +131,17 @@ func (m *machine) count() {
 	s := m.op.Summary
 	m.Present = true
 	peak := m.tally(s)
-	m.prune()
-	width := (m.p.WindowMs + buckets - 1) / buckets
-	start := m.now - m.now%width
+	start := m.now - m.now%m.p.width()
+	b, begun := m.Buckets[start]
+	if !begun {
+		m.prune()
+	}
 	if m.Buckets == nil {
 		m.Buckets = map[int64]Counts{}
 	}
-	b := m.Buckets[start]
+	if s.Failures+s.Slow > 0 {
+		m.TroubleMs = m.now
+	}
 	m.Buckets[start] = Counts{b.Successes + s.Successes, b.Failures + s.Failures, b.Slow + s.Slow}
 	if m.Hold.Kind == Closed {
 		return
@@ -205,7 +209,7 @@ func (m *machine) remember(name string) {
 	}
 }
 
-// prune drops the buckets that no longer count [B9].
+// prune drops the buckets that no longer count, whenever a new one begins [B9].
 func (m *machine) prune() {
 	for start := range m.Buckets {
 		if start <= m.now-m.p.WindowMs {

@@ -106,7 +106,7 @@ func (s *Store) PutDocument(ctx context.Context, d Doc, agent, expected, text, a
 			return err
 		}
 	}
-	reply, err := s.run(ctx, "configure", []string{s.docKey(d, agent), s.keys.Log(agent)}, []any{s.nowMs(), agent,
+	reply, err := s.script(ctx, "configure", []string{s.docKey(d, agent), s.keys.Log(agent)}, []any{s.nowMs(), agent,
 		s.keys.Events(), expected, text, actor, string(d) + " " + putWord(text), s.ttl.Milliseconds()})
 	if err != nil {
 		return storeError("configure", agent, err)
@@ -127,7 +127,7 @@ func putWord(text string) string {
 // Forget deletes everything kept of an agent. breaker.ErrHoldProtected: a protected hold stands and force is not given.
 func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) error {
 	keys := append(s.keys.Machine(agent), s.keys.Quarantine(agent), s.keys.Config(agent), s.keys.Profile(agent))
-	reply, err := s.run(ctx, "forget", keys, []any{bit(force), agent, s.keys.Events(), actor})
+	reply, err := s.script(ctx, "forget", keys, []any{bit(force), agent, s.keys.Events(), actor})
 	if err != nil {
 		return storeError("forget", agent, err)
 	}

@@ -14,7 +14,7 @@ func (s *Store) SetNow(nowMs func() int64) {
 
 // Raw reads the keys as inspect does.
 func (s *Store) Raw(ctx context.Context, agent string) (breaker.Raw, error) {
-	reply, err := s.run(ctx, "inspect", s.keys.Machine(agent), []any{s.nowMs()})
+	reply, err := s.script(ctx, "inspect", s.keys.Machine(agent), []any{s.nowMs()})
 	if err != nil {
 		return breaker.Raw{}, err
 	}

@@ -47,6 +47,9 @@ func (k Keys) Report(agent, id string) string {
 // Agents is the index of agents: a sorted set, score = last seen in seconds.
 func (k Keys) Agents() string { return k.Prefix + ":agents" }
 
+// Replicas are the heartbeats: a sorted set, score = last heard of in ms.
+func (k Keys) Replicas() string { return k.Prefix + ":replicas" }
+
 // Events is the channel on which transitions and manual actions are told.
 func (k Keys) Events() string { return k.Prefix + ":events" }
 

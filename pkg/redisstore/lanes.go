@@ -3,79 +3,130 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
-// call is one script on its way. done is made only for a call that waits; reply and err are set before it is closed.
+// call is one script on its way, for one caller or for several that share its answer.
 type call struct {
 	script script
 	keys   []string
 	args   []any
+	share  share // zero: shared with nobody
 	reply  any
 	err    error
-	done   chan struct{}
+	// waiters are the callers that queued for it; none for a call that went straight.
+	waiters []*waiter
+}
+
+// share says which queued calls may become one: acquires of one agent under one policy, for a plainly closed breaker answers all
+// alike; and successes of one agent in one epoch, for their summaries join [B5].
+type share struct {
+	verb, agent, epoch string
+	policy             *packedPolicy
+}
+
+// successesArg is where a record's ARGV has the number of successes.
+const successesArg = 11
+
+// waiter is one caller in the queue. reply and err are set before done is closed.
+type waiter struct {
+	successes int64
+	first     bool // whose call it is; those who joined leave the events to it
+	again     bool // the answer was not one for all: ask alone
+	reply     any
+	err       error
+	done      chan struct{}
 }
 
 // errNotSent says that a caller gave up before its call left this process.
 var errNotSent = errors.New("not sent")
 
-// maxShared bounds how many calls share one round trip: larger pipelines block the server for others without gaining more.
-const maxShared = 256
+// maxShared bounds how many calls share one round trip: with more, Redis idles while a pipeline is written, and callers while
+// it is run (docs/performance.md).
+const maxShared = 32
 
 // lanes shares round trips among concurrent callers. While a lane is free a caller goes straight to Redis on its own
-// goroutine; when all are taken, callers queue, and the next free lane takes all that wait in one pipeline. Nobody waits for a
-// batch to fill. A caller that gives up leaves its neighbours alone: a shared trip has its own deadline.
+// goroutine; when all are taken, callers queue, and the next free lane takes those that wait in one pipeline. Nobody waits for
+// a batch to fill. A caller that gives up leaves its neighbours alone: a shared trip has its own deadline.
 type lanes struct {
 	send    func(ctx context.Context, calls []*call)
 	timeout time.Duration
 
-	mu    sync.Mutex
-	free  int
-	queue []*call
+	mu     sync.Mutex
+	free   int
+	queue  []*call
+	joinTo map[share]*call // calls in the queue that others may join
 }
 
 func newLanes(n int, send func(ctx context.Context, calls []*call), timeout time.Duration) *lanes {
-	return &lanes{send: send, timeout: timeout, free: n}
+	return &lanes{send: send, timeout: timeout, free: n, joinTo: map[share]*call{}}
 }
 
-// do carries out c and returns its error. After an error from ctx, c may still be under way and must not be used again.
-func (l *lanes) do(ctx context.Context, c *call) error {
+// do carries out c, whose record carries so many successes. joined says that c became part of another caller's call.
+func (l *lanes) do(ctx context.Context, c *call, successes int64) (reply any, joined bool, err error) {
 	l.mu.Lock()
 	if l.free > 0 {
 		l.free--
 		l.mu.Unlock()
+		ctx, cancel := context.WithTimeout(ctx, l.timeout)
+		defer cancel()
 		l.send(ctx, []*call{c})
 		l.release()
-		return c.err
+		return c.reply, false, c.err
 	}
-	c.done = make(chan struct{})
-	l.queue = append(l.queue, c)
+	in, w := l.enqueue(c, successes)
 	l.mu.Unlock()
+	patience := time.NewTimer(l.timeout)
+	defer patience.Stop()
 	select {
-	case <-c.done:
-		return c.err
+	case <-w.done:
 	case <-ctx.Done():
-		if l.withdraw(c) {
-			return errors.Join(errNotSent, ctx.Err())
-		}
-		return ctx.Err()
+		return nil, false, l.leave(in, w, ctx.Err())
+	case <-patience.C:
+		return nil, false, l.leave(in, w, context.DeadlineExceeded)
 	}
+	if w.again {
+		return l.do(ctx, &call{script: c.script, keys: c.keys, args: c.args}, successes) // with its own token
+	}
+	return w.reply, !w.first, w.err
 }
 
-// withdraw takes a call that nobody has taken yet out of the queue.
-func (l *lanes) withdraw(c *call) bool {
+// enqueue puts a caller into the queue, in a call of its own or in one that it may join.
+func (l *lanes) enqueue(c *call, successes int64) (*call, *waiter) {
+	w := &waiter{successes: successes, done: make(chan struct{})}
+	if c.share != (share{}) {
+		if to := l.joinTo[c.share]; to != nil {
+			to.waiters = append(to.waiters, w)
+			return to, w
+		}
+		l.joinTo[c.share] = c
+	}
+	w.first = true
+	c.waiters = append(c.waiters, w)
+	l.queue = append(l.queue, c)
+	return c, w
+}
+
+// leave takes a caller that gives up out of a call that nobody has sent yet.
+func (l *lanes) leave(c *call, w *waiter, cause error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, q := range l.queue {
-		if q == c {
-			l.queue = append(l.queue[:i], l.queue[i+1:]...)
-			return true
-		}
+	i := slices.Index(l.queue, c)
+	if i < 0 {
+		return cause
 	}
-	return false
+	c.waiters = slices.DeleteFunc(c.waiters, func(o *waiter) bool { return o == w })
+	if len(c.waiters) == 0 {
+		l.queue = slices.Delete(l.queue, i, i+1)
+		if l.joinTo[c.share] == c {
+			delete(l.joinTo, c.share)
+		}
+	} else {
+		c.waiters[0].first = true
+	}
+	return errors.Join(errNotSent, cause)
 }
 
 // release frees a lane, or hands it to those who wait.
@@ -92,70 +143,55 @@ func (l *lanes) release() {
 // drain runs a lane until nobody waits.
 func (l *lanes) drain() {
 	for {
-		l.mu.Lock()
-		n := min(len(l.queue), maxShared)
-		if n == 0 {
-			l.free++
-			l.mu.Unlock()
+		batch := l.take()
+		if batch == nil {
 			return
 		}
-		batch := l.queue[:n:n]
-		l.queue = append([]*call(nil), l.queue[n:]...)
-		l.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 		l.send(ctx, batch)
 		cancel()
 		for _, c := range batch {
-			close(c.done)
+			c.tell()
 		}
 	}
 }
 
-// send runs calls in one round trip. A script that the server does not know is sent once more with its text, alone: NOSCRIPT
-// says that it has not run.
-func (s *Store) send(ctx context.Context, calls []*call) {
-	if len(calls) == 1 {
-		s.straight(ctx, calls[0])
-		return
+// take takes what waits, and frees the lane if nothing does. From here on nobody can join or leave.
+func (l *lanes) take() []*call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.queue), maxShared)
+	if n == 0 {
+		l.free++
+		return nil
 	}
-	cmds := make([]*redis.Cmd, len(calls))
-	pipe := s.client.Pipeline()
-	for i, c := range calls {
-		cmds[i] = command(ctx, "evalsha", c.script.sha, c)
-		_ = pipe.Process(ctx, once{cmds[i]}) // only queues; each command keeps its own error
-	}
-	_, _ = pipe.Exec(ctx)
-	for i, c := range calls {
-		c.reply, c.err = cmds[i].Result()
-		if c.err != nil && redis.HasErrorPrefix(c.err, "NOSCRIPT") {
-			s.withText(ctx, c)
+	batch := slices.Clone(l.queue[:n])
+	l.queue = slices.Delete(l.queue, 0, n)
+	for _, c := range batch {
+		if l.joinTo[c.share] == c {
+			delete(l.joinTo, c.share)
+		}
+		if c.share.epoch != "" && len(c.waiters) > 1 {
+			sum := int64(0)
+			for _, w := range c.waiters {
+				sum += w.successes
+			}
+			c.args[successesArg] = sum
 		}
 	}
+	return batch
 }
 
-func (s *Store) straight(ctx context.Context, c *call) {
-	cmd := command(ctx, "evalsha", c.script.sha, c)
-	_ = s.client.Process(ctx, once{cmd})
-	c.reply, c.err = cmd.Result()
-	if c.err != nil && redis.HasErrorPrefix(c.err, "NOSCRIPT") {
-		s.withText(ctx, c)
+// tell gives all who wait their answer. An acquire that was not answered plainly is the first caller's alone: its token took the
+// lease, if there was one.
+func (c *call) tell() {
+	list, _ := c.reply.([]any)
+	forAll := c.share.verb != "acquire" || c.err != nil || len(list) == plainReply
+	for _, w := range c.waiters {
+		w.reply, w.err, w.again = c.reply, c.err, !forAll && !w.first
+		close(w.done)
 	}
 }
 
-func (s *Store) withText(ctx context.Context, c *call) {
-	cmd := command(ctx, "eval", c.script.text, c)
-	_ = s.client.Process(ctx, once{cmd})
-	c.reply, c.err = cmd.Result()
-}
-
-func command(ctx context.Context, name, what string, c *call) *redis.Cmd {
-	args := make([]any, 0, 3+len(c.keys)+len(c.args))
-	args = append(args, name, what, len(c.keys))
-	for _, k := range c.keys {
-		args = append(args, k)
-	}
-	args = append(args, c.args...)
-	cmd := redis.NewCmd(ctx, args...)
-	cmd.SetFirstKeyPos(3)
-	return cmd
-}
+// plainReply is the length of the short answer to an acquire: ok, closed, epoch.
+const plainReply = 3

@@ -2,31 +2,25 @@ package redisstore
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // args writes ARGV as lua/prelude.lua and the verb's header count it.
-func (s *Store) args(agent string, p breaker.Params, op breaker.Op) []any {
-	retry := "ignore"
-	if p.RetryExtends {
-		retry = "extend"
-	} else if p.RetryOpens {
-		retry = "open"
-	}
-	a := make([]any, 0, 36)
-	a = append(a, s.nowMs(), agent, s.keys.Events(), op.Draw, op.JitterPPM,
-		bit(p.Enabled), bit(p.Observe), p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls,
-		p.WindowMs, p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli, p.JitterPPM, p.MaxCalls, p.Need,
-		p.ProbeTimeoutMs, bit(p.AbandonedFails), p.SlowRatePPM, p.RampMs, p.RampFloorPPM, retry,
-		bit(p.TrackReporters), p.Reporters, p.TTLMs)
+func (s *Store) args(agent string, p *packedPolicy, op breaker.Op) []any {
+	a := make([]any, 0, 20)
+	a = append(a, s.nowMs(), agent, s.keys.Events(), op.Draw, op.JitterPPM, p.enabled, p.window, p.ttl, p.rest)
 	switch op.Verb {
 	case breaker.VerbAcquire:
 		a = append(a, op.Token, op.RampPPM)
 	case breaker.VerbRecord:
 		m := op.Summary
-		a = append(a, op.Epoch, op.Token, m.Successes, m.Failures, m.Slow, m.Lead, m.Trail, m.MaxRun, m.WaitMs, op.Reporter)
+		a = append(a, op.Epoch, op.Token, m.Successes, m.Failures, m.Slow, op.Reporter)
+		if m.Failures > 0 {
+			a = append(a, m.Lead, m.Trail, m.MaxRun, m.WaitMs)
+		}
 	case breaker.VerbRenew:
 		a = append(a, op.Epoch, op.Token)
 	case breaker.VerbForce:
@@ -34,6 +28,38 @@ func (s *Store) args(agent string, p breaker.Params, op breaker.Op) []any {
 		a = append(a, string(f.Target), f.LengthMs, f.RampMs, f.Reason, breaker.Clip(f.Reason), f.Actor, bit(f.Protected), bit(f.Override))
 	}
 	return a
+}
+
+// packedPolicy is a policy as the scripts take it, ARGV[6] to ARGV[9].
+type packedPolicy struct {
+	of                         breaker.Params
+	enabled, window, ttl, rest any
+}
+
+// maxPacked bounds the policies that are kept packed; agents share few.
+const maxPacked = 1000
+
+// packed gives the policy as the scripts take it, made once a policy.
+func (s *Store) packed(p breaker.Params) *packedPolicy {
+	if known, ok := s.policies.Load(p); ok {
+		return known.(*packedPolicy) //nolint:forcetypeassert // nothing else is stored
+	}
+	retry := 0
+	if p.RetryExtends {
+		retry = 1
+	} else if p.RetryOpens {
+		retry = 2
+	}
+	out := &packedPolicy{of: p, enabled: bit(p.Enabled), window: strconv.FormatInt(p.WindowMs, 10), ttl: strconv.FormatInt(p.TTLMs, 10)}
+	out.rest = fmt.Sprint(bit(p.Observe), " ", p.FailureThreshold, " ", p.FailureRatePPM, " ", p.MinimumCalls, " ", p.TimeoutMs, " ", p.TimeoutMaxMs, " ",
+		p.MultiplierMilli, " ", p.JitterPPM, " ", p.MaxCalls, " ", p.Need, " ", p.ProbeTimeoutMs, " ", bit(p.AbandonedFails), " ", p.SlowRatePPM, " ",
+		p.RampMs, " ", p.RampFloorPPM, " ", retry, " ", bit(p.TrackReporters), " ", p.Reporters)
+	if s.packs.Add(1) > maxPacked {
+		s.policies.Clear()
+		s.packs.Store(1)
+	}
+	s.policies.Store(p, out)
+	return out
 }
 
 func bit(b bool) string {
@@ -79,15 +105,19 @@ func (r *reader) number() int64 {
 	return n
 }
 
-// parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}; a
-// plainly closed acquire answers with the first three only.
+// parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}; the
+// short way of acquire answers with the first three only, that of record with four.
 func parseReply(items []any) (breaker.Result, error) {
 	in := &reader{items: items}
 	r := breaker.Result{Code: breaker.Code(in.text()), State: breaker.State(in.text()), Epoch: in.text()}
 	if len(in.items) == 0 {
 		return r, in.err
 	}
-	r.NowMs, r.RetryAfterMs, r.LeaseMs = in.number(), in.number(), in.number()
+	r.NowMs = in.number()
+	if len(in.items) == 0 {
+		return r, in.err
+	}
+	r.RetryAfterMs, r.LeaseMs = in.number(), in.number()
 	r.Reason = breaker.Reason(in.text())
 	r.Probe, r.Run = in.number() == 1, in.number()
 	r.Hold, r.LeftMs = breaker.State(in.text()), in.number()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,8 +21,8 @@ type Config struct {
 	Prefix  string        // of all keys; "" means circuit_breaker
 	TTL     time.Duration // REDIS_TTL_SECONDS; 0 means one hour [B25]
 	Timeout time.Duration // no operation waits longer, retries included; 0 means DefaultTimeout
-	// Lanes is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 2, which is
-	// where more stopped helping (docs/performance.md).
+	// Lanes is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 4, above
+	// which more stopped helping (docs/performance.md).
 	Lanes int
 }
 
@@ -35,6 +36,8 @@ type Store struct {
 	lanes    *lanes
 	replicas atomic.Int64
 	scanMu   sync.Mutex
+	policies sync.Map // breaker.Params -> *packedPolicy
+	packs    atomic.Int64
 	nowMs    func() string // "" in production: the server's clock. Only tests of this package can set it.
 }
 
@@ -59,7 +62,7 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 		c.Timeout = DefaultTimeout
 	}
 	if c.Lanes <= 0 {
-		c.Lanes = 2
+		c.Lanes = 4
 	}
 	s := &Store{client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
 		timeout: c.Timeout, nowMs: func() string { return "" }}
@@ -78,14 +81,16 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.client.Eval(ctx, "return redis.call('PEXPIRE', KEYS[1], 1)", []string{s.keys.Prefix + ":ping"}).Err()
 }
 
-// Apply runs op's script: one round trip.
+// Apply runs op's script: one round trip, shared with concurrent callers. Callers who ask for leave to call one plainly closed
+// agent at the same time share the answer, and successes of one epoch that wait for the same trip are joined into one record.
 func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
 	keys := s.keys.Machine(agent)
 	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
 		keys = append(keys, s.keys.Report(agent, op.ReportID))
 	}
-	params := p.Params(s.ttl, int(s.replicas.Load()))
-	reply, err := s.run(ctx, string(op.Verb), keys, s.args(agent, params, op))
+	policy := s.packed(p.Params(s.ttl, int(s.replicas.Load())))
+	c := call{script: s.scripts[string(op.Verb)], keys: keys, args: s.args(agent, policy, op), share: sharing(agent, policy, op)}
+	reply, joined, err := s.run(ctx, c, op.Summary.Successes)
 	if err != nil {
 		return breaker.Result{}, storeError(op.Verb, agent, err)
 	}
@@ -93,12 +98,27 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op br
 	if err != nil {
 		return breaker.Result{}, storeError(op.Verb, agent, err)
 	}
+	if joined { // told once, by whose record it became
+		r.Events = nil
+	}
 	return r, nil
+}
+
+// sharing says with which other calls this one may become one.
+func sharing(agent string, policy *packedPolicy, op breaker.Op) share {
+	sum := op.Summary
+	switch {
+	case op.Verb == breaker.VerbAcquire:
+		return share{verb: "acquire", agent: agent, policy: policy}
+	case op.Verb == breaker.VerbRecord && op.Epoch != "" && op.Token == "" && op.ReportID == "" && sum.Successes > 0 && sum.Failures+sum.Slow == 0:
+		return share{verb: "record", agent: agent, epoch: op.Epoch, policy: policy}
+	}
+	return share{}
 }
 
 // Inspect reads the keys and advances them in memory; nothing is saved [B11].
 func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (breaker.View, error) {
-	reply, err := s.run(ctx, "inspect", s.keys.Machine(agent), []any{s.nowMs()})
+	reply, err := s.script(ctx, "inspect", s.keys.Machine(agent), []any{s.nowMs()})
 	if err != nil {
 		return breaker.View{}, storeError("inspect", agent, err)
 	}
@@ -120,28 +140,47 @@ func look(raw breaker.Raw, now int64, p breaker.Params) breaker.View {
 	return v
 }
 
-// run sends a script until it has an answer, sending again only what cannot have run.
-func (s *Store) run(ctx context.Context, verb string, keys []string, args []any) ([]any, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+// run sends a call until it has an answer, sending again only what cannot have run.
+func (s *Store) run(ctx context.Context, c call, successes int64) (reply []any, joined bool, err error) {
+	start := time.Now()
+	reply, joined, err = s.try(ctx, c, successes)
+	if err == nil || !cannotHaveRun(err) {
+		return reply, joined, err
+	}
+	ctx, cancel := context.WithDeadline(ctx, start.Add(s.timeout))
 	defer cancel()
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = 5*time.Millisecond, 50*time.Millisecond
-	c := &call{script: s.scripts[verb], keys: keys, args: args}
-	return backoff.Retry(ctx, func() ([]any, error) {
-		err := s.lanes.do(ctx, c)
-		if err == nil {
-			reply, ok := c.reply.([]any)
-			if !ok {
-				return nil, backoff.Permanent(fmt.Errorf("script %s answered %T, not a list", verb, c.reply))
-			}
-			return reply, nil
-		}
-		if !cannotHaveRun(err) {
+	reply, err = backoff.Retry(ctx, func() ([]any, error) {
+		var r []any
+		var err error
+		r, joined, err = s.try(ctx, c, successes)
+		if err != nil && !cannotHaveRun(err) {
 			return nil, backoff.Permanent(err)
 		}
-		c = &call{script: c.script, keys: keys, args: args} // the last one may still belong to a lane
-		return nil, err
+		return r, err
 	}, backoff.WithBackOff(retry), backoff.WithMaxElapsedTime(0))
+	return reply, joined, err
+}
+
+// try sends a call once.
+func (s *Store) try(ctx context.Context, c call, successes int64) (reply []any, joined bool, err error) {
+	c.args = slices.Clone(c.args) // a lane may still hold those of an earlier try
+	answer, joined, err := s.lanes.do(ctx, &c, successes)
+	if err != nil {
+		return nil, false, err
+	}
+	reply, ok := answer.([]any)
+	if !ok {
+		return nil, false, fmt.Errorf("script answered %T, not a list", answer)
+	}
+	return reply, joined, nil
+}
+
+// script runs one of the scripts that nobody shares.
+func (s *Store) script(ctx context.Context, verb string, keys []string, args []any) ([]any, error) {
+	reply, _, err := s.run(ctx, call{script: s.scripts[verb], keys: keys, args: args}, 0)
+	return reply, err
 }
 
 // refusals are the beginnings of error replies that Redis gives before it runs anything.

@@ -78,6 +78,12 @@ func (m *Model) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op
 	if epoch, ok := breaker.PlainlyClosed(raw); ok && op.Verb == breaker.VerbAcquire && p.Enabled {
 		return breaker.Result{Code: breaker.CodeOK, State: breaker.Closed, Epoch: epoch}, nil
 	}
+	params := p.Params(0, 0)
+	params.TTLMs = m.TTLMs
+	if after, epoch, ok := breaker.PlainlyCounted(raw, params, op, nowMs); ok {
+		m.agents[agent] = after
+		return breaker.Result{Code: breaker.CodeOK, State: breaker.Closed, Epoch: epoch, NowMs: nowMs}, nil
+	}
 	duplicate := false
 	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
 		duplicate = m.seen(agent+" "+op.ReportID, nowMs)
@@ -85,13 +91,16 @@ func (m *Model) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op
 	if duplicate {
 		op = breaker.Op{Verb: breaker.VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
 	}
-	params := p.Params(0, 0)
-	params.TTLMs = m.TTLMs
 	after, res := breaker.Step(params, breaker.Load(raw, nowMs), op, nowMs)
 	if duplicate {
 		res.Code = breaker.CodeDuplicate
 	}
-	m.agents[agent] = breaker.Save(raw, after, res.Events)
+	raw = breaker.Save(raw, after, res.Events)
+	// a hand's unknown fields may have left no room for ours
+	raw.Planted.Calls = len(raw.Calls) > breaker.MaxCallsFields
+	raw.Planted.Control = len(raw.Control) > breaker.MaxControlFields
+	raw.Planted.Probes = raw.Planted.Probes || len(raw.Probes) > breaker.MaxProbesFields
+	m.agents[agent] = raw
 	return res, nil
 }
 

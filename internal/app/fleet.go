@@ -1,0 +1,40 @@
+package app
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+)
+
+const (
+	beatEvery = 2 * time.Second
+	beatAlive = 10 * time.Second // a replica that has not been heard of for so long is not alive
+)
+
+// heartbeat says that this replica lives, and learns how many do: a trip never waits for more reporters than there are [B23].
+func heartbeat(ctx context.Context, store *redisstore.Store, replica string) {
+	t := time.NewTicker(beatEvery)
+	defer t.Stop()
+	for {
+		if n, err := store.Heartbeat(ctx, replica, beatAlive); err == nil {
+			store.SetReplicas(n)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// hear takes a message of the events channel, "agent at_ms kind …": an override that another replica set counts here at once.
+// The poll of the policies makes up for messages that are lost.
+func (s *service) hear(ctx context.Context, message string) {
+	agent, line, _ := strings.Cut(message, " ")
+	if e, ok := breaker.ParseEvent(line); ok && e.Kind == breaker.EventConfigured && breaker.ValidName(agent) {
+		s.book.Refresh(ctx, agent)
+	}
+}

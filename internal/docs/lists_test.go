@@ -1,0 +1,119 @@
+package docs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// read reads a file of the module.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+var (
+	requireBlock = regexp.MustCompile(`(?s)require \((.*?)\n\)`)
+	requirement  = regexp.MustCompile(`(?m)^\t(\S+) v\S+( // indirect)?$`)
+	namedModule  = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
+)
+
+func TestEveryDirectDependencyHasItsReason(t *testing.T) {
+	t.Parallel()
+	named := map[string]bool{}
+	for _, m := range namedModule.FindAllStringSubmatch(read(t, "docs/dependencies.md"), -1) {
+		named[m[1]] = true
+	}
+	direct := 0
+	for _, b := range requireBlock.FindAllStringSubmatch(read(t, "go.mod"), -1) {
+		for _, m := range requirement.FindAllStringSubmatch(b[1], -1) {
+			if m[2] != "" {
+				continue
+			}
+			direct++
+			if !named[m[1]] {
+				t.Errorf("docs/dependencies.md does not say what %s is for", m[1])
+			}
+			delete(named, m[1])
+		}
+	}
+	for m := range named {
+		t.Errorf("docs/dependencies.md names %s, which go.mod does not require directly", m)
+	}
+	if direct == 0 {
+		t.Error("no requirement was found: the pattern is wrong")
+	}
+}
+
+func TestEveryFieldOfControlIsDocumented(t *testing.T) {
+	t.Parallel()
+	doc := read(t, "docs/keys.md")
+	fields := regexp.MustCompile(`\{name: "(\w+)"`).FindAllStringSubmatch(read(t, "pkg/breaker/fields.go"), -1)
+	if len(fields) < 20 {
+		t.Fatalf("%d fields found: the pattern is wrong", len(fields))
+	}
+	rows := regexp.MustCompile("(?m)^\\| ((?:`\\w+`(?:, )?)+) \\|").FindAllStringSubmatch(doc, -1)
+	named := map[string]bool{}
+	for _, r := range rows {
+		for f := range strings.SplitSeq(r[1], ", ") {
+			named[strings.Trim(f, "`")] = true
+		}
+	}
+	for _, f := range fields {
+		if !named[f[1]] {
+			t.Errorf("docs/keys.md does not say what field %s of :control holds", f[1])
+		}
+	}
+}
+
+func TestEveryClauseHasARow(t *testing.T) {
+	t.Parallel()
+	doc := read(t, "docs/how-it-works.md")
+	for n := 1; n <= 25; n++ {
+		if !strings.Contains(doc, fmt.Sprintf("\n| B%d |", n)) {
+			t.Errorf("docs/how-it-works.md has no row for B%d", n)
+		}
+	}
+}
+
+// Go code in a document stands, word for word, in an example that is compiled and run.
+func TestGoCodeIsThatOfTheExamples(t *testing.T) {
+	t.Parallel()
+	examples := read(t, "pkg/breaker/example_test.go")
+	blocks := 0
+	for _, d := range documents(t) {
+		for _, b := range d.blocks {
+			if b.lang != "go" {
+				continue
+			}
+			blocks++
+			found := false
+			for _, indent := range []string{"", "\t", "\t\t"} {
+				found = found || strings.Contains(examples, "\n"+indented(b.text, indent)+"\n")
+			}
+			if !found {
+				t.Errorf("%s:%d: this code does not stand in pkg/breaker/example_test.go:\n%s", d.name, b.line, b.text)
+			}
+		}
+	}
+	if blocks == 0 {
+		t.Error("no block of Go was found")
+	}
+}
+
+func indented(text, by string) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		if l != "" {
+			lines[i] = by + l
+		}
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,95 @@
+// Package docs holds tests only: that the documents say what is so. Commands are run, Go code is compiled, figures are measured,
+// links and lists are checked.
+package docs
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// root is the module's, seen from this package.
+const root = "../.."
+
+// block is one fenced block of a document.
+type block struct {
+	lang, text string // text without its final newline
+	line       int    // of the opening fence, from 1
+	heading    int    // how many headings stand before it
+}
+
+// document is one Markdown file.
+type document struct {
+	name   string // relative to root
+	lines  []string
+	blocks []block
+}
+
+var (
+	fence   = regexp.MustCompile("^```(.*)$")
+	heading = regexp.MustCompile(`^#{1,6} (.+)$`)
+)
+
+// languages are the fences that mean something here: sh is run, json and text after it are what it prints, go is compiled.
+func languages() []string { return []string{"sh", "json", "text", "go", "mermaid"} }
+
+// documents reads every document that is this package's to check.
+func documents(t *testing.T) []document {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names = append([]string{filepath.Join(root, "README.md"), filepath.Join(root, "CHANGELOG.md")}, names...)
+	var docs []document
+	for _, n := range names {
+		text, err := os.ReadFile(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, _ := filepath.Rel(root, n)
+		docs = append(docs, parse(t, filepath.ToSlash(name), string(text)))
+	}
+	return docs
+}
+
+func parse(t *testing.T, name, text string) document {
+	t.Helper()
+	d := document{name: name, lines: strings.Split(text, "\n")}
+	var open *block
+	headings := 0
+	for i, l := range d.lines {
+		m := fence.FindStringSubmatch(l)
+		switch {
+		case m == nil && open == nil && heading.MatchString(l):
+			headings++
+		case m != nil && open == nil:
+			open = &block{lang: m[1], line: i + 1, heading: headings}
+			if !slices.Contains(languages(), m[1]) {
+				t.Errorf("%s:%d: a fence says what is in it: one of %q", name, i+1, languages())
+			}
+		case m != nil:
+			open.text = strings.Join(d.lines[open.line:i], "\n")
+			d.blocks = append(d.blocks, *open)
+			open = nil
+		}
+	}
+	if open != nil {
+		t.Errorf("%s:%d: the fence is not closed", name, open.line)
+	}
+	return d
+}
+
+// printed is the block with what d.blocks[i] prints: the next one, under the same heading, if it is json or text.
+func (d document) printed(i int) *block {
+	if i+1 >= len(d.blocks) {
+		return nil
+	}
+	if b := &d.blocks[i+1]; b.heading == d.blocks[i].heading && (b.lang == "json" || b.lang == "text") {
+		return b
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+)
+
+// fleet gives a Manager on the Redis that url names, and what ends it.
+func fleet(ctx context.Context, url string) (m *breaker.Manager, end func(), err error) {
+	conn, err := redisstore.Open(ctx, url, redisstore.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := redisstore.New(conn.Client, conn.Cluster, redisstore.Config{})
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	fallback := breaker.NewFallback(store, store.Ping, 0, nil) // answers while Redis is away
+	end = func() { fallback.Close(); _ = conn.Close() }
+	m, err = breaker.NewManager(breaker.Options{Store: fallback})
+	return m, end, err
+}
+
+var errTimeout = errors.New("the agent did not answer")
+
+// callAgent stands for the call that the breaker guards.
+func callAgent(context.Context) error { return errTimeout }
+
+// Do asks, calls, and records how it ended. The sixth call is refused without being made.
+func ExampleManager_Do() {
+	ctx := context.Background()
+	m, end, err := fleet(ctx, "embedded://") // a fleet says redis://host:6379/0
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer end()
+
+	for range 6 {
+		err := m.Do(ctx, "my-agent", callAgent)
+		if open, refused := errors.AsType[*breaker.OpenError](err); refused {
+			fmt.Println("refused:", open.Reason, "- ask again in", open.RetryAfter.Round(time.Second))
+		} else if err != nil {
+			fmt.Println("the agent's own error:", err)
+		}
+	}
+	// Output:
+	// the agent's own error: the agent did not answer
+	// the agent's own error: the agent did not answer
+	// the agent's own error: the agent did not answer
+	// the agent's own error: the agent did not answer
+	// the agent's own error: the agent did not answer
+	// refused: open - ask again in 1m0s
+}
+
+// Acquire and Settle are Do in two steps, for calls that do not fit a function.
+func ExampleManager_Acquire() {
+	ctx := context.Background()
+	m, end, err := fleet(ctx, "embedded://")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer end()
+
+	permit, err := m.Acquire(ctx, "my-agent")
+	if err != nil {
+		fmt.Println("not called:", err) // an *OpenError says why and for how long
+		return
+	}
+	start := time.Now()
+	err = callAgent(ctx)
+	outcome := breaker.Outcome{Kind: breaker.Success, Duration: time.Since(start)}
+	if err != nil {
+		outcome.Kind, outcome.Class = breaker.Failure, "timeout"
+	}
+	counted, err := permit.Settle(ctx, outcome)
+	fmt.Println("counted:", counted, err)
+	// Output: counted: true <nil>
+}
+
+// A permit's text goes to another process, which settles it.
+func ExampleManager_Resume() {
+	ctx := context.Background()
+	m, end, err := fleet(ctx, "embedded://")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer end()
+
+	permit, err := m.Acquire(ctx, "my-agent")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resumed, err := m.Resume("my-agent", permit.String())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	counted, err := resumed.Success(ctx)
+	fmt.Println("counted:", counted, err)
+	// Output: counted: true <nil>
+}
+
+// An operator holds a breaker open, for a time and with a reason.
+func ExampleManager_Force() {
+	ctx := context.Background()
+	m, end, err := fleet(ctx, "embedded://127.0.0.1:0") // with a free port, for redis-cli
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer end()
+
+	state, err := m.Force(ctx, "my-agent", breaker.Force{Target: breaker.HoldOpen, LengthMs: 3_600_000,
+		Reason: "flooding", Actor: "alice"})
+	fmt.Println(state, err)
+	_, err = m.Acquire(ctx, "my-agent")
+	open, _ := errors.AsType[*breaker.OpenError](err)
+	fmt.Println(open.Reason, open.RetryAfter.Round(time.Minute))
+	// Output:
+	// open <nil>
+	// forced_open 1h0m0s
+}
+
+// The classic view: ask, call, record.
+func ExampleManager_Classic() {
+	ctx := context.Background()
+	m, end, err := fleet(ctx, "embedded://")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer end()
+
+	agent, err := m.Classic("my-agent")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for agent.CanExecute(ctx) {
+		if callAgent(ctx) != nil {
+			_ = agent.RecordFailure(ctx)
+		}
+	}
+	stats, err := agent.Stats(ctx)
+	fmt.Println(stats.State, stats.FailureCount, err)
+	// Output: open 5 <nil>
+}
+
+// Step is the machine itself: the same arguments give the same answer, for a simulation or a test.
+func ExampleStep() {
+	p := breaker.DefaultPolicy().Params(time.Hour, 0)
+	failure := breaker.Op{Verb: breaker.VerbRecord, Draw: "000000000000001", Summary: breaker.One(breaker.Outcome{Kind: breaker.Failure})}
+	s := breaker.Load(breaker.Raw{}, 0)
+	for now := int64(1000); now <= 5000; now += 1000 {
+		var r breaker.Result
+		s, r = breaker.Step(p, s, failure, now)
+		fmt.Println(now, r.State, r.Run)
+	}
+	// Output:
+	// 1000 closed 1
+	// 2000 closed 2
+	// 3000 closed 3
+	// 4000 closed 4
+	// 5000 open 5
+}
