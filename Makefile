@@ -56,9 +56,9 @@ mutate: ## one small fault at a time in the scripts: the histories must notice e
 	@tools/need redis-server
 	go test -tags mutate -run '^TestEveryMutantIsKilled$$' -v -count 1 -timeout 90m ./pkg/redisstore
 
-bench: ## benchmarks
+bench: ## us and the yardstick in one run; writes docs/performance.md
 	@tools/need redis-server
-	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+	go test -tags bench -run TestPair -v -timeout 10m ./internal/bench -write ../../docs/performance.md
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@tools/need redis-server

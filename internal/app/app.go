@@ -106,8 +106,10 @@ func newService(ctx context.Context, cfg config.Config, log *slog.Logger) (*serv
 	}
 	redisstore.SetClientLogger(log)
 	var err error
-	s.conn, err = redisstore.Open(ctx, cfg.RedisURL.Reveal(), redisstore.Options{Timeout: cfg.RedisTimeout, Username: cfg.RedisUsername,
-		Password: cfg.RedisPassword.Reveal(), SentinelPassword: cfg.RedisSentinelPassword.Reveal(), Logger: log})
+	s.conn, err = redisstore.Open(ctx, cfg.RedisURL.Reveal(), redisstore.Options{
+		Timeout: cfg.RedisTimeout, Username: cfg.RedisUsername,
+		Password: cfg.RedisPassword.Reveal(), SentinelPassword: cfg.RedisSentinelPassword.Reveal(), Logger: log,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
@@ -117,13 +119,18 @@ func newService(ctx context.Context, cfg config.Config, log *slog.Logger) (*serv
 	}
 	s.fallback = breaker.NewFallback(s.store, s.store.Ping, cfg.MaxAgents, s.degradedChanged)
 	s.index = newIndexer(s.store, cfg.MaxAgents, log)
-	s.book = policies.New(policies.Options{Default: cfg.Policy, Origins: cfg.Origins, Source: directory{Store: s.store}, Logger: log, OnNew: s.index.note, Away: s.fallback.Degraded, Trouble: s.fallback.Report,
+	s.book = policies.New(policies.Options{
+		Default: cfg.Policy, Origins: cfg.Origins, Source: directory{Store: s.store}, Logger: log,
+		OnNew: s.index.note, Away: s.fallback.Degraded, Trouble: s.fallback.Report,
 
-		Most: cfg.MaxAgents, Timeout: cfg.RedisTimeout})
+		Most: cfg.MaxAgents, Timeout: cfg.RedisTimeout,
+	})
 	s.samples = newQuarantine(s.store.PushQuarantine, s.replica)
 	s.metrics = s.newMetrics()
-	s.manager, err = breaker.NewManager(breaker.Options{Store: s.fallback, Policy: s.book.Policy, Disabled: !cfg.Policy.Enabled,
-		Reporter: s.replica, Logger: log, Observer: observers{s.metrics, newLogObserver(log), s.samples}})
+	s.manager, err = breaker.NewManager(breaker.Options{
+		Store: s.fallback, Policy: s.book.Policy, Disabled: !cfg.Policy.Enabled,
+		Reporter: s.replica, Logger: log, Observer: observers{s.metrics, newLogObserver(log), s.samples},
+	})
 	if err != nil {
 		s.fallback.Close()
 		return nil, errors.Join(err, s.conn.Close())
@@ -181,10 +188,12 @@ var errStopping = errors.New("stopping")
 // run serves until a signal or the end of ctx.
 func (s *service) run(ctx context.Context, stdout io.Writer, signals <-chan os.Signal) int {
 	defer s.close()
-	handler, err := httpapi.New(httpapi.Options{Manager: s.manager, Directory: directory{s.store, s.index, s.metrics.Forget}, Policies: s.book,
-		Health:  checkup{s.conn, s.store, s.fallback, 2 * s.cfg.RedisTimeout}.health,
-		Ready:   s.ready.get, LoopbackOnly: s.cfg.Auth == "",
-		Metrics: s.metrics.Handler(), Version: Version(), ReplicaID: s.replica, Logger: s.log})
+	handler, err := httpapi.New(httpapi.Options{
+		Manager: s.manager, Directory: directory{s.store, s.index, s.metrics.Forget}, Policies: s.book,
+		Health: checkup{s.conn, s.store, s.fallback, 2 * s.cfg.RedisTimeout}.health,
+		Ready:  s.ready.get, LoopbackOnly: s.cfg.Auth == "",
+		Metrics: s.metrics.Handler(), Version: Version(), ReplicaID: s.replica, Logger: s.log,
+	})
 	if err != nil {
 		s.log.Error("the API cannot be built", "error", err)
 		return exitForced
@@ -195,8 +204,10 @@ func (s *service) run(ctx context.Context, stdout io.Writer, signals <-chan os.S
 		return exitForced
 	}
 	s.start(ctx)
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	s.banner(stdout, listener.Addr().String())

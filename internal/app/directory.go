@@ -25,6 +25,14 @@ func (d directory) Agents(ctx context.Context) ([]string, error) {
 	return d.Store.Agents(ctx)
 }
 
+// Known implements httpapi.Directory: an agent that this replica has just admitted a call to is known at once.
+func (d directory) Known(ctx context.Context, agent string) (bool, error) {
+	if err := d.index.flush(ctx); err != nil {
+		return false, err
+	}
+	return d.Store.Known(ctx, agent)
+}
+
 // Overrides implements policies.Source.
 func (d directory) Overrides(ctx context.Context, agents []string) ([]string, error) {
 	return d.Documents(ctx, redisstore.ConfigDoc, agents)

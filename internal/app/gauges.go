@@ -20,8 +20,10 @@ func Version() string {
 }
 
 func (s *service) newMetrics() *metrics.Metrics {
-	return metrics.New(metrics.Options{MaxAgents: s.cfg.MetricsMaxAgents, Version: Version(), States: s.states,
-		Degraded: s.fallback.Degraded, Pool: s.poolStats})
+	return metrics.New(metrics.Options{
+		MaxAgents: s.cfg.MetricsMaxAgents, Version: Version(), States: s.states,
+		Degraded: s.fallback.Degraded, Pool: s.poolStats,
+	})
 }
 
 func (s *service) poolStats() metrics.PoolStats {

@@ -68,9 +68,11 @@ func newLogObserver(log *slog.Logger) *logObserver {
 }
 
 func (l *logObserver) Event(agent string, e breaker.Event, degraded bool) {
-	attrs := []any{"event", "circuit_breaker." + e.Kind, "agent", agent, "from", e.From.Upper(), "to", e.To.Upper(),
+	attrs := []any{
+		"event", "circuit_breaker." + e.Kind, "agent", agent, "from", e.From.Upper(), "to", e.To.Upper(),
 		"reason", e.Text, "actor", e.Actor, "failures", e.Failures, "calls", e.Calls, "epoch", e.Epoch,
-		"at", time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339Nano)}
+		"at", time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339Nano),
+	}
 	if degraded {
 		attrs = append(attrs, "degraded", true)
 	}

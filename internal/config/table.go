@@ -46,8 +46,10 @@ func documented() []variable {
 	for _, v := range variables() {
 		list = append(list, v)
 		if v.secret {
-			list = append(list, variable{name: v.name + "_FILE", check: "text the path of a file", clause: v.clause,
-				doc: "file that holds " + v.name + " instead; its final newline does not count"})
+			list = append(list, variable{
+				name: v.name + "_FILE", check: "text the path of a file", clause: v.clause,
+				doc: "file that holds " + v.name + " instead; its final newline does not count",
+			})
 		}
 	}
 	return list

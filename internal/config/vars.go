@@ -99,8 +99,10 @@ func variablesOf(t reflect.Type, prefix string) []variable {
 			list = append(list, variablesOf(f.Type, inner)...)
 			continue
 		}
-		v := variable{name: prefix + tag.Get("env"), def: tag.Get("envDefault"), check: tag.Get("check"),
-			doc: tag.Get("doc"), clause: tag.Get("clause"), secret: tag.Get("secret") == "true"}
+		v := variable{
+			name: prefix + tag.Get("env"), def: tag.Get("envDefault"), check: tag.Get("check"),
+			doc: tag.Get("doc"), clause: tag.Get("clause"), secret: tag.Get("secret") == "true",
+		}
 		if prefix == policyPrefix {
 			v.field = strings.ToLower(tag.Get("env"))
 		}

@@ -36,7 +36,7 @@ func handler(w io.Writer, l slog.Level, format string) slog.Handler {
 	case format == JSON || !terminal(w):
 		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})
 	default:
-		return tint.NewHandler(w, &tint.Options{Level: l, NoColor: os.Getenv("NO_COLOR") != ""})
+		return tint.NewTextHandler(w, &tint.Options{Level: l, NoColor: os.Getenv("NO_COLOR") != ""})
 	}
 }
 

@@ -104,7 +104,7 @@ func (b *Book) page(ctx context.Context, agent string) *page {
 	if p := e.now.Load(); p != nil {
 		return p
 	}
-	return b.read("", agent, nil)
+	return b.read("", nil)
 }
 
 func (b *Book) add(agent string) *entry {
@@ -152,14 +152,14 @@ func (b *Book) take(agent, text string) {
 	if old != nil && old.text == text {
 		return
 	}
-	p := b.read(text, agent, old)
+	p := b.read(text, old)
 	if e.now.CompareAndSwap(old, p) && p.problem != nil {
 		b.o.Logger.Warn("policy override not taken", "event", "circuit_breaker.bad_override", "agent", agent, "error", p.problem)
 	}
 }
 
 // read lays an override over the default; one that cannot be taken leaves the last good policy in force.
-func (b *Book) read(text, agent string, last *page) *page {
+func (b *Book) read(text string, last *page) *page {
 	p := &page{text: text, policy: b.o.Default, origins: b.o.Origins}
 	if text == "" {
 		return p

@@ -119,8 +119,10 @@ func ExampleManager_Force() {
 	}
 	defer end()
 
-	state, err := m.Force(ctx, "my-agent", breaker.Force{Target: breaker.HoldOpen, LengthMs: 3_600_000,
-		Reason: "flooding", Actor: "alice"})
+	state, err := m.Force(ctx, "my-agent", breaker.Force{
+		Target: breaker.HoldOpen, LengthMs: 3_600_000,
+		Reason: "flooding", Actor: "alice",
+	})
 	fmt.Println(state, err)
 	_, err = m.Acquire(ctx, "my-agent")
 	open, _ := errors.AsType[*breaker.OpenError](err)

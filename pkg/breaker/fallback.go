@@ -203,16 +203,14 @@ func (f *Fallback) suspect(cause error) {
 	if f.ctx.Err() != nil || f.degraded.Load() || !f.suspecting.CompareAndSwap(false, true) {
 		return
 	}
-	f.wg.Add(1)
-	go func() {
-		defer f.wg.Done()
+	f.wg.Go(func() {
 		defer f.suspecting.Store(false)
 		ctx, cancel := context.WithTimeout(f.ctx, pingTimeout)
 		defer cancel()
 		if f.ping(ctx) != nil {
 			f.degrade(cause)
 		}
-	}()
+	})
 }
 
 const (

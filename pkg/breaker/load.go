@@ -132,9 +132,9 @@ func (s *Snapshot) loadCalls(raw Raw, nowMs int64) {
 		return
 	}
 	for name, text := range raw.Calls {
-		switch k := callsField(name); {
-		case k == 0:
-		case k == 'r':
+		switch k := callsField(name); k {
+		case 0:
+		case 'r':
 			if at, ok := wholeNumber(text, maxTimeMs); !ok {
 				s.heals.calls++
 			} else {

@@ -80,8 +80,10 @@ func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
 		return Permit{}, err
 	}
 	if r.Code == CodeRefused {
-		e := &OpenError{Agent: agent, State: r.refusalState(), Reason: r.Reason, Degraded: r.Degraded,
-			RetryAfter: time.Duration(r.RetryAfterMs) * time.Millisecond}
+		e := &OpenError{
+			Agent: agent, State: r.refusalState(), Reason: r.Reason, Degraded: r.Degraded,
+			RetryAfter: time.Duration(r.RetryAfterMs) * time.Millisecond,
+		}
 		m.o.Observer.Refused(agent, e)
 		return Permit{}, e
 	}
@@ -153,8 +155,10 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 	}
 	policy := m.policy(ctx, p.agent)
 	o.Slow = o.Slow || policy.IsSlow(o.Duration)
-	op := Op{Verb: VerbRecord, Epoch: p.epoch, Token: p.token, Summary: One(o), Reporter: o.Reporter, ReportID: o.ReportID,
-		Local: p.kind == permitLocal}
+	op := Op{
+		Verb: VerbRecord, Epoch: p.epoch, Token: p.token, Summary: One(o), Reporter: o.Reporter, ReportID: o.ReportID,
+		Local: p.kind == permitLocal,
+	}
 	if op.Reporter == "" {
 		op.Reporter = m.o.Reporter
 	}

@@ -37,9 +37,9 @@ var errAgent = errors.New("agent failed")
 func fail(context.Context) error    { return errAgent }
 func succeed(context.Context) error { return nil }
 
-func totals(t *testing.T, m *breaker.Manager, agent string) (successes, failures int64, state breaker.State) {
+func totals(t *testing.T, m *breaker.Manager) (successes, failures int64, state breaker.State) {
 	t.Helper()
-	v, _, err := m.Inspect(t.Context(), agent)
+	v, _, err := m.Inspect(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestDoRecordsAPanicAndLetsItGoOn(t *testing.T) {
 		}()
 		_ = m.Do(t.Context(), "a", func(context.Context) error { panic("boom") })
 	}()
-	if _, failures, _ := totals(t, m, "a"); failures != 1 {
+	if _, failures, _ := totals(t, m); failures != 1 {
 		t.Errorf("failures %d, want 1", failures)
 	}
 }
@@ -90,7 +90,7 @@ func TestDoRecordsACallThatEndsItsGoroutine(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = m.Do(t.Context(), "a", func(context.Context) error { runtime.Goexit(); return nil }) })
 	wg.Wait()
-	if _, failures, _ := totals(t, m, "a"); failures != 1 {
+	if _, failures, _ := totals(t, m); failures != 1 {
 		t.Errorf("failures %d, want 1", failures)
 	}
 }
@@ -103,7 +103,7 @@ func TestDoIgnoresACallThatItsCallerCancelled(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	if s, f, _ := totals(t, m, "a"); s+f != 0 {
+	if s, f, _ := totals(t, m); s+f != 0 {
 		t.Errorf("counted %d+%d, want nothing", s, f)
 	}
 }
@@ -118,7 +118,7 @@ func TestDoCountsADeadlineThatTheCalleeOverran(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
-		if _, f, _ := totals(t, m, "a"); f != 1 { // settled although the caller's context is over
+		if _, f, _ := totals(t, m); f != 1 { // settled although the caller's context is over
 			t.Errorf("failures %d, want 1", f)
 		}
 	})
@@ -143,7 +143,7 @@ func TestDoRenewsTheLeaseWhileTheAgentWorks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, state := totals(t, m, "a"); state != breaker.Closed {
+		if _, _, state := totals(t, m); state != breaker.Closed {
 			t.Errorf("state %s, want closed", state)
 		}
 	})
@@ -179,7 +179,7 @@ func TestPermitSettlesOnce(t *testing.T) {
 	if counted, err := p.Failure(t.Context(), "x"); counted || !errors.Is(err, breaker.ErrSettled) {
 		t.Errorf("second: %v %v, want ErrSettled", counted, err)
 	}
-	if _, f, _ := totals(t, m, "a"); f != 1 {
+	if _, f, _ := totals(t, m); f != 1 {
 		t.Errorf("failures %d", f)
 	}
 }
@@ -205,9 +205,11 @@ func TestPermitTravelsAsText(t *testing.T) {
 	if r, err := foreign.Report(t.Context(), breaker.Outcome{Kind: breaker.Failure}); err != nil || r.Counted || r.Why != "foreign" {
 		t.Errorf("foreign report %+v, %v", r, err)
 	}
-	for _, bad := range []string{"", "v1", "v2.closed.0000000000000000.-.00000000", "v1.open.0000000000000000.-.00000000",
+	for _, bad := range []string{
+		"", "v1", "v2.closed.0000000000000000.-.00000000", "v1.open.0000000000000000.-.00000000",
 		"v1.half_open.0000000000000000.-.00000000", "v1.closed.0000000000000000.0000000000000001.00000000",
-		"v1.closed.000000000000000G.-.00000000", p.String() + ".x", "v1.foreign.0000000000000000.-.00000000"} {
+		"v1.closed.000000000000000G.-.00000000", p.String() + ".x", "v1.foreign.0000000000000000.-.00000000",
+	} {
 		if _, err := m.Resume("a", bad); !errors.Is(err, breaker.ErrBadPermit) {
 			t.Errorf("Resume(%q) gave %v", bad, err)
 		}
@@ -268,8 +270,10 @@ func TestClassicView(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		s, err := b.Stats(ctx)
-		want := breaker.Stats{Name: "loop", State: breaker.Open, FailureCount: 5, FailureThreshold: 5, CooldownSeconds: 30, TimeUntilRetry: 20,
-			TotalFailures: 9, TotalSuccesses: 1, StateTransitions: 1}
+		want := breaker.Stats{
+			Name: "loop", State: breaker.Open, FailureCount: 5, FailureThreshold: 5, CooldownSeconds: 30, TimeUntilRetry: 20,
+			TotalFailures: 9, TotalSuccesses: 1, StateTransitions: 1,
+		}
 		if err != nil || s != want {
 			t.Errorf("stats %+v, %v\nwant  %+v", s, err, want)
 		}

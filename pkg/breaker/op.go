@@ -149,8 +149,10 @@ func ParseEvent(line string) (e Event, ok bool) {
 			return e, false
 		}
 	}
-	return Event{AtMs: at, Kind: f[1], From: State(from), To: State(to), Epoch: f[3], Actor: f[4],
-		Failures: v[0], Calls: v[1], Run: v[2], Text: f[6]}, true
+	return Event{
+		AtMs: at, Kind: f[1], From: State(from), To: State(to), Epoch: f[3], Actor: f[4],
+		Failures: v[0], Calls: v[1], Run: v[2], Text: f[6],
+	}, true
 }
 
 // OutcomeKind is how one call ended [B4].

@@ -3,6 +3,7 @@ package breaker
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -108,21 +109,21 @@ func (e *PolicyError) Error() string {
 func (p Policy) Validate() error {
 	checks := []error{
 		intIn("failure_threshold", p.FailureThreshold, 0, MaxRun),
-		rateIn("failure_rate_threshold", p.FailureRateThreshold, 0),
+		rateIn("failure_rate_threshold", p.FailureRateThreshold),
 		intIn("minimum_calls", p.MinimumCalls, 1, 1_000_000_000),
 		durationIn("window_size_seconds", p.WindowSize, 12*time.Millisecond),
 		durationIn("timeout_seconds", p.Timeout, time.Millisecond),
 		floatIn("timeout_multiplier", p.TimeoutMultiplier, 1, 100),
 		durationIn("timeout_max_seconds", p.TimeoutMax, time.Millisecond),
-		rateIn("timeout_jitter", p.TimeoutJitter, 0),
+		rateIn("timeout_jitter", p.TimeoutJitter),
 		intIn("half_open_max_calls", p.HalfOpenMaxCalls, 1, MaxProbes),
 		intIn("half_open_success_threshold", p.HalfOpenSuccessThreshold, 0, MaxProbes),
 		durationIn("probe_timeout_seconds", p.ProbeTimeout, time.Millisecond),
 		oneOf("abandoned_probe", p.AbandonedProbe, ReleaseAbandoned, FailAbandoned),
 		durationIn("slow_call_duration_seconds", p.SlowCallDuration, 0),
-		rateIn("slow_call_rate_threshold", p.SlowCallRateThreshold, 0),
+		rateIn("slow_call_rate_threshold", p.SlowCallRateThreshold),
 		durationIn("recovery_ramp_seconds", p.RecoveryRamp, 0),
-		rateIn("ramp_floor", p.RampFloor, 0),
+		rateIn("ramp_floor", p.RampFloor),
 		oneOf("mode", p.Mode, Enforce, Observe),
 		oneOf("retry_after", p.RetryAfter, RetryAfterIgnore, RetryAfterExtend, RetryAfterOpen),
 		intIn("minimum_reporters", p.MinimumReporters, 1, MaxReporters),
@@ -142,12 +143,12 @@ func (p Policy) Validate() error {
 
 func intIn(field string, v, lo, hi int) error {
 	if v < lo || v > hi {
-		return &PolicyError{field, fmt.Sprint(v), fmt.Sprintf("a whole number from %d to %d", lo, hi)}
+		return &PolicyError{field, strconv.Itoa(v), fmt.Sprintf("a whole number from %d to %d", lo, hi)}
 	}
 	return nil
 }
 
-func rateIn(field string, v, lo float64) error { return floatIn(field, v, lo, 1) }
+func rateIn(field string, v float64) error { return floatIn(field, v, 0, 1) }
 
 func floatIn(field string, v, lo, hi float64) error {
 	if math.IsNaN(v) || v < lo || v > hi {
@@ -167,10 +168,8 @@ func durationIn(field string, v, lo time.Duration) error {
 func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 func oneOf[T ~string](field string, v T, allowed ...T) error {
-	for _, a := range allowed {
-		if v == a {
-			return nil
-		}
+	if slices.Contains(allowed, v) {
+		return nil
 	}
 	return &PolicyError{field, fmt.Sprintf("%q", v), fmt.Sprintf("one of %q", allowed)}
 }

@@ -11,10 +11,10 @@ import (
 func Save(raw Raw, s Snapshot, events []Event) Raw {
 	out := Raw{Log: raw.Log}
 	if s.Present {
-		out.State = ptr(string(s.State))
+		out.State = new(string(s.State))
 	}
 	if s.State != Closed && s.OpenedMs > 0 {
-		out.Timestamp = ptr(FormatTimestamp(s.OpenedMs))
+		out.Timestamp = new(FormatTimestamp(s.OpenedMs))
 		if raw.Timestamp != nil && !raw.Planted.Timestamp {
 			if at, ok := ParseTimestamp(*raw.Timestamp); ok && at == s.OpenedMs {
 				out.Timestamp = raw.Timestamp
@@ -31,8 +31,6 @@ func Save(raw Raw, s Snapshot, events []Event) Raw {
 	out.Log = out.Log[:min(len(out.Log), MaxLog)]
 	return out
 }
-
-func ptr(s string) *string { return &s }
 
 func (s Snapshot) saveControl(raw Raw) map[string]string {
 	out := map[string]string{}

@@ -172,7 +172,5 @@ type edit struct {
 // heals counts bad fields by key.
 type heals struct{ state, timestamp, control, calls, probes int }
 
-func (h heals) total() int { return h.state + h.timestamp + h.control + h.calls + h.probes }
-
 // touched says which keys must be cleared as a whole on save.
 type touched struct{ calls, probes bool }

@@ -57,8 +57,10 @@ func (m *machine) nextEpoch() string {
 }
 
 func (m *machine) event(at int64, kind string, from State, actor, text string) {
-	m.res.Events = append(m.res.Events, Event{AtMs: at, Kind: kind, From: from, To: m.State, Epoch: m.Epoch, Actor: actor,
-		Failures: m.Evidence.Failures, Calls: m.Evidence.Calls, Run: m.Evidence.Run, Text: text})
+	m.res.Events = append(m.res.Events, Event{
+		AtMs: at, Kind: kind, From: from, To: m.State, Epoch: m.Epoch, Actor: actor,
+		Failures: m.Evidence.Failures, Calls: m.Evidence.Calls, Run: m.Evidence.Run, Text: text,
+	})
 }
 
 // enter is what every transition does: a new epoch, no leases, no round, no ramp, no hold.

@@ -13,7 +13,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// ErrConflict: another hand changed the document first.
+// ErrConflict says that another hand changed the document first.
 var ErrConflict = errors.New("the document changed meanwhile")
 
 // AnyVersion as the expected text of a document lets a write happen whatever stands there.
@@ -106,8 +106,10 @@ func (s *Store) PutDocument(ctx context.Context, d Doc, agent, expected, text, a
 			return err
 		}
 	}
-	reply, err := s.script(ctx, "configure", []string{s.docKey(d, agent), s.keys.Log(agent)}, []any{s.nowMs(), agent,
-		s.keys.Events(), expected, text, actor, string(d) + " " + putWord(text), s.ttl.Milliseconds()})
+	reply, err := s.script(ctx, "configure", []string{s.docKey(d, agent), s.keys.Log(agent)}, []any{
+		s.nowMs(), agent,
+		s.keys.Events(), expected, text, actor, string(d) + " " + putWord(text), s.ttl.Milliseconds(),
+	})
 	if err != nil {
 		return storeError("configure", agent, err)
 	}

@@ -41,10 +41,15 @@ func fleetPolicy(context.Context, string) breaker.Policy {
 
 // tally is what one replica saw.
 type tally struct {
-	Sent, Counted, Late, Ignored, Unknown, Refused int64
-	Probes                                         map[string]int64 // epoch -> leases given
-	Returned                                       map[string]int64 // epoch -> leases given back by ignored outcomes
-	Errors                                         []string
+	Sent     int64            `json:"sent"`
+	Counted  int64            `json:"counted"`
+	Late     int64            `json:"late"`
+	Ignored  int64            `json:"ignored"`
+	Unknown  int64            `json:"unknown"`
+	Refused  int64            `json:"refused"`
+	Probes   map[string]int64 `json:"probes"`   // epoch -> leases given
+	Returned map[string]int64 `json:"returned"` // epoch -> leases given back by ignored outcomes
+	Errors   []string         `json:"errors"`
 }
 
 const (
@@ -190,7 +195,11 @@ func runWorker(url string) int {
 		})
 	}
 	wg.Wait()
-	if json.NewEncoder(os.Stdout).Encode(total) != nil {
+	text, err := json.Marshal(total)
+	if err == nil {
+		_, err = os.Stdout.Write(text)
+	}
+	if err != nil {
 		return 1
 	}
 	return 0

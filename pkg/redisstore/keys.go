@@ -22,8 +22,10 @@ func (k Keys) agent(agent, what string) string {
 
 // Machine gives the six keys of the machine, in the order in which the scripts take them.
 func (k Keys) Machine(agent string) []string {
-	return []string{k.agent(agent, "state"), k.agent(agent, "open_timestamp"), k.agent(agent, "calls"),
-		k.agent(agent, "control"), k.agent(agent, "probes"), k.agent(agent, "log")}
+	return []string{
+		k.agent(agent, "state"), k.agent(agent, "open_timestamp"), k.agent(agent, "calls"),
+		k.agent(agent, "control"), k.agent(agent, "probes"), k.agent(agent, "log"),
+	}
 }
 
 // Log is the agent's capped list of transitions and manual actions.

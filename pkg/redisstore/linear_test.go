@@ -140,17 +140,15 @@ func TestTheCheckerSeesAWrongReply(t *testing.T) {
 	}
 }
 
-// commandCalls reads one command's count from INFO commandstats.
-func commandCalls(t testing.TB, client interface {
-	Do(ctx context.Context, args ...any) *redis.Cmd
-}, name string) int64 {
+// scriptCalls reads from INFO commandstats how many scripts were run.
+func scriptCalls(t testing.TB, client *redis.Client) int64 {
 	t.Helper()
 	text, err := client.Do(context.Background(), "INFO", "commandstats").Text()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.SplitSeq(text, "\r\n") {
-		if rest, ok := strings.CutPrefix(line, "cmdstat_"+name+":calls="); ok {
+		if rest, ok := strings.CutPrefix(line, "cmdstat_evalsha:calls="); ok {
 			var n int64
 			if _, err := fmt.Sscanf(rest, "%d,", &n); err != nil {
 				t.Fatal(err)

@@ -233,8 +233,12 @@ func TestVersionAndEvictionRules(t *testing.T) {
 		maxMemory, policy string
 		warns             bool
 	}{
-		{"0", "allkeys-lru", false}, {"1", "noeviction", false}, {"1", "allkeys-lru", true},
-		{"", "allkeys-lru", true}, {"1", "", false}, {"", "", false},
+		{"0", "allkeys-lru", false},
+		{"1", "noeviction", false},
+		{"1", "allkeys-lru", true},
+		{"", "allkeys-lru", true},
+		{"1", "", false},
+		{"", "", false},
 	} {
 		if got := evictionWarning("h", c.maxMemory, c.policy); (got != "") != c.warns {
 			t.Errorf("%+v: %q", c, got)

@@ -44,8 +44,10 @@ func newFleet(t *testing.T, replicas int, edit func(*breaker.Policy)) *fleet {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := breaker.NewManager(breaker.Options{Store: s, Reporter: fmt.Sprintf("replica-%d", i),
-			Policy: func(context.Context, string) breaker.Policy { return p }})
+		m, err := breaker.NewManager(breaker.Options{
+			Store: s, Reporter: fmt.Sprintf("replica-%d", i),
+			Policy: func(context.Context, string) breaker.Policy { return p },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,27 +67,27 @@ func TestPeerFault1OneTripToAskAndOneToReport(t *testing.T) {
 	f := newFleet(t, 1, nil)
 	m := f.managers[0]
 	_ = m.Do(t.Context(), "warm", succeed) // loads the scripts
-	trips := commandCalls(t, f.client, "evalsha")
+	trips := scriptCalls(t, f.client)
 	const calls = 50
 	for range calls {
 		if err := m.Do(t.Context(), "a", succeed); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := commandCalls(t, f.client, "evalsha") - trips; got != 2*calls {
+	if got := scriptCalls(t, f.client) - trips; got != 2*calls {
 		t.Errorf("%d commands for %d calls, want two a call", got, calls)
 	}
 	for range 5 {
 		_ = m.Do(t.Context(), "sick", failAgent)
 	}
-	trips = commandCalls(t, f.client, "evalsha")
+	trips = scriptCalls(t, f.client)
 	for range calls {
 		var refused *breaker.OpenError
 		if err := m.Do(t.Context(), "sick", succeed); !errors.As(err, &refused) {
 			t.Fatal(err)
 		}
 	}
-	if got := commandCalls(t, f.client, "evalsha") - trips; got != calls {
+	if got := scriptCalls(t, f.client) - trips; got != calls {
 		t.Errorf("%d commands for %d refusals, want one each", got, calls)
 	}
 }

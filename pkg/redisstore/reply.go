@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -42,7 +43,7 @@ const maxPacked = 1000
 // packed gives the policy as the scripts take it, made once a policy.
 func (s *Store) packed(p breaker.Params) *packedPolicy {
 	if known, ok := s.policies.Load(p); ok {
-		return known.(*packedPolicy) //nolint:forcetypeassert // nothing else is stored
+		return known.(*packedPolicy) //nolint:forcetypeassert,errcheck // nothing else is stored
 	}
 	retry := 0
 	if p.RetryExtends {
@@ -51,9 +52,12 @@ func (s *Store) packed(p breaker.Params) *packedPolicy {
 		retry = 2
 	}
 	out := &packedPolicy{of: p, enabled: bit(p.Enabled), window: strconv.FormatInt(p.WindowMs, 10), ttl: strconv.FormatInt(p.TTLMs, 10)}
-	out.rest = fmt.Sprint(bit(p.Observe), " ", p.FailureThreshold, " ", p.FailureRatePPM, " ", p.MinimumCalls, " ", p.TimeoutMs, " ", p.TimeoutMaxMs, " ",
-		p.MultiplierMilli, " ", p.JitterPPM, " ", p.MaxCalls, " ", p.Need, " ", p.ProbeTimeoutMs, " ", bit(p.AbandonedFails), " ", p.SlowRatePPM, " ",
-		p.RampMs, " ", p.RampFloorPPM, " ", retry, " ", bit(p.TrackReporters), " ", p.Reporters)
+	numbers := []any{
+		bit(p.Observe), p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli,
+		p.JitterPPM, p.MaxCalls, p.Need, p.ProbeTimeoutMs, bit(p.AbandonedFails), p.SlowRatePPM, p.RampMs, p.RampFloorPPM, retry,
+		bit(p.TrackReporters), p.Reporters,
+	}
+	out.rest = strings.TrimSpace(fmt.Sprintln(numbers...)) // Sprintln puts a blank between any two
 	if s.packs.Add(1) > maxPacked {
 		s.policies.Clear()
 		s.packs.Store(1)
@@ -78,7 +82,7 @@ type reader struct {
 func (r *reader) next() any {
 	if len(r.items) == 0 {
 		if r.err == nil {
-			r.err = fmt.Errorf("script reply is too short")
+			r.err = errors.New("script reply is too short")
 		}
 		return nil
 	}
@@ -124,7 +128,7 @@ func parseReply(items []any) (breaker.Result, error) {
 	for len(in.items) > 0 && in.err == nil {
 		e, ok := breaker.ParseEvent(in.text())
 		if !ok {
-			return r, fmt.Errorf("script reply holds an event that cannot be read")
+			return r, errors.New("script reply holds an event that cannot be read")
 		}
 		r.Events = append(r.Events, e)
 	}

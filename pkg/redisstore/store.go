@@ -64,8 +64,10 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 	if c.Lanes <= 0 {
 		c.Lanes = 4
 	}
-	s := &Store{client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
-		timeout: c.Timeout, nowMs: func() string { return "" }}
+	s := &Store{
+		client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
+		timeout: c.Timeout, nowMs: func() string { return "" },
+	}
 	s.lanes = newLanes(c.Lanes, s.send, c.Timeout)
 	return s, nil
 }
@@ -110,7 +112,8 @@ func sharing(agent string, policy *packedPolicy, op breaker.Op) share {
 	switch {
 	case op.Verb == breaker.VerbAcquire:
 		return share{verb: "acquire", agent: agent, policy: policy}
-	case op.Verb == breaker.VerbRecord && op.Epoch != "" && op.Token == "" && op.ReportID == "" && sum.Successes > 0 && sum.Failures+sum.Slow == 0:
+	case op.Verb == breaker.VerbRecord && op.Epoch != "" && op.Token == "" && op.ReportID == "" &&
+		sum.Successes > 0 && sum.Failures+sum.Slow == 0:
 		return share{verb: "record", agent: agent, epoch: op.Epoch, policy: policy}
 	}
 	return share{}
@@ -184,16 +187,16 @@ func (s *Store) script(ctx context.Context, verb string, keys []string, args []a
 }
 
 // refusals are the beginnings of error replies that Redis gives before it runs anything.
-var refusals = [...]string{"NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
-	"ERR max number of clients"}
+func refusals() []string {
+	return []string{"NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "ERR max number of clients"}
+}
 
 // cannotHaveRun says that a command may be sent again without being carried out twice.
 func cannotHaveRun(err error) bool {
-	var dial *DialError
-	if errors.As(err, &dial) {
+	if _, ok := errors.AsType[*DialError](err); ok {
 		return true
 	}
-	for _, r := range refusals {
+	for _, r := range refusals() {
 		if redis.HasErrorPrefix(err, r) {
 			return true
 		}

@@ -28,17 +28,22 @@ func TestEveryFormParses(t *testing.T) {
 		"unix:///run/r.sock":         {kind: urlUnix, addrs: []string{"/run/r.sock"}},
 		"unix://u:p@/run/a%20b?db=3": {kind: urlUnix, addrs: []string{"/run/a b"}, user: "u", password: "p", db: 3},
 		"REDISS://h?ca_file=/ca&cert_file=/c&key_file=/k&server_name=redis.internal": {
-			kind: urlSingle, addrs: []string{"h:6379"}, tls: true, tlsFiles: files},
+			kind: urlSingle, addrs: []string{"h:6379"}, tls: true, tlsFiles: files,
+		},
 		"redis://s1:1,s2,s3:3/my-master": {
-			kind: urlSentinel, addrs: []string{"s1:1", "s2:26379", "s3:3"}, master: "my-master"},
+			kind: urlSentinel, addrs: []string{"s1:1", "s2:26379", "s3:3"}, master: "my-master",
+		},
 		"redis://s1/mymaster": {kind: urlSentinel, addrs: []string{"s1:26379"}, master: "mymaster"},
 		"rediss://u:p@s1/m?sentinel_username=su&sentinel_password=s+p%3D=&db=2&ca_file=/ca": {
 			kind: urlSentinel, addrs: []string{"s1:26379"}, master: "m", user: "u", password: "p", db: 2,
-			sentinelUser: "su", sentinelPassword: "s+p==", tls: true, tlsFiles: tlsFiles{ca: "/ca"}},
+			sentinelUser: "su", sentinelPassword: "s+p==", tls: true, tlsFiles: tlsFiles{ca: "/ca"},
+		},
 		"redis+cluster://h1:1,h2": {kind: urlCluster, addrs: []string{"h1:1", "h2:6379"}},
 		"redis+cluster://h1/0":    {kind: urlCluster, addrs: []string{"h1:6379"}},
-		"rediss+cluster://u:p@h1/?server_name=n": {kind: urlCluster, addrs: []string{"h1:6379"},
-			user: "u", password: "p", tls: true, tlsFiles: tlsFiles{serverName: "n"}},
+		"rediss+cluster://u:p@h1/?server_name=n": {
+			kind: urlCluster, addrs: []string{"h1:6379"},
+			user: "u", password: "p", tls: true, tlsFiles: tlsFiles{serverName: "n"},
+		},
 	} {
 		got, err := parseURL(raw)
 		if err != nil || !reflect.DeepEqual(got, want) {
