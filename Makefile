@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
-NEEDED := redis-server redis-cli jq curl openssl cc
+NEEDED := redis-server redis-cli jq curl openssl cc unshare nsenter ip
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 HISTORIES := ^TestHistories

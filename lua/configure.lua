@@ -15,15 +15,15 @@ if not now then
 end
 local held = redis.pcall('GET', KEYS[1])
 if type(held) == 'table' then
-  redis.call('DEL', KEYS[1])
+  redis.call('UNLINK', KEYS[1])
   held = false
 end
 if ARGV[4] ~= '*' and ARGV[4] ~= (held or '') then return { 0, held or '' } end
-if ARGV[5] ~= '' then redis.call('SET', KEYS[1], ARGV[5]) else redis.call('DEL', KEYS[1]) end
+if ARGV[5] ~= '' then redis.call('SET', KEYS[1], ARGV[5]) else redis.call('UNLINK', KEYS[1]) end
 local entry = string.format('%.0f configured > %s %s 0/0/0 %s', now, '0000000000000000', ARGV[6], ARGV[7])
 local size = redis.pcall('LPUSH', KEYS[2], entry)
 if type(size) == 'table' then
-  redis.call('DEL', KEYS[2])
+  redis.call('UNLINK', KEYS[2])
   size = redis.call('LPUSH', KEYS[2], entry)
 end
 redis.call('LTRIM', KEYS[2], 0, 63)

@@ -6,7 +6,7 @@
 
 local hold = redis.pcall('HMGET', KEYS[4], 'hold', 'hold_protected')
 if not hold.err and hold[1] and hold[2] == '1' and ARGV[1] ~= '1' then return { -1 } end
-local n = redis.call('DEL', unpack(KEYS))
+local n = redis.call('UNLINK', unpack(KEYS))
 local t = redis.call('TIME')
 redis.call('PUBLISH', ARGV[3], string.format('%s %.0f forgotten > 0000000000000000 %s 0/0/0 all keys deleted', ARGV[2],
   tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000), ARGV[4]))

@@ -372,7 +372,7 @@ local function apply_edit()
   if edit == 'closed' then
     close(now, 0)
   elseif edit == 'open' then
-    if opened == 0 or (edit_manual and from == 'half_open') then opened = now end
+    if opened == 0 or (edit_manual and from == 'half_open' and not edit_ts) then opened = now end
     evidence(0, 0, 0, 0)
     open(opened, 'hand_edit')
   else
@@ -486,7 +486,7 @@ end
 local function save_calls()
   local set, del = {}, {}
   if wipe_calls and EXISTS[KEYS[3]] then
-    redis.call('DEL', KEYS[3])
+    redis.call('UNLINK', KEYS[3])
     EXISTS[KEYS[3]], OLD_CALLS = nil, {}
   end
   for name, v in pairs(CALLS) do
@@ -504,7 +504,7 @@ end
 local function save_probes()
   local set, del = {}, {}
   if wipe_probes then
-    redis.call('DEL', KEYS[5])
+    redis.call('UNLINK', KEYS[5])
     EXISTS[KEYS[5]], OLD_LEASES = nil, {}
   end
   for token, l in pairs(LEASES) do
@@ -526,7 +526,7 @@ local function save_strings(fresh)
     redis.call('SET', KEYS[1], state)
     fresh[KEYS[1]] = true
   elseif not state and STATE_TEXT then
-    redis.call('DEL', KEYS[1])
+    redis.call('UNLINK', KEYS[1])
   end
   if S.state ~= 'closed' and S.opened_ms > 0 then
     if TS_VALUE ~= S.opened_ms then
@@ -534,14 +534,14 @@ local function save_strings(fresh)
       fresh[KEYS[2]] = true
     end
   elseif TS_EXISTS then
-    redis.call('DEL', KEYS[2])
+    redis.call('UNLINK', KEYS[2])
   end
 end
 
 local function save_log()
   for _, e in ipairs(events) do
     if type(redis.pcall('LPUSH', KEYS[6], e)) == 'table' then -- planted: a key of another type
-      redis.call('DEL', KEYS[6])
+      redis.call('UNLINK', KEYS[6])
       redis.call('LPUSH', KEYS[6], e)
     end
     redis.call('PUBLISH', ARGV[3], ARGV[2] .. ' ' .. e)
@@ -553,7 +553,7 @@ end
 local function save()
   local fresh, expired_before = {}, OLD.expires_ms or 0
   renew_expiry()
-  for key in pairs(PLANTED) do redis.call('DEL', key) end
+  for key in pairs(PLANTED) do redis.call('UNLINK', key) end
   save_control()
   fresh[KEYS[3]] = save_calls()
   fresh[KEYS[5]] = save_probes()

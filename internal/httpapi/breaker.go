@@ -59,8 +59,9 @@ type totalsView struct {
 // breakerDetail is one agent's breaker in full.
 type breakerDetail struct {
 	BreakerEntry
-	Policy    map[string]policyValue `json:"policy"              doc:"Each value by name, and where it came from."`
-	Reporters map[string]string      `json:"reporters,omitempty" doc:"With minimum_reporters: who failed, and when last."`
+	Policy        map[string]policyValue `json:"policy"              doc:"Each value by name, and where it came from."`
+	PolicyProblem string                 `json:"policy_problem,omitempty" doc:"Why the override in Redis is not in force; the last good policy is."`
+	Reporters     map[string]string      `json:"reporters,omitempty" doc:"With minimum_reporters: who failed, and when last."`
 }
 
 type policyValue struct {
@@ -152,7 +153,7 @@ func (a *api) detail(r *request, _ none) (answer[breakerDetail], error) {
 	out := breakerDetail{BreakerEntry: entryOf(r.agent, v, p), Policy: map[string]policyValue{}}
 	p, origins, err := a.Policies.Describe(r.ctx(), r.agent)
 	if err != nil {
-		return answer[breakerDetail]{}, err
+		out.PolicyProblem = clip(err.Error())
 	}
 	for _, f := range p.Fields() {
 		out.Policy[f.Name] = policyValue{Value: f.Value, Origin: origins[f.Name]}

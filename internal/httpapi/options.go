@@ -59,7 +59,8 @@ type Directory interface { //nolint:interfacebloat // one implementation, one co
 
 // Policies says how agents' breakers behave and why.
 type Policies interface {
-	// Describe gives the policy in force and, for each of its fields by name, where the value came from.
+	// Describe gives the policy in force and, for each of its fields by name, where the value came from. The error says why an
+	// override is not in force; policy and origins hold all the same.
 	Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error)
 	// Check says whether the agent's policy would be valid with this override; the error wraps a *breaker.PolicyError.
 	Check(ctx context.Context, agent string, o breaker.Override) error

@@ -134,22 +134,28 @@ func (b *Book) Refresh(ctx context.Context, agent string) {
 	defer cancel()
 	texts, err := b.o.Source.Overrides(own, []string{agent})
 	if err == nil {
-		b.take(agent, texts[0])
+		b.take(agent, texts[0], b.current(agent))
 	} else if ctx.Err() == nil {
 		b.o.Trouble(err)
 	}
 }
 
-// take puts an override into force.
-func (b *Book) take(agent, text string) {
+// current is the page in force; nil when there is none.
+func (b *Book) current(agent string) *page {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if e := b.of[agent]; e != nil {
+		return e.now.Load()
+	}
+	return nil
+}
+
+// take puts an override into force, unless the page in force is not the one that was seen before it was read.
+func (b *Book) take(agent, text string, old *page) {
 	b.mu.RLock()
 	e := b.of[agent]
 	b.mu.RUnlock()
-	if e == nil {
-		return
-	}
-	old := e.now.Load()
-	if old != nil && old.text == text {
+	if e == nil || old != nil && old.text == text {
 		return
 	}
 	p := b.read(text, old)
@@ -200,6 +206,10 @@ func (b *Book) poll(ctx context.Context) {
 	if len(agents) == 0 {
 		return
 	}
+	seen := make([]*page, len(agents)) // a Refresh that comes between is newer than what this poll reads
+	for i, a := range agents {
+		seen[i] = b.current(a)
+	}
 	ctx, cancel := context.WithTimeout(ctx, max(b.o.Timeout, b.o.Every))
 	defer cancel()
 	texts, err := b.o.Source.Overrides(ctx, agents)
@@ -207,7 +217,7 @@ func (b *Book) poll(ctx context.Context) {
 		return // the store's own health says so; the next poll tries again
 	}
 	for i, a := range agents {
-		b.take(a, texts[i])
+		b.take(a, texts[i], seen[i])
 	}
 }
 

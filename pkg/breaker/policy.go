@@ -136,7 +136,7 @@ func (p Policy) Validate() error {
 		}
 	}
 	if p.Timeout > p.TimeoutMax {
-		return &PolicyError{"timeout_seconds", p.Timeout.String(), "at most timeout_max_seconds (" + p.TimeoutMax.String() + ")"}
+		return &PolicyError{"timeout_seconds", plain(p.Timeout.Seconds()), "at most timeout_max_seconds (" + plain(p.TimeoutMax.Seconds()) + ")"}
 	}
 	return nil
 }

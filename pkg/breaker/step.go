@@ -141,7 +141,7 @@ func (m *machine) applyEdit() {
 	case Closed:
 		m.close(m.now, 0)
 	case Open:
-		if opened == 0 || e.manual && from == HalfOpen {
+		if opened == 0 || e.manual && from == HalfOpen && !e.ts {
 			opened = m.now
 		}
 		m.open(opened, CauseHandEdit, Evidence{})

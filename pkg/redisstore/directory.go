@@ -153,11 +153,22 @@ func (s *Store) Saw(ctx context.Context, agents []string) error {
 		for i, a := range part {
 			z[i] = redis.Z{Score: float64(now.Unix()), Member: a}
 		}
-		if err := s.client.ZAdd(ctx, s.keys.Agents(), z...).Err(); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		err := s.mended(ctx, s.keys.Agents(), func() error { return s.client.ZAdd(ctx, s.keys.Agents(), z...).Err() })
+		if err != nil {
 			return storeError("index", "", err)
 		}
 	}
 	return nil
+}
+
+// mended writes to a key; one of the wrong type was planted, and makes room [B20].
+func (s *Store) mended(ctx context.Context, key string, write func() error) error {
+	err := write()
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		_ = s.client.Unlink(ctx, key).Err() // the next line tells if that failed
+		err = write()
+	}
+	return err
 }
 
 // Agents lists the agents in the index, by name. Names that no breaker of ours can have are left out.
@@ -197,13 +208,14 @@ func (s *Store) Repair(ctx context.Context, most int) error {
 		for i, a := range part {
 			z[i] = redis.Z{Score: float64(time.Now().Unix()), Member: a}
 		}
-		if err := s.client.ZAddNX(ctx, s.keys.Agents(), z...).Err(); err != nil {
+		err := s.mended(ctx, s.keys.Agents(), func() error { return s.client.ZAddNX(ctx, s.keys.Agents(), z...).Err() })
+		if err != nil {
 			return storeError("repair index", "", err)
 		}
 	}
 	old := strconv.FormatInt(time.Now().Add(-knownFor).Unix(), 10)
 	stale, err := s.client.ZRangeByScore(ctx, s.keys.Agents(), &redis.ZRangeBy{Min: "-inf", Max: "(" + old, Count: chunk}).Result()
-	if err != nil {
+	if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return storeError("repair index", "", err)
 	}
 	for _, a := range stale {
@@ -257,12 +269,7 @@ func (s *Store) PushQuarantine(ctx context.Context, agent, item string) error {
 		_, err := pipe.Exec(ctx)
 		return err
 	}
-	err := push()
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		_ = s.client.Del(ctx, key).Err() // planted; the next line tells if that failed
-		err = push()
-	}
-	if err != nil {
+	if err := s.mended(ctx, key, push); err != nil {
 		return storeError("quarantine", agent, err)
 	}
 	return nil

@@ -1,0 +1,64 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+)
+
+// binary is breakerd, built with the race detector by TestMain.
+var binary string
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	dir, err := os.MkdirTemp("", "breakerd-e2e")
+	if err == nil {
+		binary = filepath.Join(dir, "breakerd")
+		err = build(binary)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
+
+// build compiles the program under test. VCS stamping is off: another process may be writing to the repository.
+func build(to string) error {
+	cmd := exec.Command("go", "build", "-race", "-buildvcs=false", "-o", to, "github.com/breakerd/breakerd/cmd/breakerd")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build breakerd: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// quiet drops go-redis's own log lines: these tests break connections.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// packages says where Debian has the tools that the tests use.
+var packages = map[string]string{
+	"redis-server": "redis-server", "redis-cli": "redis-tools", "jq": "jq", "curl": "curl", "bash": "bash", "grep": "grep",
+	"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2",
+}
+
+// need stops the test if a tool is missing; a test that cannot run has failed.
+func need(t testing.TB, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("%s is not installed; run: apt-get install %s", tool, packages[tool])
+		}
+	}
+}

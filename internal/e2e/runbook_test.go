@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// playDocument runs a document's commands against breakerd with a profile, all on the ports that the document names.
+func playDocument(t *testing.T, script, profile string) {
+	t.Helper()
+	ns := newNamespace(t)
+	ns.redis(t)
+	file, err := filepath.Abs("../../deploy/profiles/" + profile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := launch(t, ns.enter, "BREAKERD_LISTEN=", "REDIS_URL=redis://localhost:6379/0", "ENV_FILE="+file)
+	d.awaitListening()
+	if d.addr != "127.0.0.1:18180" {
+		t.Fatalf("breakerd listens on %s by default", d.addr)
+	}
+	newSession(t, ns, d.stderr).play(t, parseScript(t, script))
+}
+
+func TestStuckBreakerRunbookWorksWordForWord(t *testing.T) {
+	t.Parallel()
+	playDocument(t, "circuit-breaker-stuck.txt", "stemedb.env")
+}
+
+func TestDeploymentGuideWorksWordForWord(t *testing.T) {
+	t.Parallel()
+	playDocument(t, "deployment-guide.txt", "workflow.env")
+}
+
+// TestWhatOfTheDocumentsIsLeftOut keeps the list of commands that are not run short and known: whoever leaves out another
+// has to say so here too.
+func TestWhatOfTheDocumentsIsLeftOut(t *testing.T) {
+	t.Parallel()
+	want := []string{
+		`curl .../admin/circuit_breakers | jq '.circuit_breakers[] | select(.state=="OPEN")'`,
+		`curl -X POST http://localhost:18180/v1/assert \`,
+		`curl http://localhost:18180/metrics | grep "stemedb_ingest_rejected_total.*$AGENT_ID"`,
+		`curl http://localhost:18180/v1/query \`,
+		`export STEMEDB_CIRCUIT_BREAKER_HALF_OPEN_SUCCESS_THRESHOLD=2 # Lower from 3 to 2`,
+		`sudo systemctl restart stemedb-api`,
+		`curl -X POST http://localhost:18180/v1/assert \`,
+		`curl http://localhost:18180/metrics | grep "stemedb_requests_rejected_total.*circuit_breaker.*$AGENT_ID"`,
+		`CIRCUIT_BREAKER_TIMEOUT_SECONDS=30`,
+	}
+	var got []string
+	run := 0
+	for _, script := range []string{"circuit-breaker-stuck.txt", "deployment-guide.txt"} {
+		for _, st := range parseScript(t, script) {
+			switch {
+			case !st.doc:
+			case st.leftOut != "":
+				first, _, _ := strings.Cut(st.command, "\n")
+				got = append(got, first)
+			default:
+				run++
+				if len(st.wants) == 0 && !assignment.MatchString(st.command) {
+					t.Errorf("%s:%d: nothing is wanted of %s", script, st.line, st.command)
+				}
+			}
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("left out:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if run != 36 {
+		t.Errorf("%d commands of the documents are run, want 36", run)
+	}
+}
