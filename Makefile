@@ -52,7 +52,7 @@ $(GOLANGCI):
 		mv $(@D)/golangci-lint $@; \
 	fi
 
-mutate: ## one small fault at a time in the scripts: the histories must notice each (a quarter of an hour)
+mutate: ## one small fault at a time in the scripts: the suite must notice each (a few minutes)
 	@tools/need redis-server
 	go test -tags mutate -run '^TestEveryMutantIsKilled$$' -v -count 1 -timeout 90m ./pkg/redisstore
 

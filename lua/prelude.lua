@@ -366,6 +366,7 @@ local function apply_edit()
   local from, opened = S.state, S.opened_ms
   if not edit then return end
   if S.hold_protected == 1 then
+    present = true
     event(now, 'hand_restored', from, '-', edit_text)
     return
   end
@@ -551,7 +552,7 @@ end
 
 -- save writes what changed, growing writes first, and gives all keys one instant to expire at [B25].
 local function save()
-  local fresh, expired_before = {}, OLD.expires_ms or 0
+  local fresh, expired_before = {}, OLD.expires_ms
   renew_expiry()
   for key in pairs(PLANTED) do redis.call('UNLINK', key) end
   save_control()

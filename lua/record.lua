@@ -44,8 +44,8 @@ local R = {
 }
 local REPORT_KEPT = 600000
 
-local function remember()
-  CALLS['r:' .. REPORTER] = now
+-- forget_oldest takes the reporter that failed longest ago out; it says whether there were too many.
+local function forget_oldest()
   local n, oldest = 0, nil
   for name, at in pairs(CALLS) do
     if string.sub(name, 1, 2) == 'r:' then
@@ -53,10 +53,15 @@ local function remember()
       if not oldest or at < CALLS[oldest] or (at == CALLS[oldest] and name < oldest) then oldest = name end
     end
   end
-  if n > MAX_REPORTERS then
-    CALLS[oldest] = nil
-    return n - 1 > MAX_REPORTERS and remember()
-  end
+  if n <= MAX_REPORTERS then return false end
+  CALLS[oldest] = nil
+  return true
+end
+
+-- remember keeps the eight newest reporters [B23].
+local function remember()
+  CALLS['r:' .. REPORTER] = now
+  while forget_oldest() do end
 end
 
 -- upstream keeps the longer of two waits; a success clears it [B22].

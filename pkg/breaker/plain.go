@@ -7,7 +7,7 @@ import (
 
 // The two most common operations on a healthy breaker have a short way through the scripts, which looks at few fields and heals
 // none. Its conditions and effect stand here once more, and the suite compares: where they hold on keys without rubbish, the
-// effect is what Step would do.
+// effect is what Step would do. What only a long way does, dropping buckets of the future [B1] among it, the next one does.
 
 // PlainlyClosed says whether keys hold a closed breaker of which nothing more need be read: an Acquire is then admitted in that
 // epoch [B3]. It looks at :state and the field plain of :control only, so it does not see what is planted beside them.

@@ -133,6 +133,7 @@ func (m *machine) applyEdit() {
 		return
 	}
 	if m.Hold.Protected == 1 {
+		m.Present = true
 		m.event(m.now, EventHandRestored, from, "-", e.text)
 		return
 	}

@@ -124,7 +124,7 @@ func isWrite(tokens []token, i int) bool {
 		return false
 	}
 	switch strings.Trim(tokens[i+2].text, "'") {
-	case "SET", "HSET", "HDEL", "DEL", "PEXPIREAT", "PERSIST", "LPUSH", "LTRIM", "PUBLISH":
+	case "SET", "HSET", "HINCRBY", "HDEL", "DEL", "UNLINK", "PEXPIRE", "PEXPIREAT", "PERSIST", "LPUSH", "LTRIM", "PUBLISH":
 		return true
 	}
 	return false

@@ -12,7 +12,7 @@ import (
 // Replay runs the history that the bytes describe, of at most steps operations, and reports the first difference between the
 // engine and the model with everything that led to it.
 func Replay(engine Engine, model *Model, agent string, data []byte, steps int) error {
-	h := &history{src: &source{data: data}, agent: agent, now: BaseMs, model: model, engine: engine}
+	h := &history{twins: newTwins(engine, model, agent), src: &source{data: data}, now: BaseMs}
 	h.policy = randomPolicy(h.src)
 	if h.crowd = h.src.one(10); h.crowd {
 		h.policy.MinimumReporters, h.policy.Mode, h.policy.RetryAfter = 8, breaker.Enforce, breaker.RetryAfterIgnore

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -9,7 +10,6 @@ import (
 
 // edit is a hand on the keys: the supported ones, and planted rubbish [B19], [B20].
 func (h *history) edit() error {
-	h.edited = true
 	var edits []Edit
 	raw, _ := h.model.Dump(h.now, h.agent)
 	c := h.src.n(100)
@@ -30,7 +30,7 @@ func (h *history) edit() error {
 		edits = []Edit{{Do: Set, Key: State, Value: pick(h.src, "open", "closed", "half_open")}}
 	case c < 54:
 		at := h.now + int64(h.src.n(200_000)) - 150_000
-		edits = []Edit{{Do: Set, Key: Timestamp, Value: pick(h.src, breaker.FormatTimestamp(at), fmt.Sprint(at/1000))}}
+		edits = []Edit{{Do: Set, Key: Timestamp, Value: pick(h.src, breaker.FormatTimestamp(at), strconv.FormatInt(at/1000, 10))}}
 	case c < 58:
 		edits = []Edit{{Do: DelAll}}
 	case c < 64:
@@ -50,8 +50,10 @@ func (h *history) edit() error {
 	case c < 94:
 		edits = []Edit{{Do: HSet, Key: Calls, Field: pick(h.src, "sx", fmt.Sprintf("f%d", h.now), fmt.Sprintf("w%d", h.now+5000), "r:a", "newer", "s007"), Value: pick(h.src, append([]string{"3"}, garbage...)...)}}
 	case c < 99:
-		edits = []Edit{{Do: HSet, Key: Probes, Field: pick(h.src, "00000000000000bb", "00000000000000cc", "newer", "00000000000000GG"),
-			Value: pick(h.src, fmt.Sprintf("%d %d 500", h.now, h.now), fmt.Sprintf("%d %d 500", h.now+9, h.now+9), "1 2", "x y z", "1 2 3 4")}}
+		edits = []Edit{{
+			Do: HSet, Key: Probes, Field: pick(h.src, "00000000000000bb", "00000000000000cc", "newer", "00000000000000GG"),
+			Value: pick(h.src, fmt.Sprintf("%d %d 500", h.now, h.now), fmt.Sprintf("%d %d 500", h.now+9, h.now+9), "1 2", "x y z", "1 2 3 4"),
+		}}
 	default:
 		edits = []Edit{{Do: Flood, Key: pick(h.src, Calls, Control), Field: "x", Value: "1", N: 600}}
 	}
@@ -61,7 +63,7 @@ func (h *history) edit() error {
 func (h *history) hands(edits []Edit) error {
 	for _, e := range edits {
 		h.note("hand %+v", e)
-		if err := h.both(e); err != nil {
+		if err := h.hand(e); err != nil {
 			return err
 		}
 	}
@@ -71,10 +73,12 @@ func (h *history) hands(edits []Edit) error {
 var garbage = []string{"nan", "", "-1", "1e3", "0x10", "9007199254740993", "99999999999999999999", "1.5", " 1", "01", "-0", "OPEN", "a\x00b", "inf", "0123456789abcdef", "0123456789abcdeX", strings.Repeat("long", 17), "a b", "tab\t"}
 
 func (h *history) controlEdit() Edit {
-	fields := []string{"state", "epoch", "run", "reopens", "opened_ms", "wait_ms", "cause", "cause", "epoch", "hold_actor", "round_max", "round_need", "round_ok",
+	fields := []string{
+		"state", "epoch", "run", "reopens", "opened_ms", "wait_ms", "cause", "cause", "epoch", "hold_actor", "round_max", "round_need", "round_ok",
 		"round_failed", "ramp_ms", "ramp_length_ms", "hold", "hold_ms", "hold_length_ms", "hold_protected", "hold_actor",
-		"upstream_ms", "upstream_length_ms", "expires_ms", "transitions", "newer_field"}
+		"upstream_ms", "upstream_length_ms", "expires_ms", "transitions", "newer_field",
+	}
 	e := Edit{Do: pick(h.src, HSet, HSet, HDel), Key: Control, Field: pick(h.src, fields...)}
-	e.Value = pick(h.src, append([]string{"0", "1", "2", "5", "300", "open", "closed", "half_open", fmt.Sprint(h.now + 1000)}, garbage...)...)
+	e.Value = pick(h.src, append([]string{"0", "1", "2", "5", "300", "open", "closed", "half_open", strconv.FormatInt(h.now+1000, 10)}, garbage...)...)
 	return e
 }

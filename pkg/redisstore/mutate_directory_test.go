@@ -1,0 +1,306 @@
+//go:build mutate
+
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/pkg/breaker/storetest"
+)
+
+// directory checks configure and forget, of which there is no model, on fixed calls whose answers are written out here [B17],
+// [B21], [B25].
+func (e *mutantEngine) directory() error {
+	d := &directory{mutantEngine: e, ctx: context.Background(), agent: "d1"}
+	e.now = storetest.BaseMs
+	for _, check := range []func() error{
+		d.writes, d.compares, d.plantedDocument, d.plantedLog, d.cutLog, d.configureClock, d.inspectsLog,
+		d.forgets, d.forgetsHolds,
+	} {
+		d.did = nil
+		if err := errors.Join(check(), e.client.FlushDB(d.ctx).Err()); err != nil {
+			return fmt.Errorf("directory: %w (%s)", err, strings.Join(d.did, "; "))
+		}
+	}
+	return e.silent()
+}
+
+type directory struct {
+	*mutantEngine
+
+	ctx   context.Context //nolint:containedctx // a check has no caller to give it one
+	agent string
+	did   []string
+}
+
+func (d *directory) config() string { return d.store.Keys().Config(d.agent) }
+func (d *directory) log() string    { return d.store.Keys().Log(d.agent) }
+
+// run gives a script's raw answer.
+func (d *directory) run(verb string, keys []string, args ...any) ([]any, error) {
+	return d.scripts[verb].Run(d.ctx, d.client, keys, args...).Slice()
+}
+
+// life is that of a new log.
+const life = time.Hour
+
+// configure puts text in place of expected; the answer must be want.
+func (d *directory) configure(expected, text string, want ...any) error {
+	got, err := d.run("configure", []string{d.config(), d.log()}, d.now, d.agent, d.store.Keys().Events(),
+		expected, text, "alice", "config "+text, life.Milliseconds())
+	if err != nil || !reflect.DeepEqual(got, want) {
+		return fmt.Errorf("configure %q -> %q answers %v, not %v (%w)", expected, text, got, want, err)
+	}
+	d.did = append(d.did, text)
+	if want[0] == int64(1) {
+		return d.hears(d.agent + " " + d.entry(text))
+	}
+	return nil
+}
+
+func (d *directory) entry(text string) string {
+	return fmt.Sprintf("%d configured > 0000000000000000 alice 0/0/0 config %s", d.now, text)
+}
+
+// holds says whether the document and the log, newest first, are as they must be.
+func (d *directory) holds(text string, log ...string) error {
+	got, err := d.client.Get(d.ctx, d.config()).Result()
+	if got != text || errors.Is(err, redis.Nil) != (text == "") {
+		return fmt.Errorf("document %q, not %q (%w)", got, text, err)
+	}
+	var want []string
+	for _, l := range log {
+		want = append(want, d.entry(l))
+	}
+	lines, err := d.client.LRange(d.ctx, d.log(), 0, -1).Result()
+	if err != nil || !slices.Equal(lines, want) {
+		return fmt.Errorf("log %q, not %q (%w)", lines, want, err)
+	}
+	return nil
+}
+
+// lives says whether a key expires in at most that time, and not a minute less; 0: never.
+func (d *directory) lives(key string, want time.Duration) error {
+	got, err := d.client.PTTL(d.ctx, key).Result()
+	if err != nil || want > 0 && (got <= want-time.Minute || got > want) || want == 0 && got != -1 {
+		return fmt.Errorf("%s lives %v, not %v (%w)", key, got, want, err)
+	}
+	return nil
+}
+
+func (d *directory) writes() error {
+	return first(
+		func() error { return d.configure("", "one", int64(1)) },
+		func() error { return d.holds("one", "one") },
+		func() error { return errors.Join(d.lives(d.config(), 0), d.lives(d.log(), life)) },
+		// a log that is there keeps its own life
+		func() error { return d.client.PExpire(d.ctx, d.log(), 3*life).Err() },
+		func() error { return d.configure("*", "two", int64(1)) },
+		func() error { return errors.Join(d.holds("two", "two", "one"), d.lives(d.log(), 3*life)) },
+		func() error { return d.configure("two", "", int64(1)) },
+		func() error { return d.holds("", "", "two", "one") },
+		func() error { return d.configure("*", "three", int64(1)) },
+		func() error { return d.holds("three", "three", "", "two", "one") },
+	)
+}
+
+func (d *directory) compares() error {
+	return first(
+		func() error { return d.configure("none", "one", int64(0), "") },
+		func() error { return d.holds("") },
+		func() error { return d.configure("", "one", int64(1)) },
+		func() error { return d.configure("", "two", int64(0), "one") },
+		func() error { return d.configure("none", "", int64(0), "one") },
+		func() error { return d.holds("one", "one") },
+		func() error { return d.configure("one", "two", int64(1)) },
+		func() error { return d.holds("two", "two", "one") },
+	)
+}
+
+// A document of another type is none, and goes.
+func (d *directory) plantedDocument() error {
+	return first(
+		func() error { return d.client.SAdd(d.ctx, d.config(), "x").Err() },
+		func() error { return d.configure("none", "one", int64(0), "") },
+		func() error { return d.holds("") },
+		func() error { return d.client.SAdd(d.ctx, d.config(), "x").Err() },
+		func() error { return d.configure("", "one", int64(1)) },
+		func() error { return d.holds("one", "one") },
+	)
+}
+
+func (d *directory) plantedLog() error {
+	return first(
+		func() error { return d.client.SAdd(d.ctx, d.log(), "x").Err() },
+		func() error { return d.configure("", "one", int64(1)) },
+		func() error { return errors.Join(d.holds("one", "one"), d.lives(d.log(), life)) },
+	)
+}
+
+// cutLog fills the log beyond its 64 lines.
+func (d *directory) cutLog() error {
+	var log []string
+	for i := range 70 {
+		text := strconv.Itoa(i)
+		if err := d.configure("*", text, int64(1)); err != nil {
+			return err
+		}
+		log = append([]string{text}, log...)
+		log = log[:min(len(log), 64)]
+		if err := d.holds(text, log...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inspectsLog: of a log that a hand made longer, inspect shows 64 lines.
+func (d *directory) inspectsLog() error {
+	for i := range 70 {
+		if err := d.client.RPush(d.ctx, d.log(), i).Err(); err != nil {
+			return err
+		}
+	}
+	raw, err := d.store.Raw(d.ctx, d.agent)
+	if err != nil || len(raw.Log) != 64 || raw.Log[63] != "63" {
+		return fmt.Errorf("inspect shows %q (%w)", raw.Log, err)
+	}
+	return nil
+}
+
+// configureClock: told no time, configure reads the server's.
+func (d *directory) configureClock() error {
+	if err := d.lateInSecond(); err != nil {
+		return err
+	}
+	for range clockReadings {
+		err := d.betweenTimes(func() error {
+			_, err := d.run("configure", []string{d.config(), d.log()}, "", d.agent, d.store.Keys().Events(), "*", "x", "bob",
+				"config x", life.Milliseconds())
+			return err
+		}, "configured > 0000000000000000 bob 0/0/0 config x")
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// betweenTimes says whether what do publishes bears the time at which it does.
+func (d *directory) betweenTimes(do func() error, rest string) error {
+	before, err := d.client.Time(d.ctx).Result()
+	if err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	after, err := d.client.Time(d.ctx).Result()
+	if err != nil {
+		return err
+	}
+	said, err := d.heard()
+	if err != nil {
+		return err
+	}
+	for ms := before.UnixMilli(); ms <= after.UnixMilli(); ms++ {
+		if said == fmt.Sprintf("%s %d %s", d.agent, ms, rest) {
+			return nil
+		}
+	}
+	return fmt.Errorf("at %d to %d it publishes %q", before.UnixMilli(), after.UnixMilli(), said)
+}
+
+// keys are all that forget deletes.
+func (d *directory) keys() []string {
+	k := d.store.Keys()
+	return append(k.Machine(d.agent), k.Quarantine(d.agent), k.Config(d.agent), k.Profile(d.agent))
+}
+
+// forget deletes; the answer must be want, and what is left must be as many keys.
+func (d *directory) forget(force string, want, left int64) error {
+	do := func() error {
+		got, err := d.run("forget", d.keys(), force, d.agent, d.store.Keys().Events(), "alice")
+		if err != nil || !reflect.DeepEqual(got, []any{want}) {
+			return fmt.Errorf("forget answers %v, not %d (%w)", got, want, err)
+		}
+		return nil
+	}
+	var err error
+	if want < 0 {
+		err = do()
+	} else {
+		err = d.betweenTimes(do, "forgotten > 0000000000000000 alice 0/0/0 all keys deleted")
+	}
+	if err != nil {
+		return err
+	}
+	if n, err := d.client.Exists(d.ctx, d.keys()...).Result(); err != nil || n != left {
+		return fmt.Errorf("forget leaves %d keys, not %d (%w)", n, left, err)
+	}
+	return nil
+}
+
+func (d *directory) forgets() error {
+	if err := d.lateInSecond(); err != nil {
+		return err
+	}
+	for range clockReadings {
+		for _, k := range d.keys() {
+			if err := d.client.SAdd(d.ctx, k, "x").Err(); err != nil {
+				return err
+			}
+		}
+		if err := first(func() error { return d.forget("0", 9, 0) }, func() error { return d.forget("0", 0, 0) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *directory) forgetsHolds() error {
+	control := d.keys()[3]
+	for _, c := range []struct {
+		force string
+		want  int64
+		set   []any
+	}{
+		{"0", -1, []any{"hold", "open", "hold_protected", "1"}},
+		{"1", 1, []any{"hold", "open", "hold_protected", "1"}},
+		{"0", 1, []any{"hold", "open"}},
+		{"0", 1, []any{"hold", "open", "hold_protected", "0"}},
+		{"0", 1, []any{"hold_protected", "1"}},
+		{"0", 1, []any{"state", "open"}},
+	} {
+		d.did = append(d.did, fmt.Sprint(c))
+		left := max(0, -c.want)
+		err := first(
+			func() error { return d.client.Del(d.ctx, control).Err() },
+			func() error { return d.client.HSet(d.ctx, control, c.set...).Err() },
+			func() error { return d.forget(c.force, c.want, left) },
+		)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// first carries steps out in turn, until one fails.
+func first(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

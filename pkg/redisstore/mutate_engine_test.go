@@ -1,0 +1,223 @@
+//go:build mutate
+
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/storetest"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+)
+
+// mutantEngine sees more than a plain engine: what is published, how long an Idempotency-Key is kept and the log is, and whose
+// clock it is that production reads.
+type mutantEngine struct {
+	*engine
+	clock   *redisstore.Store // the same scripts, on the server's clock
+	scripts map[string]*redis.Script
+	told    *redis.PubSub
+}
+
+func newMutantEngine(client *redis.Client) (*mutantEngine, error) {
+	store, err := redisstore.New(client, false, redisstore.Config{Timeout: patience})
+	if err != nil {
+		return nil, err
+	}
+	clock, err := redisstore.New(client, false, redisstore.Config{Timeout: patience})
+	if err != nil {
+		return nil, err
+	}
+	e := &mutantEngine{
+		engine: &engine{client: client, store: store, ttls: true},
+		clock:  clock, scripts: map[string]*redis.Script{},
+	}
+	store.SetNow(func() int64 { return e.now })
+	e.told = client.Subscribe(context.Background(), store.Keys().Events())
+	_, err = e.told.ReceiveTimeout(context.Background(), patience) // that it is subscribed
+	return e, err
+}
+
+func (e *mutantEngine) setScript(verb, text string) {
+	e.store.SetScript(verb, text)
+	e.clock.SetScript(verb, text)
+	e.scripts[verb] = redis.NewScript(text)
+}
+
+// transcripts is storetest.Transcripts, but for the first difference ends it.
+func (e *mutantEngine) transcripts() error {
+	if err := storetest.Play(e, "t-"); err != nil {
+		return err
+	}
+	return errors.Join(e.silent(), e.readsClock("t-clock"))
+}
+
+// histories is storetest.Histories, but for the first difference ends it.
+func (e *mutantEngine) histories(n int) error {
+	model := storetest.NewModel()
+	for i := range n {
+		data := make([]byte, mutationSteps*64)
+		r := rand.New(rand.NewPCG(mutationSeed, uint64(i)))
+		for j := range data {
+			data[j] = byte(r.Uint32())
+		}
+		agent := fmt.Sprintf("h%d", i)
+		if err := storetest.Replay(e, model, agent, data, mutationSteps); err != nil {
+			return err
+		}
+		if err := e.silent(); err != nil {
+			return err
+		}
+		model.Forget(agent)
+		if err := e.Edit(agent, storetest.Edit{Do: storetest.DelAll}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *mutantEngine) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+	r, err := e.engine.Apply(nowMs, agent, p, op)
+	if err != nil {
+		return r, err
+	}
+	for _, event := range r.Events {
+		if err := e.hears(agent + " " + event.String()); err != nil {
+			return r, err
+		}
+	}
+	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
+		left, err := e.client.PTTL(context.Background(), e.store.Keys().Report(agent, op.ReportID)).Result()
+		if err != nil || left <= 0 || left > 10*time.Minute {
+			return r, fmt.Errorf("an Idempotency-Key is kept for %v (%w)", left, err)
+		}
+	}
+	return r, nil
+}
+
+// Dump also looks behind the 64 lines of the log that a Raw shows.
+func (e *mutantEngine) Dump(nowMs int64, agent string) (breaker.Raw, error) {
+	raw, err := e.engine.Dump(nowMs, agent)
+	if err != nil {
+		return raw, err
+	}
+	n, err := e.client.LLen(context.Background(), e.store.Keys().Log(agent)).Result()
+	if err == nil && n > int64(len(raw.Log)) {
+		return raw, fmt.Errorf("the log has %d lines, of which %d are shown", n, len(raw.Log))
+	}
+	return raw, nil // an error: planted
+}
+
+// clockReadings is how often the clock is asked: late in a second, a wrong factor is seen more often than not.
+const clockReadings = 24
+
+// readsClock says whether scripts read the server's time when they are told none, and the told one when they are.
+func (e *mutantEngine) readsClock(agent string) error {
+	if v, err := e.store.Inspect(context.Background(), agent, breaker.DefaultPolicy()); err != nil || v.NowMs != e.now {
+		return fmt.Errorf("inspect at %d says %d (%w)", e.now, v.NowMs, err)
+	}
+	if err := e.lateInSecond(); err != nil {
+		return err
+	}
+	for i := range clockReadings {
+		if err := e.readsClockOnce(breaker.Outcome{Kind: []breaker.OutcomeKind{breaker.Ignored, breaker.Success}[i%2]}); err != nil {
+			return err
+		}
+	}
+	return e.readsClockShortly()
+}
+
+// readsClockShortly says whether record's short way, which heals nothing, is taken on the server's clock. A bucket that ends
+// meanwhile is begun the long way.
+func (e *mutantEngine) readsClockShortly() error {
+	ctx, control := context.Background(), e.store.Keys().Machine("clock")[3]
+	op := breaker.Op{Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:], Summary: breaker.Summary{Successes: 1}}
+	for range 3 {
+		if err := e.client.HSet(ctx, control, "ev_run", "300").Err(); err != nil {
+			return err
+		}
+		if _, err := e.clock.Apply(ctx, "clock", breaker.DefaultPolicy(), op); err != nil {
+			return err
+		}
+		if text, err := e.client.HGet(ctx, control, "ev_run").Result(); err == nil && text == "300" {
+			return nil
+		}
+	}
+	return errors.New("on the server's clock, record does not take its short way")
+}
+
+// lateInSecond waits until the server's clock has little left of its second, so that microseconds divided by 999 or 1001 show.
+func (e *mutantEngine) lateInSecond() error {
+	now, err := e.client.Time(context.Background()).Result()
+	if wait := 700*time.Millisecond - time.Duration(now.Nanosecond()); err == nil && wait > 0 {
+		time.Sleep(wait)
+	}
+	return err
+}
+
+func (e *mutantEngine) readsClockOnce(o breaker.Outcome) error {
+	ctx := context.Background()
+	before, err := e.client.Time(ctx).Result()
+	if err != nil {
+		return err
+	}
+	op := breaker.Op{Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:], Summary: breaker.One(o)} // a success goes the short way
+	r, err := e.clock.Apply(ctx, "clock", breaker.DefaultPolicy(), op)
+	if err != nil {
+		return err
+	}
+	v, err := e.clock.Inspect(ctx, "clock", breaker.DefaultPolicy())
+	if err != nil {
+		return err
+	}
+	after, err := e.client.Time(ctx).Result()
+	if err != nil {
+		return err
+	}
+	for _, ms := range []int64{r.NowMs, v.NowMs} {
+		if ms < before.UnixMilli() || ms > after.UnixMilli() {
+			return fmt.Errorf("at %d to %d a script reads %d", before.UnixMilli(), after.UnixMilli(), ms)
+		}
+	}
+	return nil
+}
+
+// hears says whether want is the next message.
+func (e *mutantEngine) hears(want string) error {
+	got, err := e.heard()
+	if err != nil {
+		return fmt.Errorf("not published: %s: %w", want, err)
+	}
+	if got != want {
+		return fmt.Errorf("published %q, not %q", got, want)
+	}
+	return nil
+}
+
+// heard is the next message.
+func (e *mutantEngine) heard() (string, error) {
+	m, err := e.told.ReceiveTimeout(context.Background(), patience)
+	if err != nil {
+		return "", err
+	}
+	got, ok := m.(*redis.Message)
+	if !ok {
+		return "", fmt.Errorf("published %v", m)
+	}
+	return got.Payload, nil
+}
+
+// silent says whether nothing was published but what hears has heard.
+func (e *mutantEngine) silent() error {
+	const mark = "end of history"
+	if err := e.client.Publish(context.Background(), e.store.Keys().Events(), mark).Err(); err != nil {
+		return err
+	}
+	return e.hears(mark)
+}
