@@ -35,7 +35,7 @@ test: ## vet, all tests with the race detector, branch counts of the histories
 	run go test -race -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker -coverprofile=bin/histories.out \
 		-run '$(HISTORIES)' ./pkg/redisstore; \
 	run go run ./internal/branchcount bin/histories.out; \
-	run go test -race -timeout 10m -skip '$(HISTORIES)' ./...; \
+	run go test -race -count 1 -timeout 10m -skip '$(HISTORIES)' ./...; \
 	exit $$failed
 
 lint: $(GOLANGCI) ## golangci-lint, and shellcheck where it is installed

@@ -113,7 +113,9 @@ func newService(ctx context.Context, cfg config.Config, log *slog.Logger) (*serv
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
-	s.store, err = redisstore.New(s.conn.Client, s.conn.Cluster, redisstore.Config{Prefix: cfg.KeyPrefix, TTL: cfg.RedisTTL, Timeout: cfg.RedisTimeout})
+	s.store, err = redisstore.New(s.conn.Client, s.conn.Cluster, redisstore.Config{
+		Prefix: cfg.KeyPrefix, Most: cfg.MaxAgents, TTL: cfg.RedisTTL, Timeout: cfg.RedisTimeout,
+	})
 	if err != nil {
 		return nil, errors.Join(err, s.conn.Close())
 	}
@@ -128,7 +130,7 @@ func newService(ctx context.Context, cfg config.Config, log *slog.Logger) (*serv
 	s.samples = newQuarantine(s.store.PushQuarantine, s.replica)
 	s.metrics = s.newMetrics()
 	s.manager, err = breaker.NewManager(breaker.Options{
-		Store: s.fallback, Policy: s.book.Policy, Disabled: !cfg.Policy.Enabled,
+		Store: s.fallback, Policy: s.book.Policy, Look: s.book.Look, Disabled: !cfg.Policy.Enabled,
 		Reporter: s.replica, Logger: log, Observer: observers{s.metrics, newLogObserver(log), s.samples},
 	})
 	if err != nil {
@@ -189,7 +191,7 @@ var errStopping = errors.New("stopping")
 func (s *service) run(ctx context.Context, stdout io.Writer, signals <-chan os.Signal) int {
 	defer s.close()
 	handler, err := httpapi.New(httpapi.Options{
-		Manager: s.manager, Directory: directory{s.store, s.index, s.metrics.Forget}, Policies: s.book,
+		Manager: s.manager, Directory: directory{s.store, s.index, s.forget}, Policies: s.book,
 		Health: checkup{s.conn, s.store, s.fallback, 2 * s.cfg.RedisTimeout}.health,
 		Ready:  s.ready.get, LoopbackOnly: s.cfg.Auth == "",
 		Metrics: s.metrics.Handler(), Version: Version(), ReplicaID: s.replica, Logger: s.log,

@@ -34,7 +34,19 @@ func heartbeat(ctx context.Context, store *redisstore.Store, replica string) {
 // The poll of the policies makes up for messages that are lost.
 func (s *service) hear(ctx context.Context, message string) {
 	agent, line, _ := strings.Cut(message, " ")
-	if e, ok := breaker.ParseEvent(line); ok && e.Kind == breaker.EventConfigured && breaker.ValidName(agent) {
+	e, ok := breaker.ParseEvent(line)
+	switch {
+	case !ok || !breaker.ValidName(agent):
+	case e.Kind == breaker.EventConfigured:
 		s.book.Refresh(ctx, agent)
+	case e.Kind == breaker.EventForgotten:
+		s.forget(agent)
 	}
+}
+
+// forget drops what this replica keeps of an agent that is gone.
+func (s *service) forget(agent string) {
+	s.book.Drop(agent)
+	s.index.drop(agent)
+	s.metrics.Forget(agent)
 }

@@ -47,6 +47,13 @@ func (x *indexer) note(agent string) {
 	}
 }
 
+// drop takes back a note of an agent that is gone.
+func (x *indexer) drop(agent string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.pending, agent)
+}
+
 // flush writes the new agents now, so that who lists agents after a call on this replica sees them.
 func (x *indexer) flush(ctx context.Context) error {
 	x.mu.Lock()

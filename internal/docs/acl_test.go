@@ -121,6 +121,13 @@ func manage(t *testing.T, store *redisstore.Store) {
 		"states": func(ctx context.Context) error { _, err := store.States(ctx, agents); return err },
 		"known":  func(ctx context.Context) error { _, err := store.Known(ctx, agents[0]); return err },
 		"seen":   func(ctx context.Context) error { _, err := store.Seen(ctx, agents[0]); return err },
+		"beat":   func(ctx context.Context) error { _, err := store.Heartbeat(ctx, "r", time.Minute); return err },
+		"hear": func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+			defer cancel()
+			store.Events(ctx, func(string) {})
+			return nil
+		},
 		"repair": func(ctx context.Context) error { return store.Repair(ctx, 10) },
 		"push":   func(ctx context.Context) error { return store.PushQuarantine(ctx, agents[0], "{}") },
 		"list":   func(ctx context.Context) error { _, err := store.Quarantine(ctx, agents[0]); return err },

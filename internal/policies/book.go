@@ -41,8 +41,9 @@ type Book struct {
 
 // entry is one agent's policy; now is replaced whole.
 type entry struct {
-	now  atomic.Pointer[page]
-	used atomic.Int64 // Unix ms
+	now   atomic.Pointer[page]
+	used  atomic.Int64  // Unix ms
+	ready chan struct{} // closed when the first reading has ended, well or not
 }
 
 type page struct {
@@ -84,9 +85,35 @@ func (b *Book) Policy(ctx context.Context, agent string) breaker.Policy {
 	return b.page(ctx, agent).policy
 }
 
-// Describe is Policy with the origin of every field, and the error of an override that could not be taken.
+// Look is Policy for one who only looks: the agent does not count as used.
+func (b *Book) Look(ctx context.Context, agent string) breaker.Policy {
+	return b.look(ctx, agent).policy
+}
+
+func (b *Book) look(ctx context.Context, agent string) *page {
+	if p := b.current(agent); p != nil {
+		return p
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.o.Timeout)
+	defer cancel()
+	if !b.o.Away() {
+		if texts, err := b.o.Source.Overrides(ctx, []string{agent}); err == nil {
+			return b.read(texts[0], nil)
+		}
+	}
+	return b.read("", nil)
+}
+
+// Drop forgets an agent that was deleted; its next call meets it anew.
+func (b *Book) Drop(agent string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.of, agent)
+}
+
+// Describe is Look with the origin of every field, and the error of an override that could not be taken.
 func (b *Book) Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error) {
-	p := b.page(ctx, agent)
+	p := b.look(ctx, agent)
 	return p.policy, p.origins, p.problem
 }
 
@@ -95,9 +122,18 @@ func (b *Book) page(ctx context.Context, agent string) *page {
 	e := b.of[agent]
 	b.mu.RUnlock()
 	if e == nil {
-		e = b.add(agent)
-		if e.now.Load() == nil && !b.o.Away() {
-			b.Refresh(ctx, agent)
+		var first bool
+		if e, first = b.add(agent); first {
+			if !b.o.Away() {
+				b.Refresh(ctx, agent)
+			}
+			close(e.ready)
+		}
+	}
+	if e.now.Load() == nil { // the first reading is under way, or the source was away; it bounds its own time
+		select {
+		case <-e.ready:
+		case <-ctx.Done():
 		}
 	}
 	e.used.Store(time.Now().UnixMilli())
@@ -107,11 +143,11 @@ func (b *Book) page(ctx context.Context, agent string) *page {
 	return b.read("", nil)
 }
 
-func (b *Book) add(agent string) *entry {
+func (b *Book) add(agent string) (e *entry, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if e := b.of[agent]; e != nil {
-		return e
+		return e, false
 	}
 	if len(b.of) >= b.o.Most {
 		for other := range b.of {
@@ -119,13 +155,13 @@ func (b *Book) add(agent string) *entry {
 			break
 		}
 	}
-	e := &entry{}
+	e = &entry{ready: make(chan struct{})}
 	e.used.Store(time.Now().UnixMilli())
 	b.of[agent] = e
 	if b.o.OnNew != nil {
 		b.o.OnNew(agent)
 	}
-	return e
+	return e, true
 }
 
 // Refresh reads the agent's override now. It does not fail: trouble leaves the policy as it was.
@@ -135,7 +171,7 @@ func (b *Book) Refresh(ctx context.Context, agent string) {
 	texts, err := b.o.Source.Overrides(own, []string{agent})
 	if err == nil {
 		b.take(agent, texts[0], b.current(agent))
-	} else if ctx.Err() == nil {
+	} else if !breaker.TimeIsUp(ctx) {
 		b.o.Trouble(err)
 	}
 }

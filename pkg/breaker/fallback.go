@@ -86,7 +86,7 @@ func (f *Fallback) Apply(ctx context.Context, agent string, p Policy, op Op) (Re
 	if !errors.Is(err, ErrStoreUnavailable) {
 		return r, err
 	}
-	if ctx.Err() != nil { // the caller is gone: no answer is due, but the store may be why
+	if TimeIsUp(ctx) { // the caller is gone: no answer is due, but the store may be why
 		f.suspect(err)
 		return r, err
 	}
@@ -98,7 +98,7 @@ func (f *Fallback) Apply(ctx context.Context, agent string, p Policy, op Op) (Re
 func (f *Fallback) Inspect(ctx context.Context, agent string, p Policy) (View, error) {
 	if !f.degraded.Load() {
 		v, err := f.store.Inspect(ctx, agent, p)
-		if err == nil || ctx.Err() != nil || !errors.Is(err, ErrStoreUnavailable) {
+		if err == nil || TimeIsUp(ctx) || !errors.Is(err, ErrStoreUnavailable) {
 			return v, err
 		}
 		f.degrade(err)
@@ -109,6 +109,13 @@ func (f *Fallback) Inspect(ctx context.Context, agent string, p Policy) (View, e
 	v, err := f.local.Inspect(ctx, agent, p)
 	v.Degraded = true
 	return v, err
+}
+
+// TimeIsUp says whether a caller's own time is over. A socket's deadline, which is the context's, can fire a moment before the
+// context knows: that is no fault of the store either.
+func TimeIsUp(ctx context.Context) bool {
+	deadline, some := ctx.Deadline()
+	return ctx.Err() != nil || some && !time.Now().Before(deadline)
 }
 
 // alone answers without the store. cause is the store's error if it was asked just now.

@@ -86,7 +86,7 @@ func TestFallbackGoesOnFromTheLastStateItSaw(t *testing.T) {
 		for range 3 {
 			_ = o.manager.Do(t.Context(), "run", fail)
 		}
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		o.store.away.Store(true)
 		var refused *breaker.OpenError
 		if err := o.manager.Do(t.Context(), "open", succeed); !errors.As(err, &refused) || !refused.Degraded || refused.RetryAfter != 50*time.Second {
@@ -100,7 +100,7 @@ func TestFallbackGoesOnFromTheLastStateItSaw(t *testing.T) {
 			t.Errorf("agent with a run: %v, want open", err)
 		}
 		o.store.away.Store(false)
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		synctest.Wait()
 		if o.fallback.Degraded() {
 			t.Fatal("still degraded")
@@ -156,13 +156,13 @@ func TestFallbackKeepsRedisEpochUntilTheFirstLocalTransition(t *testing.T) {
 		for range 5 {
 			_ = o.manager.Do(t.Context(), "a", fail)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		late, err := o.manager.Acquire(t.Context(), "a") // half-open, here alone
 		if err != nil {
 			t.Fatal(err)
 		}
 		o.store.away.Store(false)
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		if r, err := early.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); err != nil || !r.Counted {
 			t.Errorf("permit of Redis's epoch: %+v %v, want counted", r, err)
 		}
@@ -249,6 +249,72 @@ func TestACallersImpatienceIsNotAnOutage(t *testing.T) {
 		synctest.Wait()
 		if o.fallback.Degraded() {
 			t.Error("degraded by a caller's own cancellation")
+		}
+	})
+}
+
+func TestALocalRoundSettlesWhileTheStoreIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(t, nil)
+		defer o.fallback.Close()
+		o.store.away.Store(true)
+		for range 5 {
+			_ = o.manager.Do(t.Context(), "a", fail)
+		}
+		<-time.After(time.Minute)
+		for i := range 3 {
+			p, err := o.manager.Acquire(t.Context(), "a")
+			if err != nil {
+				t.Fatalf("probe %d: %v", i, err)
+			}
+			if p.State() != breaker.HalfOpen || p.Lease() != time.Minute || p.Renew(t.Context()) != nil {
+				t.Errorf("probe %d: state %s, lease %v", i, p.State(), p.Lease())
+			}
+			again, err := o.manager.Resume("a", p.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := again.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); err != nil || !r.Counted {
+				t.Errorf("probe %d: %+v %v", i, r, err)
+			}
+		}
+		if _, _, state := totals(t, o.manager); state != breaker.Closed {
+			t.Errorf("state %s after three successes", state)
+		}
+	})
+}
+
+func TestAloneOneReporterIsEnough(t *testing.T) {
+	t.Parallel()
+	m := manager(t, func(p *breaker.Policy) { p.MinimumReporters = 3 })
+	for range 5 {
+		_ = m.Do(t.Context(), "a", fail)
+	}
+	if _, _, state := totals(t, m); state != breaker.Open {
+		t.Errorf("state %s, want open: a process alone is the only reporter there is", state)
+	}
+}
+
+// lateContext is a context whose deadline has passed and that does not know yet.
+type lateContext struct{ context.Context } //nolint:containedctx // it is one
+
+func (lateContext) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
+
+func TestASocketDeadlineThatIsTheCallersIsNotAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(t, nil)
+		defer o.fallback.Close()
+		o.store.away.Store(true)
+		ctx := lateContext{t.Context()}
+		if _, err := o.manager.Acquire(ctx, "a"); !errors.Is(err, breaker.ErrStoreUnavailable) {
+			t.Errorf("acquire: %v", err)
+		}
+		o.store.away.Store(false)
+		synctest.Wait()
+		if o.fallback.Degraded() {
+			t.Error("degraded by one caller's short deadline")
 		}
 	})
 }

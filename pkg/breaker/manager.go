@@ -14,6 +14,8 @@ type Options struct {
 	Store Store
 	// Policy answers how an agent's breaker behaves now; it is asked on every call, so it must be quick. nil: DefaultPolicy.
 	Policy func(ctx context.Context, agent string) Policy
+	// Look is Policy for Inspect, which is no use of the agent. nil: Policy.
+	Look func(ctx context.Context, agent string) Policy
 	// Disabled is the global switch: every call is admitted, nothing is asked or recorded [B21].
 	Disabled bool
 	// Reporter is who this process is, for minimum_reporters [B23]; a word. "": none.
@@ -40,6 +42,9 @@ func NewManager(o Options) (*Manager, error) {
 	}
 	if o.Policy == nil {
 		o.Policy = func(context.Context, string) Policy { return DefaultPolicy() }
+	}
+	if o.Look == nil {
+		o.Look = o.Policy
 	}
 	if o.Classify == nil {
 		o.Classify = Classify
@@ -97,7 +102,10 @@ func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
 	case r.Local:
 		body.kind = permitLocal
 	case r.LeaseMs > 0:
-		body.kind, body.token = permitHalfOpen, op.Token
+		body.kind = permitHalfOpen
+	}
+	if r.LeaseMs > 0 {
+		body.token = op.Token
 		body.leaseMs.Store(r.LeaseMs)
 	}
 	m.o.Observer.Admitted(agent, Permit{body})
@@ -185,7 +193,7 @@ func (m *Manager) Inspect(ctx context.Context, agent string) (View, Policy, erro
 	if !ValidName(agent) {
 		return View{}, Policy{}, ErrBadName
 	}
-	p := m.policy(ctx, agent)
+	p := m.o.Look(ctx, agent)
 	v, err := m.o.Store.Inspect(ctx, agent, p)
 	return v, p, err
 }

@@ -131,9 +131,9 @@ func TestDoRenewsTheLeaseWhileTheAgentWorks(t *testing.T) {
 		for range 5 {
 			_ = m.Do(t.Context(), "a", fail)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		err := m.Do(t.Context(), "a", func(ctx context.Context) error {
-			time.Sleep(50 * time.Second) // many times the lease
+			<-time.After(50 * time.Second) // many times the lease
 			var busy *breaker.OpenError
 			if err := m.Do(ctx, "a", succeed); !errors.As(err, &busy) || busy.Reason != breaker.ReasonProbesBusy {
 				t.Errorf("second probe: %v, want probes_busy", err)
@@ -268,7 +268,7 @@ func TestClassicView(t *testing.T) {
 		if b.CanExecute(ctx) {
 			t.Fatal("open breaker admits")
 		}
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		s, err := b.Stats(ctx)
 		want := breaker.Stats{
 			Name: "loop", State: breaker.Open, FailureCount: 5, FailureThreshold: 5, CooldownSeconds: 30, TimeUntilRetry: 20,
@@ -277,7 +277,7 @@ func TestClassicView(t *testing.T) {
 		if err != nil || s != want {
 			t.Errorf("stats %+v, %v\nwant  %+v", s, err, want)
 		}
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		if err := b.Execute(ctx, succeed); err != nil {
 			t.Fatal(err)
 		}

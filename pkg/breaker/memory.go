@@ -7,7 +7,7 @@ import (
 )
 
 // Memory is a Store in this process alone: a map around Step. It is what a replica falls back on while Redis is away, and
-// serves tests and single processes. It is safe for concurrent use.
+// serves tests and single processes. To minimum_reporters it is one replica [B23]. It is safe for concurrent use.
 type Memory struct {
 	nowMs  func() int64
 	ttl    time.Duration
@@ -20,7 +20,8 @@ type Memory struct {
 type remembered struct {
 	s       Snapshot
 	log     []Event
-	reports map[string]int64
+	reports map[string]int64 // idempotency keys
+	order   []string         // the same, oldest first
 }
 
 // NewMemory makes a Memory. nowMs is its clock, milliseconds since 1970 (nil: this machine's); it holds at most maxAgents
@@ -38,6 +39,9 @@ func NewMemory(nowMs func() int64, maxAgents int) *Memory {
 // reportKeptMs is how long an Idempotency-Key counts [B14].
 const reportKeptMs = 10 * 60 * 1000
 
+// maxReports bounds the keys remembered of one agent.
+const maxReports = 10_000
+
 // Apply implements Store; it never fails.
 func (m *Memory) Apply(_ context.Context, agent string, p Policy, op Op) (Result, error) {
 	m.mu.Lock()
@@ -49,7 +53,7 @@ func (m *Memory) Apply(_ context.Context, agent string, p Policy, op Op) (Result
 		op = Op{Verb: VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
 	}
 	var r Result
-	a.s, r = Step(p.Params(m.ttl, 0), a.s, op, now)
+	a.s, r = Step(p.Params(m.ttl, 1), a.s, op, now)
 	if duplicate {
 		r.Code = CodeDuplicate
 	}
@@ -69,7 +73,7 @@ func (m *Memory) Inspect(_ context.Context, agent string, p Policy) (View, error
 	if !ok {
 		a = &remembered{s: Snapshot{State: Closed, Epoch: ZeroEpoch}}
 	}
-	s, _ := Step(p.Params(m.ttl, 0), a.s, Op{Verb: VerbLook, Draw: ZeroEpoch[1:]}, now)
+	s, _ := Step(p.Params(m.ttl, 1), a.s, Op{Verb: VerbLook, Draw: ZeroEpoch[1:]}, now)
 	return View{Snapshot: s, NowMs: now, Log: append([]Event(nil), a.log...)}, nil
 }
 
@@ -107,10 +111,9 @@ func (m *Memory) clear() {
 }
 
 func (a *remembered) seen(id string, now int64) bool {
-	for k, at := range a.reports {
-		if at+reportKeptMs <= now {
-			delete(a.reports, k)
-		}
+	for len(a.order) > 0 && (a.reports[a.order[0]]+reportKeptMs <= now || len(a.order) >= maxReports) {
+		delete(a.reports, a.order[0])
+		a.order = a.order[1:]
 	}
 	if _, ok := a.reports[id]; ok {
 		return true
@@ -119,5 +122,6 @@ func (a *remembered) seen(id string, now int64) bool {
 		a.reports = map[string]int64{}
 	}
 	a.reports[id] = now
+	a.order = append(a.order, id)
 	return false
 }

@@ -111,6 +111,7 @@ const (
 	EventHandRestored = "hand_restored"
 	EventHealed       = "healed"
 	EventConfigured   = "configured"
+	EventForgotten    = "forgotten"
 )
 
 // Event is one line of an agent's log.

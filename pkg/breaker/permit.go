@@ -41,7 +41,7 @@ func (p Permit) Agent() string { return p.agent }
 
 // State is the breaker's state when it gave the permit; Closed where the breaker is off or only observes.
 func (p Permit) State() State {
-	if p.kind == permitHalfOpen {
+	if p.token != "" { // of a lease, which only a probe holds
 		return HalfOpen
 	}
 	return Closed
@@ -93,7 +93,8 @@ func parsePermit(agent, text string) (p *permitBody, foreign bool, err error) {
 		if p.token == "" {
 			return nil, false, ErrBadPermit
 		}
-	case permitClosed, permitObserved, permitDisabled, permitLocal:
+	case permitLocal: // with the token of a lease, or without
+	case permitClosed, permitObserved, permitDisabled:
 		if p.token != "" {
 			return nil, false, ErrBadPermit
 		}
@@ -154,10 +155,10 @@ func (p Permit) Renew(ctx context.Context) error {
 	if p.kind == permitForeign {
 		return fmt.Errorf("renew the probe of agent %q with another agent's permit: %w", p.agent, ErrLeaseLost)
 	}
-	if p.kind != permitHalfOpen {
+	if p.token == "" {
 		return nil
 	}
-	r, err := p.m.apply(ctx, p.agent, p.m.policy(ctx, p.agent), Op{Verb: VerbRenew, Token: p.token, Epoch: p.epoch})
+	r, err := p.m.apply(ctx, p.agent, p.m.policy(ctx, p.agent), Op{Verb: VerbRenew, Token: p.token, Epoch: p.epoch, Local: p.kind == permitLocal})
 	if err != nil {
 		return err
 	}

@@ -158,6 +158,9 @@ func (s *Store) Saw(ctx context.Context, agents []string) error {
 			return storeError("index", "", err)
 		}
 	}
+	if err := s.client.ZRemRangeByRank(ctx, s.keys.Agents(), 0, -int64(s.most)-1).Err(); err != nil {
+		return storeError("index", "", err)
+	}
 	return nil
 }
 
@@ -213,18 +216,27 @@ func (s *Store) Repair(ctx context.Context, most int) error {
 			return storeError("repair index", "", err)
 		}
 	}
+	return s.forgetStale(ctx)
+}
+
+// forgetStale takes those out of the index who were not seen for 30 days and have nothing left.
+func (s *Store) forgetStale(ctx context.Context) error {
 	old := strconv.FormatInt(time.Now().Add(-knownFor).Unix(), 10)
-	stale, err := s.client.ZRangeByScore(ctx, s.keys.Agents(), &redis.ZRangeBy{Min: "-inf", Max: "(" + old, Count: chunk}).Result()
-	if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return storeError("repair index", "", err)
-	}
-	for _, a := range stale {
-		n, err := s.client.Exists(ctx, append(s.keys.Machine(a), s.keys.Config(a), s.keys.Profile(a))...).Result()
-		if err == nil && n == 0 {
-			_ = s.client.ZRem(ctx, s.keys.Agents(), a).Err() // tried again next time
+	for kept := int64(0); ; {
+		stale, err := s.client.ZRangeByScore(ctx, s.keys.Agents(), &redis.ZRangeBy{Min: "-inf", Max: "(" + old, Offset: kept, Count: chunk}).Result()
+		if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+			return storeError("repair index", "", err)
+		}
+		for _, a := range stale {
+			n, err := s.client.Exists(ctx, append(s.keys.Machine(a), s.keys.Config(a), s.keys.Profile(a))...).Result()
+			if err != nil || n > 0 || s.client.ZRem(ctx, s.keys.Agents(), a).Err() != nil {
+				kept++ // tried again next time
+			}
+		}
+		if len(stale) < chunk {
+			return nil
 		}
 	}
-	return nil
 }
 
 func (s *Store) scanAgents(ctx context.Context, most int) ([]string, error) {

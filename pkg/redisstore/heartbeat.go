@@ -24,7 +24,11 @@ func (s *Store) Heartbeat(ctx context.Context, replica string, alive time.Durati
 	pipe.ZAdd(ctx, s.keys.Replicas(), redis.Z{Score: float64(now.UnixMilli()), Member: replica})
 	pipe.ZRemRangeByScore(ctx, s.keys.Replicas(), "-inf", ms(now.Add(-forgetReplicas)))
 	n := pipe.ZCount(ctx, s.keys.Replicas(), ms(now.Add(-alive)), "+inf")
-	if _, err := pipe.Exec(ctx); err != nil {
+	_, err = pipe.Exec(ctx)
+	if redis.HasErrorPrefix(err, "WRONGTYPE") { // planted: the next beat finds room [B20]
+		_ = s.client.Unlink(ctx, s.keys.Replicas()).Err()
+	}
+	if err != nil {
 		return 0, storeError("heartbeat", "", err)
 	}
 	return int(n.Val()), nil

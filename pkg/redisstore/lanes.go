@@ -32,6 +32,7 @@ const successesArg = 11
 
 // waiter is one caller in the queue. reply and err are set before done is closed.
 type waiter struct {
+	args      []any // of its own call, which takes the place of the first's if that leaves
 	successes int64
 	first     bool // whose call it is; those who joined leave the events to it
 	again     bool // the answer was not one for all: ask alone
@@ -64,13 +65,13 @@ func newLanes(n int, send func(ctx context.Context, calls []*call), timeout time
 	return &lanes{send: send, timeout: timeout, free: n, joinTo: map[share]*call{}}
 }
 
-// do carries out c, whose record carries so many successes. joined says that c became part of another caller's call.
-func (l *lanes) do(ctx context.Context, c *call, successes int64) (reply any, joined bool, err error) {
+// do carries out c, whose record carries so many successes, before the deadline. joined says that c became part of another caller's call.
+func (l *lanes) do(ctx context.Context, c *call, successes int64, deadline time.Time) (reply any, joined bool, err error) {
 	l.mu.Lock()
 	if l.free > 0 {
 		l.free--
 		l.mu.Unlock()
-		ctx, cancel := context.WithTimeout(ctx, l.timeout)
+		ctx, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
 		l.send(ctx, []*call{c})
 		l.release()
@@ -78,7 +79,7 @@ func (l *lanes) do(ctx context.Context, c *call, successes int64) (reply any, jo
 	}
 	in, w := l.enqueue(c, successes)
 	l.mu.Unlock()
-	patience := time.NewTimer(l.timeout)
+	patience := time.NewTimer(time.Until(deadline))
 	defer patience.Stop()
 	select {
 	case <-w.done:
@@ -88,14 +89,14 @@ func (l *lanes) do(ctx context.Context, c *call, successes int64) (reply any, jo
 		return nil, false, l.leave(in, w, context.DeadlineExceeded)
 	}
 	if w.again {
-		return l.do(ctx, &call{script: c.script, keys: c.keys, args: c.args}, successes) // with its own token
+		return l.do(ctx, &call{script: c.script, keys: c.keys, args: c.args}, successes, deadline) // with its own token
 	}
 	return w.reply, !w.first, w.err
 }
 
 // enqueue puts a caller into the queue, in a call of its own or in one that it may join.
 func (l *lanes) enqueue(c *call, successes int64) (*call, *waiter) {
-	w := &waiter{successes: successes, done: make(chan struct{})}
+	w := &waiter{args: c.args, successes: successes, done: make(chan struct{})}
 	if c.share != (share{}) {
 		if to := l.joinTo[c.share]; to != nil {
 			to.waiters = append(to.waiters, w)
@@ -123,8 +124,9 @@ func (l *lanes) leave(c *call, w *waiter, cause error) error {
 		if l.joinTo[c.share] == c {
 			delete(l.joinTo, c.share)
 		}
-	} else {
+	} else { // the call becomes that of the next: a lease must be taken by a token that somebody has
 		c.waiters[0].first = true
+		c.args = c.waiters[0].args
 	}
 	return errors.Join(errNotSent, cause)
 }
@@ -171,7 +173,7 @@ func (l *lanes) take() []*call {
 		if l.joinTo[c.share] == c {
 			delete(l.joinTo, c.share)
 		}
-		if c.share.epoch != "" && len(c.waiters) > 1 {
+		if c.share.epoch != "" {
 			sum := int64(0)
 			for _, w := range c.waiters {
 				sum += w.successes

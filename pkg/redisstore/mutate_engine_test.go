@@ -156,7 +156,7 @@ func (e *mutantEngine) readsClockShortly() error {
 func (e *mutantEngine) lateInSecond() error {
 	now, err := e.client.Time(context.Background()).Result()
 	if wait := 700*time.Millisecond - time.Duration(now.Nanosecond()); err == nil && wait > 0 {
-		time.Sleep(wait)
+		<-time.After(wait)
 	}
 	return err
 }

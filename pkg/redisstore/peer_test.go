@@ -262,3 +262,17 @@ func TestPeerFault8KeysExpirePanicsCountOneClock(t *testing.T) {
 		}
 	}
 }
+
+func TestPingSeesAServerThatTakesNoWrites(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, nil)
+	if err := f.stores[0].Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.client.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil { // full, and noeviction
+		t.Fatal(err)
+	}
+	if err := f.stores[0].Ping(t.Context()); err == nil {
+		t.Error("a server out of memory answers as if records could be written")
+	}
+}

@@ -19,6 +19,7 @@ import (
 // Config says how a Store uses its connection. The zero value is usable.
 type Config struct {
 	Prefix  string        // of all keys; "" means circuit_breaker
+	Most    int           // agents in the index, MAX_AGENTS; 0 means 100,000
 	TTL     time.Duration // REDIS_TTL_SECONDS; 0 means one hour [B25]
 	Timeout time.Duration // no operation waits longer, retries included; 0 means DefaultTimeout
 	// Lanes is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 4, above
@@ -32,6 +33,7 @@ type Store struct {
 	keys     Keys
 	scripts  map[string]script
 	ttl      time.Duration
+	most     int
 	timeout  time.Duration
 	lanes    *lanes
 	replicas atomic.Int64
@@ -64,7 +66,11 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 	if c.Lanes <= 0 {
 		c.Lanes = 4
 	}
+	if c.Most <= 0 {
+		c.Most = 100_000
+	}
 	s := &Store{
+		most:   c.Most,
 		client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
 		timeout: c.Timeout, nowMs: func() string { return "" },
 	}
@@ -78,9 +84,16 @@ func (s *Store) Keys() Keys { return s.keys }
 // SetReplicas tells how many replicas are alive, for minimum_reporters [B23]; 0: unknown.
 func (s *Store) SetReplicas(n int) { s.replicas.Store(int64(n)) }
 
-// Ping asks whether scripts may write: it is what decides that a store which was away is back. The key it names never exists.
+// Ping asks whether scripts may write what grows, on a cluster besides whether every master is there: it is what decides that a
+// store which was away is back. The key that it writes lives a millisecond.
 func (s *Store) Ping(ctx context.Context) error {
-	return s.client.Eval(ctx, "return redis.call('PEXPIRE', KEYS[1], 1)", []string{s.keys.Prefix + ":ping"}).Err()
+	if cc, ok := s.client.(*redis.ClusterClient); ok {
+		err := cc.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
+		if err != nil {
+			return fmt.Errorf("ping: %w", err)
+		}
+	}
+	return s.client.Eval(ctx, "return redis.call('SET', KEYS[1], '1', 'PX', 1)", []string{s.keys.Prefix + ":ping"}).Err()
 }
 
 // Apply runs op's script: one round trip, shared with concurrent callers. Callers who ask for leave to call one plainly closed
@@ -145,31 +158,35 @@ func look(raw breaker.Raw, now int64, p breaker.Params) breaker.View {
 
 // run sends a call until it has an answer, sending again only what cannot have run.
 func (s *Store) run(ctx context.Context, c call, successes int64) (reply []any, joined bool, err error) {
-	start := time.Now()
-	reply, joined, err = s.try(ctx, c, successes)
+	deadline := time.Now().Add(s.timeout)
+	reply, joined, err = s.try(ctx, c, successes, deadline)
 	if err == nil || !cannotHaveRun(err) {
 		return reply, joined, err
 	}
-	ctx, cancel := context.WithDeadline(ctx, start.Add(s.timeout))
+	last := err // what the deadline would hide: that nothing has run
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = 5*time.Millisecond, 50*time.Millisecond
 	reply, err = backoff.Retry(ctx, func() ([]any, error) {
 		var r []any
 		var err error
-		r, joined, err = s.try(ctx, c, successes)
-		if err != nil && !cannotHaveRun(err) {
+		r, joined, err = s.try(ctx, c, successes, deadline)
+		if last = err; err != nil && !cannotHaveRun(err) {
 			return nil, backoff.Permanent(err)
 		}
 		return r, err
 	}, backoff.WithBackOff(retry), backoff.WithMaxElapsedTime(0))
+	if err != nil && last != nil {
+		err = last
+	}
 	return reply, joined, err
 }
 
 // try sends a call once.
-func (s *Store) try(ctx context.Context, c call, successes int64) (reply []any, joined bool, err error) {
+func (s *Store) try(ctx context.Context, c call, successes int64, deadline time.Time) (reply []any, joined bool, err error) {
 	c.args = slices.Clone(c.args) // a lane may still hold those of an earlier try
-	answer, joined, err := s.lanes.do(ctx, &c, successes)
+	answer, joined, err := s.lanes.do(ctx, &c, successes, deadline)
 	if err != nil {
 		return nil, false, err
 	}

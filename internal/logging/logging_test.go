@@ -1,0 +1,35 @@
+package logging_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/breakerd/breakerd/internal/logging"
+)
+
+func TestEveryLineCarriesTheComponent(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{logging.Auto, logging.JSON, logging.Text} {
+		var out bytes.Buffer
+		logging.New(&out, "INFO", format).Info("hello", "agent", "a\nb")
+		if !strings.Contains(out.String(), "Circuit Breaker") || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("%s: %q", format, out.String())
+		}
+		if format != logging.Text && !json.Valid(out.Bytes()) {
+			t.Errorf("%s away from a terminal is not JSON: %q", format, out.String())
+		}
+	}
+}
+
+func TestTheLevelHolds(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := logging.New(&out, "WARN", logging.JSON)
+	log.Info("no")
+	log.Warn("yes")
+	if strings.Contains(out.String(), "no") || !strings.Contains(out.String(), "yes") {
+		t.Errorf("%q", out.String())
+	}
+}

@@ -1,0 +1,126 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// wire is a server for lanes: it holds each trip until it is let go.
+type wire struct {
+	mu    sync.Mutex
+	trips [][]*call
+	gate  chan struct{}
+	reply []any
+}
+
+func (w *wire) send(ctx context.Context, calls []*call) {
+	w.mu.Lock()
+	w.trips = append(w.trips, calls)
+	reply := w.reply
+	w.mu.Unlock()
+	select {
+	case <-w.gate:
+	case <-ctx.Done():
+		for _, c := range calls {
+			c.err = ctx.Err()
+		}
+		return
+	}
+	for _, c := range calls {
+		c.reply = reply
+	}
+}
+
+func queued(token string) *call {
+	return &call{args: []any{token}, share: share{verb: "acquire", agent: "a"}}
+}
+
+func TestACallerWhoLeavesTakesItsTokenAlong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &wire{gate: make(chan struct{}), reply: []any{"ok", "half_open", "e", int64(1)}}
+		l := newLanes(1, w.send, time.Second)
+		var wg sync.WaitGroup
+		start := func(ctx context.Context, token string, want error) {
+			wg.Go(func() {
+				if _, _, err := l.do(ctx, queued(token), 0, time.Now().Add(time.Minute)); !errors.Is(err, want) {
+					t.Errorf("%s: %v, want %v", token, err, want)
+				}
+			})
+			synctest.Wait()
+		}
+		leaving, leave := context.WithCancel(t.Context())
+		start(t.Context(), "straight", nil) // takes the only lane
+		start(leaving, "first", errNotSent)
+		start(t.Context(), "second", nil)
+		leave()
+		synctest.Wait()
+		close(w.gate)
+		wg.Wait()
+		for _, trip := range w.trips {
+			for _, c := range trip {
+				if c.args[0] == "first" {
+					t.Error("a lease was asked for with the token of a caller that is gone")
+				}
+			}
+		}
+		if len(w.trips) != 2 || w.trips[1][0].args[0] != "second" {
+			t.Errorf("%d trips, the second is not the second caller's own", len(w.trips))
+		}
+	})
+}
+
+func TestNobodyWaitsPastTheDeadlineForASecondTry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &wire{gate: make(chan struct{}), reply: []any{"ok", "half_open", "e", int64(1)}}
+		l := newLanes(1, w.send, 250*time.Millisecond)
+		var wg sync.WaitGroup
+		begin := time.Now()
+		for range 3 { // one goes straight, two share a call that only one of them can have
+			wg.Go(func() {
+				_, _, _ = l.do(t.Context(), queued("t"), 0, begin.Add(250*time.Millisecond))
+				if took := time.Since(begin); took > 250*time.Millisecond {
+					t.Errorf("a caller waited %v", took)
+				}
+			})
+			synctest.Wait()
+		}
+		<-time.After(200 * time.Millisecond)
+		w.gate <- struct{}{}
+		synctest.Wait()
+		w.gate <- struct{}{} // the shared trip is answered; then the server hangs
+		wg.Wait()
+	})
+}
+
+func TestARefusedConnectionIsNotUnknown(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	conn, err := Open(t.Context(), "redis://"+addr+"/0", Options{Timeout: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	s, err := New(conn.Client, false, Config{Timeout: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Apply(t.Context(), "a", breaker.DefaultPolicy(), breaker.Op{Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:]})
+	var away *breaker.StoreError
+	if !errors.As(err, &away) || away.Unknown {
+		t.Errorf("%v, want a StoreError that says: not done", err)
+	}
+}
