@@ -149,7 +149,9 @@ func TestTranscriptsOnRedis(t *testing.T) {
 func FuzzHistory(f *testing.F) {
 	engine := realEngine(f)
 	n := 0
-	f.Add([]byte("\x00\x01\x02\x03\x04\x05\x06\x07"))
+	for i := range 50 {
+		f.Add(storetest.Choices(3, i))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		n++
 		agent := fmt.Sprintf("fuzz%d", n)

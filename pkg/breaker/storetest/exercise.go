@@ -46,7 +46,7 @@ func Histories(t *testing.T, newEngine func(t testing.TB) Engine, seed uint64, n
 			engine, model := newEngine(t), NewModel()
 			for i := shard; i < n; i += shards {
 				agent := fmt.Sprintf("h%d", i)
-				if err := Replay(engine, model, agent, randomBytes(seed, i), steps); err != nil {
+				if err := Replay(engine, model, agent, Choices(seed, i), steps); err != nil {
 					t.Fatalf("history %d of seed %d: %v", i, seed, err)
 				}
 				model.Forget(agent)
@@ -58,8 +58,8 @@ func Histories(t *testing.T, newEngine func(t testing.TB) Engine, seed uint64, n
 	}
 }
 
-// randomBytes are choices for one history: more than it can use.
-func randomBytes(seed uint64, i int) []byte {
+// Choices are the bytes that steer one random history, more than it can use.
+func Choices(seed uint64, i int) []byte {
 	data := make([]byte, steps*64)
 	r := rand.New(rand.NewPCG(seed, uint64(i)))
 	for j := range data {
