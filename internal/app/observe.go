@@ -54,17 +54,34 @@ func (o observers) StoreCall(v breaker.Verb, took time.Duration, err error) {
 type logObserver struct {
 	breaker.NopObserver
 	log     *slog.Logger
-	mu      sync.Mutex
-	refused map[string]time.Time // agent -> when its last refusal was logged
+	refused pace // per agent; the metric counts them all
 }
 
-const (
-	refusalEvery    = time.Second // per agent; the metric counts them all
-	refusalsTracked = 10_000
-)
+// pace lets each key through once a second. Its zero value is ready.
+type pace struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+// paced bounds the keys that a pace remembers; with more it forgets them all.
+const paced = 10_000
+
+func (p *pace) due(key string) bool {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.last[key]) < time.Second {
+		return false
+	}
+	if p.last == nil || len(p.last) >= paced {
+		p.last = map[string]time.Time{}
+	}
+	p.last[key] = now
+	return true
+}
 
 func newLogObserver(log *slog.Logger) *logObserver {
-	return &logObserver{log: log, refused: map[string]time.Time{}}
+	return &logObserver{log: log}
 }
 
 func (l *logObserver) Event(agent string, e breaker.Event, degraded bool) {
@@ -93,17 +110,7 @@ func (l *logObserver) Probed(agent string, o breaker.Outcome) {
 }
 
 func (l *logObserver) Refused(agent string, e *breaker.OpenError) {
-	now := time.Now()
-	l.mu.Lock()
-	recent := now.Sub(l.refused[agent]) < refusalEvery
-	if !recent {
-		if len(l.refused) >= refusalsTracked {
-			clear(l.refused)
-		}
-		l.refused[agent] = now
-	}
-	l.mu.Unlock()
-	if recent {
+	if !l.refused.due(agent) {
 		return
 	}
 	l.log.Warn("CircuitBreakerOpenError", "event", "circuit_breaker.refused", "agent", agent, "state", e.State.Upper(),
@@ -130,8 +137,7 @@ type quarantine struct {
 	push    func(ctx context.Context, agent, item string) error
 	replica string
 	items   chan sample
-	mu      sync.Mutex
-	last    map[string]time.Time
+	pace    pace
 }
 
 type sample struct{ agent, text string }
@@ -150,7 +156,7 @@ type sampleItem struct {
 }
 
 func newQuarantine(push func(ctx context.Context, agent, item string) error, replica string) *quarantine {
-	return &quarantine{push: push, replica: replica, items: make(chan sample, 256), last: map[string]time.Time{}}
+	return &quarantine{push: push, replica: replica, items: make(chan sample, 256)}
 }
 
 // Settled keeps nothing where the breaker is off: that records nothing [B21]. Nor of what belongs to another agent.
@@ -166,20 +172,10 @@ func (q *quarantine) Refused(agent string, e *breaker.OpenError) {
 
 // add never waits: a sample that finds the queue full, or comes within a second of the last, is dropped.
 func (q *quarantine) add(item sampleItem) {
-	now := time.Now()
-	key := item.AgentID + " " + item.Kind
-	q.mu.Lock()
-	recent := now.Sub(q.last[key]) < time.Second
-	if !recent {
-		if len(q.last) >= refusalsTracked {
-			clear(q.last)
-		}
-		q.last[key] = now
-	}
-	q.mu.Unlock()
-	if recent {
+	if !q.pace.due(item.AgentID + " " + item.Kind) {
 		return
 	}
+	now := time.Now()
 	item.At, item.Replica = now.UTC().Format(time.RFC3339), q.replica
 	text, err := json.Marshal(item)
 	if err != nil {

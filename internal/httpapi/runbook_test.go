@@ -11,7 +11,7 @@ func TestTheRunbooksCommandsWorkToTheLetter(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"bash", "curl", "jq"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(tool + " is not here")
+			t.Fatal(tool + " is missing: apt-get install " + tool)
 		}
 	}
 	f := newFixture(t)

@@ -21,8 +21,10 @@ func TestLuaHasTheSameFields(t *testing.T) {
 	if !ok {
 		t.Fatal("lua/prelude.lua has no table FIELDS")
 	}
-	limits := map[string]int64{"MAX_RUN": MaxRun, "MAX_REOPENS": maxReopens, "MAX_TIME": maxTimeMs, "MAX_LENGTH": maxLengths,
-		"MAX_TOTAL": maxTotal, "MILLION": million}
+	limits := map[string]int64{
+		"MAX_RUN": MaxRun, "MAX_REOPENS": maxReopens, "MAX_TIME": maxTimeMs, "MAX_LENGTH": maxLengths,
+		"MAX_TOTAL": maxTotal, "MILLION": million,
+	}
 	inLua, inGo := map[string]string{}, map[string]string{}
 	for _, m := range regexp.MustCompile(`(\w+) = ('(\w+)'|\w+)`).FindAllStringSubmatch(table, -1) {
 		value := m[2]

@@ -6,7 +6,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
-func TestTranscriptsOnStep(t *testing.T) {
+func TestTheSuiteOnStep(t *testing.T) {
 	t.Parallel()
-	storetest.Transcripts(t, func(testing.TB) storetest.Engine { return storetest.NewModel() })
+	storetest.Exercise(t, func(testing.TB) storetest.Engine { return storetest.NewModel() }, 200)
 }
