@@ -109,12 +109,12 @@ func TestARefusedConnectionIsNotUnknown(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	_ = l.Close()
-	conn, err := Open(t.Context(), "redis://"+addr+"/0", Options{Timeout: 50 * time.Millisecond})
+	conn, err := Open(t.Context(), "redis://"+addr+"/0", Options{Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	s, err := New(conn.Client, false, Config{Timeout: 50 * time.Millisecond})
+	s, err := New(conn.Client, false, Config{Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,6 +169,9 @@ func (s *Store) run(ctx context.Context, c call, successes int64) (reply []any, 
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = 5*time.Millisecond, 50*time.Millisecond
 	reply, err = backoff.Retry(ctx, func() ([]any, error) {
+		if time.Until(deadline) < s.timeout/10 { // too late to tell a try that was not sent from one that was
+			return nil, backoff.Permanent(last)
+		}
 		var r []any
 		var err error
 		r, joined, err = s.try(ctx, c, successes, deadline)
