@@ -118,9 +118,7 @@ func (b *Book) Describe(ctx context.Context, agent string) (breaker.Policy, map[
 }
 
 func (b *Book) page(ctx context.Context, agent string) *page {
-	b.mu.RLock()
-	e := b.of[agent]
-	b.mu.RUnlock()
+	e := b.entry(agent)
 	if e == nil {
 		var first bool
 		if e, first = b.add(agent); first {
@@ -178,19 +176,21 @@ func (b *Book) Refresh(ctx context.Context, agent string) {
 
 // current is the page in force; nil when there is none.
 func (b *Book) current(agent string) *page {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if e := b.of[agent]; e != nil {
+	if e := b.entry(agent); e != nil {
 		return e.now.Load()
 	}
 	return nil
 }
 
+func (b *Book) entry(agent string) *entry {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.of[agent]
+}
+
 // take puts an override into force, unless the page in force is not the one that was seen before it was read.
 func (b *Book) take(agent, text string, old *page) {
-	b.mu.RLock()
-	e := b.of[agent]
-	b.mu.RUnlock()
+	e := b.entry(agent)
 	if e == nil || old != nil && old.text == text {
 		return
 	}

@@ -29,18 +29,14 @@ type Fallback struct {
 	turn       sync.RWMutex // answers from memory against the turn to it: no answer straddles two outages
 	suspecting atomic.Bool
 	mu         sync.Mutex
-	seen       map[string]sighting
+	seen       map[string]Result // the last that the shared store said of each agent
 	stop       context.CancelFunc
 	ctx        context.Context //nolint:containedctx // the life of the probe, ended by Close
 	wg         sync.WaitGroup
 }
 
-// sighting is the last that the shared store said of an agent.
-type sighting struct{ r Result }
-
-// NewFallback wraps store. ping says whether it is back; onChange (may be nil) is told each change, once,
-// and must not call f. It remembers at most
-// maxAgents agents (0: 100,000).
+// NewFallback wraps store. ping says whether it is back; onChange (may be nil) is told each change, once, and must not call
+// back. It remembers at most maxAgents agents (0: 100,000).
 func NewFallback(store Store, ping func(context.Context) error, maxAgents int, onChange func(degraded bool, cause error)) *Fallback {
 	if onChange == nil {
 		onChange = func(bool, error) {}
@@ -48,7 +44,7 @@ func NewFallback(store Store, ping func(context.Context) error, maxAgents int, o
 	if maxAgents <= 0 {
 		maxAgents = 100_000
 	}
-	f := &Fallback{store: store, ping: ping, onChange: onChange, most: maxAgents, seen: map[string]sighting{}}
+	f := &Fallback{store: store, ping: ping, onChange: onChange, most: maxAgents, seen: map[string]Result{}}
 	f.local = NewMemory(f.clock.nowMs, maxAgents)
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
@@ -156,10 +152,8 @@ func (f *Fallback) remember(agent string, r Result) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old, ok := f.seen[agent]
-	if r.NowMs == 0 { // a plainly closed acquire says nothing but the epoch
-		if ok && old.r.Epoch == r.Epoch {
-			return
-		}
+	if r.NowMs == 0 && ok && old.Epoch == r.Epoch { // a plainly closed acquire says nothing but the epoch
+		return
 	}
 	if !ok && len(f.seen) >= f.most {
 		for other := range f.seen {
@@ -168,18 +162,17 @@ func (f *Fallback) remember(agent string, r Result) {
 		}
 	}
 	r.Events = nil
-	f.seen[agent] = sighting{r: r}
+	f.seen[agent] = r
 }
 
 // plant begins the local breaker where the shared one was last seen, and gives the epoch that both know.
 func (f *Fallback) plant(agent string) (epoch string) {
 	f.mu.Lock()
-	last, ok := f.seen[agent]
+	r, ok := f.seen[agent]
 	f.mu.Unlock()
 	if !ok {
 		return ZeroEpoch
 	}
-	r := last.r
 	s := Snapshot{Present: true, State: r.State, Epoch: r.Epoch, Run: r.Run}
 	if r.Hold != "" {
 		s.Hold = Hold{Kind: r.Hold, StartMs: r.NowMs, LengthMs: max(r.LeftMs, 0)}

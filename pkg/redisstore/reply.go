@@ -33,7 +33,6 @@ func (s *Store) args(agent string, p *packedPolicy, op breaker.Op) []any {
 
 // packedPolicy is a policy as the scripts take it, ARGV[6] to ARGV[9].
 type packedPolicy struct {
-	of                         breaker.Params
 	enabled, window, ttl, rest any
 }
 
@@ -51,7 +50,7 @@ func (s *Store) packed(p breaker.Params) *packedPolicy {
 	} else if p.RetryOpens {
 		retry = 2
 	}
-	out := &packedPolicy{of: p, enabled: bit(p.Enabled), window: strconv.FormatInt(p.WindowMs, 10), ttl: strconv.FormatInt(p.TTLMs, 10)}
+	out := &packedPolicy{enabled: bit(p.Enabled), window: strconv.FormatInt(p.WindowMs, 10), ttl: strconv.FormatInt(p.TTLMs, 10)}
 	numbers := []any{
 		bit(p.Observe), p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli,
 		p.JitterPPM, p.MaxCalls, p.Need, p.ProbeTimeoutMs, bit(p.AbandonedFails), p.SlowRatePPM, p.RampMs, p.RampFloorPPM, retry,
