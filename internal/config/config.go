@@ -32,16 +32,31 @@ type Config struct {
 
 	Listen           string // host:port; ask CheckListen before listening there
 	Auth             string // "" or "none"
+	BridgeListen     string // host:port; ask CheckBridge before listening there
+	BridgeAuth       string // "" or "none"
+	AgentsFile       string // "": no registry file
+	WorkflowsDir     string // "": none
+	ParallelSteps    int    // of one execution
+	Inbound          Inbound
 	ReplicaID        string // "": the program makes one up
 	MaxAgents        int
 	MetricsMaxAgents int
 	ShutdownTimeout  time.Duration
+	ShutdownDelay    time.Duration // not ready, and still serving
 
 	LogLevel  slog.Level
 	LogFormat string // auto, text or json
 	EnvFile   string // "": none
 
 	Warnings []string // for the log, once: what was understood, but surely not meant
+}
+
+// Inbound is the guard in front of one API, against the agents that call it.
+type Inbound struct {
+	Listen  string // host:port; "": there is no guard
+	URL     string // the API
+	Agent   string // header:NAME, path:SEGMENT or jwt:CLAIM
+	KeyFile string // verifies tokens; "": none
 }
 
 // Load makes a Config from NAME=VALUE pairs, as os.Environ returns them, and from the file that ENV_FILE names.
@@ -114,7 +129,10 @@ func (c *Config) setRest(all environment) error {
 	c.RedisTTL, c.RedisTimeout = time.Duration(v.RedisTTL), time.Duration(v.RedisTimeoutMs)*time.Millisecond
 	c.Listen, c.Auth, c.ReplicaID = v.Listen, strings.ToLower(v.Auth), v.ReplicaID
 	c.MaxAgents, c.MetricsMaxAgents = v.MaxAgents, v.MetricsAgents
-	c.ShutdownTimeout = time.Duration(v.ShutdownTimeout)
+	c.ShutdownTimeout, c.ShutdownDelay = time.Duration(v.ShutdownTimeout), time.Duration(v.ShutdownDelay)
+	c.BridgeListen, c.BridgeAuth = v.BridgeListen, strings.ToLower(v.BridgeAuth)
+	c.AgentsFile, c.WorkflowsDir, c.ParallelSteps = v.AgentsFile, v.WorkflowsDir, v.ParallelSteps
+	c.Inbound = Inbound{Listen: v.InboundListen, URL: v.InboundURL, Agent: v.InboundAgent, KeyFile: v.InboundKeyFile}
 	c.LogFormat = strings.ToLower(v.LogFormat)
 	if err := c.LogLevel.UnmarshalText([]byte(v.LogLevel)); err != nil {
 		return fmt.Errorf("LOG_LEVEL: %w", err)

@@ -46,11 +46,12 @@ func TestNothingSetGivesTheDefaults(t *testing.T) {
 		Policy: breaker.DefaultPolicy(), Origins: origins, KeyPrefix: "circuit_breaker", RedisURL: "embedded://",
 		RedisTTL: time.Hour, RedisTimeout: 250 * time.Millisecond, Listen: "127.0.0.1:18180",
 		MaxAgents: 100_000, MetricsMaxAgents: 1000, ShutdownTimeout: 20 * time.Second, LogFormat: "auto",
+		BridgeListen: "127.0.0.1:8000", ParallelSteps: 8, Inbound: config.Inbound{Agent: "header:X-Agent-ID"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
-	if err := c.CheckListen(); err != nil {
+	if err := errors.Join(c.CheckListen(), c.CheckBridge()); err != nil {
 		t.Error(err)
 	}
 }
@@ -60,6 +61,8 @@ func TestLoadReadsEachVariable(t *testing.T) {
 	c := load(t, "CIRCUIT_BREAKER_KEY_PREFIX=cb:prod", "REDIS_URL=redis://u:p@h/0", "REDIS_USERNAME=app", "REDIS_PASSWORD= s ",
 		"REDIS_SENTINEL_PASSWORD=t", "REDIS_TTL_SECONDS=7200.5", "REDIS_TIMEOUT_MS=100", "BREAKERD_LISTEN=:80", "BREAKERD_AUTH=None",
 		"REPLICA_ID=r1", "MAX_AGENTS=5", "METRICS_MAX_AGENTS=0", "SHUTDOWN_TIMEOUT_SECONDS=0.5", "LOG_LEVEL=WARN", "LOG_FORMAT=JSON",
+		"BRIDGE_LISTEN=:81", "BRIDGE_AUTH=None", "AGENTS_FILE=a.json", "WORKFLOWS_DIR=w", "WORKFLOW_PARALLEL_STEPS=2", "INBOUND_LISTEN=:82",
+		"INBOUND_URL=http://api", "INBOUND_AGENT=jwt:sub", "INBOUND_JWT_KEY_FILE=k.pem", "SHUTDOWN_DELAY_SECONDS=1",
 		"CIRCUIT_BREAKER_TIMEOUT_SECONDS= 0.25 ", "CIRCUIT_BREAKER_ENABLED=false", "CIRCUIT_BREAKER_MODE=", "HOME=/root", "odd", "=C:=x")
 	policy := breaker.DefaultPolicy()
 	policy.Enabled, policy.Timeout = false, 250*time.Millisecond
@@ -67,6 +70,8 @@ func TestLoadReadsEachVariable(t *testing.T) {
 		Policy: policy, Origins: c.Origins, KeyPrefix: "cb:prod", RedisURL: "redis://u:p@h/0", RedisUsername: "app", RedisPassword: " s ",
 		RedisSentinelPassword: "t", RedisTTL: 7200500 * time.Millisecond, RedisTimeout: 100 * time.Millisecond, Listen: ":80", Auth: "none",
 		ReplicaID: "r1", MaxAgents: 5, ShutdownTimeout: 500 * time.Millisecond, LogLevel: slog.LevelWarn, LogFormat: "json",
+		BridgeListen: ":81", BridgeAuth: "none", AgentsFile: "a.json", WorkflowsDir: "w", ParallelSteps: 2, ShutdownDelay: time.Second,
+		Inbound: config.Inbound{Listen: ":82", URL: "http://api", Agent: "jwt:sub", KeyFile: "k.pem"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -226,6 +231,25 @@ func TestOnlyLoopbackNeedsNoAuth(t *testing.T) {
 		}
 		if err != nil && !strings.Contains(err.Error(), "BREAKERD_LISTEN=") {
 			t.Errorf("%v does not name the variable", err)
+		}
+	}
+}
+
+func TestCheckBridge(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ environ, want string }{
+		{"BRIDGE_LISTEN=0.0.0.0:8000", "BRIDGE_AUTH=none if whoever"},
+		{"BRIDGE_LISTEN=8000", `BRIDGE_LISTEN="8000" is not allowed: want host:port`},
+		{"INBOUND_URL=http://api", "INBOUND_URL is set, but not INBOUND_LISTEN"},
+		{"INBOUND_LISTEN=:1", "INBOUND_LISTEN is set, but not INBOUND_URL"},
+		{"INBOUND_LISTEN=1", `INBOUND_LISTEN="1" is not allowed`},
+		{"BRIDGE_LISTEN=[::1]:8000", ""},
+		{"BREAKERD_LISTEN=0.0.0.0:1", ""},
+	}
+	for _, tt := range tests {
+		err := load(t, tt.environ).CheckBridge()
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.environ, err, tt.want)
 		}
 	}
 }

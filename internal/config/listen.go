@@ -9,24 +9,52 @@ import (
 	"strings"
 )
 
-// ErrOpenListener says that BREAKERD_LISTEN would let other machines operate the breakers without anyone having said so.
-var ErrOpenListener = errors.New("other machines could operate the breakers: want a loopback address, as 127.0.0.1:18180, " +
-	"or BREAKERD_AUTH=none if whoever reaches the listener may do so")
+// ErrOpenListener says that a listener would let other machines operate the breakers, or call agents, without anyone having
+// said so.
+var ErrOpenListener = errors.New("other machines could use it: want a loopback address")
 
 // CheckListen reports a BREAKERD_LISTEN that is no host:port (as an *Error), or that is not loopback while nobody
 // set BREAKERD_AUTH=none (as ErrOpenListener). A name other than localhost is not loopback: who knows what it resolves to.
 func (c Config) CheckListen() error {
-	host, port, err := net.SplitHostPort(c.Listen)
+	return checkListen("BREAKERD", c.Listen, c.Auth, "127.0.0.1:18180")
+}
+
+// CheckBridge is CheckListen for BRIDGE_LISTEN and BRIDGE_AUTH, with what the inbound guard needs.
+func (c Config) CheckBridge() error {
+	errs := []error{checkListen("BRIDGE", c.BridgeListen, c.BridgeAuth, "127.0.0.1:8000")}
+	switch in := c.Inbound; {
+	case in.Listen == "" && in.URL != "":
+		errs = append(errs, errors.New("INBOUND_URL is set, but not INBOUND_LISTEN: want both, or neither"))
+	case in.Listen != "":
+		errs = append(errs, hostPort("INBOUND_LISTEN", in.Listen, "127.0.0.1:8001"))
+		if in.URL == "" {
+			errs = append(errs, errors.New("INBOUND_LISTEN is set, but not INBOUND_URL: want both, or neither"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkListen(program, listen, auth, example string) error {
+	name := program + "_LISTEN"
+	if err := hostPort(name, listen, example); err != nil {
+		return err
+	}
+	host, _, _ := net.SplitHostPort(listen)
+	if auth != "" || isLoopback(host) {
+		return nil
+	}
+	return fmt.Errorf("%s=%q: %w, as %s, or %s_AUTH=none if whoever reaches the listener may do so", name, listen, ErrOpenListener, example, program)
+}
+
+func hostPort(name, listen, example string) error {
+	host, port, err := net.SplitHostPort(listen)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil || strings.ContainsAny(host, " /@?#") {
-		return &Error{Name: "BREAKERD_LISTEN", Value: c.Listen, Allowed: "host:port, as 127.0.0.1:18180 or [::1]:18180"}
+		return &Error{Name: name, Value: listen, Allowed: "host:port, as " + example + " or [::1]:" + example[strings.LastIndexByte(example, ':')+1:]}
 	}
-	if c.Auth != "" || isLoopback(host) {
-		return nil
-	}
-	return fmt.Errorf("BREAKERD_LISTEN=%q: %w", c.Listen, ErrOpenListener)
+	return nil
 }
 
 func isLoopback(host string) bool {

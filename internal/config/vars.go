@@ -30,12 +30,23 @@ type vars struct {
 	RedisTTL              seconds `env:"REDIS_TTL_SECONDS" envDefault:"3600" check:"seconds 1 2592000" doc:"how long an agent's keys outlive its last call: garbage collection only" clause:"B25"`
 	RedisTimeoutMs        int     `env:"REDIS_TIMEOUT_MS" envDefault:"250" check:"whole 1 60000" doc:"milliseconds that a call waits for Redis at most" clause:"section 6"`
 
-	Listen          string  `env:"BREAKERD_LISTEN" envDefault:"127.0.0.1:18180" check:"text host:port; other than a loopback address only with BREAKERD_AUTH" doc:"where breakerd listens" clause:"section 7"`
-	Auth            string  `env:"BREAKERD_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may operate the breakers" clause:"section 7"`
+	Listen         string `env:"BREAKERD_LISTEN" envDefault:"127.0.0.1:18180" check:"text host:port; other than a loopback address only with BREAKERD_AUTH" doc:"where breakerd listens" clause:"section 7"`
+	Auth           string `env:"BREAKERD_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may operate the breakers" clause:"section 7"`
+	AgentsFile     string `env:"AGENTS_FILE" check:"text the path of a file" doc:"agents.json: the agent registry, read again when it changes; breakerd takes the policies in it, bridge the addresses too" clause:"section 4"`
+	BridgeListen   string `env:"BRIDGE_LISTEN" envDefault:"127.0.0.1:8000" check:"text host:port; other than a loopback address only with BRIDGE_AUTH" doc:"where bridge listens" clause:"section 1"`
+	BridgeAuth     string `env:"BRIDGE_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may call the agents, and register others" clause:"section 7"`
+	WorkflowsDir   string `env:"WORKFLOWS_DIR" check:"text the path of a directory" doc:"the *.json in it are bridge's workflows, read again when they change" clause:"section 1"`
+	ParallelSteps  int    `env:"WORKFLOW_PARALLEL_STEPS" envDefault:"8" check:"whole 1 256" doc:"steps of one execution that run at once" clause:"section 1"`
+	InboundListen  string `env:"INBOUND_LISTEN" check:"text host:port" doc:"where bridge guards an API of your own against the agents that call it; empty: nowhere" clause:"section 1"`
+	InboundURL     string `env:"INBOUND_URL" check:"text http:// or https://, host, and a path if need be" doc:"that API" clause:"section 1"`
+	InboundAgent   string `env:"INBOUND_AGENT" envDefault:"header:X-Agent-ID" check:"text header:NAME, path:SEGMENT or jwt:CLAIM" doc:"what names the calling agent: a header, a segment of the path (from 1), a claim of the bearer token" clause:"section 1"`
+	InboundKeyFile string `env:"INBOUND_JWT_KEY_FILE" check:"text the path of a file" doc:"key that verifies those tokens: a public key or certificate in PEM, or the bytes of an HMAC secret" clause:"section 1"`
+
 	ReplicaID       string  `env:"REPLICA_ID" check:"word 64" doc:"name of this replica, unique in the fleet; empty: host name and a random suffix" clause:"B23"`
 	MaxAgents       int     `env:"MAX_AGENTS" envDefault:"100000" check:"whole 1 10000000" doc:"agents that are tracked at most" clause:"section 3"`
 	MetricsAgents   int     `env:"METRICS_MAX_AGENTS" envDefault:"1000" check:"whole 0 1000000" doc:"agents with a label value of their own in the metrics; the rest is _other" clause:"section 7"`
 	ShutdownTimeout seconds `env:"SHUTDOWN_TIMEOUT_SECONDS" envDefault:"20" check:"seconds 0 3600" doc:"seconds to drain after SIGTERM" clause:"section 1"`
+	ShutdownDelay   seconds `env:"SHUTDOWN_DELAY_SECONDS" envDefault:"0" check:"seconds 0 3600" doc:"seconds after SIGTERM in which /readyz says 503 and calls are still taken, so that a balancer turns away first" clause:"section 1"`
 	LogLevel        string  `env:"LOG_LEVEL" envDefault:"info" check:"oneof debug info warn error" doc:"the least severe log line that is written" clause:"section 1"`
 	LogFormat       string  `env:"LOG_FORMAT" envDefault:"auto" check:"oneof auto text json" doc:"auto: text on a terminal, else json" clause:"section 1"`
 	EnvFile         string  `env:"ENV_FILE" check:"text the path of a file" doc:"file of KEY=VALUE lines, read at start: its CIRCUIT_BREAKER_*, REDIS_TTL_SECONDS and LOG_LEVEL win over the environment, the rest fills what is not set" clause:"section 4"`
