@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/breakerd/breakerd/internal/httpapi"
+	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -15,7 +16,10 @@ type directory struct {
 	forget func(agent string) // told of an agent that is gone; nil: nobody
 }
 
-var _ httpapi.Directory = directory{}
+var (
+	_ httpapi.Directory = directory{}
+	_ registry.Profiles = directory{}
+)
 
 // Agents implements httpapi.Directory. What this replica has met is listed at once; the index is written first.
 func (d directory) Agents(ctx context.Context) ([]string, error) {
@@ -33,7 +37,12 @@ func (d directory) Known(ctx context.Context, agent string) (bool, error) {
 	return d.Store.Known(ctx, agent)
 }
 
-// Overrides implements policies.Source.
+// ProfilesOf implements registry.Profiles.
+func (d directory) ProfilesOf(ctx context.Context, agents []string) ([]string, error) {
+	return d.Documents(ctx, redisstore.ProfileDoc, agents)
+}
+
+// Overrides implements policies.Source and registry.Profiles.
 func (d directory) Overrides(ctx context.Context, agents []string) ([]string, error) {
 	return d.Documents(ctx, redisstore.ConfigDoc, agents)
 }

@@ -32,7 +32,7 @@ func heartbeat(ctx context.Context, store *redisstore.Store, replica string) {
 
 // hear takes a message of the events channel, "agent at_ms kind …": an override that another replica set counts here at once.
 // The poll of the policies makes up for messages that are lost.
-func (s *service) hear(ctx context.Context, message string) {
+func (s *core) hear(ctx context.Context, message string) {
 	agent, line, _ := strings.Cut(message, " ")
 	e, ok := breaker.ParseEvent(line)
 	switch {
@@ -45,7 +45,7 @@ func (s *service) hear(ctx context.Context, message string) {
 }
 
 // forget drops what this replica keeps of an agent that is gone.
-func (s *service) forget(agent string) {
+func (s *core) forget(agent string) {
 	s.book.Drop(agent)
 	s.index.drop(agent)
 	s.metrics.Forget(agent)

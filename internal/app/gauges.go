@@ -19,14 +19,14 @@ func Version() string {
 	return info.Main.Version
 }
 
-func (s *service) newMetrics() *metrics.Metrics {
+func (s *core) newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Options{
 		MaxAgents: s.cfg.MetricsMaxAgents, Version: Version(), States: s.states,
 		Degraded: s.fallback.Degraded, Pool: s.poolStats,
 	})
 }
 
-func (s *service) poolStats() metrics.PoolStats {
+func (s *core) poolStats() metrics.PoolStats {
 	p := s.conn.Client.PoolStats()
 	return metrics.PoolStats{Hits: p.Hits, Misses: p.Misses, Timeouts: p.Timeouts, TotalConns: p.TotalConns, IdleConns: p.IdleConns, StaleConns: p.StaleConns}
 }
@@ -36,7 +36,7 @@ const inspectors = 32
 
 // states gives every known agent's state for the metrics: closed ones as they stand in Redis, the others advanced to now, for
 // an open one may be half-open already [B11].
-func (s *service) states(ctx context.Context) (map[string]breaker.State, error) {
+func (s *core) states(ctx context.Context) (map[string]breaker.State, error) {
 	agents, err := directory{Store: s.store, index: s.index}.Agents(ctx)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/httpapi"
+	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
@@ -15,6 +16,32 @@ type checkup struct {
 	store    *redisstore.Store
 	fallback *breaker.Fallback
 	timeout  time.Duration
+	files    func() map[string]httpapi.Check // that this replica reads again when they change
+}
+
+// checkup is of this replica; library is nil in a program without workflows.
+func (s *core) checkup(library *workflow.Library) checkup {
+	return checkup{s.conn, s.store, s.fallback, 2 * s.cfg.RedisTimeout, func() map[string]httpapi.Check {
+		checks := map[string]httpapi.Check{}
+		if st := s.registry.Status(); st.Path != "" {
+			checks["registry"] = fileCheck(st.Path, st.Problem)
+		}
+		if library == nil {
+			return checks
+		}
+		if st := library.Status(); st.Dir != "" {
+			checks["workflows"] = fileCheck(st.Dir, st.Problem)
+		}
+		return checks
+	}}
+}
+
+// fileCheck is degraded while the last good version serves, because the file as it stands now is bad.
+func fileCheck(path string, problem error) httpapi.Check {
+	if problem != nil {
+		return httpapi.Check{Status: httpapi.Degraded, Detail: path, Warnings: []string{problem.Error()}}
+	}
+	return httpapi.Check{Status: httpapi.Healthy, Detail: path}
 }
 
 func (c checkup) health(ctx context.Context) httpapi.Health {
@@ -36,5 +63,12 @@ func (c checkup) health(ctx context.Context) httpapi.Health {
 	if c.fallback.Degraded() {
 		redis.Status, redis.Degraded = httpapi.Degraded, true
 	}
-	return httpapi.Health{Status: redis.Status, Checks: map[string]httpapi.Check{"redis": redis}}
+	h := httpapi.Health{Status: redis.Status, Checks: map[string]httpapi.Check{"redis": redis}}
+	for name, check := range c.files() {
+		h.Checks[name] = check
+		if check.Status != httpapi.Healthy && h.Status == httpapi.Healthy {
+			h.Status = check.Status
+		}
+	}
+	return h
 }

@@ -19,6 +19,9 @@ type profile struct {
 	Contact string            `json:"contact,omitempty" doc:"Whom to call; at most 500 bytes of printable text."`
 	URL     string            `json:"url,omitempty"     doc:"http or https, at most 2000 bytes."`
 	Labels  map[string]string `json:"labels,omitempty"  doc:"At most 32; a name is 1 to 64 of A-Z a-z 0-9 . _ : @ -, a value at most 256 bytes."`
+
+	TimeoutSeconds *float64 `json:"timeout_seconds,omitempty" doc:"How long the bridge waits for its answer to begin, and for each next part." minimum:"0.001" maximum:"3600"`
+	Classify       string   `json:"classify,omitempty"        doc:"What the bridge judges an answer by; default status."               enum:"status,jsonrpc,mcp"`
 }
 
 type agentReply struct {
@@ -33,6 +36,9 @@ type agentReply struct {
 	Until     *string           `json:"timeout_until" format:"date-time"`
 	Degraded  bool              `json:"degraded"`
 	Protected bool              `json:"hold_protected"`
+
+	TimeoutSeconds *float64 `json:"timeout_seconds" doc:"null: the bridge's default."`
+	Classify       *string  `json:"classify"        doc:"null: status."`
 }
 
 type quarantineReply struct {
@@ -43,18 +49,20 @@ const quarantineMost = 50
 
 func (a *api) agentRoutes() {
 	path := "/v1/admin/agents/{agent}"
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodGet, path: path, id: "getAgent", tag: "agents",
 		summary: "Whom to call about an agent, and how its breaker stands; ETag of the profile, if there is one",
-		codes:   []code{codeAgentUnknown, codeStoreUnavailable},
+		codes:   []code{codeAgentUnknown, codeStoreUnavailable}, headers: etagHeader(false),
 	}, a.getAgent)
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodPut, path: path, id: "putAgent", tag: "agents", body: requiredBody,
 		summary: "Set its profile as a whole; also for an agent that is not known yet (201)",
 		params:  []*huma.Param{actorParam(), ifMatchParam(), ifNoneMatchParam()},
 		codes:   []code{codeBodyRequired, codeStoreUnavailable, codePreconditionFailed, codePreconditionRequired},
+		also:    []int{http.StatusCreated}, headers: etagHeader(true),
+		example: `{"contact": "ops@example.org", "url": "http://agent.internal:9000", "labels": {"priority": "low"}}`,
 	}, a.putAgent)
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodGet, path: "/v1/admin/quarantine", id: "listQuarantine", tag: "agents",
 		summary: "An agent's newest failed and refused calls",
 		params: []*huma.Param{agentParam("agent_id", "query", true), queryParam("limit", "50 at most and by default.",
@@ -87,7 +95,7 @@ func (a *api) agentAnswer(r *request, text string) (out answer[agentReply], err 
 	out.body = agentReply{
 		AgentID: r.agent, Contact: textOrNull(p.Contact), URL: textOrNull(p.URL), Labels: p.Labels,
 		State: e.State, Reason: e.Reason, OpenedAt: e.OpenedAt, Until: e.TimeoutUntil, Degraded: e.Degraded,
-		Protected: v.Hold.Protected == 1,
+		Protected: v.Hold.Protected == 1, TimeoutSeconds: p.TimeoutSeconds, Classify: textOrNull(p.Classify),
 	}
 	if p.Labels == nil {
 		out.body.Labels = map[string]string{}

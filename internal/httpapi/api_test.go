@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,14 +21,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fixture is the API on a breaker in memory, under a clock that the test sets.
+// fixture is an API on a breaker in memory, under a clock that the test sets.
 type fixture struct {
 	t       testing.TB
 	url     string
-	api     *api
+	api     *server
 	nowMs   atomic.Int64
 	keeper  *keeper
 	log     *syncBuffer
+	logger  *slog.Logger
 	manager *breaker.Manager
 }
 
@@ -39,38 +38,52 @@ const startMs = 1770800400000
 
 func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, log: &syncBuffer{}}
-	f.nowMs.Store(startMs)
-	memory := breaker.NewMemory(f.nowMs.Load, 0)
-	f.keeper = &keeper{
-		Memory: memory, seen: map[string]bool{}, configs: map[string]string{}, profiles: map[string]string{},
-		items: map[string][]string{}, now: f.nowMs.Load,
-	}
-	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	manager, err := breaker.NewManager(breaker.Options{Store: f.keeper, Policy: f.keeper.policy, Reporter: "replica-1", Logger: logger})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.manager = manager
-	latency := 0.4
+	f := newParts(t)
 	o := Options{
-		Manager: manager, Directory: f.keeper, Policies: f.keeper, Version: "1.2.3", ReplicaID: "replica-1", Logger: logger,
-		Health: func(context.Context) Health {
-			return Health{Status: Healthy, Checks: map[string]Check{"redis": {Status: Healthy, LatencyMs: &latency}}}
-		},
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") }),
+		Manager: f.manager, Directory: f.keeper, Policies: f.keeper, Version: "1.2.3", ReplicaID: "replica-1", Logger: f.logger,
+		Health: healthy, Metrics: http.HandlerFunc(up),
 	}
 	for _, c := range change {
 		c(&o)
 	}
-	if f.api, err = newAPI(o); err != nil {
+	a, err := newAPI(o)
+	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(f.api.handler())
-	t.Cleanup(server.Close)
+	return f.serve(a.server)
+}
+
+// newParts is a fixture without a server.
+func newParts(t testing.TB) *fixture {
+	t.Helper()
+	f := &fixture{t: t, log: &syncBuffer{}}
+	f.nowMs.Store(startMs)
+	f.keeper = &keeper{
+		Memory: breaker.NewMemory(f.nowMs.Load, 0), now: f.nowMs.Load, seen: map[string]bool{}, configs: map[string]string{},
+		profiles: map[string]string{}, items: map[string][]string{}, texts: map[string]string{}, records: map[string]string{},
+	}
+	f.logger = slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var err error
+	f.manager, err = breaker.NewManager(breaker.Options{Store: f.keeper, Policy: f.keeper.policy, Reporter: "replica-1", Logger: f.logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (f *fixture) serve(s *server) *fixture {
+	f.api = s
+	server := httptest.NewServer(s.handler())
+	f.t.Cleanup(server.Close)
 	f.url = server.URL
 	return f
 }
+
+func healthy(context.Context) Health {
+	return Health{Status: Healthy, Checks: map[string]Check{"redis": {Status: Healthy, LatencyMs: new(0.4)}}}
+}
+
+func up(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") }
 
 type syncBuffer struct {
 	mu sync.Mutex
@@ -98,7 +111,7 @@ type got struct {
 	json   map[string]any
 }
 
-// do sends a request; header pairs follow the body.
+// do sends a request; header pairs follow the body. Every answer must be one that the document has.
 func (f *fixture) do(method, path, body string, header ...string) got {
 	f.t.Helper()
 	var in io.Reader
@@ -115,11 +128,19 @@ func (f *fixture) do(method, path, body string, header ...string) got {
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
+	}
 	res, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return f.read(res)
+	g := f.read(res)
+	_, pattern := f.api.mux.Handler(req)
+	if at, path, _ := strings.Cut(pattern, " "); at == method {
+		f.api.doc.asDocumented(f.api.doc.operationAt(method, path), g)
+	}
+	return g
 }
 
 func (f *fixture) read(res *http.Response) got {
@@ -199,192 +220,3 @@ func (f *fixture) fail(agent string, times int) {
 		f.do("POST", "/v1/circuit_breakers/"+agent+"/report", `{"outcome":"failure"}`).want(200)
 	}
 }
-
-// keeper is store, directory and policies in memory. With away set it answers like a Redis that is away.
-type keeper struct {
-	*breaker.Memory
-	now func() int64
-
-	mu       sync.Mutex
-	away     error
-	seen     map[string]bool
-	configs  map[string]string
-	profiles map[string]string
-	items    map[string][]string
-	lenient  bool // Apply and Inspect answer, degraded, even while away
-	lastOp   breaker.Op
-	panics   bool
-}
-
-func (k *keeper) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
-	k.mu.Lock()
-	away, lenient, panics := k.away, k.lenient, k.panics
-	k.lastOp = op
-	k.mu.Unlock()
-	if panics {
-		panic("the store panics")
-	}
-	if away != nil && (!lenient || op.Verb == breaker.VerbForce) {
-		return breaker.Result{}, away
-	}
-	r, err := k.Memory.Apply(ctx, agent, p, op)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.seen[agent] = true
-	r.Degraded = away != nil
-	return r, err
-}
-
-func (k *keeper) Inspect(ctx context.Context, agent string, p breaker.Policy) (breaker.View, error) {
-	k.mu.Lock()
-	away, lenient := k.away, k.lenient
-	k.mu.Unlock()
-	if away != nil && !lenient {
-		return breaker.View{}, away
-	}
-	v, err := k.Memory.Inspect(ctx, agent, p)
-	v.Degraded = away != nil
-	return v, err
-}
-
-func (k *keeper) policy(ctx context.Context, agent string) breaker.Policy {
-	p, _, _ := k.Describe(ctx, agent)
-	return p
-}
-
-func (k *keeper) setAway(lenient bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.away, k.lenient = &breaker.StoreError{Verb: "test", Err: io.ErrUnexpectedEOF}, lenient
-}
-
-// keys are the names that anything was written under.
-func (k *keeper) keys() []string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	all := maps.Clone(k.seen)
-	for _, m := range []map[string]string{k.configs, k.profiles} {
-		for name := range m {
-			all[name] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(all))
-}
-
-func (k *keeper) Agents(context.Context) ([]string, error) {
-	k.mu.Lock()
-	away := k.away
-	k.mu.Unlock()
-	return k.keys(), away
-}
-
-func (k *keeper) States(ctx context.Context, agents []string) ([]breaker.State, error) {
-	out := make([]breaker.State, len(agents))
-	for i, a := range agents {
-		v, _ := k.Memory.Inspect(ctx, a, breaker.DefaultPolicy())
-		out[i] = v.State
-	}
-	return out, nil
-}
-
-func (k *keeper) Known(_ context.Context, agent string) (bool, error) {
-	k.mu.Lock()
-	away := k.away
-	k.mu.Unlock()
-	return slices.Contains(k.keys(), agent), away
-}
-
-func (k *keeper) Saw(_ context.Context, agents []string) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, a := range agents {
-		k.seen[a] = true
-	}
-	return k.away
-}
-
-func (k *keeper) Seen(context.Context, string) (time.Time, error) {
-	return time.UnixMilli(k.now()), nil
-}
-
-func (k *keeper) get(m map[string]string, agent string) (string, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return m[agent], k.away
-}
-
-func (k *keeper) put(m map[string]string, agent, expected, text string) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.away != nil {
-		return k.away
-	}
-	if m[agent] != expected {
-		return ErrConflict
-	}
-	if m[agent] = text; text == "" {
-		delete(m, agent)
-	}
-	k.seen[agent] = true
-	return nil
-}
-
-func (k *keeper) Override(_ context.Context, agent string) (string, error) {
-	return k.get(k.configs, agent)
-}
-
-func (k *keeper) Profile(_ context.Context, agent string) (string, error) {
-	return k.get(k.profiles, agent)
-}
-
-func (k *keeper) PutOverride(_ context.Context, agent, expected, text, _ string) error {
-	return k.put(k.configs, agent, expected, text)
-}
-
-func (k *keeper) PutProfile(_ context.Context, agent, expected, text, _ string) error {
-	return k.put(k.profiles, agent, expected, text)
-}
-
-func (k *keeper) Quarantine(_ context.Context, agent string) ([]string, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.items[agent], k.away
-}
-
-func (k *keeper) Forget(ctx context.Context, agent, _ string, force bool) error {
-	v, _ := k.Memory.Inspect(ctx, agent, breaker.DefaultPolicy())
-	if v.Hold.Protected == 1 && !force {
-		return breaker.ErrHoldProtected
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.seen, agent)
-	delete(k.configs, agent)
-	delete(k.profiles, agent)
-	return k.away
-}
-
-func (k *keeper) resolve(layers ...breaker.Layer) (breaker.Policy, map[string]string, error) {
-	return breaker.Resolve(breaker.DefaultPolicy(), nil, layers...)
-}
-
-func (k *keeper) Describe(_ context.Context, agent string) (breaker.Policy, map[string]string, error) {
-	k.mu.Lock()
-	text := k.configs[agent]
-	k.mu.Unlock()
-	if text == "" {
-		return k.resolve()
-	}
-	o, err := breaker.ParseOverride([]byte(text))
-	if err != nil {
-		return k.resolve()
-	}
-	return k.resolve(breaker.Layer{Origin: "redis", Override: o})
-}
-
-func (k *keeper) Check(_ context.Context, _ string, o breaker.Override) error {
-	_, _, err := k.resolve(breaker.Layer{Origin: "redis", Override: o})
-	return err
-}
-
-func (k *keeper) Refresh(context.Context, string) {}

@@ -74,10 +74,11 @@ func (batchResult) Schema(huma.Registry) *huma.Schema {
 }
 
 func (a *api) batchRoute() {
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodPost, path: "/v1/batch", id: "batch", tag: "calls", body: requiredBody,
 		summary: "Several acquires, reports and renewals at once; those of one agent run in their order",
 		codes:   []code{codeBodyRequired},
+		example: `{"operations": [{"op": "acquire", "agent": "FailingAgent"}, {"op": "report", "agent": "Other", "outcome": "success"}]}`,
 	},
 		func(r *request, in batchBody) (answer[batchReply], error) {
 			return answer[batchReply]{body: batchReply{Results: a.batch(r, in.Operations)}}, nil
@@ -122,7 +123,7 @@ func (a *api) batchOne(r *request, op batchOp) (result batchResult) {
 	if err != nil {
 		p, expected := asProblem(err)
 		if !expected {
-			a.Logger.ErrorContext(r.ctx(), "operation of a batch failed", "event", "http.failed", "op", op.Op, "error", err)
+			a.logger.ErrorContext(r.ctx(), "operation of a batch failed", "event", "http.failed", "op", op.Op, "error", err)
 		}
 		return batchFailure(p)
 	}

@@ -15,10 +15,11 @@ import (
 const (
 	maxBody  = 1 << 20 // bytes
 	maxDepth = 16      // the deepest body of ours has four levels
+	maxOwn   = 32      // of a body that holds values of the caller's own
 )
 
 // readBody reads a request's body: nil when there is none, else one JSON value, checked as a text.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
+func readBody(w http.ResponseWriter, r *http.Request, free bool) ([]byte, *problem) {
 	text, err := io.ReadAll(http.MaxBytesReader(unwrapped(w), r.Body, maxBody))
 	var large *http.MaxBytesError
 	switch {
@@ -33,7 +34,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
 	if err != nil || kind != "application/json" && !strings.HasSuffix(kind, "+json") {
 		return nil, newProblem(codeUnsupportedMediaType, "want Content-Type: application/json").with("Accept", "application/json")
 	}
-	return text, checkJSON(text)
+	return text, checkJSON(text, free)
 }
 
 // unwrapped is net/http's own writer, which MaxBytesReader tells to close the connection.
@@ -44,9 +45,9 @@ func unwrapped(w http.ResponseWriter) http.ResponseWriter {
 	return w
 }
 
-// checkJSON refuses what encoding/json lets pass: names given twice, in whatever case, deep nesting, bad UTF-8, numbers that no
-// float64 holds.
-func checkJSON(text []byte) *problem {
+// checkJSON refuses what encoding/json lets pass: names given twice, in whatever case unless free, deep nesting, bad UTF-8, numbers
+// that no float64 holds.
+func checkJSON(text []byte, free bool) *problem {
 	if !utf8.Valid(text) {
 		return newProblem(codeInvalidJSON, "the body is not UTF-8")
 	}
@@ -54,17 +55,24 @@ func checkJSON(text []byte) *problem {
 	if err := json.Unmarshal(text, &whole); err != nil {
 		return newProblem(codeInvalidJSON, "the body is not one JSON value: %s", clip(err.Error()))
 	}
-	c := jsonCheck{dec: json.NewDecoder(bytes.NewReader(text))}
+	c := jsonCheck{dec: json.NewDecoder(bytes.NewReader(text)), fold: strings.ToLower, most: maxDepth}
+	if free {
+		c.fold, c.most = strings.Clone, maxOwn
+	}
 	c.dec.UseNumber()
 	return c.value("body", 0)
 }
 
-type jsonCheck struct{ dec *json.Decoder }
+type jsonCheck struct {
+	dec  *json.Decoder
+	fold func(string) string // names that are the same after it are one
+	most int                 // levels
+}
 
 // value checks the next value. The text is known to be well-formed.
 func (c jsonCheck) value(at string, depth int) *problem {
-	if depth > maxDepth {
-		return newProblem(codeInvalidJSON, "the body is nested deeper than %d levels", maxDepth)
+	if depth > c.most {
+		return newProblem(codeInvalidJSON, "the body is nested deeper than %d levels", c.most)
 	}
 	token, err := c.dec.Token()
 	if err != nil {
@@ -97,7 +105,7 @@ func (c jsonCheck) object(at string, depth int) *problem {
 			return newProblem(codeInvalidJSON, "the body is not one JSON value: %s", clip(err.Error()))
 		}
 		name, _ := token.(string)
-		fold := strings.ToLower(name)
+		fold := c.fold(name)
 		if seen[fold] {
 			return newProblem(codeInvalidJSON, "%s.%s is given twice", at, clip(name))
 		}

@@ -57,21 +57,26 @@ func matches(list, etag string) bool {
 	return false
 }
 
+func etagHeader(always bool) map[string]*huma.Param {
+	return map[string]*huma.Param{"etag": headerParam("For If-Match.", always)}
+}
+
 func (a *api) configRoutes() {
 	path := oneAdminPath + "/config"
 	schema := overrideSchema()
 	changes := []code{codeAgentUnknown, codeStoreUnavailable, codePreconditionFailed, codePreconditionRequired}
-	serve(a, endpoint{
-		method: http.MethodGet, path: path, id: "getConfig", tag: "configuration", out: schema,
+	serve(a.server, endpoint{
+		method: http.MethodGet, path: path, id: "getConfig", tag: "configuration", out: schema, headers: etagHeader(true),
 		summary: "The agent's policy override in Redis, with its ETag",
 		codes:   []code{codeAgentUnknown, codeConfigAbsent, codeConfigInvalid, codeStoreUnavailable},
 	}, a.getConfig)
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodPut, path: path, id: "putConfig", tag: "configuration", in: schema, out: schema, body: requiredBody,
 		summary: "Set it as a whole; also for an agent that is not known yet (201)",
 		params:  []*huma.Param{actorParam(), ifMatchParam(), ifNoneMatchParam()}, codes: append(changes, codeBodyRequired),
+		also: []int{http.StatusCreated}, headers: etagHeader(true), example: `{"failure_threshold": 3, "timeout_seconds": 30}`,
 	}, a.putConfig)
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodDelete, path: path, id: "deleteConfig", tag: "configuration", status: http.StatusNoContent,
 		summary: "Remove it: registry, environment and defaults count again", params: []*huma.Param{actorParam(), ifMatchParam()},
 		codes: append(changes, codeConfigAbsent),

@@ -57,16 +57,17 @@ const (
 )
 
 func (a *api) dataRoutes() {
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodPost, path: breakerPath + "/acquire", id: "acquire", tag: "calls", body: optionalBody,
-		summary: "Ask for leave to call an agent", codes: []code{codeCircuitBreakerOpen, codeStoreUnavailable},
+		summary: "Ask for leave to call an agent", example: "{}", codes: []code{codeCircuitBreakerOpen, codeStoreUnavailable},
 	},
 		func(r *request, _ acquireBody) (answer[acquireReply], error) {
 			out, err := a.acquire(r.ctx(), r.agent)
 			return answer[acquireReply]{body: out}, err
 		})
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodPost, path: breakerPath + "/report", id: "report", tag: "calls", body: requiredBody,
+		example: `{"permit": "v1.closed.0000000000000000.-.e40c292c", "outcome": "failure", "duration_ms": 12.5, "error": "connection refused"}`,
 		summary: "Say how a call ended", codes: []code{codeBodyRequired, codeInvalidPermit, codeStoreUnavailable},
 		params: []*huma.Param{{
 			Name: "Idempotency-Key", In: "header", Description: "Two reports with the same key, within 10 minutes, count once.",
@@ -81,8 +82,9 @@ func (a *api) dataRoutes() {
 			out, err := a.report(r.ctx(), r.agent, in, id)
 			return answer[reportReply]{body: out}, err
 		})
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodPost, path: breakerPath + "/renew", id: "renew", tag: "calls", body: requiredBody,
+		example: `{"permit": "v1.half_open.0123456789abcdef.0123456789abcdef.e40c292c"}`,
 		summary: "Lengthen a probe's lease", codes: []code{codeBodyRequired, codeInvalidPermit, codeLeaseLost, codeStoreUnavailable},
 	},
 		func(r *request, in renewBody) (answer[renewReply], error) {
@@ -90,6 +92,7 @@ func (a *api) dataRoutes() {
 			return answer[renewReply]{body: out}, err
 		})
 	a.batchRoute()
+	a.gateRoute()
 }
 
 func (a *api) acquire(ctx context.Context, agent string) (acquireReply, error) {

@@ -207,9 +207,15 @@ func TestAgentsAndQuarantine(t *testing.T) {
 	g := f.do("PUT", at, `{"contact":"team-x <x@example.org>","url":"https://example.org/a","labels":{"priority":"low"}}`).
 		want(201, `contact="team-x <x@example.org>"`, `labels.priority="low"`, `state="CLOSED"`)
 	f.do("PUT", at, `{}`).wantProblem(428, codePreconditionRequired)
-	f.do("PUT", at, `{"contact":"y"}`, "If-Match", g.header.Get("ETag")).want(200, `contact="y"`, "url=null", "labels={}")
+	g.want(201, "timeout_seconds=null", "classify=null")
+	g = f.do("PUT", at, `{"timeout_seconds":0.5,"classify":"mcp"}`, "If-Match", g.header.Get("ETag")).want(200, "timeout_seconds=0.5", `classify="mcp"`)
+	f.do("PUT", at, `{"contact":"y"}`, "If-Match", g.header.Get("ETag")).want(200, `contact="y"`, "url=null", "labels={}", "timeout_seconds=null")
 	f.do("GET", at, "").want(200, `contact="y"`, `last_seen="2026-02-11T09:00:00Z"`)
-	for _, bad := range []string{`{"contact":"a\nb"}`, `{"url":"javascript:alert(1)"}`, `{"labels":{"a b":"c"}}`, `{"labels":{"a":"\u0000"}}`, `{"labels":[]}`} {
+	for _, bad := range []string{
+		`{"contact":"a\nb"}`, `{"url":"javascript:alert(1)"}`, `{"labels":{"a b":"c"}}`, `{"labels":{"a":"\u0000"}}`, `{"labels":[]}`,
+		`{"timeout_seconds":0}`, `{"timeout_seconds":0.0009}`, `{"timeout_seconds":3600.1}`, `{"timeout_seconds":"1"}`, `{"timeout_seconds":-1}`,
+		`{"classify":"guess"}`, `{"classify":""}`, `{"classify":1}`,
+	} {
 		f.do("PUT", "/v1/admin/agents/b", bad).wantProblem(422, codeInvalidValue)
 	}
 	f.fail("a", 1)

@@ -15,18 +15,14 @@ func TestStoreAwayIsSaidSo(t *testing.T) {
 	f.fail("a", 1)
 	f.keeper.setAway(false)
 	for _, o := range operationsOf(f) {
-		path := strings.Replace(o.path, "{agent}", "a", 1)
+		path, _ := o.named("a")
 		switch path {
-		case "/livez", "/readyz", "/health", "/health/checks", "/metrics", "/openapi.json", "/v1/batch", "/v1/circuit_breakers/a/renew":
+		case "/livez", "/readyz", "/health", "/health/checks", "/metrics", "/openapi.json", "/docs", "/v1/batch", "/v1/circuit_breakers/a/renew":
 			continue
 		case "/v1/admin/quarantine":
 			path += "?agent_id=a"
 		}
-		body := ""
-		if o.body {
-			body = o.good()
-		}
-		f.do(o.method, path, body).wantProblem(503, codeStoreUnavailable)
+		f.do(o.method, path, o.good).wantProblem(503, codeStoreUnavailable)
 	}
 	f.do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).want(200, "results.0.status=503", `results.0.code="store_unavailable"`)
 	f.do("GET", "/livez", "").want(200)

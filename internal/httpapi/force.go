@@ -38,7 +38,7 @@ const (
 
 func (a *api) breakerRoutes() {
 	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodGet, path: adminPath, id: "listCircuitBreakers", tag: "breakers",
 		summary: "All breakers, those that are not closed first", codes: []code{codeStoreUnavailable}, params: []*huma.Param{
 			queryParam("state", "Only those in this state.", &huma.Schema{Type: huma.TypeString, Enum: []any{"CLOSED", "OPEN", "HALF_OPEN"}}),
@@ -51,32 +51,34 @@ func (a *api) breakerRoutes() {
 	}, a.list)
 	one := []code{codeAgentUnknown, codeStoreUnavailable}
 	forced := []code{codeAgentUnknown, codeStoreUnavailable, codeHoldProtected}
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodGet, path: oneAdminPath, id: "getCircuitBreaker", tag: "breakers",
 		summary: "One breaker, with its policy", codes: one,
 	}, a.detail)
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodGet, path: oneAdminPath + "/events", id: "listEvents", tag: "breakers",
 		summary: "Its transitions and what was done to it by hand", codes: one,
 	}, a.events)
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodDelete, path: oneAdminPath, id: "deleteCircuitBreaker", tag: "breakers",
 		summary: "Forget an agent: its breaker, override, profile and history", status: http.StatusNoContent,
 		params: []*huma.Param{actorParam(), queryParam("force", "A protected hold too.", &huma.Schema{Type: huma.TypeBoolean})},
 		codes:  forced,
 	}, a.forget)
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodPost, path: oneAdminPath + "/reset", id: "resetCircuitBreaker", tag: "breakers", body: requiredBody,
 		summary: "Close it, or let test calls through; lifts a hold", params: []*huma.Param{actorParam()},
-		codes: append(forced, codeBodyRequired),
+		codes: append(forced, codeBodyRequired), example: `{"target_state": "HALF_OPEN", "reason": "issue_resolved"}`,
 	}, a.reset)
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodPost, path: oneAdminPath + "/open", id: "openCircuitBreaker", tag: "breakers", body: optionalBody,
 		summary: "Hold it open: ban the agent; one that is not known yet, too", params: []*huma.Param{actorParam()}, codes: forced,
+		example: `{"reason": "flooding_quarantine", "timeout_seconds": 3600}`,
 	}, a.holdOpen)
-	serve(a, endpoint{
+	serve(a.server, endpoint{
 		method: http.MethodPost, path: oneAdminPath + "/close", id: "closeCircuitBreaker", tag: "breakers", body: optionalBody,
 		summary: "Hold it closed: admit and record every call, never open", params: []*huma.Param{actorParam()}, codes: forced,
+		example: `{"reason": "known_issue"}`,
 	}, a.holdClosed)
 }
 

@@ -8,31 +8,43 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-
-	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // handler puts the guards before the mux.
-func (a *api) handler() http.Handler {
+func (s *server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := &response{ResponseWriter: w}
-		defer a.survive(out, r)
-		out.Header().Set("X-Content-Type-Options", "nosniff")
-		out.Header().Set("Cache-Control", "no-store")
-		if a.LoopbackOnly && !loopbackHost(r.Host) {
+		defer s.survive(out, r)
+		path := r.URL.EscapedPath()
+		switch {
+		case s.loopbackOnly && !loopbackHost(r.Host):
 			newProblem(codeHostNotAllowed, "this listener answers to loopback names only, such as localhost or 127.0.0.1").write(out)
-			return
+		case s.ofGateway(path):
+			s.serveGateway(out, r)
+		default:
+			s.serveOwn(out, r, path)
 		}
-		if p := checkPath(r.URL.EscapedPath()); p != nil {
-			p.write(out)
-			return
-		}
-		if err := a.cross.Check(r); err != nil {
-			newProblem(codeCrossOrigin, "a page of another site may not change anything here").write(out)
-			return
-		}
-		a.mux.ServeHTTP(out, r)
 	})
+}
+
+func (s *server) serveOwn(w http.ResponseWriter, r *http.Request, path string) {
+	private(w)
+	if p := s.checkPath(path); p != nil {
+		p.write(w)
+		return
+	}
+	if !s.refuseCrossOrigin(w, r) {
+		s.mux.ServeHTTP(w, r)
+	}
+}
+
+// refuseCrossOrigin answers a page of another site that would change something.
+func (s *server) refuseCrossOrigin(w http.ResponseWriter, r *http.Request) bool {
+	if s.cross.Check(r) == nil {
+		return false
+	}
+	newProblem(codeCrossOrigin, "a page of another site may not change anything here").write(w)
+	return true
 }
 
 // loopbackHost says whether a Host header names this machine to itself. A page of another site that has its own name resolve to
@@ -66,7 +78,7 @@ func (w *response) Write(b []byte) (int, error) {
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // survive turns a panic of a handler into a 500, or into a cut connection if the answer had begun.
-func (a *api) survive(w *response, r *http.Request) {
+func (s *server) survive(w *response, r *http.Request) {
 	v := recover()
 	if v == nil {
 		return
@@ -74,58 +86,53 @@ func (a *api) survive(w *response, r *http.Request) {
 	if v == http.ErrAbortHandler { //nolint:errorlint,err113 // net/http compares it so
 		panic(v)
 	}
-	a.logPanic(r, v)
+	s.logPanic(r, v)
 	if w.begun {
 		panic(http.ErrAbortHandler)
 	}
 	newProblem(codeInternal, "unexpected error; the log of this replica says which").write(w)
 }
 
-func (a *api) logPanic(r *http.Request, v any) {
-	a.Logger.ErrorContext(r.Context(), "panic in a request", "event", "http.panic", "method", clip(r.Method),
+func (s *server) logPanic(r *http.Request, v any) {
+	s.logger.ErrorContext(r.Context(), "panic in a request", "event", "http.panic", "method", clip(r.Method),
 		"path", clip(r.URL.EscapedPath()), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 }
 
-// named are the paths whose next segment is an agent's name.
-func named() [][]string {
-	return [][]string{{"v1", "circuit_breakers"}, {"v1", "admin", "circuit_breakers"}, {"v1", "admin", "agents"}, {"v1", "gate"}}
-}
-
-// checkPath refuses, by its text as it was sent, a path that holds a bad agent name or that a mux would clean.
-func checkPath(escaped string) *problem {
+// checkPath refuses, by its text as it was sent, a path that holds a bad name or that a mux would clean.
+func (s *server) checkPath(escaped string) *problem {
 	segments := strings.Split(escaped, "/")
 	if segments[0] != "" || len(segments) < 2 {
 		return newProblem(codeNotFound, "no such path")
 	}
 	segments = segments[1:]
-	for i, s := range segments {
-		plain, err := url.PathUnescape(s)
+	for i, segment := range segments {
+		plain, err := url.PathUnescape(segment)
 		if err != nil {
 			return newProblem(codeNotFound, "no such path")
 		}
 		segments[i] = plain
 	}
-	for _, prefix := range named() {
-		if len(segments) > len(prefix) && slices.Equal(segments[:len(prefix)], prefix) {
-			return checkName(segments[len(prefix):])
+	for _, n := range s.named {
+		if at := len(n.prefix); len(segments) > at && slices.Equal(segments[:at], n.prefix) {
+			return n.check(segments[at:])
 		}
 	}
-	for i, s := range segments {
-		if s == "" && i < len(segments)-1 || s == "." || s == ".." || strings.Contains(s, "/") {
+	for i, segment := range segments {
+		if segment == "" && i < len(segments)-1 || segment == "." || segment == ".." || strings.Contains(segment, "/") {
 			return newProblem(codeNotFound, "no such path")
 		}
 	}
 	return nil
 }
 
-// checkName takes what follows such a prefix: a name, or a name and a verb.
-func checkName(rest []string) *problem {
+// check takes what follows the prefix: a name, or a name and a verb.
+func (n named) check(rest []string) *problem {
 	name := rest[0]
 	if len(rest) > 2 { // a slash within the name
 		name = strings.Join(rest[:len(rest)-1], "/")
 	}
-	if !breaker.ValidName(name) {
-		return newProblem(codeInvalidAgentName, "%v", breaker.ErrBadName)
+	if !n.valid(name) {
+		return n.refuse()
 	}
 	if len(rest) == 2 && (rest[1] == "." || rest[1] == ".." || strings.Contains(rest[1], "/")) {
 		return newProblem(codeNotFound, "no such path")
@@ -134,17 +141,17 @@ func checkName(rest []string) *problem {
 }
 
 // noRoute answers what no operation does: 405 where another method would find one, else 404.
-func (a *api) noRoute(w http.ResponseWriter, r *http.Request) {
+func (s *server) noRoute(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
 	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		other := *r
 		other.Method = m
-		if _, pattern := a.mux.Handler(&other); pattern != "/" {
+		if _, pattern := s.mux.Handler(&other); pattern != "/" {
 			allowed = append(allowed, m)
 		}
 	}
 	if len(allowed) == 0 {
-		newProblem(codeNotFound, "no such path; /openapi.json lists what there is").write(w)
+		newProblem(codeNotFound, "no such path; /docs and /openapi.json list what there is").write(w)
 		return
 	}
 	newProblem(codeMethodNotAllowed, "this path takes %s", strings.Join(allowed, ", ")).

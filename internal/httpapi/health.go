@@ -30,54 +30,54 @@ type checksReply struct {
 	Checks map[string]Check `json:"checks" nullable:"false"`
 }
 
-func (a *api) healthRoutes() {
-	serve(a, endpoint{
+func (s *server) healthRoutes() {
+	serve(s, endpoint{
 		method: http.MethodGet, path: "/livez", id: "live", tag: "health",
 		summary: "The process answers; Redis is not asked",
 	},
 		func(*request, none) (answer[liveReply], error) { return answer[liveReply]{body: liveReply{"ok"}}, nil })
-	serve(a, endpoint{
+	serve(s, endpoint{
 		method: http.MethodGet, path: "/readyz", id: "ready", tag: "health",
 		summary: "This replica wants calls", codes: []code{codeNotReady},
-	}, a.ready)
-	serve(a, endpoint{
+	}, s.readyz)
+	serve(s, endpoint{
 		method: http.MethodGet, path: "/health", id: "health", tag: "health",
-		summary: "How well this replica is; 503 when unhealthy",
+		summary: "How well this replica is; 503 when unhealthy", also: []int{http.StatusServiceUnavailable},
 	},
 		func(r *request, _ none) (answer[HealthReply], error) {
-			h, status := a.health(r)
+			h, status := s.judge(r)
 			return answer[HealthReply]{status: status, body: h.HealthReply}, nil
 		})
-	serve(a, endpoint{
+	serve(s, endpoint{
 		method: http.MethodGet, path: "/health/checks", id: "healthChecks", tag: "health",
-		summary: "The same, part by part",
+		summary: "The same, part by part", also: []int{http.StatusServiceUnavailable},
 	},
 		func(r *request, _ none) (answer[checksReply], error) {
-			h, status := a.health(r)
+			h, status := s.judge(r)
 			return answer[checksReply]{status: status, body: h}, nil
 		})
-	if a.Metrics != nil {
-		a.serveRaw(endpoint{
+	if s.metrics != nil {
+		s.serveRaw(endpoint{
 			method: http.MethodGet, path: "/metrics", id: "metrics", tag: "health", summary: "Prometheus metrics",
 			contentType: "text/plain", out: &huma.Schema{Type: huma.TypeString},
-		}, a.Metrics)
+		}, s.metrics)
 	}
 }
 
-func (a *api) ready(r *request, _ none) (answer[readyReply], error) {
-	if a.Ready != nil {
-		if err := a.Ready(r.ctx()); err != nil {
+func (s *server) readyz(r *request, _ none) (answer[readyReply], error) {
+	if s.ready != nil {
+		if err := s.ready(r.ctx()); err != nil {
 			return answer[readyReply]{}, newProblem(codeNotReady, "%s", clip(err.Error())).with("Retry-After", "1")
 		}
 	}
 	return answer[readyReply]{body: readyReply{"ready"}}, nil
 }
 
-func (a *api) health(r *request) (checksReply, int) {
-	h := a.Health(r.ctx())
+func (s *server) judge(r *request) (checksReply, int) {
+	h := s.health(r.ctx())
 	out := checksReply{Checks: map[string]Check{}, HealthReply: HealthReply{
-		Status: h.Status, Version: a.Version, ReplicaID: a.ReplicaID,
-		UptimeSeconds: float64(a.Now().Sub(a.started).Milliseconds()) / 1000,
+		Status: h.Status, Version: s.version, ReplicaID: s.replicaID,
+		UptimeSeconds: float64(s.now().Sub(s.started).Milliseconds()) / 1000,
 	}}
 	maps.Copy(out.Checks, h.Checks)
 	if h.Status == Unhealthy {
@@ -87,9 +87,9 @@ func (a *api) health(r *request) (checksReply, int) {
 }
 
 // documentRoute serves the document, which is complete by now: it names itself too.
-func (a *api) documentRoute() error {
+func (s *server) documentRoute() error {
 	var text []byte
-	a.serveRaw(endpoint{
+	s.serveRaw(endpoint{
 		method: http.MethodGet, path: "/openapi.json", id: "openapi", tag: "health", summary: "This document",
 		out: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true},
 	},
@@ -98,7 +98,7 @@ func (a *api) documentRoute() error {
 			_, _ = w.Write(text)
 		}))
 	var err error
-	if text, err = json.MarshalIndent(a.doc.api, "", "  "); err != nil {
+	if text, err = json.MarshalIndent(s.doc.api, "", "  "); err != nil {
 		return fmt.Errorf("httpapi: OpenAPI document: %w", err)
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 )
 
 // patternsOf reads the mux's own patterns. It looks into net/http, so that a route which bypasses serve is seen too.
-func patternsOf(t *testing.T, mux *http.ServeMux) (out []string) {
+func patternsOf(t testing.TB, mux *http.ServeMux) (out []string) {
 	t.Helper()
 	tree := reflect.ValueOf(mux).Elem().FieldByName("tree")
 	if !tree.IsValid() {
@@ -42,9 +42,9 @@ func patternsOf(t *testing.T, mux *http.ServeMux) (out []string) {
 	return out
 }
 
-func TestTheDocumentListsExactlyWhatIsServed(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
+// documentsItself checks that the document has just what is on the mux, and the gateway, which is not.
+func (f *fixture) documentsItself(count int) {
+	f.t.Helper()
 	doc := f.do("GET", "/openapi.json", "").want(200, `openapi="3.1.0"`)
 	var documented []string
 	paths, _ := doc.json["paths"].(map[string]any)
@@ -54,18 +54,27 @@ func TestTheDocumentListsExactlyWhatIsServed(t *testing.T) {
 			documented = append(documented, strings.ToUpper(m)+" "+path)
 		}
 	}
-	served := slices.DeleteFunc(patternsOf(t, f.api.mux), func(p string) bool { return p == "/" })
+	served := slices.DeleteFunc(patternsOf(f.t, f.api.mux), func(p string) bool { return p == "/" })
+	if f.api.gateway != nil {
+		served = append(served, "GET /agents/{agent}/{path}", "POST /agents/{agent}/{path}")
+	}
 	slices.Sort(served)
 	slices.Sort(documented)
 	served = slices.Compact(served)
-	if !slices.Equal(served, documented) || len(served) != 23 {
-		t.Errorf("served:\n%s\ndocumented:\n%s", strings.Join(served, "\n"), strings.Join(documented, "\n"))
+	if !slices.Equal(served, documented) || len(served) != count {
+		f.t.Errorf("%d served:\n%s\ndocumented:\n%s", len(served), strings.Join(served, "\n"), strings.Join(documented, "\n"))
 	}
 }
 
-func TestTheDocumentResolvesAndNamesItsCodes(t *testing.T) {
+func TestTheDocumentListsExactlyWhatIsServed(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
+	newFixture(t).documentsItself(25)
+	newBridgeFixture(t).documentsItself(20)
+}
+
+// resolves checks that the document's references lead somewhere, and gives it.
+func (f *fixture) resolves() got {
+	f.t.Helper()
 	doc := f.do("GET", "/openapi.json", "").want(200)
 	var walk func(v any)
 	walk = func(v any) {
@@ -76,7 +85,7 @@ func TestTheDocumentResolvesAndNamesItsCodes(t *testing.T) {
 			}
 		case map[string]any:
 			if ref, ok := v["$ref"].(string); ok && doc.at(strings.ReplaceAll(strings.TrimPrefix(ref, "#/"), "/", ".")) == nil {
-				t.Errorf("%s leads nowhere", ref)
+				f.t.Errorf("%s leads nowhere", ref)
 			}
 			for _, x := range v {
 				walk(x)
@@ -84,12 +93,15 @@ func TestTheDocumentResolvesAndNamesItsCodes(t *testing.T) {
 		}
 	}
 	walk(doc.json)
-	if strings.Count(doc.text, `"operationId"`) != len(operationsOf(f)) {
-		t.Error("operations without an id")
-	}
+	return doc
+}
+
+func TestTheDocumentsResolveAndNameTheirCodes(t *testing.T) {
+	t.Parallel()
+	doc, bridge := newFixture(t).resolves(), newBridgeFixture(t).resolves()
 	for c := range statuses() {
-		if !strings.Contains(doc.text, string(c)) && c != codeNotFound && c != codeMethodNotAllowed {
-			t.Errorf("code %s is not in the document", c)
+		if !strings.Contains(doc.text, string(c)) && !strings.Contains(bridge.text, string(c)) && c != codeNotFound && c != codeMethodNotAllowed {
+			t.Errorf("code %s is in no document", c)
 		}
 	}
 	for _, field := range []string{"agent_id", "opened_at", "failure_count", "failure_rate", "timeout_until", "hold", "probes", "policy", "epoch"} {

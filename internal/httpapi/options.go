@@ -93,7 +93,7 @@ type Check struct {
 	Warnings  []string `json:"warnings,omitempty"   doc:"What works, but should be set otherwise."`
 }
 
-// New makes the handler. It starts nothing in the background.
+// New makes breakerd's handler. It starts nothing in the background.
 func New(o Options) (http.Handler, error) {
 	a, err := newAPI(o)
 	if err != nil {
@@ -102,31 +102,26 @@ func New(o Options) (http.Handler, error) {
 	return a.handler(), nil
 }
 
-// api is the handler under construction, and what its operations share.
+// api is breakerd's handler under construction, and what its operations share.
 type api struct {
+	*server
 	Options
-	started time.Time
-	mux     *http.ServeMux
-	doc     document
-	cross   *http.CrossOriginProtection
 }
 
 func newAPI(o Options) (*api, error) {
 	if o.Manager == nil || o.Directory == nil || o.Policies == nil || o.Health == nil {
 		return nil, errors.New("httpapi: Options.Manager, Directory, Policies and Health are required")
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	c := common{
+		health: o.Health, ready: o.Ready, loopbackOnly: o.LoopbackOnly, metrics: o.Metrics, version: o.Version,
+		replicaID: o.ReplicaID, logger: o.Logger, now: o.Now,
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	a := &api{Options: o, started: o.Now(), mux: http.NewServeMux(), doc: newDocument(o.Version), cross: http.NewCrossOriginProtection()}
+	doc := newDocument("breakerd", o.Version, "Circuit breakers shared by a whole fleet.")
+	a := &api{Options: o, server: newServer(c, doc, agentsUnder("v1", "circuit_breakers"),
+		agentsUnder("v1", "admin", "circuit_breakers"), agentsUnder("v1", "admin", "agents"), agentsUnder("v1", "gate"))}
 	a.dataRoutes()
 	a.breakerRoutes()
 	a.configRoutes()
 	a.agentRoutes()
-	a.healthRoutes()
-	a.mux.HandleFunc("/", a.noRoute)
-	return a, a.documentRoute()
+	return a, a.finish()
 }

@@ -26,10 +26,32 @@ func pathNames(path string) []string {
 	return names
 }
 
+// pathParam documents a {name} of a path.
+func pathParam(name string) *huma.Param {
+	p := agentParam(name, "path", true)
+	switch name {
+	case "workflow":
+		p.Description, p.Example = "Its workflow_id.", "circuit-breaker-test"
+	case "execution":
+		p.Description, p.Example = "Its execution_id.", strings.Repeat("0a", 16)
+		p.Schema = &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-f]{32}$"}
+	case "path":
+		p.Description, p.Example, p.Schema = "What follows, slashes and all.", "v1/ask", &huma.Schema{Type: huma.TypeString}
+	}
+	return p
+}
+
+// badPathCodes are the problems of a {name} that cannot be one.
+func badPathCodes() map[string]code {
+	return map[string]code{
+		"agent": codeInvalidAgentName, "workflow": codeInvalidWorkflowID, "execution": codeInvalidExecutionID, "path": codeInvalidPath,
+	}
+}
+
 func agentParam(name, in string, required bool) *huma.Param {
 	return &huma.Param{
 		Name: name, In: in, Required: required, Description: "The agent's name.",
-		Schema: &huma.Schema{Type: huma.TypeString, Pattern: namePattern},
+		Schema: &huma.Schema{Type: huma.TypeString, Pattern: namePattern}, Example: "FailingAgent",
 	}
 }
 
@@ -38,6 +60,11 @@ func actorParam() *huma.Param {
 		Name: "X-Actor", In: "header", Description: "Who does it, for the log; default api.",
 		Schema: &huma.Schema{Type: huma.TypeString, Pattern: wordPattern},
 	}
+}
+
+// headerParam documents a header of an answer; always: no answer is without it.
+func headerParam(about string, always bool) *huma.Param {
+	return &huma.Param{Description: about, Required: always, Schema: &huma.Schema{Type: huma.TypeString}}
 }
 
 func queryParam(name, about string, s *huma.Schema) *huma.Param {

@@ -21,6 +21,9 @@ type code string
 
 // The codes; statuses gives each its HTTP status.
 const (
+	codeAgentFailed          code = "agent_failed"
+	codeAgentHasNoURL        code = "agent_has_no_url"
+	codeAgentInFile          code = "agent_in_file"
 	codeAgentUnknown         code = "agent_unknown"
 	codeBodyRequired         code = "body_required"
 	codeBodyTooLarge         code = "body_too_large"
@@ -28,13 +31,19 @@ const (
 	codeConfigAbsent         code = "config_absent"
 	codeConfigInvalid        code = "config_invalid"
 	codeCrossOrigin          code = "cross_origin"
+	codeExecutionCancelled   code = "execution_cancelled"
+	codeExecutionUnknown     code = "execution_unknown"
 	codeHoldProtected        code = "hold_protected"
 	codeHostNotAllowed       code = "host_not_allowed"
+	codeInputMissing         code = "input_missing"
 	codeInternal             code = "internal"
 	codeInvalidAgentName     code = "invalid_agent_name"
+	codeInvalidExecutionID   code = "invalid_execution_id"
 	codeInvalidJSON          code = "invalid_json"
+	codeInvalidPath          code = "invalid_path"
 	codeInvalidPermit        code = "invalid_permit"
 	codeInvalidValue         code = "invalid_value"
+	codeInvalidWorkflowID    code = "invalid_workflow_id"
 	codeLeaseLost            code = "lease_lost"
 	codeMethodNotAllowed     code = "method_not_allowed"
 	codeNotFound             code = "not_found"
@@ -42,12 +51,21 @@ const (
 	codePreconditionFailed   code = "precondition_failed"
 	codePreconditionRequired code = "precondition_required"
 	codeStoreUnavailable     code = "store_unavailable"
+	codeTooManyWorkflows     code = "too_many_workflows"
 	codeUnsupportedMediaType code = "unsupported_media_type"
+	codeUpstreamTimeout      code = "upstream_timeout"
+	codeUpstreamUnreachable  code = "upstream_unreachable"
+	codeWorkflowInDirectory  code = "workflow_in_directory"
+	codeWorkflowTimeout      code = "workflow_timeout"
+	codeWorkflowUnknown      code = "workflow_unknown"
 )
 
 // statuses is the table of codes.
 func statuses() map[code]int {
 	return map[code]int{
+		codeAgentFailed:          http.StatusBadGateway,
+		codeAgentHasNoURL:        http.StatusNotFound,
+		codeAgentInFile:          http.StatusConflict,
 		codeAgentUnknown:         http.StatusNotFound,
 		codeBodyRequired:         http.StatusBadRequest,
 		codeBodyTooLarge:         http.StatusRequestEntityTooLarge,
@@ -55,13 +73,19 @@ func statuses() map[code]int {
 		codeConfigAbsent:         http.StatusNotFound,
 		codeConfigInvalid:        http.StatusConflict,
 		codeCrossOrigin:          http.StatusForbidden,
+		codeExecutionCancelled:   http.StatusServiceUnavailable,
+		codeExecutionUnknown:     http.StatusNotFound,
 		codeHoldProtected:        http.StatusConflict,
 		codeHostNotAllowed:       http.StatusMisdirectedRequest,
+		codeInputMissing:         http.StatusUnprocessableEntity,
 		codeInternal:             http.StatusInternalServerError,
 		codeInvalidAgentName:     http.StatusBadRequest,
+		codeInvalidExecutionID:   http.StatusBadRequest,
 		codeInvalidJSON:          http.StatusBadRequest,
+		codeInvalidPath:          http.StatusBadRequest,
 		codeInvalidPermit:        http.StatusUnprocessableEntity,
 		codeInvalidValue:         http.StatusUnprocessableEntity,
+		codeInvalidWorkflowID:    http.StatusBadRequest,
 		codeLeaseLost:            http.StatusConflict,
 		codeMethodNotAllowed:     http.StatusMethodNotAllowed,
 		codeNotFound:             http.StatusNotFound,
@@ -69,7 +93,13 @@ func statuses() map[code]int {
 		codePreconditionFailed:   http.StatusPreconditionFailed,
 		codePreconditionRequired: http.StatusPreconditionRequired,
 		codeStoreUnavailable:     http.StatusServiceUnavailable,
+		codeTooManyWorkflows:     http.StatusConflict,
 		codeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+		codeUpstreamTimeout:      http.StatusGatewayTimeout,
+		codeUpstreamUnreachable:  http.StatusBadGateway,
+		codeWorkflowInDirectory:  http.StatusConflict,
+		codeWorkflowTimeout:      http.StatusGatewayTimeout,
+		codeWorkflowUnknown:      http.StatusNotFound,
 	}
 }
 
@@ -87,6 +117,11 @@ type problem struct {
 	State             string `json:"state,omitempty"               enum:"OPEN,HALF_OPEN"`
 	RetryAfterSeconds int64  `json:"retry_after_seconds,omitempty"`
 	Degraded          bool   `json:"degraded,omitempty"            doc:"Refused by this replica alone, because Redis is away."`
+
+	// Of a workflow's execution; see document.showExecution.
+	Step      string `json:"step,omitempty"      hidden:"true"`
+	Cause     string `json:"cause,omitempty"     hidden:"true"`
+	Execution any    `json:"execution,omitempty" hidden:"true"`
 
 	header map[string]string
 }
@@ -129,13 +164,18 @@ func (p *problem) with(name, value string) *problem {
 	return p
 }
 
+// as is p, with another status.
+func (p *problem) as(status int) *problem {
+	p.Status, p.Title = status, http.StatusText(status)
+	return p
+}
+
 // refusal is what a call that the breaker does not admit is answered with [B3].
 func refusal(e *breaker.OpenError) *problem {
 	p := newProblem(codeCircuitBreakerOpen, "the circuit breaker of agent %s refuses the call (%s)", e.Agent, e.Reason)
 	switch e.Reason {
 	case breaker.ReasonStoreUnavailable, breaker.ReasonEmergencyStop, breaker.ReasonShedding:
-		p.Status = http.StatusServiceUnavailable
-		p.Title = http.StatusText(p.Status)
+		p = p.as(http.StatusServiceUnavailable)
 	}
 	p.Agent, p.Reason, p.Degraded = e.Agent, string(e.Reason), e.Degraded
 	p.RetryAfterSeconds = wholeSeconds(e.RetryAfter)
@@ -190,10 +230,10 @@ func storeAway(err error) *problem {
 }
 
 // fail answers with an error's problem.
-func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p, expected := asProblem(err)
 	if !expected {
-		a.Logger.ErrorContext(r.Context(), "request failed", "event", "http.failed", "method", clip(r.Method),
+		s.logger.ErrorContext(r.Context(), "request failed", "event", "http.failed", "method", clip(r.Method),
 			"path", clip(r.URL.EscapedPath()), "error", err)
 	}
 	p.write(w)
@@ -203,7 +243,14 @@ func (p *problem) write(w http.ResponseWriter) {
 	for name, value := range p.header {
 		w.Header()[strings.ToLower(name)] = []string{value} // as the runbook spells x-circuit-breaker-state and retry-after
 	}
+	private(w)
 	writeJSON(w, p.Status, "application/problem+json", p)
+}
+
+// private keeps an answer of ours from being guessed at or kept.
+func private(w http.ResponseWriter) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
 }
 
 // writeJSON sends v; it can be marshalled. An error means that the client is gone, which nobody needs to hear.
@@ -220,8 +267,12 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 }
 
 // clip makes foreign text fit for an answer or a log line: short and printable.
-func clip(text string) string {
-	const most = 100
+func clip(text string) string { return clipTo(text, 100) }
+
+// maxMessage is for words of ours that quote some foreign text, in characters.
+const maxMessage = 500
+
+func clipTo(text string, most int) string {
 	out := make([]rune, 0, most)
 	for _, r := range text {
 		if len(out) == most {

@@ -45,7 +45,8 @@ type Metrics struct {
 	probes      *prometheus.CounterVec
 	heals       *prometheus.CounterVec
 	store       *prometheus.HistogramVec
-	states      *states // nil: Options.States was not given
+	states      *states                 // nil: Options.States was not given
+	more        []*prometheus.MetricVec // of the program at hand, with the label agent
 }
 
 var _ breaker.Observer = (*Metrics)(nil)
@@ -136,6 +137,9 @@ func (m *Metrics) Forget(agent string) {
 	}
 	m.agents.forget(agent, func() {
 		for _, v := range m.perAgent() {
+			v.DeletePartialMatch(prometheus.Labels{"agent": agent})
+		}
+		for _, v := range m.more {
 			v.DeletePartialMatch(prometheus.Labels{"agent": agent})
 		}
 	})

@@ -1,10 +1,12 @@
-// Package policies keeps the policy of each agent in use: defaults from the environment, an override from Redis. Overrides are
-// polled, so that one set through any replica, or by hand in redis-cli, counts on all within a second.
+// Package policies keeps the policy of each agent in use: defaults from the environment, over them what the agent registry says, over
+// that an override from Redis. Overrides are polled, so that one set through any replica, or by hand in redis-cli, counts on all
+// within a second.
 package policies
 
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +32,10 @@ type Options struct {
 	Away    func() bool        // whether the source is known to be away, so that nobody waits for it; nil: never
 	Trouble func(err error)    // told when the source did not answer a caller in time; nil: nobody
 	OnNew   func(agent string) // told of each agent that comes into use; nil: nobody. It must be quick.
+
+	// Registry is what the agent registry says of an agent, nil: nothing; the pointer changes when what it says does. It must be
+	// quick, and what it points to never changes. nil: there is no registry.
+	Registry func(agent string) *breaker.Override
 }
 
 // Book answers which policy an agent follows. It is safe for concurrent use.
@@ -47,14 +53,19 @@ type entry struct {
 }
 
 type page struct {
-	text    string // the override as it was read
-	policy  breaker.Policy
-	origins map[string]string
-	problem error // the override that could not be taken
+	text     string            // the override as it was read
+	registry *breaker.Override // the layer below it
+	override breaker.Override  // the last one that could be taken
+	policy   breaker.Policy
+	origins  map[string]string
+	problem  error // the override that could not be taken
 }
 
-// OverrideOrigin is the origin of a field that an override in Redis set.
-const OverrideOrigin = "override"
+// The origins of a field that the agent registry set, and of one that an override in Redis set.
+const (
+	RegistryOrigin = "registry"
+	OverrideOrigin = "override"
+)
 
 // New makes a Book.
 func New(o Options) *Book {
@@ -75,6 +86,9 @@ func New(o Options) *Book {
 	}
 	if o.Trouble == nil {
 		o.Trouble = func(error) {}
+	}
+	if o.Registry == nil {
+		o.Registry = func(string) *breaker.Override { return nil }
 	}
 	return &Book{o: o, of: map[string]*entry{}}
 }
@@ -98,10 +112,10 @@ func (b *Book) look(ctx context.Context, agent string) *page {
 	defer cancel()
 	if !b.o.Away() {
 		if texts, err := b.o.Source.Overrides(ctx, []string{agent}); err == nil {
-			return b.read(texts[0], nil)
+			return b.read(agent, texts[0], nil)
 		}
 	}
-	return b.read("", nil)
+	return b.read(agent, "", nil)
 }
 
 // Drop forgets an agent that was deleted; its next call meets it anew.
@@ -125,10 +139,13 @@ func (b *Book) page(ctx context.Context, agent string) *page {
 			if !b.o.Away() {
 				b.Refresh(ctx, agent)
 			}
+			if e.now.Load() == nil { // the source did not answer
+				e.now.CompareAndSwap(nil, b.read(agent, "", nil))
+			}
 			close(e.ready)
 		}
 	}
-	if e.now.Load() == nil { // the first reading is under way, or the source was away; it bounds its own time
+	if e.now.Load() == nil { // the first reading is under way; it bounds its own time
 		select {
 		case <-e.ready:
 		case <-ctx.Done():
@@ -138,7 +155,7 @@ func (b *Book) page(ctx context.Context, agent string) *page {
 	if p := e.now.Load(); p != nil {
 		return p
 	}
-	return b.read("", nil)
+	return b.read(agent, "", nil)
 }
 
 func (b *Book) add(agent string) (e *entry, first bool) {
@@ -191,36 +208,86 @@ func (b *Book) entry(agent string) *entry {
 // take puts an override into force, unless the page in force is not the one that was seen before it was read.
 func (b *Book) take(agent, text string, old *page) {
 	e := b.entry(agent)
-	if e == nil || old != nil && old.text == text {
+	if e == nil || old != nil && old.text == text && old.registry == b.o.Registry(agent) {
 		return
 	}
-	p := b.read(text, old)
-	if e.now.CompareAndSwap(old, p) && p.problem != nil {
+	b.turn(agent, e, old, text)
+}
+
+// turn replaces the agent's page by one with this text, if it is still the old one.
+func (b *Book) turn(agent string, e *entry, old *page, text string) (turned bool) {
+	p := b.read(agent, text, old)
+	if turned = e.now.CompareAndSwap(old, p); turned && p.problem != nil {
 		b.o.Logger.Warn("policy override not taken", "event", "circuit_breaker.bad_override", "agent", agent, "error", p.problem)
+	}
+	return turned
+}
+
+// Rebase lays the override that each agent in use had last over what the registry says now. It does not ask the source.
+func (b *Book) Rebase() {
+	outdated := map[string]*entry{}
+	b.mu.RLock()
+	for agent, e := range b.of {
+		if p := e.now.Load(); p != nil && p.registry != b.o.Registry(agent) {
+			outdated[agent] = e
+		}
+	}
+	b.mu.RUnlock()
+	for agent, e := range outdated {
+		for turned := false; !turned; { // not when a poll came between
+			p := e.now.Load()
+			turned = b.turn(agent, e, p, p.text)
+		}
 	}
 }
 
-// read lays an override over the default; one that cannot be taken leaves the last good policy in force.
-func (b *Book) read(text string, last *page) *page {
-	p := &page{text: text, policy: b.o.Default, origins: b.o.Origins}
-	if text == "" {
+// read lays the registry's layer and an override over the default. An override that cannot be taken leaves the last good one in force,
+// or, where that does not suit the registry's layer, the last good policy.
+func (b *Book) read(agent, text string, last *page) *page {
+	p := &page{text: text, registry: b.o.Registry(agent), policy: b.o.Default, origins: b.o.Origins}
+	if text == "" && p.registry == nil {
 		return p
 	}
-	o, err := breaker.ParseOverride([]byte(text))
-	if err == nil {
-		var policy breaker.Policy
-		var origins map[string]string
-		policy, origins, err = breaker.Resolve(b.o.Default, b.o.Origins, breaker.Layer{Origin: OverrideOrigin, Override: o})
-		if err == nil {
-			p.policy, p.origins = policy, origins
-			return p
-		}
+	var o breaker.Override
+	var err error
+	if text != "" {
+		o, err = breaker.ParseOverride([]byte(text))
 	}
-	p.problem = err
-	if last != nil {
-		p.policy, p.origins = last.policy, last.origins
+	if err == nil {
+		err = b.lay(p, o)
+	}
+	if p.problem = err; err == nil {
+		return p
+	}
+	if last == nil {
+		_ = b.lay(p, breaker.Override{}) // the registry has checked its own
+	} else if b.lay(p, last.override) != nil {
+		b.keep(p, last)
 	}
 	return p
+}
+
+// lay makes the page's policy out of its layers, or leaves it as it was.
+func (b *Book) lay(p *page, o breaker.Override) error {
+	layers := []breaker.Layer{{Origin: OverrideOrigin, Override: o}}
+	if p.registry != nil {
+		layers = []breaker.Layer{{Origin: RegistryOrigin, Override: *p.registry}, layers[0]}
+	}
+	policy, origins, err := breaker.Resolve(b.o.Default, b.o.Origins, layers...)
+	if err == nil {
+		p.override, p.policy, p.origins = o, policy, origins
+	}
+	return err
+}
+
+// keep takes the last good policy, but never switches on what the registry has switched off [B21].
+func (b *Book) keep(p, last *page) {
+	p.override, p.policy, p.origins = last.override, last.policy, last.origins
+	if off := p.registry != nil && p.registry.Enabled != nil && !*p.registry.Enabled; off && p.policy.Enabled {
+		p.policy.Enabled, p.origins = false, map[string]string{}
+		maps.Copy(p.origins, last.origins)
+		p.origins["enabled"] = RegistryOrigin
+	}
 }
 
 // Run polls until ctx ends, forgetting agents that went idle.
@@ -238,6 +305,7 @@ func (b *Book) Run(ctx context.Context) {
 }
 
 func (b *Book) poll(ctx context.Context) {
+	b.Rebase() // also while the source is away
 	agents := b.InUse(b.o.Idle)
 	if len(agents) == 0 {
 		return
@@ -275,7 +343,6 @@ func (b *Book) InUse(within time.Duration) []string {
 }
 
 // Check says whether the agent's policy would be valid with this override in place of the one it has.
-func (b *Book) Check(_ context.Context, _ string, o breaker.Override) error {
-	_, _, err := breaker.Resolve(b.o.Default, b.o.Origins, breaker.Layer{Origin: OverrideOrigin, Override: o})
-	return err
+func (b *Book) Check(_ context.Context, agent string, o breaker.Override) error {
+	return b.lay(&page{registry: b.o.Registry(agent)}, o)
 }

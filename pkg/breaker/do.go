@@ -15,7 +15,7 @@ func (m *Manager) Do(ctx context.Context, agent string, fn func(context.Context)
 	if err != nil {
 		return err
 	}
-	stop := p.keep(ctx)
+	stop := p.Keep(ctx)
 	start := time.Now()
 	outcome := Outcome{Kind: Failure, Class: "panic"} // stands if fn neither returns nor is recovered here
 	defer func() {

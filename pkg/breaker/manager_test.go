@@ -292,3 +292,36 @@ func TestClassicView(t *testing.T) {
 		}
 	})
 }
+
+func TestKeepRenewsUntilItIsStopped(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := manager(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 3*time.Second })
+		for range 5 {
+			p, err := m.Acquire(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Keep(t.Context())() // of a permit without a lease: nothing to do
+			_, _ = p.Failure(t.Context(), "x")
+		}
+		<-time.After(time.Minute)
+		ctx, cancel := context.WithCancel(t.Context())
+		probe, err := m.Acquire(ctx, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := probe.Keep(ctx)
+		cancel() // it goes on
+		<-time.After(time.Minute)
+		if err := probe.Renew(t.Context()); err != nil {
+			t.Errorf("kept for a minute: %v", err)
+		}
+		stop()
+		stop()
+		<-time.After(4 * time.Second)
+		if err := probe.Renew(t.Context()); !errors.Is(err, breaker.ErrLeaseLost) {
+			t.Errorf("no longer kept: %v, want ErrLeaseLost", err)
+		}
+	})
+}

@@ -169,8 +169,10 @@ func (p Permit) Renew(ctx context.Context) error {
 	return nil
 }
 
-// keep renews the lease in the background, three times in its life, until the returned function is called.
-func (p Permit) keep(ctx context.Context) (stop func()) {
+// Keep renews a probe's lease in the background, three times in its life, until stop is called or the lease is lost [B12]; for a
+// permit without a lease it does nothing. It outlives ctx, whose values the store sees: whoever calls Keep must call stop, which
+// may be called again, waits for a renewal under way, and leaves the outcome still owed.
+func (p Permit) Keep(ctx context.Context) (stop func()) {
 	if p.Lease() <= 0 {
 		return func() {}
 	}

@@ -1,0 +1,102 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/config"
+	"github.com/breakerd/breakerd/internal/gateway"
+	"github.com/breakerd/breakerd/internal/httpapi"
+	"github.com/breakerd/breakerd/internal/metrics"
+	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/internal/workflow"
+)
+
+// Bridge runs the gateway and workflow service until a signal, as Breakerd does its own.
+func Bridge(ctx context.Context, args, environ []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
+	return program{
+		name: "bridge", about: "calls agents behind circuit breakers that a whole fleet shares: a reverse proxy and a workflow engine.",
+		check: config.Config.CheckBridge, listen: func(c config.Config) string { return c.BridgeListen },
+		mount: mountBridge, banner: bannerBridge,
+	}.run(ctx, args, environ, stdout, stderr, signals)
+}
+
+func mountBridge(s *core) ([]mount, error) {
+	library, err := workflow.NewLibrary(workflow.LibraryOptions{
+		Dir: s.cfg.WorkflowsDir, Known: s.registered, Texts: s.store, Logger: s.log, Away: s.fallback.Degraded,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("WORKFLOWS_DIR: %w", err)
+	}
+	measure := metrics.NewBridge(s.metrics)
+	base := gateway.NewBase()
+	gate, err := gateway.New(gateway.Options{Agents: s.registry, Manager: s.manager, Base: base, Observe: measure.Upstream, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	engine := workflow.NewEngine(workflow.EngineOptions{Caller: gate, MaxParallel: s.cfg.ParallelSteps, Logger: s.log})
+	handler, err := httpapi.NewBridge(httpapi.BridgeOptions{
+		Manager: s.manager, Agents: s.registry, Workflows: library,
+		Execute: func(ctx context.Context, d workflow.Definition, input map[string]any) workflow.Execution {
+			x := engine.Execute(ctx, d, input)
+			measure.Executed(x.Status)
+			return x
+		},
+		Executions: workflow.NewStore(workflow.StoreOptions{Records: s.store, Logger: s.log, Away: s.fallback.Degraded}),
+		Gateway:    gate, Health: s.checkup(library).health, Ready: s.ready.get, LoopbackOnly: s.cfg.BridgeAuth == "",
+		Metrics: s.metrics.Handler(), Version: Version(), ReplicaID: s.replica, Logger: s.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the API cannot be built: %w", err)
+	}
+	s.also = append(s.also, library.Run, func(ctx context.Context) { <-ctx.Done(); base.CloseIdleConnections() })
+	mounts := []mount{{listen: s.cfg.BridgeListen, variable: "BRIDGE_LISTEN", handler: gateway.KeepTrace(patient(handler)), stream: true}}
+	if in := s.cfg.Inbound; in.Listen != "" {
+		guard, err := gateway.NewInbound(gateway.InboundOptions{
+			URL: in.URL, Agent: in.Agent, KeyFile: in.KeyFile, Manager: s.manager, Base: base, Logger: s.log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, mount{listen: in.Listen, variable: "INBOUND_LISTEN", handler: guard, stream: true})
+	}
+	return mounts, nil
+}
+
+// registered says whether a workflow may name this agent. While Redis is away nobody can tell: the call will.
+func (s *core) registered(agent string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*s.cfg.RedisTimeout)
+	defer cancel()
+	_, err := s.registry.Agent(ctx, agent)
+	return !errors.Is(err, registry.ErrUnknown)
+}
+
+// apiPatience bounds how long a request to the API itself may take to arrive; what goes to agents may take as long as it likes.
+const apiPatience = 30 * time.Second
+
+func patient(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, gateway.Prefix) {
+			// A writer without deadlines is a test's.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(apiPatience))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func bannerBridge(s *core, w io.Writer, addresses []string) {
+	fmt.Fprintf(w, `Try:
+  curl -X POST http://%[1]s/api/v1/agents -H 'Content-Type: application/json' -d '{"name":"my-agent","url":"http://127.0.0.1:9000/my-agent"}'
+  curl http://%[1]s/agents/my-agent/any/path
+  curl http://%[1]s/api/v1/workflows
+`, addresses[0])
+	if len(addresses) > 1 {
+		fmt.Fprintf(w, "The API at %s is guarded at http://%s\n", s.cfg.Inbound.URL, addresses[1])
+	}
+}

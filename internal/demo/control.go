@@ -1,0 +1,199 @@
+package demo
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxSwitch bounds the body of a PUT, in bytes.
+const maxSwitch = 64 << 10
+
+// server answers everything: calls of agents, and the control API.
+type server struct {
+	agents *agents
+	log    *slog.Logger
+}
+
+// New makes the demo agent's handler. list is as DEMO_AGENTS has it ("": only names decide); the error joins one for every item
+// that is wrong. The handler keeps at most 1,000 agents, and may be used by any number of goroutines.
+func New(list string, log *slog.Logger) (http.Handler, error) {
+	a, err := newAgents(list)
+	if err != nil {
+		return nil, err
+	}
+	return &server{a, log}, nil
+}
+
+// ServeHTTP goes by the path as it was sent: a mux would clean it.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	segment, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	name, err := url.PathUnescape(segment)
+	if err != nil {
+		name = segment
+	}
+	switch own := r.URL.EscapedPath(); {
+	case own == "/" || own == "":
+		newProblem(codeNotFound, "no such path: an agent is called at /{agent}, all are listed at /modes").write(w)
+	case own == "/livez":
+		s.get(w, r, map[string]string{"status": "ok"})
+	case own == "/readyz":
+		s.get(w, r, map[string]string{"status": "ready"})
+	case own == "/modes":
+		s.get(w, r, s.list())
+	case strings.HasPrefix(own, "/modes/"):
+		s.control(w, r, rest)
+	default:
+		if err := checkName(name); err != nil {
+			newProblem(codeInvalidAgentName, "%v", err).write(w)
+			return
+		}
+		s.serveAgent(w, r, name, "/"+rest)
+	}
+}
+
+// get answers a question that has only one method.
+func (s *server) get(w http.ResponseWriter, r *http.Request, v any) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		notAllowed(w, "GET, HEAD")
+		return
+	}
+	writeJSON(w, http.StatusOK, "application/json", v)
+}
+
+func notAllowed(w http.ResponseWriter, allow string) {
+	w.Header().Set("Allow", allow)
+	newProblem(codeMethodNotAllowed, "want one of %s", allow).write(w)
+}
+
+func (s *server) list() map[string]any {
+	out := []map[string]any{}
+	for _, v := range s.agents.list() {
+		out = append(out, v.json())
+	}
+	return map[string]any{"agents": out}
+}
+
+// json is the agent with its settings, flat, as PUT takes them.
+func (v view) json() map[string]any {
+	out := map[string]any{"agent": v.name, "mode": v.does.mode, "default": !v.switched, "calls": v.calls, "in_flight": v.inFlight}
+	for name, n := range v.does.settings {
+		out[name] = n
+	}
+	return out
+}
+
+// control is /modes/{agent}.
+func (s *server) control(w http.ResponseWriter, r *http.Request, escaped string) {
+	name, err := url.PathUnescape(escaped)
+	if err == nil {
+		err = checkName(name)
+	}
+	if err != nil {
+		newProblem(codeInvalidAgentName, "%v", err).write(w)
+		return
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		writeJSON(w, http.StatusOK, "application/json", s.agents.look(name).json())
+	case http.MethodPut:
+		s.put(w, r, name)
+	case http.MethodDelete:
+		was, now := s.agents.forget(name)
+		s.switched(r, was, now)
+		writeJSON(w, http.StatusOK, "application/json", now.json())
+	default:
+		notAllowed(w, "GET, HEAD, PUT, DELETE")
+	}
+}
+
+func (s *server) put(w http.ResponseWriter, r *http.Request, name string) {
+	b, p := readBehaviour(w, r)
+	if p != nil {
+		p.write(w)
+		return
+	}
+	was, now, err := s.agents.put(name, b)
+	if err != nil {
+		newProblem(codeTooManyAgents, "%v", err).write(w)
+		return
+	}
+	s.switched(r, was, now)
+	writeJSON(w, http.StatusOK, "application/json", now.json())
+}
+
+func (s *server) switched(r *http.Request, was behaviour, now view) {
+	s.log.InfoContext(r.Context(), "demo agent switched", "event", "demo_agent.switched", "agent", now.name, "from", was.String(), "to", now.does.String())
+}
+
+// readBehaviour reads the body of a PUT: one JSON object of mode and numbers, each name once and spelt exactly.
+func readBehaviour(w http.ResponseWriter, r *http.Request) (behaviour, *problem) {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSwitch))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return behaviour{}, newProblem(codeBodyTooLarge, "the body is larger than %d bytes", maxSwitch)
+	case err != nil:
+		return behaviour{}, newProblem(codeInvalidJSON, "the body ended before its end")
+	case len(text) == 0:
+		return behaviour{}, newProblem(codeBodyRequired, `want a JSON body, as {"mode":"healthy"}`)
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return behaviour{}, newProblem(codeUnsupportedMediaType, "want Content-Type: application/json")
+	}
+	if !utf8.Valid(text) || !json.Valid(text) {
+		return behaviour{}, newProblem(codeInvalidJSON, "the body is not one JSON value in UTF-8")
+	}
+	m, given, p := readSettings(json.NewDecoder(bytes.NewReader(text)))
+	if p != nil {
+		return behaviour{}, p
+	}
+	b, err := newBehaviour(m, given)
+	if err != nil {
+		return behaviour{}, newProblem(codeInvalidValue, "body.%v", err)
+	}
+	return b, nil
+}
+
+// readSettings takes apart what is known to be one JSON value.
+func readSettings(dec *json.Decoder) (m mode, given map[string]float64, p *problem) {
+	dec.UseNumber() // 1e999 is a bad value, not bad JSON
+	if t, _ := dec.Token(); t != json.Delim('{') {
+		return "", nil, newProblem(codeInvalidValue, `body: want an object, as {"mode":"healthy"}`)
+	}
+	seen := map[string]bool{}
+	given = map[string]float64{}
+	for dec.More() {
+		t, _ := dec.Token()
+		name, _ := t.(string)
+		if seen[name] {
+			return "", nil, newProblem(codeInvalidJSON, "body.%s is given twice", clip(name))
+		}
+		seen[name] = true
+		value, _ := dec.Token()
+		switch v := value.(type) {
+		case string:
+			if name != "mode" {
+				return "", nil, newProblem(codeInvalidValue, "body.%s: want a number", clip(name))
+			}
+			m = mode(v)
+		case json.Number:
+			n, err := v.Float64()
+			if err != nil || name == "mode" {
+				return "", nil, newProblem(codeInvalidValue, "body.%s: %s is no value for it", clip(name), clip(v.String()))
+			}
+			given[name] = n
+		default:
+			return "", nil, newProblem(codeInvalidValue, "body.%s: want a number, and for mode a text", clip(name))
+		}
+	}
+	return m, given, nil
+}

@@ -1,0 +1,126 @@
+// Package gateway stands between callers and agents: /agents/{agent}/… asks the agent's breaker, forwards, and records how the
+// call ended; a workflow's steps take the same way; and the inbound guard turns it round, for an API behind the breakers of
+// those who call it.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
+)
+
+// Agents finds an agent: registry.ErrUnknown where there is none, an error that is breaker.ErrStoreUnavailable where that
+// cannot be told.
+type Agents interface {
+	Agent(ctx context.Context, name string) (registry.Agent, error)
+}
+
+// Options is what a Gateway stands on. Agents and Manager are required.
+type Options struct {
+	Agents  Agents
+	Manager *breaker.Manager
+	Base    http.RoundTripper        // nil: NewBase()
+	Observe func(breakerhttp.Timing) // told of each call that was made; nil: nobody
+	Logger  *slog.Logger             // nil: silent
+}
+
+// Gateway is the handler of /agents/{agent}/…, and the caller of workflows' agents. It is safe for concurrent use.
+type Gateway struct {
+	o       Options
+	buffers buffers
+	log     *slog.Logger
+}
+
+// New makes a Gateway.
+func New(o Options) (*Gateway, error) {
+	if o.Agents == nil || o.Manager == nil {
+		return nil, errors.New("gateway: Options.Agents and Manager are required")
+	}
+	if o.Base == nil {
+		o.Base = NewBase()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Gateway{o: o, log: o.Logger}, nil
+}
+
+// NewBase is the transport to agents: connections are kept, nothing is compressed or decompressed on the way.
+func NewBase() *http.Transport {
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 5 * time.Second,
+		ExpectContinueTimeout: time.Second, DisableCompression: true, ForceAttemptHTTP2: true,
+	}
+}
+
+// flushEvery bounds how long bytes of a body of known length stay in a buffer; of streams every write goes out at once.
+const flushEvery = 100 * time.Millisecond
+
+// ServeHTTP implements http.Handler. Whatever the agent answers goes back as it is; a problem+json is ours.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name, rest, p := split(r.URL)
+	var agent registry.Agent
+	if p == nil {
+		agent, p = g.find(r.Context(), name)
+	}
+	if p != nil {
+		p.write(w)
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	proxy := httputil.ReverseProxy{
+		Rewrite:       func(out *httputil.ProxyRequest) { rewrite(out, agent.URL, rest) },
+		Transport:     g.transport(agent),
+		FlushInterval: flushEvery,
+		BufferPool:    &g.buffers,
+		ErrorLog:      slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		ErrorHandler:  func(w http.ResponseWriter, r *http.Request, err error) { g.fail(w, r, name, err) },
+	}
+	proxy.ServeHTTP(&caller{w, cancel}, r.WithContext(ctx))
+}
+
+// transport makes one agent's calls.
+func (g *Gateway) transport(a registry.Agent) *breakerhttp.Transport {
+	return &breakerhttp.Transport{
+		Base: g.o.Base, Manager: g.o.Manager, Agent: func(*http.Request) string { return a.Name },
+		Timeout: a.Timeout, Body: classifier(a.Classify), Observe: g.o.Observe, Logger: g.o.Logger,
+	}
+}
+
+func classifier(c registry.Classify) breakerhttp.BodyClassifier {
+	switch c {
+	case registry.ByJSONRPC:
+		return breakerhttp.JSONRPC
+	case registry.ByMCP:
+		return breakerhttp.MCP
+	default:
+		return breakerhttp.StatusOnly
+	}
+}
+
+// find gives a registered agent that has an address.
+func (g *Gateway) find(ctx context.Context, name string) (registry.Agent, *problem) {
+	a, err := g.o.Agents.Agent(ctx, name)
+	switch {
+	case errors.Is(err, registry.ErrUnknown):
+		return a, newProblem(codeAgentUnknown, "no agent of this name is registered: GET /api/v1/agents lists them")
+	case errors.Is(err, breaker.ErrStoreUnavailable):
+		return a, newProblem(codeStoreUnavailable, "Redis is away, and the agent is not in the registry file")
+	case err != nil:
+		g.log.ErrorContext(ctx, "agent not read", "agent", name, "error", err)
+		return a, newProblem(codeInternal, "unexpected error; the log of this replica says which")
+	case a.URL == nil:
+		return a, newProblem(codeAgentNoURL, "the agent is registered without a url")
+	}
+	return a, nil
+}

@@ -1,0 +1,246 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// seen is a request as the agent got it.
+type seen struct {
+	Method, URI, Host, Body string
+	Header                  http.Header
+}
+
+func echo(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	w.Header().Set("X-Agent", "yes")
+	_ = json.NewEncoder(w).Encode(seen{r.Method, r.RequestURI, r.Host, string(body), r.Header})
+}
+
+func TestTheAgentGetsWhatWasSent(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, http.HandlerFunc(echo))
+	tests := []struct{ path, uri string }{
+		{"/agents/Agent", "/base/"},
+		{"/agents/Agent/", "/base/"},
+		{"/agents/Agent?a=1;b=%zz&c", "/base/?a=1;b=%zz&c"},
+		{"/agents/%41gent/x/y?q=1", "/base/x/y?q=1"},
+		{"/agents/Agent/a%2Fb/c%20d/", "/base/a%2Fb/c%20d/"},
+		{"/agents/Agent//double", "/base//double"},
+		{"/agents/Agent/..x/x..", "/base/..x/x.."},
+		{"/agents/Agent/%E2%82%AC", "/base/%E2%82%AC"},
+	}
+	for _, tt := range tests {
+		r := f.do(http.MethodPatch, tt.path, "body", "Traceparent", "00-1", "X-Forwarded-For", "192.0.2.9", "Connection", "X-Hop", "X-Hop", "1")
+		var got seen
+		if err := json.Unmarshal([]byte(r.text), &got); err != nil {
+			t.Fatalf("%s: %v: %s", tt.path, err, r.text)
+		}
+		if got.URI != tt.uri || got.Method != http.MethodPatch || got.Body != "body" {
+			t.Errorf("%s: the agent got %+v, want %s", tt.path, got, tt.uri)
+		}
+		if r.Header.Get("X-Agent") != "yes" || got.Header.Get("Traceparent") != "00-1" || got.Header.Get("X-Hop") != "" ||
+			got.Header.Get("X-Forwarded-For") != "192.0.2.9, 127.0.0.1" || got.Header.Get("X-Forwarded-Host") == "" || got.Host == "" {
+			t.Errorf("%s: headers %v, host %s", tt.path, got.Header, got.Host)
+		}
+	}
+}
+
+func TestBadPathsNeverReachAnAgent(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	f := newFixture(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }))
+	tests := []struct {
+		path   string
+		status int
+		code   string
+	}{
+		{"/agents/", 400, "invalid_agent_name"},
+		{"/agents//x", 400, "invalid_agent_name"},
+		{"/agents/-x", 400, "invalid_agent_name"},
+		{"/agents/a%00b/x", 400, "invalid_agent_name"},
+		{"/agents/a%2Fb", 400, "invalid_agent_name"},
+		{"/agents/%zz", 400, "invalid_agent_name"},
+		{"/agents/caf%C3%A9", 400, "invalid_agent_name"},
+		{"/agents/" + strings.Repeat("x", 129), 400, "invalid_agent_name"},
+		{"/agents/../admin", 400, "invalid_agent_name"},
+		{"/agents/Agent/../x", 400, "invalid_path"},
+		{"/agents/Agent/.", 400, "invalid_path"},
+		{"/agents/Agent/%2e%2E/x", 400, "invalid_path"},
+		{"/agents/Agent/a%2f..%2fb", 400, "invalid_path"},
+		{"/agents/Agent/a%5C..%5Cb", 400, "invalid_path"},
+		{"/agents/Agent/%0d%0a", 400, "invalid_path"},
+		{"/agents/Agent/%ff", 400, "invalid_path"},
+		{"/agents/Nobody/x", 404, "agent_unknown"},
+		{"/agents/NoURL/x", 404, "agent_has_no_url"},
+		{"/agents/Away/x", 503, "store_unavailable"},
+	}
+	for _, tt := range tests {
+		r := f.do(http.MethodGet, tt.path, "")
+		if r.StatusCode == http.StatusBadRequest && r.Header.Get("Content-Type") != "application/problem+json" {
+			if !strings.Contains(tt.path, "%zz") { // net/http refuses that one by itself
+				t.Errorf("%s: %s", tt.path, r.text)
+			}
+			continue
+		}
+		r.problem(t, tt.status, tt.code)
+	}
+	if calls.Load() != 0 {
+		t.Errorf("%d calls reached the agent", calls.Load())
+	}
+}
+
+func TestFiveFailuresOpenAndTheSixthIsRefused(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		http.Error(w, "the agent's own words", http.StatusBadGateway)
+	}))
+	for range 5 {
+		if r := f.do(http.MethodPost, "/agents/Agent/run", "{}"); r.StatusCode != http.StatusBadGateway || r.text != "the agent's own words\n" {
+			t.Fatalf("got %d %s", r.StatusCode, r.text)
+		}
+	}
+	r := f.do(http.MethodPost, "/agents/Agent/run", "{}")
+	r.problem(t, http.StatusTooManyRequests, "circuit_breaker_open")
+	if r.Header.Get("X-Circuit-Breaker-State") != "OPEN" || r.Header.Get("Retry-After") != "60" || calls.Load() != 5 {
+		t.Errorf("headers %v, %d calls", r.Header, calls.Load())
+	}
+}
+
+func TestStatusesCountAsTheClauseSays(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var status int
+		_, _ = fmt.Sscanf(r.URL.Path, "/base/%d", &status)
+		w.WriteHeader(status)
+	}))
+	want := map[int][2]int64{ // failures, calls
+		200: {0, 1}, 204: {0, 1}, 302: {0, 1}, 400: {0, 0}, 401: {0, 0}, 404: {0, 0}, 409: {0, 0}, 422: {0, 0},
+		408: {1, 1}, 425: {1, 1}, 429: {1, 1}, 500: {1, 1}, 503: {1, 1}, 599: {1, 1},
+	}
+	var failures, calls int64
+	for status, add := range want {
+		_, oldF, oldC := f.counted("Agent")
+		f.do(http.MethodGet, fmt.Sprintf("/agents/Agent/%d", status), "")
+		if _, failures, calls = f.counted("Agent"); failures-oldF != add[0] || calls-oldC != add[1] {
+			t.Errorf("%d: %d failures in %d calls, want %v", status, failures-oldF, calls-oldC, add)
+		}
+		if _, err := f.manager.Force(t.Context(), "Agent", breaker.Force{Target: breaker.ResetClosed, Actor: "test"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAnAgentThatCannotBeReachedIs502AndAFailure(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, http.NotFoundHandler())
+	r := f.do(http.MethodGet, "/agents/Gone/x", "")
+	r.problem(t, http.StatusBadGateway, "upstream_unreachable")
+	if !strings.Contains(r.text, "connection refused") || strings.Contains(r.text, "127.0.0.1") {
+		t.Errorf("it says %s", r.text)
+	}
+	if _, failures, _ := f.counted("Gone"); failures != 1 {
+		t.Errorf("%d failures", failures)
+	}
+}
+
+func TestAnAgentThatIsTooSlowIs504AndAFailure(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	f := newFixture(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done(); close(done) }),
+		func(a *registry.Agent) { a.Timeout = 50 * time.Millisecond })
+	f.do(http.MethodGet, "/agents/Agent/x", "").problem(t, http.StatusGatewayTimeout, "upstream_timeout")
+	<-done
+	if _, failures, _ := f.counted("Agent"); failures != 1 {
+		t.Errorf("%d failures", failures)
+	}
+}
+
+func TestAnErrorInsideA200IsAFailureWhereAsked(t *testing.T) {
+	t.Parallel()
+	const body = `{"jsonrpc":"2.0","id":1,"result":{"isError":true,"content":[]}}`
+	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, body)
+	}), func(a *registry.Agent) { a.Classify = registry.ByMCP })
+	if r := f.do(http.MethodPost, "/agents/Agent/mcp", "{}"); r.StatusCode != http.StatusOK || r.text != body {
+		t.Errorf("got %d %s", r.StatusCode, r.text)
+	}
+	if _, failures, _ := f.counted("Agent"); failures != 1 {
+		t.Errorf("%d failures", failures)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.timings) != 1 || f.timings[0].Agent != "Agent" || f.timings[0].Status != 200 || f.timings[0].Outcome.Kind != breaker.Failure {
+		t.Errorf("timings %+v", f.timings)
+	}
+}
+
+func TestAStreamComesThroughWriteByWriteAndACallerWhoLeavesIsIgnored(t *testing.T) {
+	t.Parallel()
+	next, ended := make(chan struct{}), make(chan struct{})
+	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		w.Header().Set("Content-Type", "text/event-stream")
+		for i := 0; ; i++ {
+			_, _ = fmt.Fprintf(w, "data: %d\n\n", i)
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-next:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}))
+	resp, err := http.Get(f.url + "/agents/Agent/stream") //nolint:noctx // closed below
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 64)
+	for i := range 3 {
+		n, err := resp.Body.Read(buf) // the agent waits for us before it sends the next
+		if want := fmt.Sprintf("data: %d\n\n", i); err != nil || string(buf[:n]) != want {
+			t.Fatalf("read %q, %v; want %q", buf[:n], err, want)
+		}
+		if i < 2 {
+			next <- struct{}{}
+		}
+	}
+	_ = resp.Body.Close()
+	<-ended
+	if state, failures, calls := f.counted("Agent"); state != breaker.Closed || failures != 0 || calls != 0 {
+		t.Errorf("%s, %d failures in %d calls", state, failures, calls)
+	}
+}
+
+func TestAStreamThatBreaksIsAFailureAndBreaksForTheCaller(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	resp, err := http.Get(f.url + "/agents/Agent/stream") //nolint:noctx // ends by itself
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err == nil || string(text) != "half" {
+		t.Errorf("read %q, %v", text, err)
+	}
+	if _, failures, _ := f.counted("Agent"); failures != 1 {
+		t.Errorf("%d failures", failures)
+	}
+}

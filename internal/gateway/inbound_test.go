@@ -1,0 +1,175 @@
+package gateway_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/breakerd/breakerd/internal/gateway"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// guarded is an API that answers as its path asks, behind a guard.
+func guarded(t *testing.T, agent, keyFile string) (f *fixture, calls *atomic.Int64) {
+	t.Helper()
+	calls = &atomic.Int64{}
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		switch {
+		case strings.Contains(r.URL.Path, "bad"):
+			http.Error(w, "quarantined", http.StatusUnprocessableEntity)
+		case strings.Contains(r.URL.Path, "broken"):
+			http.Error(w, "our own fault", http.StatusInternalServerError)
+		}
+	}))
+	t.Cleanup(api.Close)
+	f = &fixture{t: t, manager: newManager(t)}
+	base := gateway.NewBase()
+	t.Cleanup(base.CloseIdleConnections)
+	guard, err := gateway.NewInbound(gateway.InboundOptions{URL: api.URL, Agent: agent, KeyFile: keyFile, Manager: f.manager, Base: base})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(guard)
+	t.Cleanup(front.Close)
+	f.url = front.URL
+	return f, calls
+}
+
+func TestTheCallingAgentIsBannedAndNobodyElse(t *testing.T) {
+	t.Parallel()
+	f, calls := guarded(t, "header:X-Agent-ID", "")
+	for range 5 {
+		if r := f.do(http.MethodPost, "/v1/assert/bad", "{}", "X-Agent-ID", "Flooder"); r.StatusCode != http.StatusUnprocessableEntity {
+			t.Fatalf("got %d %s", r.StatusCode, r.text)
+		}
+	}
+	before := calls.Load()
+	r := f.do(http.MethodPost, "/v1/assert", "{}", "X-Agent-ID", "Flooder")
+	r.problem(t, http.StatusTooManyRequests, "circuit_breaker_open")
+	if r.Header.Get("X-Circuit-Breaker-State") != "OPEN" || r.Header.Get("Retry-After") == "" || calls.Load() != before {
+		t.Errorf("headers %v; the API was called %d times more", r.Header, calls.Load()-before)
+	}
+	if r := f.do(http.MethodPost, "/v1/assert", "{}", "X-Agent-ID", "Honest"); r.StatusCode != http.StatusOK {
+		t.Errorf("another agent got %d", r.StatusCode)
+	}
+	for range 10 {
+		f.do(http.MethodPost, "/v1/broken", "{}", "X-Agent-ID", "Honest")
+	}
+	if state, failures, _ := f.counted("Honest"); state != breaker.Closed || failures != 0 {
+		t.Errorf("the API's own faults made it %s with %d failures", state, failures)
+	}
+	for _, name := range []string{"", "-x", "a b", strings.Repeat("x", 129)} {
+		f.do(http.MethodPost, "/v1/assert", "{}", "X-Agent-ID", name).problem(t, http.StatusBadRequest, "invalid_agent_name")
+	}
+	f.do(http.MethodGet, "/v1/../admin", "", "X-Agent-ID", "Honest").problem(t, http.StatusBadRequest, "invalid_path")
+}
+
+func TestTheCallingAgentIsNamedByThePath(t *testing.T) {
+	t.Parallel()
+	f, _ := guarded(t, "path:2", "")
+	for range 5 {
+		f.do(http.MethodGet, "/v1/Flooder/bad", "")
+	}
+	f.do(http.MethodGet, "/v1/Flooder/x", "").problem(t, http.StatusTooManyRequests, "circuit_breaker_open")
+	if r := f.do(http.MethodGet, "/v1/Honest/x", ""); r.StatusCode != http.StatusOK {
+		t.Errorf("another agent got %d", r.StatusCode)
+	}
+	f.do(http.MethodGet, "/v1", "").problem(t, http.StatusBadRequest, "invalid_agent_name")
+}
+
+func TestATokenNamesTheCallingAgentOnlyWhereItVerifies(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	file := write(t, string(public))
+	f, calls := guarded(t, "jwt:sub", file)
+	sign := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
+		text, err := jwt.NewWithClaims(method, claims).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "Bearer " + text
+	}
+	mine := jwt.MapClaims{"sub": "Flooder"}
+	good := sign(jwt.SigningMethodES256, key, mine)
+	if r := f.do(http.MethodGet, "/x", "", "Authorization", good); r.StatusCode != http.StatusOK {
+		t.Fatalf("got %d %s", r.StatusCode, r.text)
+	}
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, token := range map[string]string{
+		"none": "", "basic": "Basic eDp5", "text": "Bearer x", "another key": sign(jwt.SigningMethodES256, other, mine),
+		"the public key as a secret": sign(jwt.SigningMethodHS256, public, mine),
+		"unsigned":                   sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, mine),
+		"expired":                    sign(jwt.SigningMethodES256, key, jwt.MapClaims{"sub": "Flooder", "exp": 1000}),
+	} {
+		r := f.do(http.MethodGet, "/x", "", "Authorization", token)
+		if r.problem(t, http.StatusUnauthorized, "invalid_token"); t.Failed() {
+			t.Fatal(name)
+		}
+	}
+	f.do(http.MethodGet, "/x", "", "Authorization", sign(jwt.SigningMethodES256, key, jwt.MapClaims{"sub": 7})).
+		problem(t, http.StatusBadRequest, "invalid_agent_name")
+	if calls.Load() != 1 {
+		t.Errorf("the API was called %d times", calls.Load())
+	}
+	secret := strings.Repeat("s", 32)
+	f, _ = guarded(t, "jwt:agent", write(t, secret+"\n"))
+	if r := f.do(http.MethodGet, "/x", "", "Authorization", sign(jwt.SigningMethodHS256, []byte(secret), jwt.MapClaims{"agent": "A"})); r.StatusCode != http.StatusOK {
+		t.Errorf("got %d %s", r.StatusCode, r.text)
+	}
+}
+
+func TestBadInboundSettingsAreNamed(t *testing.T) {
+	t.Parallel()
+	const api = "http://127.0.0.1:1"
+	tests := []struct{ url, agent, file, want string }{
+		{"ftp://x", "header:X", "", `INBOUND_URL="ftp://x" is not allowed`},
+		{"http://", "header:X", "", "INBOUND_URL"},
+		{"http://u:p@h", "header:X", "", "INBOUND_URL"},
+		{api, "cookie:x", "", `INBOUND_AGENT="cookie:x" is not allowed: want header:NAME`},
+		{api, "header:", "", "INBOUND_AGENT"},
+		{api, "path:0", "", "INBOUND_AGENT"},
+		{api, "path:x", "", "INBOUND_AGENT"},
+		{api, "jwt:sub", "", "needs INBOUND_JWT_KEY_FILE"},
+		{api, "jwt:sub", "/nonexistent", "INBOUND_JWT_KEY_FILE"},
+		{api, "jwt:sub", write(t, "short"), "a secret of 5 bytes"},
+		{api, "jwt:sub", write(t, "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"), "no public key"},
+	}
+	for _, tt := range tests {
+		_, err := gateway.NewInbound(gateway.InboundOptions{URL: tt.url, Agent: tt.agent, KeyFile: tt.file, Manager: newManager(t)})
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: got %v", tt, err)
+		}
+	}
+}
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

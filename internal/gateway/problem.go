@@ -1,0 +1,99 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
+)
+
+// The stable codes of this package's problems; refusals have breakerhttp's.
+const (
+	codeAgentUnknown        = "agent_unknown"
+	codeAgentNoURL          = "agent_has_no_url"
+	codeInternal            = "internal"
+	codeInvalidAgentName    = "invalid_agent_name"
+	codeInvalidPath         = "invalid_path"
+	codeInvalidToken        = "invalid_token"
+	codeStoreUnavailable    = "store_unavailable"
+	codeUpstreamTimeout     = "upstream_timeout"
+	codeUpstreamUnreachable = "upstream_unreachable"
+)
+
+// statuses is the table of codes.
+func statuses() map[string]int {
+	return map[string]int{
+		codeAgentUnknown:        http.StatusNotFound,
+		codeAgentNoURL:          http.StatusNotFound,
+		codeInternal:            http.StatusInternalServerError,
+		codeInvalidAgentName:    http.StatusBadRequest,
+		codeInvalidPath:         http.StatusBadRequest,
+		codeInvalidToken:        http.StatusUnauthorized,
+		codeStoreUnavailable:    http.StatusServiceUnavailable,
+		codeUpstreamTimeout:     http.StatusGatewayTimeout,
+		codeUpstreamUnreachable: http.StatusBadGateway,
+	}
+}
+
+// problem is an answer of ours.
+type problem struct{ code, detail string }
+
+func newProblem(code, format string, args ...any) *problem {
+	return &problem{code, fmt.Sprintf(format, args...)}
+}
+
+func (p *problem) write(w http.ResponseWriter) {
+	if p.code == codeStoreUnavailable {
+		w.Header()["retry-after"] = []string{"1"} // spelled as in a refusal
+	}
+	breakerhttp.WriteProblem(w, statuses()[p.code], p.code, p.detail)
+}
+
+// fail answers for an agent that gave no answer. A caller who has gone gets none.
+func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, agent string, err error) {
+	if open, refused := errors.AsType[*breaker.OpenError](err); refused {
+		breakerhttp.WriteRefusal(w, open)
+		return
+	}
+	if errors.Is(r.Context().Err(), context.Canceled) {
+		panic(http.ErrAbortHandler)
+	}
+	p := unanswered(err)
+	g.log.WarnContext(r.Context(), "agent gave no answer", "event", "bridge."+p.code, "agent", agent, "error", err)
+	p.write(w)
+}
+
+// unanswered says why a call had no answer, without the addresses that the error holds.
+func unanswered(err error) *problem {
+	var slow net.Error
+	switch {
+	case errors.Is(err, breaker.ErrStoreUnavailable):
+		return newProblem(codeStoreUnavailable, "Redis is away, and the agent was not called")
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
+		return newProblem(codeUpstreamTimeout, "the agent did not answer in time")
+	}
+	return newProblem(codeUpstreamUnreachable, "the agent could not be reached: %s", reason(err))
+}
+
+// reason is the part of an error that callers may see.
+func reason(err error) string {
+	var dns *net.DNSError
+	var number syscall.Errno
+	switch {
+	case errors.As(err, &dns):
+		return "its host name does not resolve"
+	case errors.As(err, &number):
+		return number.Error()
+	case strings.Contains(err.Error(), "tls:"), strings.Contains(err.Error(), "x509:"):
+		return "TLS was not agreed"
+	case strings.Contains(err.Error(), "EOF"):
+		return "it closed the connection without an answer"
+	}
+	return "the connection failed"
+}

@@ -1,0 +1,135 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/breakerd/breakerd/internal/workflow"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// maxOutput bounds what a step's agent may answer.
+const maxOutput = 8 << 20
+
+var _ workflow.Caller = (*Gateway)(nil)
+
+// Call implements workflow.Caller: it POSTs the step's input, JSON, to the agent's url and the step's path, through the agent's
+// breaker. The output is the answer's JSON; of another media type, its text as a JSON string. A refusal is a
+// *breaker.OpenError; everything else that is no 2xx is a *workflow.CallError.
+func (g *Gateway) Call(ctx context.Context, c workflow.Call) (json.RawMessage, error) {
+	agent, p := g.find(ctx, c.Agent)
+	if p != nil {
+		return nil, failed(p.code, "%s", p.detail)
+	}
+	if c.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
+		defer cancel()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, join(agent.URL, c.Path).String(), bytes.NewReader(c.Input))
+	if err != nil {
+		return nil, failed(workflow.CauseAgentFailed, "%w", err)
+	}
+	req.Header = g.stepHeader(ctx, c)
+	resp, err := g.transport(agent).RoundTrip(req)
+	if err != nil {
+		return nil, g.stepError(ctx, c, err)
+	}
+	defer func() { _ = resp.Body.Close() }() // read to its end, or given up
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxOutput+1))
+	switch {
+	case err != nil:
+		return nil, g.stepError(ctx, c, fmt.Errorf("its answer broke off: %w", err))
+	case resp.StatusCode < 200 || resp.StatusCode > 299:
+		return nil, failed("status_"+strconv.Itoa(resp.StatusCode), "it answered %s%s", resp.Status, excerpt(text))
+	case len(text) > maxOutput:
+		return nil, failed(workflow.CauseBadOutput, "it answered with more than %d bytes", maxOutput)
+	}
+	return output(resp.Header.Get("Content-Type"), text)
+}
+
+func failed(cause, format string, args ...any) error {
+	return &workflow.CallError{Cause: cause, Err: fmt.Errorf(format, args...)}
+}
+
+// stepHeader is what a step's request says besides its body.
+func (g *Gateway) stepHeader(ctx context.Context, c workflow.Call) http.Header {
+	h := http.Header{}
+	if from, ok := ctx.Value(traceKey{}).(http.Header); ok {
+		for _, name := range traceHeaders() {
+			if v := from.Values(name); len(v) > 0 {
+				h[name] = v
+			}
+		}
+	}
+	h.Set("Content-Type", "application/json")
+	h.Set("Accept", "application/json")
+	h.Set("X-Workflow-Id", c.WorkflowID)
+	h.Set("X-Execution-Id", c.ExecutionID)
+	h.Set("X-Step-Id", c.StepID)
+	return h
+}
+
+// stepError names why a step's agent gave no whole answer.
+func (g *Gateway) stepError(ctx context.Context, c workflow.Call, err error) error {
+	if open, refused := errors.AsType[*breaker.OpenError](err); refused {
+		return open
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	p := unanswered(err)
+	g.log.WarnContext(ctx, "agent gave no answer", "event", "bridge."+p.code, "agent", c.Agent, "workflow", c.WorkflowID,
+		"execution", c.ExecutionID, "step", c.StepID, "error", err)
+	return failed(p.code, "%s", p.detail)
+}
+
+// excerpt is the beginning of what an agent said, for people.
+func excerpt(text []byte) string {
+	const most = 200
+	line := strings.Join(strings.Fields(strings.ToValidUTF8(string(text[:min(len(text), most)]), "?")), " ")
+	if line == "" {
+		return ""
+	}
+	return ": " + line
+}
+
+// output makes JSON of an answer.
+func output(contentType string, text []byte) (json.RawMessage, error) {
+	kind, _, _ := mime.ParseMediaType(contentType)
+	switch {
+	case len(bytes.TrimSpace(text)) == 0:
+		return json.RawMessage("null"), nil
+	case kind == "application/json", strings.HasSuffix(kind, "+json"):
+		if !json.Valid(text) {
+			return nil, failed(workflow.CauseBadOutput, "its answer is not the JSON that it says it is")
+		}
+		return text, nil
+	case !utf8.Valid(text):
+		return nil, failed(workflow.CauseBadOutput, "its answer is neither JSON nor text, but %q", kind)
+	}
+	return json.Marshal(string(text))
+}
+
+// traceHeaders tie a step's call to the request that set the workflow going (W3C trace context and baggage, B3, request id).
+func traceHeaders() []string {
+	return []string{"Traceparent", "Tracestate", "Baggage", "B3", "X-B3-Traceid", "X-B3-Spanid", "X-B3-Sampled", "X-Request-Id"}
+}
+
+type traceKey struct{}
+
+// KeepTrace lets the calls of workflows carry the trace headers of the request that set them going.
+func KeepTrace(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), traceKey{}, r.Header)))
+	})
+}

@@ -1,0 +1,145 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/gateway"
+	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/internal/workflow"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+func step(agent string) workflow.Call {
+	return workflow.Call{
+		Agent: agent, WorkflowID: "wf", ExecutionID: "ex", StepID: "st", Path: "/run",
+		Input: json.RawMessage(`{"text":"test"}`),
+	}
+}
+
+func TestAStepPostsItsInputAndGetsTheAnswer(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		echo(w, r)
+	}))
+	var out json.RawMessage
+	var err error
+	gateway.KeepTrace(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		out, err = f.gate.Call(r.Context(), step("Agent"))
+	})).ServeHTTP(nil, func() *http.Request {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+		r.Header.Set("Traceparent", "00-7-8-01")
+		r.Header.Set("Cookie", "secret")
+		return r
+	}())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got seen
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Method != http.MethodPost || got.URI != "/base/run" || got.Body != `{"text":"test"}` || got.Header.Get("Cookie") != "" ||
+		got.Header.Get("Traceparent") != "00-7-8-01" || got.Header.Get("X-Workflow-Id") != "wf" || got.Header.Get("X-Execution-Id") != "ex" ||
+		got.Header.Get("X-Step-Id") != "st" || got.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("the agent got %+v", got)
+	}
+}
+
+func TestAStepsAnswersAndFailures(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc
+		out     string
+		cause   string
+		text    string
+	}{
+		{"text", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "a \"b\"") }, `"a \"b\""`, "", ""},
+		{"nothing", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, "null", "", ""},
+		{"bad JSON", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			_, _ = io.WriteString(w, "{")
+		}, "", workflow.CauseBadOutput, "not the JSON"},
+		{"binary", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "image/png")
+			_, _ = io.WriteString(w, "\xff\xfe")
+		}, "", workflow.CauseBadOutput, "image/png"},
+		{"400", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no\nsuch \xff field", 400) }, "", "status_400", "it answered 400 Bad Request: no such ? field"},
+		{"503", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "", "status_503", "it answered 503 Service Unavailable"},
+		{"302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) }, "", "status_302", "302"},
+		{"cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", "upstream_unreachable", "closed the connection"},
+		{"half", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "10")
+			_, _ = io.WriteString(w, "half")
+		}, "", "upstream_unreachable", ""},
+		{"huge", func(w http.ResponseWriter, _ *http.Request) {
+			chunk := []byte(strings.Repeat("x", 1<<20))
+			for range 9 {
+				_, _ = w.Write(chunk)
+			}
+		}, "", workflow.CauseBadOutput, "more than"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, tt.handler)
+			out, err := f.gate.Call(t.Context(), step("Agent"))
+			if string(out) != tt.out {
+				t.Errorf("output %s", out)
+			}
+			var call *workflow.CallError
+			if errors.As(err, &call) != (tt.cause != "") || call != nil && (call.Cause != tt.cause || !strings.Contains(call.Error(), tt.text)) {
+				t.Errorf("got %#v: %v", err, err)
+			}
+		})
+	}
+}
+
+func TestAStepOfAnOpenBreakerIsRefused(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, http.NotFoundHandler())
+	if _, err := f.manager.Force(t.Context(), "Agent", breaker.Force{Target: breaker.HoldOpen, Actor: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.gate.Call(t.Context(), step("Agent"))
+	if open, ok := errors.AsType[*breaker.OpenError](err); !ok || open.Reason != breaker.ReasonForcedOpen {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAStepThatOverrunsFailsAndOneThatIsCancelledDoesNotCount(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or the server does not see its client leave
+		<-r.Context().Done()
+	}), func(a *registry.Agent) { a.Timeout = time.Minute })
+	slow := step("Agent")
+	slow.Timeout = 30 * time.Millisecond
+	_, err := f.gate.Call(t.Context(), slow)
+	if call, ok := errors.AsType[*workflow.CallError](err); !ok || call.Cause != "upstream_timeout" {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if _, err := f.gate.Call(ctx, step("Agent")); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, failures, calls := f.counted("Agent"); failures != 1 || calls != 1 {
+		t.Errorf("%d failures in %d calls", failures, calls)
+	}
+	for _, name := range []string{"Nobody", "NoURL", "Away"} {
+		_, err := f.gate.Call(t.Context(), step(name))
+		if call, ok := errors.AsType[*workflow.CallError](err); !ok || call.Cause == "" {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// decode checks a body against its schema, exactly, and reads it into v.
+func (d document) decode(e endpoint, schema *huma.Schema, text []byte, v any) *problem {
+	if text == nil {
+		if e.body == requiredBody {
+			return newProblem(codeBodyRequired, "want a JSON body")
+		}
+		return nil
+	}
+	if raw, ok := v.(*json.RawMessage); ok {
+		*raw = text
+		return nil
+	}
+	var plain any
+	if err := json.Unmarshal(text, &plain); err != nil {
+		return newProblem(codeInvalidJSON, "%s", clip(err.Error()))
+	}
+	path, res := huma.NewPathBuffer(make([]byte, 0, 128), 0), &huma.ValidateResult{}
+	path.Push("body")
+	huma.Validate(d.schemas(), schema, path, huma.ModeWriteToServer, plain, res)
+	p := newProblem(codeInvalidValue, "the body is not what this operation takes")
+	for _, err := range res.Errors[:min(len(res.Errors), maxErrors)] {
+		p.Errors = append(p.Errors, asFieldError(err))
+	}
+	d.exactNames(schema, plain, "body", p)
+	if len(p.Errors) > 0 {
+		return p
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return newProblem(codeInvalidValue, "%s", clip(err.Error()))
+	}
+	return nil
+}
+
+// maxErrors bounds how much a hopeless body can make us say.
+const maxErrors = 20
+
+// exactNames refuses what huma and encoding/json take for a field in spite of its case.
+func (d document) exactNames(s *huma.Schema, v any, at string, p *problem) {
+	for s != nil && s.Ref != "" {
+		s = d.schemas().SchemaFromRef(s.Ref)
+	}
+	if s == nil || len(p.Errors) >= maxErrors {
+		return
+	}
+	switch v := v.(type) {
+	case []any:
+		for i, item := range v {
+			d.exactNames(s.Items, item, at+"["+strconv.Itoa(i)+"]", p)
+		}
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			field, ok := s.Properties[name]
+			if !ok && s.AdditionalProperties == false {
+				p.Errors = append(p.Errors, fieldError{Location: at + "." + clip(name), Message: "unknown field"})
+			}
+			d.exactNames(field, v[name], at+"."+clip(name), p)
+		}
+	}
+}
+
+func asFieldError(err error) fieldError {
+	d, ok := err.(huma.ErrorDetailer)
+	if !ok {
+		return fieldError{Message: clip(err.Error())}
+	}
+	e := d.ErrorDetail()
+	f := fieldError{Location: clip(e.Location), Message: clip(e.Message)}
+	switch v := e.Value.(type) {
+	case string, float64, bool:
+		f.Value = clip(fmt.Sprint(v))
+	}
+	return f
+}

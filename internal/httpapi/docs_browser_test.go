@@ -1,0 +1,88 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// browse renders a page of the API in a real browser. It gives the page's DOM, and what the page asked for. The browser finds no
+// other machine, and what it asks for on its own account is not the page's.
+func (f *fixture) browse(path string) (dom string, asked []string) {
+	f.t.Helper()
+	if _, err := exec.LookPath("chromium"); err != nil {
+		f.t.Fatal("chromium is missing: apt-get install chromium")
+	}
+	dir := f.t.TempDir()
+	netLog := filepath.Join(dir, "net.json")
+	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+		"--user-data-dir="+filepath.Join(dir, "profile"), "--log-net-log="+netLog, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+		"--virtual-time-budget=5000", "--dump-dom", f.url+path)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &errs, 5*time.Second
+	if err := cmd.Run(); err != nil {
+		f.t.Fatalf("chromium: %v\n%s", err, &errs)
+	}
+	text, err := os.ReadFile(netLog)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return out.String(), f.askedBy(text)
+}
+
+// askedBy reads from a browser's log of its network what pages of ours asked for.
+func (f *fixture) askedBy(netLog []byte) (urls []string) {
+	f.t.Helper()
+	var log struct {
+		Events []struct {
+			Params struct {
+				Initiator string `json:"initiator"`
+				URL       string `json:"url"`
+			} `json:"params"`
+		} `json:"events"`
+	}
+	if err := json.Unmarshal(netLog, &log); err != nil {
+		f.t.Fatalf("the browser's log: %v", err)
+	}
+	for _, e := range log.Events {
+		if p := e.Params; strings.HasPrefix(p.Initiator, "http") && p.URL != "" && !slices.Contains(urls, p.URL) {
+			urls = append(urls, p.URL)
+		}
+	}
+	slices.Sort(urls)
+	return urls
+}
+
+// onThePage checks that every operation of the document is on /docs, and that the page asked for the document alone.
+func (f *fixture) onThePage() {
+	f.t.Helper()
+	dom, asked := f.browse("/docs#live")
+	for id, op := range f.api.doc.operations() {
+		for _, want := range []string{`id="` + id + `"`, `href="#` + id + `"`, ">" + op.Path + "<"} {
+			if !strings.Contains(dom, want) {
+				f.t.Errorf("%s: the page lacks %s", id, want)
+			}
+		}
+	}
+	if !strings.Contains(dom, `id="live" open=""`) {
+		f.t.Error("the operation that the address names is not open")
+	}
+	if want := []string{f.url + "/openapi.json"}; !slices.Equal(asked, want) {
+		f.t.Errorf("the page asked for %q, want %q", asked, want)
+	}
+}
+
+func TestThePageShowsEveryOperationAndAsksNobodyElse(t *testing.T) {
+	t.Parallel()
+	newFixture(t).onThePage()
+}

@@ -1,0 +1,142 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/workflow"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// executeBody may be left out.
+type executeBody struct {
+	Input object `json:"input,omitempty" doc:"What $.input refers to."`
+}
+
+// object is a JSON object of the caller's own. Its numbers stay as they were written.
+type object map[string]any
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *object) UnmarshalJSON(text []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	return dec.Decode((*map[string]any)(o))
+}
+
+// Schema implements huma.SchemaProvider.
+func (object) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
+}
+
+func (b *bridge) executionRoutes() {
+	schema := b.doc.executionSchema()
+	b.doc.showExecution(schema)
+	serve(b.server, endpoint{
+		method: http.MethodPost, path: workflowsPath + "/{workflow}/execute", id: "executeWorkflow", tag: "workflows", body: optionalBody,
+		free: true, out: schema, summary: "Run a workflow to its end. A problem of a run that began holds the whole execution",
+		example: `{"input": {}}`, refusals: []int{http.StatusServiceUnavailable}, codes: []code{
+			codeWorkflowUnknown, codeInputMissing, codeAgentFailed, codeCircuitBreakerOpen, codeWorkflowTimeout, codeExecutionCancelled,
+			codeStoreUnavailable,
+		},
+	}, b.execute)
+	serve(b.server, endpoint{
+		method: http.MethodGet, path: executionsPath + "/{execution}", id: "getExecution", tag: "workflows", out: schema,
+		summary: "What became of an execution; kept for an hour", codes: []code{codeExecutionUnknown, codeStoreUnavailable},
+	}, b.getExecution)
+}
+
+// executionSchema documents an execution.
+func (d document) executionSchema() *huma.Schema {
+	schema := d.schemaOf(workflow.Execution{})
+	statuses := []any{workflow.Completed, workflow.Failed, workflow.Refused, workflow.Cancelled, workflow.Skipped}
+	for i, s := range statuses {
+		statuses[i] = string(s.(workflow.Status)) //nolint:errcheck,forcetypeassert // they stand above
+	}
+	d.schemas().SchemaFromRef(schema.Ref).Properties["status"].Enum = statuses[:4]
+	d.schemas().SchemaFromRef(d.schemaOf(workflow.StepResult{}).Ref).Properties["status"].Enum = statuses
+	return schema
+}
+
+// writeMargin is how long an answer may take to be sent.
+const writeMargin = 30 * time.Second
+
+func (b *bridge) execute(r *request, in executeBody) (out answer[workflow.Execution], err error) {
+	id := r.PathValue("workflow")
+	d, err := b.Workflows.Get(r.ctx(), id)
+	if err != nil {
+		return out, workflowProblem(id, err)
+	}
+	if err := d.CheckInput(in.Input); err != nil {
+		return out, inputProblem(err)
+	}
+	length := d.Timeout
+	if length == 0 {
+		length = workflow.DefaultTimeout
+	}
+	r.mayTake(length + writeMargin)
+	x := b.Execute(r.ctx(), d, in.Input)
+	b.Executions.Keep(r.ctx(), x)
+	out.body = x
+	return out, executionProblem(x)
+}
+
+// mayTake replaces the server's time-outs for this request: those are for answers that come at once.
+func (r *request) mayTake(length time.Duration) {
+	c := http.NewResponseController(r.w)
+	_ = c.SetReadDeadline(time.Time{}) // one that passes would look like a caller that left; where there is none, there is nothing to do
+	_ = c.SetWriteDeadline(time.Now().Add(length))
+}
+
+// inputProblem names each part that the input lacks.
+func inputProblem(err error) error {
+	missing, ok := errors.AsType[*workflow.InputError](err)
+	if !ok {
+		return err
+	}
+	p := newProblem(codeInputMissing, "the input lacks what the workflow refers to")
+	for _, m := range missing.Missing[:min(len(missing.Missing), maxErrors)] {
+		p.Errors = append(p.Errors, fieldError{
+			Location: bodyPath(strings.TrimPrefix(m.Reference, "$.")), Message: "missing; wanted by " + clip(m.UsedBy),
+		})
+	}
+	return p
+}
+
+// executionProblem is nil for one that is complete.
+func executionProblem(x workflow.Execution) error {
+	if x.Status == workflow.Completed || x.Error == nil {
+		return nil
+	}
+	e := x.Error
+	var p *problem
+	open, refused := errors.AsType[*breaker.OpenError](x.Err)
+	_, ofCall := errors.AsType[*workflow.CallError](x.Err)
+	switch {
+	case refused:
+		p = refusal(open).as(http.StatusServiceUnavailable)
+		p.Detail = "step " + e.Step + ": " + p.Detail
+	case x.Status == workflow.Cancelled:
+		p = newProblem(codeExecutionCancelled, "the execution was cancelled: %s", clip(e.Reason))
+	case e.Cause == workflow.CauseTimeout && !ofCall:
+		p = newProblem(codeWorkflowTimeout, "the workflow's time is up: %s", clipTo(e.Reason, maxMessage))
+	default:
+		p = newProblem(codeAgentFailed, "step %s: agent %s failed (%s): %s", e.Step, e.Agent, clip(e.Cause), clipTo(e.Reason, maxMessage))
+	}
+	p.Step, p.Agent, p.Cause, p.Execution = e.Step, e.Agent, clip(e.Cause), x
+	return p
+}
+
+func (b *bridge) getExecution(r *request, _ none) (out answer[workflow.Execution], err error) {
+	id := r.PathValue("execution")
+	out.body, err = b.Executions.Get(r.ctx(), id)
+	if errors.Is(err, workflow.ErrUnknown) {
+		err = newProblem(codeExecutionUnknown, "no execution %s is known; they are kept for an hour", id)
+	}
+	return out, err
+}

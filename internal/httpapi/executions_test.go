@@ -1,0 +1,162 @@
+package httpapi
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/workflow"
+)
+
+func TestAnExecutionThatCompletesIsAnsweredAndKept(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	f.do("POST", workflowsPath, `{"workflow_id":"w","steps":{"one":{"agent_name":"A","input_mapping":{"n":"$.input.n"}},`+
+		`"two":{"agent_name":"B","input_mapping":{"m":"$.steps.one.output.n"}}}}`).want(201)
+	g := f.do("POST", workflowsPath+"/w/execute", `{"input":{"n":12345678901234567890}}`).
+		want(200, `workflow_id="w"`, `status="completed"`, `steps.one.status="completed"`, `steps.two.agent_name="B"`)
+	if !strings.Contains(g.text, `"output":{"two":{"m":12345678901234567890}}`) {
+		t.Errorf("the number did not survive: %s", g.text)
+	}
+	id, _ := g.json["execution_id"].(string)
+	if again := f.do("GET", executionsPath+"/"+id, "").want(200); again.text != g.text {
+		t.Errorf("kept as %s, answered as %s", again.text, g.text)
+	}
+	f.do("GET", executionsPath+"/"+strings.Repeat("0", 32), "").wantProblem(404, codeExecutionUnknown)
+	for _, id := range []string{"x", strings.Repeat("0", 31), strings.Repeat("G", 32), strings.ToUpper(id[:31] + "a")} {
+		f.do("GET", executionsPath+"/"+id, "").wantProblem(400, codeInvalidExecutionID)
+	}
+}
+
+func TestAFailingAgentIsA502AndItsOpenBreakerA503(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	f.do("POST", workflowsPath, `{"workflow_id":"w","steps":{"step-1":{"agent_name":"FailingAgent"},"step-2":{"agent_name":"A","depends_on":["step-1"]}}}`).want(201)
+	for range 5 {
+		g := f.do("POST", workflowsPath+"/w/execute", `{"input": {}}`).wantProblem(502, codeAgentFailed).
+			want(502, `step="step-1"`, `agent="FailingAgent"`, `cause="status_503"`, `execution.status="failed"`, `execution.steps.step-1.status="failed"`,
+				`execution.steps.step-2.status="skipped"`)
+		for _, word := range []string{"step-1", "FailingAgent", "status_503", "503 Service Unavailable"} {
+			if detail, _ := g.json["detail"].(string); !strings.Contains(detail, word) {
+				t.Errorf("the detail does not name %s: %s", word, g.text)
+			}
+		}
+	}
+	f.advance(500 * time.Millisecond)
+	g := f.do("POST", workflowsPath+"/w/execute", `{"input": {}}`).wantProblem(503, codeCircuitBreakerOpen).
+		want(503, `agent="FailingAgent"`, `reason="open"`, `state="OPEN"`, "retry_after_seconds=60", `step="step-1"`, `execution.status="refused"`,
+			`execution.steps.step-1.status="refused"`, `execution.steps.step-2.status="skipped"`)
+	if g.header.Get("X-Circuit-Breaker-State") != "OPEN" || g.header.Get("Retry-After") != "60" {
+		t.Error(g.header)
+	}
+	id, _ := g.at("execution.execution_id").(string)
+	f.do("GET", executionsPath+"/"+id, "").want(200, `status="refused"`, `error.agent="FailingAgent"`)
+	f.advance(time.Minute)
+	f.do("POST", workflowsPath+"/w/execute", "").wantProblem(502, codeAgentFailed) // a probe
+}
+
+func TestAnInputThatLacksSomethingRunsNothing(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	f.do("POST", workflowsPath, `{"workflow_id":"w","steps":{"s":{"agent_name":"FailingAgent","input_mapping":{"t":"$.input.text","u":["$.input.u.v"]}}}}`).want(201)
+	for _, body := range []string{"", `{}`, `{"input":{}}`, `{"input":{"u":{}}}`, `{"input":{"Text":1}}`} {
+		g := f.do("POST", workflowsPath+"/w/execute", body).wantProblem(422, codeInputMissing).want(422, `errors.0.location="body.input.text"`,
+			`errors.1.location="body.input.u.v"`, "execution=null")
+		if !strings.Contains(g.text, "steps.s.input_mapping.t") {
+			t.Errorf("who wants it? %s", g.text)
+		}
+	}
+	for _, body := range []string{`{"input":[]}`, `{"input":"x"}`, `{"inputs":{}}`, `{"input":{},"more":1}`, `{"input":{"a":1e400}}`} {
+		f.do("POST", workflowsPath+"/w/execute", body).wantProblem(422, codeInvalidValue)
+	}
+	if len(f.keeper.records) > 0 {
+		t.Error(f.keeper.records)
+	}
+}
+
+func TestAWorkflowsOwnTimeIsItsOwnAndAnAgentsTheAgents(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	f.do("POST", workflowsPath, `{"workflow_id":"slow","timeout_seconds":0.001,"steps":{"s":{"agent_name":"Slow"}}}`).want(201)
+	f.do("POST", workflowsPath+"/slow/execute", "").wantProblem(504, codeWorkflowTimeout).
+		want(504, `cause="timeout"`, `execution.status="failed"`, `execution.steps.s.status="cancelled"`)
+	f.workflow("w", "TimingOut")
+	f.do("POST", workflowsPath+"/w/execute", "").wantProblem(502, codeAgentFailed).want(502, `cause="timeout"`, `agent="TimingOut"`)
+}
+
+func TestACallerThatLeavesEndsItsExecution(t *testing.T) {
+	t.Parallel()
+	begun, kept := make(chan struct{}), make(keptExecutions, 1)
+	f := newBridgeFixture(t, func(o *BridgeOptions) {
+		execute := o.Execute
+		o.Executions = kept
+		o.Execute = func(ctx context.Context, d workflow.Definition, input map[string]any) workflow.Execution {
+			close(begun)
+			return execute(ctx, d, input)
+		}
+	})
+	f.workflow("w", "Slow")
+	conn := f.dial()
+	if _, err := io.WriteString(conn, "POST "+workflowsPath+"/w/execute HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	conn.Close()
+	if x := <-kept; x.Status != workflow.Cancelled {
+		t.Errorf("%+v", x)
+	}
+}
+
+// keptExecutions hands on what is kept.
+type keptExecutions chan workflow.Execution
+
+func (k keptExecutions) Keep(_ context.Context, x workflow.Execution) { k <- x }
+
+func (k keptExecutions) Get(context.Context, string) (workflow.Execution, error) {
+	return workflow.Execution{}, workflow.ErrUnknown
+}
+
+func TestAnExecutionThatIsCancelledIsSaidSo(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	f.workflow("w", "Slow")
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	res := httptest.NewRecorder()
+	f.api.handler().ServeHTTP(res, httptest.NewRequestWithContext(ctx, http.MethodPost, workflowsPath+"/w/execute", http.NoBody))
+	g := f.read(res.Result()).wantProblem(503, codeExecutionCancelled).want(503, `execution.status="cancelled"`)
+	f.api.doc.asDocumented(f.api.doc.operations()["executeWorkflow"], g)
+	id, _ := g.at("execution.execution_id").(string)
+	f.do("GET", executionsPath+"/"+id, "").want(200, `status="cancelled"`)
+}
+
+// deadlines remembers the deadlines that a handler asked for.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	read, write time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = t; return nil }
+func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = t; return nil }
+
+func TestTheServersTimeoutsDoNotCutALongExecution(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t, func(o *BridgeOptions) {
+		o.Execute = func(_ context.Context, d workflow.Definition, _ map[string]any) workflow.Execution {
+			return workflow.Execution{ID: strings.Repeat("0", 32), WorkflowID: d.ID, Status: workflow.Completed, Steps: map[string]workflow.StepResult{}}
+		}
+	})
+	f.workflow("w", "A")
+	f.do("POST", workflowsPath, `{"workflow_id":"long","timeout_seconds":3600,"steps":{"s":{"agent_name":"A"}}}`).want(201)
+	for id, length := range map[string]time.Duration{"w": workflow.DefaultTimeout, "long": time.Hour} {
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder(), read: time.Now()}
+		f.api.handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, workflowsPath+"/"+id+"/execute", http.NoBody))
+		if left := time.Until(w.write); !w.read.IsZero() || left < length || left > length+writeMargin {
+			t.Errorf("%s: reading ends at %v, writing in %v", id, w.read, left)
+		}
+	}
+}

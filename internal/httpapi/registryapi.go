@@ -1,0 +1,168 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// RegisteredAgent is one registration, in the form that the agents file has too. It is exported for the sake of the document.
+type RegisteredAgent struct {
+	registry.Form
+	Breaker *BreakerEntry `json:"breaker,omitempty"`
+}
+
+type registeredReply struct {
+	Agents   []RegisteredAgent `json:"agents"`
+	Degraded bool              `json:"degraded,omitempty"`
+}
+
+const agentExample = `{"name": "FailingAgent", "url": "http://failing-agent:9000", "circuit_breaker_config": {"failure_threshold": 3}}`
+
+func (b *bridge) registryRoutes() {
+	in, out := agentSchema(), agentSchema()
+	out.Properties["origin"] = &huma.Schema{Type: huma.TypeString, Enum: []any{"file", "api"}, Description: "file: the API cannot change it."}
+	out.Properties["breaker"] = b.doc.schemaOf(BreakerEntry{})
+	out.Required = []string{"name", "timeout_seconds", "classify"}
+	list := &huma.Schema{Type: huma.TypeObject, Required: []string{"agents"}, AdditionalProperties: false, Properties: map[string]*huma.Schema{
+		"agents":   {Type: huma.TypeArray, Items: out},
+		"degraded": {Type: huma.TypeBoolean, Description: "Redis is away: these are the agents of the file alone."},
+	}}
+	one := agentsPath + "/{agent}"
+	changes := []code{codeBodyRequired, codeAgentInFile, codeStoreUnavailable}
+	serve(b.server, endpoint{
+		method: http.MethodGet, path: agentsPath, id: "listAgents", tag: "agents", summary: "All agents, by name", out: list,
+	}, b.listAgents)
+	serve(b.server, endpoint{
+		method: http.MethodPost, path: agentsPath, id: "registerAgent", tag: "agents", body: requiredBody, in: in, out: out,
+		summary: "Register an agent, or replace its registration as a whole", params: []*huma.Param{actorParam()},
+		codes: changes, also: []int{http.StatusCreated}, example: agentExample,
+	}, b.putAgent)
+	serve(b.server, endpoint{
+		method: http.MethodGet, path: one, id: "getAgent", tag: "agents", summary: "One agent, with its breaker", out: out,
+		codes: []code{codeAgentUnknown, codeStoreUnavailable},
+	}, b.getAgent)
+	serve(b.server, endpoint{
+		method: http.MethodPut, path: one, id: "putAgent", tag: "agents", body: requiredBody, in: in, out: out,
+		summary: "The same as registerAgent; the body may leave out the name", params: []*huma.Param{actorParam()},
+		codes: changes, also: []int{http.StatusCreated}, example: agentExample,
+	}, b.putAgent)
+	serve(b.server, endpoint{
+		method: http.MethodDelete, path: one, id: "deleteAgent", tag: "agents", status: http.StatusNoContent,
+		summary: "Remove its registration and its policy override; its breaker stays", params: []*huma.Param{actorParam()},
+		codes: []code{codeAgentUnknown, codeAgentInFile, codeStoreUnavailable},
+	}, b.deleteAgent)
+}
+
+// agentSchema documents a registration; the registry is what checks one.
+func agentSchema() *huma.Schema {
+	text := func(about string) *huma.Schema { return &huma.Schema{Type: huma.TypeString, Description: about} }
+	timeout := registry.DefaultTimeout.Seconds()
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: false, Properties: map[string]*huma.Schema{
+		"name":                   {Type: huma.TypeString, Pattern: namePattern},
+		"url":                    text("http or https; without it the agent is a policy that has no address."),
+		"circuit_breaker_config": overrideSchema(),
+		"contact":                text("Whom to call; at most 500 bytes of printable text."),
+		"labels":                 {Type: huma.TypeObject, AdditionalProperties: text(""), Description: "At most 32, each at most 256 bytes."},
+		"timeout_seconds": {
+			Type: huma.TypeNumber, Minimum: new(0.001), Maximum: new(registry.MaxTimeout.Seconds()), Default: timeout,
+			Description: "How long its answer may take to begin, and each next part of it.",
+		},
+		"classify": {
+			Type: huma.TypeString, Enum: []any{"status", "jsonrpc", "mcp"}, Default: "status",
+			Description: "What a failure is told by: the status; also an error in a JSON-RPC body; also isError in an MCP result.",
+		},
+	}}
+}
+
+// listAgents shows what is known without Redis, when that is away.
+func (b *bridge) listAgents(r *request, _ none) (out answer[registeredReply], err error) {
+	agents, err := b.Agents.List(r.ctx())
+	if err != nil && !errors.Is(err, breaker.ErrStoreUnavailable) {
+		return out, err
+	}
+	out.body = registeredReply{Agents: make([]RegisteredAgent, 0, len(agents)), Degraded: err != nil}
+	for _, a := range agents {
+		out.body.Agents = append(out.body.Agents, RegisteredAgent{Form: a.Form()})
+	}
+	return out, nil
+}
+
+func (b *bridge) getAgent(r *request, _ none) (out answer[RegisteredAgent], err error) {
+	a, err := b.Agents.Agent(r.ctx(), r.agent)
+	if err != nil {
+		return out, agentProblem(r.agent, err)
+	}
+	out.body.Form = a.Form()
+	if v, p, err := b.Manager.Inspect(r.ctx(), a.Name); err == nil {
+		out.body.Breaker = new(entryOf(a.Name, v, p))
+	}
+	return out, nil
+}
+
+// putAgent is POST of an agent, and PUT of the one that the path names.
+func (b *bridge) putAgent(r *request, in json.RawMessage) (out answer[RegisteredAgent], err error) {
+	actor, err := r.actor("")
+	if err != nil {
+		return out, err
+	}
+	a, err := b.Agents.ParseAgent(r.agent, in)
+	if err != nil {
+		return out, agentProblem(r.agent, err)
+	}
+	created, err := b.Agents.Put(r.ctx(), a, actor)
+	if err != nil {
+		return out, agentProblem(a.Name, err)
+	}
+	if stored, err := b.Agents.Agent(r.ctx(), a.Name); err == nil {
+		a = stored // with the override that it had
+	}
+	out.body.Form = a.Form()
+	if created {
+		out.status = http.StatusCreated
+	}
+	return out, nil
+}
+
+func (b *bridge) deleteAgent(r *request, _ none) (out answer[none], err error) {
+	actor, err := r.actor("")
+	if err != nil {
+		return out, err
+	}
+	return out, agentProblem(r.agent, b.Agents.Delete(r.ctx(), r.agent, actor))
+}
+
+// agentProblem names the registry's errors; others, and nil, stay as they are.
+func agentProblem(agent string, err error) error {
+	var p *problem
+	faults, bad := errors.AsType[registry.Faults](err)
+	switch {
+	case errors.Is(err, registry.ErrUnknown):
+		p = newProblem(codeAgentUnknown, "agent %s is not registered", agent)
+	case errors.Is(err, registry.ErrInFile):
+		p = newProblem(codeAgentInFile, "agent %s stands in the agents file: change it there", agent)
+	case bad:
+		p = newProblem(codeInvalidValue, "the registration is not valid")
+		for _, f := range faults {
+			p.Errors = append(p.Errors, fieldError{Location: bodyPath(f.Path), Message: clipTo(f.Message, maxMessage)})
+		}
+		return p
+	default:
+		return err
+	}
+	p.Agent = agent
+	return p
+}
+
+// bodyPath is where a value stands in a body: steps.a becomes body.steps.a.
+func bodyPath(path string) string {
+	if path == "" {
+		return "body"
+	}
+	return "body." + clipTo(path, maxMessage)
+}

@@ -1,0 +1,78 @@
+package httpapi
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAgentsAreRegisteredReplacedAndDeleted(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	f.do("POST", agentsPath, `{"name":"a","url":"http://a:9000/v1","circuit_breaker_config":{"failure_threshold":3,"timeout_seconds":1.5},`+
+		`"contact":"x <x@example.org>","labels":{"team":"y"},"timeout_seconds":0.3,"classify":"mcp"}`, "X-Actor", "alice").
+		want(201, `name="a"`, `url="http://a:9000/v1"`, "circuit_breaker_config.failure_threshold=3", "circuit_breaker_config.timeout_seconds=1.5",
+			`contact="x <x@example.org>"`, `labels.team="y"`, "timeout_seconds=0.3", `classify="mcp"`, `origin="api"`)
+	f.do("PUT", agentsPath+"/b", `{"url":"https://b"}`).want(201, `name="b"`, "timeout_seconds=60", `classify="status"`)
+	f.do("PUT", agentsPath+"/b", `{"name":"b"}`).want(200, "url=null")
+	f.do("POST", agentsPath, `{"name":"a","url":"http://a:9001"}`).want(200, `url="http://a:9001"`, "contact=null", "circuit_breaker_config.failure_threshold=3")
+	f.do("GET", agentsPath, "").want(200, `agents.0.name="FileAgent"`, `agents.0.origin="file"`, `agents.1.name="a"`, `agents.1.origin="api"`, "agents.2=null",
+		"degraded=null")
+	form, _, _ := strings.Cut(f.do("GET", agentsPath+"/a", "").want(200, `breaker.state="CLOSED"`, "breaker.failure_count=0").text, `,"breaker":`)
+	f.do("PUT", agentsPath+"/a", form+`}`).want(200, `url="http://a:9001"`, "circuit_breaker_config.failure_threshold=3")
+	f.do("DELETE", agentsPath+"/a", "").want(204)
+	f.do("GET", agentsPath+"/a", "").wantProblem(404, codeAgentUnknown).want(404, `agent="a"`)
+	f.do("DELETE", agentsPath+"/a", "").wantProblem(404, codeAgentUnknown)
+}
+
+func TestTheAgentsFileIsNotChangedByTheAPI(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	f.do("PUT", agentsPath+"/FileAgent", `{"url":"http://elsewhere"}`).wantProblem(409, codeAgentInFile).want(409, `agent="FileAgent"`)
+	f.do("POST", agentsPath, `{"name":"FileAgent"}`).wantProblem(409, codeAgentInFile)
+	f.do("DELETE", agentsPath+"/FileAgent", "").wantProblem(409, codeAgentInFile)
+	f.do("GET", agentsPath+"/FileAgent", "").want(200, `origin="file"`, `url="http://file-agent:9000"`, `labels.team="x"`)
+	f.unharmed("all")
+}
+
+func TestTheBreakerOfAnAgentIsShownWithIt(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	f.do("POST", agentsPath, `{"name":"FailingAgent"}`).want(201)
+	f.workflow("w", "FailingAgent")
+	for range 5 {
+		f.do("POST", workflowsPath+"/w/execute", "").wantProblem(502, codeAgentFailed)
+	}
+	f.do("GET", agentsPath+"/FailingAgent", "").want(200, `breaker.state="OPEN"`, "breaker.failure_count=5", `breaker.reason="consecutive_failures"`)
+}
+
+func TestEachFaultOfARegistrationIsNamed(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	f.do("POST", agentsPath, `{"name":"a b","url":"ftp://x","circuit_breaker_config":{"failure_threshold":-1,"mode":"maybe"},"labels":{"a":1},`+
+		`"timeout_seconds":0,"classify":"guess","nonsense":1}`).wantProblem(422, codeInvalidValue).
+		want(422, `errors.0.location="body.name"`, `errors.1.location="body.url"`, `errors.2.location="body.circuit_breaker_config.failure_threshold"`,
+			`errors.3.location="body.circuit_breaker_config.mode"`, `errors.4.location="body.labels.a"`, `errors.5.location="body.timeout_seconds"`,
+			`errors.6.location="body.classify"`, `errors.7.location="body.nonsense"`)
+	for _, bad := range []string{
+		`{}`, `{"name":""}`, `{"name":null}`, `{"name":7}`, `{"name":"a\u0000"}`, `{"name":"` + strings.Repeat("a", 129) + `"}`, `{"name":"a","url":"/x"}`,
+		`{"name":"a","url":"http://u:hunter2@h"}`, `{"name":"a","url":"http://h/?q"}`, `{"name":"a","url":"javascript:alert(1)"}`, `{"name":"a","url":""}`,
+		`{"name":"a","timeout_seconds":3600.5}`, `{"name":"a","timeout_seconds":"1"}`, `{"name":"a","timeout_seconds":1e-9}`, `{"name":"a","timeout_seconds":-1}`,
+		`{"name":"a","circuit_breaker_config":[]}`, `{"name":"a","circuit_breaker_config":{"timeout_seconds":7200}}`, `{"name":"a","Name":"b"}`,
+		`{"name":"a","labels":{"a b":"c"}}`, `{"name":"a","contact":"a\nb"}`, `[{"name":"a"}]`, `{"agents":[]}`, `{"name":"a","origin":"heaven"}`,
+	} {
+		g := f.do("POST", agentsPath, bad)
+		if strings.Contains(bad, `"Name"`) {
+			g.wantProblem(400, codeInvalidJSON)
+			continue
+		}
+		g.wantProblem(422, codeInvalidValue)
+		if strings.Contains(g.text, "hunter2") {
+			t.Errorf("a password is shown: %s", g.text)
+		}
+	}
+	f.do("PUT", agentsPath+"/a", `{"name":"b"}`).wantProblem(422, codeInvalidValue).want(422, `errors.0.location="body.name"`)
+	f.do("PUT", agentsPath+"/a", `{}`, "X-Actor", "a b").wantProblem(422, codeInvalidValue)
+	f.do("DELETE", agentsPath+"/a", "", "X-Actor", "a b").wantProblem(422, codeInvalidValue)
+	f.do("PUT", agentsPath+"/a", "").wantProblem(400, codeBodyRequired)
+	f.unharmed("all")
+}

@@ -1,0 +1,59 @@
+package metrics
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/breakerd/breakerd/internal/workflow"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
+)
+
+// Bridge counts what only bridge does. It is safe for concurrent use.
+type Bridge struct {
+	m          *Metrics
+	firstByte  *prometheus.HistogramVec
+	total      *prometheus.HistogramVec
+	status     *prometheus.CounterVec
+	executions *prometheus.CounterVec
+}
+
+// NewBridge adds bridge's metrics to m.
+func NewBridge(m *Metrics) *Bridge {
+	buckets := []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
+	b := &Bridge{
+		m: m,
+		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "bridge_upstream_first_byte_seconds", Help: "Time until an agent's response header.", Buckets: buckets,
+		}, []string{"agent", "outcome"}),
+		total: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "bridge_upstream_duration_seconds", Help: "Time until the end of an agent's response.", Buckets: buckets,
+		}, []string{"agent", "outcome"}),
+		status: counters("bridge_upstream_responses_total", "Calls that were made, by what was answered: 2xx, 5xx, …, none.", "status"),
+		executions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bridge_workflow_executions_total", Help: "Executions of workflows that have ended, by how.",
+		}, []string{"status"}),
+	}
+	m.registry.MustRegister(b.firstByte, b.total, b.status, b.executions)
+	m.more = append(m.more, b.firstByte.MetricVec, b.total.MetricVec, b.status.MetricVec)
+	return b
+}
+
+// Upstream is told of every call that was made.
+func (b *Bridge) Upstream(t breakerhttp.Timing) {
+	b.m.agents.with(t.Agent, func(label string) {
+		b.firstByte.WithLabelValues(label, string(t.Outcome.Kind)).Observe(t.FirstByte.Seconds())
+		b.total.WithLabelValues(label, string(t.Outcome.Kind)).Observe(t.Total.Seconds())
+		b.status.WithLabelValues(label, class(t.Status)).Inc()
+	})
+}
+
+func class(status int) string {
+	if status == 0 {
+		return "none"
+	}
+	return strconv.Itoa(status/100) + "xx"
+}
+
+// Executed is told of every execution that has ended.
+func (b *Bridge) Executed(s workflow.Status) { b.executions.WithLabelValues(string(s)).Inc() }

@@ -1,0 +1,229 @@
+package policies_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/policies"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// layer is what the agent registry says of agent a.
+type layer struct {
+	now atomic.Pointer[breaker.Override]
+}
+
+func (l *layer) of(agent string) *breaker.Override {
+	if agent != "a" {
+		return nil
+	}
+	return l.now.Load()
+}
+
+func layered(s *shelf, l *layer) *policies.Book {
+	def := breaker.DefaultPolicy()
+	def.WindowSize = time.Minute
+	return policies.New(policies.Options{
+		Default: def, Origins: map[string]string{"window_size_seconds": "environment"}, Source: s, Logger: discard(), Registry: l.of,
+	})
+}
+
+func TestTheRegistryStandsBetweenDefaultAndOverride(t *testing.T) {
+	t.Parallel()
+	s, l := &shelf{of: map[string]string{"a": `{"failure_threshold": 9}`}}, &layer{}
+	l.now.Store(&breaker.Override{FailureThreshold: new(2), Timeout: new(30 * time.Second), WindowSize: new(time.Hour)})
+	b := layered(s, l)
+	want := map[string]string{
+		"failure_threshold": policies.OverrideOrigin, "timeout_seconds": policies.RegistryOrigin,
+		"window_size_seconds": policies.RegistryOrigin, "mode": breaker.DefaultOrigin,
+	}
+	for range 2 { // looked up, and in use
+		p, origins, err := b.Describe(t.Context(), "a")
+		if err != nil || p.FailureThreshold != 9 || p.Timeout != 30*time.Second || p.WindowSize != time.Hour {
+			t.Errorf("got %+v, %v", p, err)
+		}
+		for field, origin := range want {
+			if origins[field] != origin {
+				t.Errorf("%s from %q, want %q", field, origins[field], origin)
+			}
+		}
+		if b.Policy(t.Context(), "a") != p || b.Look(t.Context(), "a") != p {
+			t.Error("Policy, Look and Describe differ")
+		}
+	}
+	if p, origins, _ := b.Describe(t.Context(), "b"); p.FailureThreshold != 5 || origins["window_size_seconds"] != "environment" {
+		t.Errorf("an agent that the registry does not know: %+v %v", p, origins)
+	}
+}
+
+func TestNobodySwitchesOnWhatTheRegistrySwitchedOff(t *testing.T) {
+	t.Parallel()
+	s, l := &shelf{of: map[string]string{"a": `{"enabled": true}`}}, &layer{}
+	l.now.Store(&breaker.Override{Enabled: new(false)})
+	p, origins, err := layered(s, l).Describe(t.Context(), "a")
+	if err != nil || p.Enabled || origins["enabled"] != policies.RegistryOrigin {
+		t.Errorf("got %v from %q, %v", p.Enabled, origins["enabled"], err)
+	}
+}
+
+func TestARebaseAsksNobody(t *testing.T) {
+	t.Parallel()
+	s, l := &shelf{of: map[string]string{"a": `{"failure_threshold": 9}`}}, &layer{}
+	b := layered(s, l)
+	_ = b.Policy(t.Context(), "a")
+	s.err = errors.New("away")
+	l.now.Store(&breaker.Override{Enabled: new(false), FailureThreshold: new(2)})
+	if !b.Policy(t.Context(), "a").Enabled {
+		t.Error("counted before Rebase")
+	}
+	b.Rebase()
+	if p := b.Policy(t.Context(), "a"); p.Enabled || p.FailureThreshold != 9 {
+		t.Errorf("got %+v", p)
+	}
+	l.now.Store(nil)
+	b.Rebase()
+	if p := b.Policy(t.Context(), "a"); !p.Enabled || p.FailureThreshold != 9 {
+		t.Errorf("got %+v", p)
+	}
+	if s.reads != 1 {
+		t.Errorf("%d reads", s.reads)
+	}
+}
+
+func TestARefreshSeesWhatTheRegistrySaysNow(t *testing.T) {
+	t.Parallel()
+	s, l := &shelf{of: map[string]string{}}, &layer{}
+	b := layered(s, l)
+	_ = b.Policy(t.Context(), "a")
+	l.now.Store(&breaker.Override{FailureThreshold: new(2)})
+	b.Refresh(t.Context(), "a") // the text is the same
+	if got := b.Policy(t.Context(), "a").FailureThreshold; got != 2 {
+		t.Errorf("threshold %d", got)
+	}
+}
+
+func TestTheRegistryCountsWhileTheSourceWasNeverThere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, l := &shelf{of: map[string]string{}, err: errors.New("away")}, &layer{}
+		l.now.Store(&breaker.Override{FailureThreshold: new(2)})
+		b := layered(s, l)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if got := b.Policy(ctx, "a").FailureThreshold; got != 2 {
+			t.Errorf("threshold %d", got)
+		}
+		go b.Run(ctx)
+		l.now.Store(&breaker.Override{FailureThreshold: new(3)}) // nobody calls Rebase
+		<-time.After(time.Second)
+		if got := b.Policy(ctx, "a").FailureThreshold; got != 3 {
+			t.Errorf("threshold %d a second later", got)
+		}
+		s.mu.Lock()
+		s.err = nil
+		s.mu.Unlock()
+		s.set(`{"failure_threshold": 4}`)
+		<-time.After(time.Second)
+		if got := b.Policy(ctx, "a").FailureThreshold; got != 4 {
+			t.Errorf("threshold %d when the source is back", got)
+		}
+	})
+}
+
+func TestAnOverrideThatDoesNotSuitTheRegistryKeepsTheLastGoodPolicy(t *testing.T) {
+	t.Parallel()
+	s, l := &shelf{of: map[string]string{"a": `{"timeout_seconds": 1800}`}}, &layer{}
+	b := layered(s, l)
+	_ = b.Policy(t.Context(), "a")
+	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute), FailureThreshold: new(2)})
+	b.Rebase()
+	p, _, err := b.Describe(t.Context(), "a")
+	if bad, is := errors.AsType[*breaker.PolicyError](err); !is || bad.Field != "timeout_seconds" {
+		t.Errorf("got %v", err)
+	}
+	if p.Timeout != 30*time.Minute || p.TimeoutMax != time.Hour || p.FailureThreshold != 5 {
+		t.Errorf("got %+v, want the last good one", p)
+	}
+	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute), Enabled: new(false)})
+	b.Rebase()
+	if p, origins, err := b.Describe(t.Context(), "a"); p.Enabled || p.Timeout != 30*time.Minute || err == nil || origins["enabled"] != policies.RegistryOrigin {
+		t.Errorf("switched off: got %+v, %v, %v", p, origins, err)
+	}
+	l.now.Store(&breaker.Override{TimeoutMax: new(2 * time.Hour)})
+	b.Rebase()
+	if p, _, err := b.Describe(t.Context(), "a"); err != nil || !p.Enabled || p.Timeout != 30*time.Minute || p.TimeoutMax != 2*time.Hour {
+		t.Errorf("mended: got %+v, %v", p, err)
+	}
+	if p, _, err := layered(s, l).Describe(t.Context(), "a"); err != nil || p.Timeout != 30*time.Minute {
+		t.Errorf("a new replica: got %+v, %v", p, err)
+	}
+}
+
+// Garbage in Redis does not hold up what the file says.
+func TestAFileCountsUnderABadOverride(t *testing.T) {
+	t.Parallel()
+	s, l := &shelf{of: map[string]string{"a": `{"failure_threshold": 9}`}}, &layer{}
+	b := layered(s, l)
+	_ = b.Policy(t.Context(), "a")
+	s.set(`{`)
+	b.Refresh(t.Context(), "a")
+	l.now.Store(&breaker.Override{Timeout: new(30 * time.Second)})
+	b.Rebase()
+	if p, _, err := b.Describe(t.Context(), "a"); err == nil || p.FailureThreshold != 9 || p.Timeout != 30*time.Second {
+		t.Errorf("got %+v, %v", p, err)
+	}
+	if p, _, err := layered(s, l).Describe(t.Context(), "a"); err == nil || p.FailureThreshold != 5 || p.Timeout != 30*time.Second {
+		t.Errorf("a new replica: got %+v, %v", p, err)
+	}
+}
+
+func TestAnOverrideIsCheckedOverTheRegistry(t *testing.T) {
+	t.Parallel()
+	l := &layer{}
+	l.now.Store(&breaker.Override{TimeoutMax: new(2 * time.Hour)})
+	b := layered(&shelf{of: map[string]string{}}, l)
+	o := breaker.Override{Timeout: new(90 * time.Minute)}
+	if err := b.Check(t.Context(), "a", o); err != nil {
+		t.Error(err)
+	}
+	if err := b.Check(t.Context(), "b", o); err == nil {
+		t.Error("b has no such limit, but the override passed")
+	}
+}
+
+// Whatever comes between, what stands at the end is made of the last layer and the last text.
+func TestRebaseAndRefreshDoNotLoseEachOther(t *testing.T) {
+	t.Parallel()
+	s, l := &shelf{of: map[string]string{}}, &layer{}
+	b := layered(s, l)
+	_ = b.Policy(t.Context(), "a")
+	ctx, cancel := context.WithCancel(t.Context())
+	var run, wg sync.WaitGroup
+	run.Go(func() { b.Run(ctx) })
+	for n := range 100 {
+		wg.Go(func() {
+			l.now.Store(&breaker.Override{FailureThreshold: new(n + 1)})
+			b.Rebase()
+		})
+		wg.Go(func() {
+			s.set(`{"timeout_seconds": 30}`)
+			b.Refresh(ctx, "a")
+			_ = b.Policy(ctx, "a")
+			b.Drop("b")
+			_ = b.Policy(ctx, "b")
+		})
+	}
+	wg.Wait()
+	b.Rebase()
+	b.Refresh(ctx, "a")
+	if p := b.Policy(ctx, "a"); p.FailureThreshold != *l.now.Load().FailureThreshold || p.Timeout != 30*time.Second {
+		t.Errorf("got %d and %v, want %d and 30s", p.FailureThreshold, p.Timeout, *l.now.Load().FailureThreshold)
+	}
+	cancel()
+	run.Wait()
+}

@@ -1,0 +1,75 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// maxProfile bounds a profile that is looked into, in bytes; one of ours has at most 16 KiB.
+const maxProfile = 1 << 20
+
+// profileFields are the fields of an Agent that its profile holds, the same words as in the file.
+func profileFields() []string {
+	return []string{"contact", "url", "labels", "timeout_seconds", "classify"}
+}
+
+// parseProfile reads an agent's profile, whoever wrote it: fields that are not ours are passed over, bad ones are a Faults.
+func parseProfile(name, text string) (Agent, error) {
+	if len(text) > maxProfile {
+		return Agent{}, fmt.Errorf("%d bytes: want at most %d", len(text), maxProfile)
+	}
+	v, bad := whole([]byte(text))
+	if bad != nil {
+		return Agent{}, Faults{*bad}
+	}
+	a := Agent{Name: name, Timeout: DefaultTimeout, Classify: ByStatus, Origin: FromAPI}
+	p := parser{}
+	if !v.is('{') {
+		p.refuse("", v, "an object")
+		return Agent{}, p.err()
+	}
+	for m := range p.fields("", v) {
+		if slices.Contains(profileFields(), m.name) {
+			p.field(&a, m.name, m)
+		}
+	}
+	if err := p.err(); err != nil {
+		return Agent{}, err
+	}
+	return a, nil
+}
+
+// profileText is the agent's profile in place of held, of which only what is not ours stays.
+func profileText(held string, a Agent) (string, error) {
+	var kept map[string]json.RawMessage
+	_ = json.Unmarshal([]byte(held), &kept) // what cannot be read goes
+	fields := map[string]any{}
+	for name, raw := range kept {
+		fields[name] = raw
+	}
+	f := a.Form()
+	ours := map[string]any{"url": f.URL, "contact": f.Contact, "labels": f.Labels, "timeout_seconds": f.TimeoutSeconds, "classify": f.Classify}
+	given := map[string]bool{
+		"url": a.URL != nil, "contact": a.Contact != "", "labels": len(a.Labels) > 0,
+		"timeout_seconds": a.Timeout != DefaultTimeout, "classify": a.Classify != ByStatus,
+	}
+	for _, name := range profileFields() {
+		if delete(fields, name); given[name] {
+			fields[name] = ours[name]
+		}
+	}
+	text, err := json.Marshal(fields)
+	return string(text), err
+}
+
+// configured is the agent with this text of an override; one that cannot be taken is left out here, and reported where policies are.
+func (a Agent) configured(text string) Agent {
+	a.Config, a.Configured = breaker.Override{}, false
+	if o, err := breaker.ParseOverride([]byte(text)); text != "" && err == nil {
+		a.Config, a.Configured = o, true
+	}
+	return a
+}

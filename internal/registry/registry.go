@@ -1,0 +1,153 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// Options configures a Registry.
+type Options struct {
+	Path     string            // of the agents file; "": none
+	Default  breaker.Policy    // what an agent's circuit_breaker_config is laid over
+	Origins  map[string]string // of Default's fields, as in policies.Options
+	Profiles Profiles          // the agents registered through the API; nil: there are none, and none can be
+	Logger   *slog.Logger      // nil: silent
+	Timeout  time.Duration     // of a read of one agent's documents; 0: 250 ms
+	Every    time.Duration     // between looks at the file; 0: 1 s
+	Most     int               // agents of the file, and names remembered of the API; 0: 100,000
+	Away     func() bool       // whether Redis is known to be away, so that nobody waits for it; nil: never
+	OnChange func()            // told by Run after each good change of the file; nil: nobody
+}
+
+// Status is how the file stands.
+type Status struct {
+	Path     string    // "": there is none
+	Agents   int       // in force
+	LoadedAt time.Time // when what is in force was read
+	Problem  error     // why the file as it stands now is not in force; nil: it is
+}
+
+// Registry says where each agent is. It is safe for concurrent use.
+type Registry struct {
+	o    Options
+	file atomic.Pointer[agentsFile]
+	api  *answers
+
+	mu      sync.Mutex // guards what follows, which is Run's
+	seen    sight
+	sum     [sha256.Size]byte // of the text in force
+	problem error
+}
+
+// New reads the file. One that cannot be taken is an error: at the start there is no last good one. Where its text is bad, it is a Faults.
+func New(o Options) (*Registry, error) {
+	o.Timeout = cmp.Or(o.Timeout, 250*time.Millisecond)
+	o.Every = cmp.Or(o.Every, time.Second)
+	o.Most = cmp.Or(o.Most, 100_000)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Away == nil {
+		o.Away = func() bool { return false }
+	}
+	if o.OnChange == nil {
+		o.OnChange = func() {}
+	}
+	if err := o.Default.Validate(); err != nil {
+		return nil, fmt.Errorf("registry: Options.Default: %w", err)
+	}
+	r := &Registry{o: o, api: newAnswers(o.Most)}
+	r.file.Store(&agentsFile{loaded: time.Now()})
+	if o.Path != "" {
+		if _, err := r.reload(); err != nil {
+			return nil, fmt.Errorf("agent registry: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// Run looks at the file until ctx ends, and reads it again when it changed: what it is linked to counts, whatever the file system. A bad
+// edit, the file's absence too, leaves the last good one in force.
+func (r *Registry) Run(ctx context.Context) {
+	t := time.NewTicker(r.o.Every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if r.o.Path != "" {
+				r.poll()
+			}
+		}
+	}
+}
+
+func (r *Registry) poll() {
+	last, had := r.file.Load(), r.Status().Problem
+	took, err := r.reload()
+	switch {
+	case err != nil:
+		if had == nil || had.Error() != err.Error() { // each fault once
+			r.o.Logger.Error("Agent registry not taken, the last good one stays", "event", "circuit_breaker.registry_bad", "path", r.o.Path, "error", err)
+		}
+	case took:
+		added, changed, removed := r.file.Load().changes(last)
+		r.o.Logger.Info("Agent registry loaded", "event", "circuit_breaker.registry_loaded", "path", r.o.Path,
+			"agents", len(r.file.Load().agents), "added", added, "changed", changed, "removed", removed)
+		r.o.OnChange()
+	}
+}
+
+// reload reads the file if it may have changed, and says whether another text is in force now, or the same again after a bad one. The
+// error is why the file as it stands is not.
+func (r *Registry) reload() (took bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, err := look(r.o.Path) // before the reading: what changes meanwhile is seen by the next look
+	if err == nil && now.same(r.seen) {
+		return false, r.problem
+	}
+	text, err := readFile(r.o.Path)
+	if err != nil {
+		r.seen, r.problem = sight{}, err // tried again at each look: a right that is given back does not show
+		return false, err
+	}
+	r.seen = now
+	if sum := sha256.Sum256(text); sum != r.sum {
+		var agents []Agent
+		if agents, r.problem = parseFile(r.o.Path, text, r.o.Default, r.o.Origins, r.o.Most); r.problem != nil {
+			return false, r.problem
+		}
+		r.sum = sum
+		r.file.Store(newFile(agents, r.file.Load()))
+		return true, nil
+	}
+	took, r.problem = r.problem != nil, nil
+	return took, nil
+}
+
+// Status is how the file stands.
+func (r *Registry) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.file.Load()
+	return Status{Path: r.o.Path, Agents: len(f.agents), LoadedAt: f.loaded, Problem: r.problem}
+}
+
+// Override is the circuit_breaker_config that the file gives the agent, a layer for policies.Book; nil: none. The pointer is the same
+// until the file says something else of the agent.
+func (r *Registry) Override(agent string) *breaker.Override { return r.file.Load().policy[agent] }
+
+// ParseAgent is the function of that name over this registry's default policy.
+func (r *Registry) ParseAgent(name string, body []byte) (Agent, error) {
+	return ParseAgent(name, body, r.o.Default, r.o.Origins)
+}

@@ -1,0 +1,367 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+)
+
+// shelf shows a redisstore.Store as the registry wants it.
+type shelf struct {
+	*redisstore.Store
+	mu    sync.Mutex
+	reads int
+	meet  func() // runs before the next PutProfile, once
+}
+
+func (s *shelf) Profile(ctx context.Context, agent string) (string, error) {
+	s.mu.Lock()
+	s.reads++
+	s.mu.Unlock()
+	return s.Document(ctx, redisstore.ProfileDoc, agent)
+}
+
+func (s *shelf) ProfilesOf(ctx context.Context, agents []string) ([]string, error) {
+	return s.Documents(ctx, redisstore.ProfileDoc, agents)
+}
+
+func (s *shelf) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
+	s.mu.Lock()
+	meet := s.meet
+	s.meet = nil
+	s.mu.Unlock()
+	if meet != nil {
+		meet()
+	}
+	return s.PutDocument(ctx, redisstore.ProfileDoc, agent, expected, text, actor)
+}
+
+func (s *shelf) Override(ctx context.Context, agent string) (string, error) {
+	return s.Document(ctx, redisstore.ConfigDoc, agent)
+}
+
+func (s *shelf) Overrides(ctx context.Context, agents []string) ([]string, error) {
+	return s.Documents(ctx, redisstore.ConfigDoc, agents)
+}
+
+func (s *shelf) PutOverride(ctx context.Context, agent, expected, text, actor string) error {
+	return s.PutDocument(ctx, redisstore.ConfigDoc, agent, expected, text, actor)
+}
+
+// set writes a document as another hand does.
+func (s *shelf) set(t *testing.T, d redisstore.Doc, agent, text string) {
+	t.Helper()
+	if err := s.PutDocument(context.WithoutCancel(t.Context()), d, agent, redisstore.AnyVersion, text, "hand"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t *testing.T, address string) *shelf {
+	t.Helper()
+	conn, err := redisstore.Open(t.Context(), address, redisstore.Options{Timeout: soon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	store, err := redisstore.New(conn.Client, conn.Cluster, redisstore.Config{Timeout: soon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &shelf{Store: store}
+}
+
+// on runs a test on Redis and on miniredis.
+func on(t *testing.T, test func(t *testing.T, s *shelf)) {
+	t.Helper()
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		test(t, open(t, redistest.Start(t).URL()))
+	})
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		test(t, open(t, "embedded://"))
+	})
+}
+
+func merged(t *testing.T, s registry.Profiles, file string, log *journal) *registry.Registry {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agents.json")
+	write(t, path, file)
+	r, err := registry.New(registry.Options{Path: path, Default: breaker.DefaultPolicy(), Profiles: s, Logger: log.logger(), Timeout: soon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func parsed(t *testing.T, r *registry.Registry, name, body string) registry.Agent {
+	t.Helper()
+	a, err := r.ParseAgent(name, []byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func put(t *testing.T, r *registry.Registry, a registry.Agent) (created bool) {
+	t.Helper()
+	created, err := r.Put(t.Context(), a, "tester")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return created
+}
+
+func document(t *testing.T, s *shelf, d redisstore.Doc, agent, want string) {
+	t.Helper()
+	if got, err := s.Document(t.Context(), d, agent); err != nil || got != want {
+		t.Errorf("%s of %s: got %s, %v, want %s", d, agent, got, err, want)
+	}
+}
+
+func TestARegistrationCountsAtOnceAndOnOtherReplicas(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r, other := merged(t, s, "[]", &journal{}), merged(t, s, "[]", &journal{})
+		for _, replica := range []*registry.Registry{r, other} {
+			if _, err := replica.Agent(t.Context(), "a"); !errors.Is(err, registry.ErrUnknown) {
+				t.Fatalf("got %v", err)
+			}
+		}
+		a := parsed(t, r, "a", `{"url": "http://h:1/x", "contact": "c", "labels": {"l": "v"}, "timeout_seconds": 5, "classify": "jsonrpc",
+			"circuit_breaker_config": {"failure_threshold": 2}}`)
+		if !put(t, r, a) {
+			t.Error("created is false")
+		}
+		if got, err := r.Agent(t.Context(), "a"); err != nil || !reflect.DeepEqual(got, a) {
+			t.Errorf("got %+v, %v, want %+v", got, err, a)
+		}
+		document(t, s, redisstore.ProfileDoc, "a", `{"classify":"jsonrpc","contact":"c","labels":{"l":"v"},"timeout_seconds":5,"url":"http://h:1/x"}`)
+		document(t, s, redisstore.ConfigDoc, "a", `{"failure_threshold":2}`)
+		redistest.Eventually(t, "the other replica", soon, func() error {
+			got, err := other.Agent(t.Context(), "a")
+			if err == nil && !reflect.DeepEqual(got, a) {
+				err = fmt.Errorf("got %+v", got)
+			}
+			return err
+		})
+		if put(t, r, parsed(t, r, "a", `{"url": "http://h:2"}`)) {
+			t.Error("created is true")
+		}
+		document(t, s, redisstore.ProfileDoc, "a", `{"url":"http://h:2"}`)
+		waitForHost(t, other, "a", "h:2")
+		if err := r.Delete(t.Context(), "a", "tester"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Agent(t.Context(), "a"); !errors.Is(err, registry.ErrUnknown) {
+			t.Errorf("got %v", err)
+		}
+		document(t, s, redisstore.ProfileDoc, "a", "")
+		document(t, s, redisstore.ConfigDoc, "a", "")
+		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, registry.ErrUnknown) {
+			t.Errorf("deleted twice: %v", err)
+		}
+	})
+}
+
+func TestTheFileWins(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r := merged(t, s, one("a", "file"), &journal{})
+		s.set(t, redisstore.ProfileDoc, "a", `{"url": "http://api"}`)
+		waitForHost(t, r, "a", "file")
+		if _, err := r.Put(t.Context(), parsed(t, r, "a", `{}`), "tester"); !errors.Is(err, registry.ErrInFile) {
+			t.Errorf("Put: %v", err)
+		}
+		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, registry.ErrInFile) {
+			t.Errorf("Delete: %v", err)
+		}
+		document(t, s, redisstore.ProfileDoc, "a", `{"url": "http://api"}`)
+	})
+}
+
+func TestAListIsOfBothByName(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r := merged(t, s, `[{"name": "m", "url": "http://m"}, {"name": "z", "circuit_breaker_config": {"enabled": false}}]`, &journal{})
+		s.set(t, redisstore.ProfileDoc, "b", `{"url": "http://b"}`)
+		s.set(t, redisstore.ConfigDoc, "b", `{"failure_threshold": 7}`)
+		s.set(t, redisstore.ProfileDoc, "contact", `{"contact": "a person"}`)
+		s.set(t, redisstore.ProfileDoc, "damaged", `{"url": 5}`)
+		s.set(t, redisstore.ProfileDoc, "m", `{"url": "http://other"}`)
+		s.set(t, redisstore.ProfileDoc, "n", `{"url": "http://n"}`)
+		list, err := r.List(t.Context())
+		var got []string
+		for _, a := range list {
+			got = append(got, fmt.Sprint(a.Name, " ", a.Origin, " ", a.URL))
+		}
+		want := []string{"b api http://b", "m file http://m", "n api http://n", "z file <nil>"}
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("got %q, %v, want %q", got, err, want)
+		}
+		if *list[0].Config.FailureThreshold != 7 || list[2].Configured {
+			t.Errorf("got %+v", list)
+		}
+	})
+}
+
+func TestAProfileWithoutAddressIsKnown(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r := merged(t, s, "[]", &journal{})
+		s.set(t, redisstore.ProfileDoc, "a", `{"contact": "a person"}`)
+		if a, err := r.Agent(t.Context(), "a"); err != nil || a.URL != nil || a.Contact != "a person" || a.Timeout != registry.DefaultTimeout {
+			t.Errorf("got %+v, %v", a, err)
+		}
+	})
+}
+
+func TestAPutLeavesWhatIsNotItsOwn(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r := merged(t, s, "[]", &journal{})
+		s.set(t, redisstore.ProfileDoc, "a", `{"contact": "x", "colour": {"of": ["a", "newer", "version"]}}`)
+		s.set(t, redisstore.ConfigDoc, "a", `{"enabled": false}`)
+		put(t, r, parsed(t, r, "a", `{"url": "http://h"}`))
+		document(t, s, redisstore.ProfileDoc, "a", `{"colour":{"of":["a","newer","version"]},"url":"http://h"}`)
+		document(t, s, redisstore.ConfigDoc, "a", `{"enabled": false}`)
+		if a, err := r.Agent(t.Context(), "a"); err != nil || a.Config.Enabled == nil || *a.Config.Enabled {
+			t.Errorf("got %+v, %v", a, err)
+		}
+		put(t, r, parsed(t, r, "a", `{"url": "http://h", "circuit_breaker_config": null}`)) // told so
+		document(t, s, redisstore.ConfigDoc, "a", "")
+	})
+}
+
+func TestAPutMeetsAnotherHand(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r := merged(t, s, "[]", &journal{})
+		s.meet = func() { s.set(t, redisstore.ProfileDoc, "a", `{"colour":"red","contact":"x"}`) }
+		if put(t, r, parsed(t, r, "a", `{"url": "http://h"}`)) {
+			t.Error("created is true, but the other hand was first")
+		}
+		document(t, s, redisstore.ProfileDoc, "a", `{"colour":"red","url":"http://h"}`)
+	})
+}
+
+func TestAPutChecksWhatItIsGiven(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r := merged(t, s, "[]", &journal{})
+		u, _ := url.Parse("http://user:pw@h/?q")
+		tests := map[string]registry.Agent{
+			"name":            {Name: "a b"},
+			"url":             {Name: "a", URL: u},
+			"timeout_seconds": {Name: "a", Timeout: 2 * time.Hour},
+			"circuit_breaker_config.failure_threshold": {Name: "a", Config: breaker.Override{FailureThreshold: new(-1)}},
+		}
+		for path, a := range tests {
+			_, err := r.Put(t.Context(), a, "tester")
+			if faults, is := errors.AsType[registry.Faults](err); !is || faults[0].Path != path {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		document(t, s, redisstore.ProfileDoc, "a", "")
+		if created := put(t, r, registry.Agent{Name: "a"}); !created {
+			t.Error("the zero agent was not created")
+		}
+		document(t, s, redisstore.ProfileDoc, "a", "{}")
+	})
+}
+
+func TestADamagedProfileIsUnknownAndSaidOnce(t *testing.T) {
+	t.Parallel()
+	damaged := []string{`{"url": "http://u:geheim@h"}`, `{"url": 5}`, `[]`, `null`, `x`, "\xff", `{"url": "http://h", "url": "http://i"}`, `{"labels": {"": 1}}`, strings.Repeat(" ", 2<<20) + "{}"}
+	on(t, func(t *testing.T, s *shelf) {
+		log := &journal{}
+		r := merged(t, s, "[]", log)
+		for i, text := range damaged {
+			name := fmt.Sprint("agent", i)
+			s.set(t, redisstore.ProfileDoc, name, text)
+			if _, err := r.Agent(t.Context(), name); !errors.Is(err, registry.ErrUnknown) {
+				t.Errorf("%.50q: %v", text, err)
+			}
+		}
+		said := log.with("bad_profile")
+		if len(said) != len(damaged) || strings.Contains(strings.Join(said, ""), "geheim") {
+			t.Errorf("%d lines: %q", len(said), said)
+		}
+		reads := s.reads
+		redistest.Eventually(t, "another reading", soon, func() error {
+			if _, err := r.Agent(t.Context(), "agent0"); !errors.Is(err, registry.ErrUnknown) || s.reads == reads {
+				return fmt.Errorf("not yet: %w", err)
+			}
+			return nil
+		})
+		if n := len(log.with("bad_profile")); n != len(damaged) {
+			t.Errorf("said again: %d lines", n)
+		}
+		if put(t, r, parsed(t, r, "agent0", `{"url": "http://h"}`)) {
+			t.Error("created is true")
+		}
+		document(t, s, redisstore.ProfileDoc, "agent0", `{"url":"http://h"}`)
+	})
+}
+
+func TestAPlantedKeyIsNoRegistration(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s, client := open(t, server.URL()), server.Client(t)
+	r := merged(t, s, "[]", &journal{})
+	if err := client.LPush(t.Context(), s.Keys().Profile("a"), "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Agent(t.Context(), "a"); !errors.Is(err, registry.ErrUnknown) {
+		t.Errorf("got %v", err)
+	}
+	if !put(t, r, parsed(t, r, "a", `{"url": "http://h"}`)) {
+		t.Error("created is false")
+	}
+	document(t, s, redisstore.ProfileDoc, "a", `{"url":"http://h"}`)
+}
+
+func TestTheLastAnswerHoldsWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := open(t, server.URL())
+	r := merged(t, s, one("f", "file"), &journal{})
+	put(t, r, parsed(t, r, "a", `{"url": "http://h"}`))
+	server.Kill()
+	for range 3 {
+		waitForHost(t, r, "a", "h")
+		waitForHost(t, r, "f", "file")
+	}
+	if _, err := r.Agent(t.Context(), "new"); !errors.Is(err, breaker.ErrStoreUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if list, err := r.List(t.Context()); !errors.Is(err, breaker.ErrStoreUnavailable) || len(list) != 1 || list[0].Name != "f" {
+		t.Errorf("got %+v, %v", list, err)
+	}
+	if _, err := r.Put(t.Context(), parsed(t, r, "a", `{}`), "tester"); !errors.Is(err, breaker.ErrStoreUnavailable) {
+		t.Errorf("Put: %v", err)
+	}
+	if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, breaker.ErrStoreUnavailable) {
+		t.Errorf("Delete: %v", err)
+	}
+	waitForHost(t, r, "a", "h") // what was not done does not count
+	server.Restart()
+	redistest.Eventually(t, "the truth of an empty Redis", soon, func() error {
+		if _, err := r.Agent(t.Context(), "a"); !errors.Is(err, registry.ErrUnknown) {
+			return fmt.Errorf("got %w", err)
+		}
+		return nil
+	})
+}

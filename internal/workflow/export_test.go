@@ -1,0 +1,19 @@
+package workflow
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// DecodeNumbers decodes an object with its numbers as they are written.
+func DecodeNumbers(text string) (v map[string]any, err error) {
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.UseNumber()
+	return v, dec.Decode(&v)
+}
+
+// ParseFile is parse of a file.
+func ParseFile(name, text string) (Definition, error) { return parse(name, []byte(text), nil) }
+
+// Remember bounds the texts that are remembered, in bytes.
+func (l *Library) Remember(most int) { l.most = most }

@@ -1,0 +1,56 @@
+package workflow
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// dependencies gives for each step the steps it waits for, sorted: those of depends_on, and those whose output it uses.
+func dependencies(steps map[string]Step) map[string][]string {
+	out := make(map[string][]string, len(steps))
+	for id, s := range steps {
+		on := slices.Clone(s.DependsOn)
+		eachReference("", s.Input, func(_ string, r reference) {
+			if r.step != "" {
+				on = append(on, r.step)
+			}
+		})
+		slices.Sort(on)
+		out[id] = slices.Compact(on)
+	}
+	return out
+}
+
+// cycles names rings of dependencies, "a -> b -> a" (a waits for b): one for each edge that closes a ring on a walk through the
+// steps by name, so that there is one if and only if the steps cannot all be run.
+func cycles(on map[string][]string) []string {
+	const walking, done = 1, 2
+	state, way := map[string]int{}, []string{}
+	var out []string
+	var walk func(id string)
+	walk = func(id string) { // as deep as there are steps, at most MaxSteps
+		state[id] = walking
+		way = append(way, id)
+		for _, next := range on[id] {
+			switch state[next] {
+			case walking:
+				ring := way[slices.Index(way, next):]
+				out = append(out, strings.Join(ring, " -> ")+" -> "+next)
+			case done:
+			default:
+				walk(next)
+			}
+		}
+		way = way[:len(way)-1]
+		state[id] = done
+	}
+	for _, id := range sortedKeys(on) {
+		if state[id] == 0 {
+			walk(id)
+		}
+	}
+	return out
+}

@@ -1,0 +1,57 @@
+package workflow_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/workflow"
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+)
+
+// The library and the store of executions on a real server that dies and comes back empty.
+func TestWorkflowsOutliveTheirRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	store, err := redisstore.New(server.Client(t), false, redisstore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lib, err := workflow.NewLibrary(workflow.LibraryOptions{Texts: store, Logger: discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if created, err := lib.Put(ctx, parsed(t, full)); err != nil || !created {
+		t.Fatalf("%v, %v", created, err)
+	}
+	d, err := lib.Get(ctx, "w:1@x")
+	if err != nil || asJSON(t, d) != asJSON(t, parsed(t, full)) {
+		t.Fatalf("%s, %v", asJSON(t, d), err)
+	}
+	executions := workflow.NewStore(workflow.StoreOptions{Records: store, Logger: discard()})
+	x := engine(echo).Execute(ctx, d, nil)
+	executions.Keep(ctx, x)
+	other := workflow.NewStore(workflow.StoreOptions{Records: store, Logger: discard()})
+	if got, err := other.Get(ctx, x.ID); err != nil || asJSON(t, got) != asJSON(t, x) {
+		t.Errorf("%s, %v\nwant %s", asJSON(t, got), err, asJSON(t, x))
+	}
+	server.Kill()
+	if _, err := lib.Get(ctx, "w:1@x"); err != nil {
+		t.Errorf("the last good one: %v", err)
+	}
+	if _, err := executions.Get(ctx, x.ID); err != nil {
+		t.Errorf("from memory: %v", err)
+	}
+	if _, err := other.Get(ctx, x.ID); !errors.Is(err, breaker.ErrStoreUnavailable) {
+		t.Errorf("from a dead server: %v", err)
+	}
+	if _, err := lib.Get(ctx, "ghost"); !errors.Is(err, breaker.ErrStoreUnavailable) {
+		t.Errorf("never seen: %v", err)
+	}
+	server.Restart()
+	if _, err := lib.Get(ctx, "w:1@x"); !errors.Is(err, workflow.ErrUnknown) {
+		t.Errorf("it came back empty: %v", err)
+	}
+}

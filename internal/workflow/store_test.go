@@ -1,0 +1,168 @@
+package workflow_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/workflow"
+)
+
+// records is Redis.
+type records struct {
+	mu   sync.Mutex
+	of   map[string]string
+	away error
+}
+
+func newRecords() *records { return &records{of: map[string]string{}} }
+
+func (r *records) Execution(_ context.Context, id string) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.of[id], r.away
+}
+
+func (r *records) PutExecution(ctx context.Context, id, text string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := errors.Join(ctx.Err(), r.away); err != nil {
+		return err
+	}
+	r.of[id] = text
+	return nil
+}
+
+// execution is one of so many bytes of output, by number.
+func execution(n, size int) workflow.Execution {
+	output := json.RawMessage(`"` + strings.Repeat("x", size) + `"`)
+	at := time.Date(2026, 2, 11, 9, 0, 0, 1_000_000, time.UTC)
+	return workflow.Execution{
+		ID: fmt.Sprintf("%032x", n), WorkflowID: "w", Status: workflow.Completed, StartedAt: at, FinishedAt: at.Add(time.Second), DurationMs: 1000,
+		Steps:  map[string]workflow.StepResult{"a": {ID: "a", Agent: "g", Status: workflow.Completed, StartedAt: at, Output: output}},
+		Output: map[string]json.RawMessage{"a": output},
+		Err:    errors.New("not kept"),
+	}
+}
+
+func TestAnotherReplicaSeesTheSameExecution(t *testing.T) {
+	t.Parallel()
+	r := newRecords()
+	one := workflow.NewStore(workflow.StoreOptions{Records: r, Logger: discard()})
+	other := workflow.NewStore(workflow.StoreOptions{Records: r, Logger: discard()})
+	x := execution(1, 10)
+	x.Error = &workflow.ExecutionError{Step: "b", Cause: "timeout", Reason: "r", RetryAfterSeconds: 3}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // the caller has gone; its execution is kept all the same
+	one.Keep(ctx, x)
+	for name, s := range map[string]*workflow.Store{"this": one, "other": other} {
+		got, err := s.Get(t.Context(), x.ID)
+		if err != nil || asJSON(t, got) != asJSON(t, x) || got.Err != nil {
+			t.Errorf("%s: %s, %v", name, asJSON(t, got), err)
+		}
+	}
+	for _, id := range []string{execution(2, 0).ID, "", "../x", strings.ToUpper("abcdefabcdefabcdefabcdefabcdefab"), strings.Repeat("0", 33)} {
+		if _, err := one.Get(t.Context(), id); !errors.Is(err, workflow.ErrUnknown) {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}
+
+func TestMemoryHoldsTheNewest(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		options      workflow.StoreOptions
+		first, count int
+	}{
+		"by number": {workflow.StoreOptions{Most: 3}, 7, 10},
+		"by bytes":  {workflow.StoreOptions{MaxBytes: 10_000}, 6, 10}, // about 2,400 each: the output stands there twice
+		"as given":  {workflow.StoreOptions{}, 5, 1005},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRecords()
+			c.options.Records, c.options.Logger = r, discard()
+			s := workflow.NewStore(c.options)
+			for n := range c.count {
+				s.Keep(t.Context(), execution(n, 1000))
+			}
+			gone := errors.New("gone")
+			r.away = gone // what is still found is in memory
+			for n := range c.count {
+				if _, err := s.Get(t.Context(), execution(n, 0).ID); (err == nil) != (n >= c.first) || err != nil && !errors.Is(err, gone) {
+					t.Errorf("execution %d of %d: %v; want those from %d on", n, c.count, err, c.first)
+				}
+			}
+		})
+	}
+}
+
+func TestLargeOutputsAreLeftOut(t *testing.T) {
+	t.Parallel()
+	r := newRecords()
+	options := workflow.StoreOptions{Records: r, Logger: discard(), MaxBytes: 1 << 20}
+	s := workflow.NewStore(options)
+	kept, large, huge := execution(1, 100<<10), execution(2, 200<<10), execution(3, 600<<10)
+	for _, x := range []workflow.Execution{kept, large, huge} {
+		s.Keep(t.Context(), x)
+	}
+	other := workflow.NewStore(options)
+	for _, c := range []struct {
+		x            workflow.Execution
+		here, others bool // truncated
+	}{{kept, false, false}, {large, false, true}, {huge, true, true}} {
+		here, err := s.Get(t.Context(), c.x.ID)
+		there, err2 := other.Get(t.Context(), c.x.ID)
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		for x, truncated := range map[*workflow.Execution]bool{&here: c.here, &there: c.others} {
+			if x.OutputTruncated != truncated || (x.Output == nil) != truncated || (x.Steps["a"].Output == nil) != truncated || x.Steps["a"].Agent != "g" {
+				t.Errorf("%s: truncated %v, want %v; %d bytes", x.ID, x.OutputTruncated, truncated, len(x.Steps["a"].Output))
+			}
+		}
+		if len(c.x.Steps["a"].Output) < 1000 {
+			t.Error("the caller's execution has lost its output")
+		}
+		if n := len(r.of[c.x.ID]); n > workflow.MaxRecord {
+			t.Errorf("%d bytes in Redis", n)
+		}
+	}
+}
+
+func TestRedisTroubleIsToldAndNoMore(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	r, gone, away := newRecords(), errors.New("gone"), false
+	r.away = gone
+	s := workflow.NewStore(workflow.StoreOptions{Records: r, Logger: slog.New(slog.NewTextHandler(&log, nil)), Away: func() bool { return away }})
+	s.Keep(t.Context(), execution(1, 1))
+	if n := strings.Count(log.String(), "event=circuit_breaker.execution_not_kept"); n != 1 {
+		t.Errorf("%d lines:\n%s", n, log.String())
+	}
+	away = true
+	s.Keep(t.Context(), execution(2, 1))
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Errorf("known to be away, Redis is tried: %s", log.String())
+	}
+	if _, err := s.Get(t.Context(), execution(2, 1).ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Get(t.Context(), execution(3, 1).ID); !errors.Is(err, gone) || errors.Is(err, workflow.ErrUnknown) {
+		t.Errorf("%v", err)
+	}
+	r.away = nil
+	r.of[execution(4, 1).ID], r.of[execution(5, 1).ID] = "{", asJSON(t, execution(6, 1))
+	for _, n := range []int{4, 5} {
+		if _, err := s.Get(t.Context(), execution(n, 1).ID); !errors.Is(err, workflow.ErrUnknown) {
+			t.Errorf("damaged: %v", err)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package breakerhttp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// stream sends a first word and then nothing until its caller has gone.
+func stream(t *testing.T) (url string) {
+	t.Helper()
+	return agent(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "first")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}).URL
+}
+
+func TestCancelledStreamIsIgnoredThoughNobodyReads(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	resp, err := r.client.Do(request(ctx, t, http.MethodGet, stream(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	o := <-r.seen.settled // before the body is read or closed
+	r.seen.settled <- o
+	if _, err := io.ReadAll(resp.Body); !errors.Is(err, context.Canceled) {
+		t.Errorf("read gave %v", err)
+	}
+	_ = resp.Body.Close()
+	r.once(t, breaker.Ignored, "cancelled")
+}
+
+func TestCancelledWhileTheReaderWaitsIsIgnored(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.Timeout = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	resp, err := r.client.Do(request(ctx, t, http.MethodGet, stream(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 5)
+	if _, err = io.ReadFull(resp.Body, buf); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(0, cancel)
+	if _, err = resp.Body.Read(buf); !errors.Is(err, context.Canceled) {
+		t.Errorf("read gave %v", err)
+	}
+	_ = resp.Body.Close()
+	r.once(t, breaker.Ignored, "cancelled")
+}
+
+func TestCancelledBeforeTheHeaderIsIgnored(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	srv := agent(t, func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	})
+	r := newRig(t, nil)
+	_, err := r.client.Do(request(ctx, t, http.MethodGet, srv.URL)) //nolint:bodyclose // there is none
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("call gave %v", err)
+	}
+	r.once(t, breaker.Ignored, "cancelled")
+}
+
+func TestSomebodyElsesCancellationIsAFailure(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.Base = base(func(*http.Request) (*http.Response, error) { return nil, context.Canceled }) // a time-out of Base's own, say
+	_, err := r.RoundTrip(request(t.Context(), t, http.MethodGet, "http://x"))                  //nolint:bodyclose // there is none
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("call gave %v", err)
+	}
+	r.once(t, breaker.Failure, fmt.Sprintf("%T", context.Canceled))
+}
+
+func TestEarlyCloseIsWhatTheStatusSays(t *testing.T) {
+	t.Parallel()
+	for _, h2 := range []bool{false, true} {
+		r := newRig(t, nil)
+		r.Base = newBase(t, h2)
+		resp := r.get(t, stream(t))
+		_ = resp.Body.Close()
+		if _, err := resp.Body.Read(make([]byte, 9)); err == nil {
+			t.Error("a closed body can be read")
+		}
+		r.once(t, breaker.Success, "")
+	}
+}
+
+func TestCloseWhileAReadWaitsSettlesOnce(t *testing.T) {
+	t.Parallel()
+	url := stream(t)
+	for range 20 {
+		r := newRig(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		resp, err := r.client.Do(request(ctx, t, http.MethodGet, url))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = io.Copy(io.Discard, resp.Body) })
+		wg.Go(func() { _ = resp.Body.Close() })
+		wg.Go(cancel)
+		wg.Wait()
+		if o := <-r.seen.settled; o.Kind == breaker.Failure {
+			t.Errorf("settled with %+v", o)
+		}
+		<-r.timings
+		r.nothing(t)
+	}
+}

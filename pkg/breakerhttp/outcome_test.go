@@ -1,0 +1,137 @@
+package breakerhttp_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
+)
+
+func TestStatusesAsInB4(t *testing.T) {
+	t.Parallel()
+	for status := 100; status < 600; status++ {
+		want := breaker.Outcome{Kind: breaker.Success}
+		switch {
+		case status == 408, status == 425, status == 429, status >= 500:
+			want = breaker.Outcome{Kind: breaker.Failure, Class: fmt.Sprint("http_", status), RetryAfter: time.Second}
+		case status >= 400:
+			want = breaker.Outcome{Kind: breaker.Ignored, Class: fmt.Sprint("http_", status)}
+		}
+		got := breakerhttp.Outcome(&http.Response{StatusCode: status, Header: http.Header{"Retry-After": {"1"}}}, nil)
+		if got != want {
+			t.Errorf("%d: %+v, want %+v", status, got, want)
+		}
+	}
+}
+
+type waitError struct{}
+
+func (waitError) Error() string             { return "slow down" }
+func (waitError) RetryAfter() time.Duration { return time.Minute }
+
+type ignoredError struct{}
+
+func (ignoredError) Error() string          { return "my own fault" }
+func (ignoredError) IgnoredByBreaker() bool { return true }
+
+func TestErrorsAsInB4(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  error
+		want breaker.Outcome
+	}{
+		{context.Canceled, breaker.Outcome{Kind: breaker.Ignored, Class: "cancelled"}},
+		{fmt.Errorf("call: %w", context.Canceled), breaker.Outcome{Kind: breaker.Ignored, Class: "cancelled"}},
+		{context.DeadlineExceeded, breaker.Outcome{Kind: breaker.Failure, Class: "timeout"}},
+		{os.ErrDeadlineExceeded, breaker.Outcome{Kind: breaker.Failure, Class: "timeout"}},
+		{&breakerhttp.TimeoutError{}, breaker.Outcome{Kind: breaker.Failure, Class: "timeout"}},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{}}, breaker.Outcome{Kind: breaker.Failure, Class: "dns_error"}},
+		{&net.OpError{Op: "dial", Err: io.EOF}, breaker.Outcome{Kind: breaker.Failure, Class: "connect_error"}},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, breaker.Outcome{Kind: breaker.Failure, Class: "connection_error"}},
+		{io.EOF, breaker.Outcome{Kind: breaker.Failure, Class: "connection_error"}},
+		{io.ErrUnexpectedEOF, breaker.Outcome{Kind: breaker.Failure, Class: "connection_error"}},
+		{&tls.CertificateVerificationError{}, breaker.Outcome{Kind: breaker.Failure, Class: "*tls.CertificateVerificationError"}},
+		{ignoredError{}, breaker.Outcome{Kind: breaker.Ignored, Class: "cancelled"}},
+		{waitError{}, breaker.Outcome{Kind: breaker.Failure, Class: "breakerhttp_test.waitError", RetryAfter: time.Minute}},
+	} {
+		if got := breakerhttp.Outcome(nil, c.err); got != c.want {
+			t.Errorf("%v: %+v, want %+v", c.err, got, c.want)
+		}
+	}
+}
+
+func TestRetryAfterIsReadAsInB22(t *testing.T) {
+	t.Parallel()
+	const date = "Sun, 06 Nov 1994 08:49:37 GMT"
+	for _, c := range []struct {
+		text, date string
+		want       time.Duration
+	}{
+		{"", "", 0},
+		{"0", "", 0},
+		{"120", "", 2 * time.Minute},
+		{" 7 ", "", 7 * time.Second},
+		{"-1", "", 0},
+		{"+1", "", 0},
+		{"1.5", "", 0},
+		{"1e3", "", 0},
+		{"soon", "", 0},
+		{"99999999", "", breaker.MaxDuration},
+		{"99999999999999999999999999", "", breaker.MaxDuration},
+		{"Sun, 06 Nov 1994 08:51:37 GMT", date, 2 * time.Minute},
+		{"Sunday, 06-Nov-94 08:51:37 GMT", date, 2 * time.Minute},
+		{"Sun Nov  6 08:51:37 1994", date, 2 * time.Minute},
+		{"Sun, 06 Nov 1994 08:49:00 GMT", date, 0},
+		{"Sun, 06 Nov 2094 08:49:00 GMT", date, breaker.MaxDuration},
+		{"Sun, 06 Nov 1994 08:51:37 GMT", "", 0},        // long past on this machine's clock
+		{"Sun, 06 Nov 1994 08:51:37 GMT", "garbage", 0}, // the same
+	} {
+		h := http.Header{"Retry-After": {c.text}, "Date": {c.date}}
+		if got := breakerhttp.Outcome(&http.Response{StatusCode: http.StatusServiceUnavailable, Header: h}, nil).RetryAfter; got != c.want {
+			t.Errorf("%q at %q: %s, want %s", c.text, c.date, got, c.want)
+		}
+	}
+	h := http.Header{"Retry-After": {time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)}}
+	if got := breakerhttp.Outcome(&http.Response{StatusCode: http.StatusServiceUnavailable, Header: h}, nil).RetryAfter; got < 59*time.Minute || got > time.Hour {
+		t.Errorf("in an hour, without a Date: %s", got)
+	}
+}
+
+func TestUpstreamsWaitReachesTheBreaker(t *testing.T) {
+	t.Parallel()
+	srv := agent(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "1800")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	r := newRig(t, nil)
+	for range 5 {
+		_ = r.get(t, srv.URL).Body.Close()
+	}
+	_, err := r.client.Do(request(t.Context(), t, http.MethodGet, srv.URL)) //nolint:bodyclose // there is none
+	var open *breaker.OpenError
+	if !errors.As(err, &open) || open.RetryAfter < 29*time.Minute {
+		t.Errorf("sixth call gave %v, want a refusal for half an hour", err)
+	}
+}
+
+func TestInboundStatuses(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]breaker.OutcomeKind{
+		101: breaker.Success, 200: breaker.Success, 302: breaker.Success, 304: breaker.Success, 404: breaker.Success, 409: breaker.Success,
+		410: breaker.Success, 412: breaker.Success, 400: breaker.Failure, 401: breaker.Failure, 403: breaker.Failure, 408: breaker.Failure,
+		413: breaker.Failure, 422: breaker.Failure, 429: breaker.Failure, 500: breaker.Ignored, 503: breaker.Ignored,
+	} {
+		if got := breakerhttp.InboundOutcome(status); got.Kind != want || (got.Class == "") != (want == breaker.Success) {
+			t.Errorf("%d: %+v, want %s", status, got, want)
+		}
+	}
+}

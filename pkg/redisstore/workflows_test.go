@@ -1,0 +1,166 @@
+package redisstore_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+)
+
+func TestWorkflowsAndExecutionsAreKept(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(testing.TB) *engine{"miniredis": miniEngine, "redis": realEngine} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := start(t)
+			s, ctx := e.store, t.Context()
+			if all, err := s.Workflows(ctx); err != nil || len(all) != 0 {
+				t.Errorf("none yet: %v, %v", all, err)
+			}
+			if text, err := s.Workflow(ctx, "w"); err != nil || text != "" {
+				t.Errorf("absent: %q, %v", text, err)
+			}
+			for _, text := range []string{"{1}", "{2}"} {
+				if err := s.PutWorkflow(ctx, "w", text); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := s.Workflow(ctx, "w"); err != nil || got != text {
+					t.Errorf("%q, %v; want %q", got, err, text)
+				}
+			}
+			if got, err := e.client.HGetAll(ctx, "circuit_breaker:workflows").Result(); err != nil || !maps.Equal(got, map[string]string{"w": "{2}"}) {
+				t.Errorf("%v, %v", got, err)
+			}
+			for _, want := range []bool{true, false} {
+				if existed, err := s.DropWorkflow(ctx, "w"); err != nil || existed != want {
+					t.Errorf("existed %v, %v; want %v", existed, err, want)
+				}
+			}
+			if text, err := s.Execution(ctx, "id"); err != nil || text != "" {
+				t.Errorf("absent: %q, %v", text, err)
+			}
+			if err := s.PutExecution(ctx, "id", "{x}"); err != nil {
+				t.Fatal(err)
+			}
+			if text, err := s.Execution(ctx, "id"); err != nil || text != "{x}" {
+				t.Errorf("%q, %v", text, err)
+			}
+			if ttl, err := e.client.TTL(ctx, "circuit_breaker:execution.id").Result(); err != nil || ttl <= 59*time.Minute || ttl > time.Hour {
+				t.Errorf("lives %v, %v", ttl, err)
+			}
+		})
+	}
+}
+
+func TestThereIsAnEndToWorkflows(t *testing.T) {
+	t.Parallel()
+	e := realEngine(t)
+	ctx := t.Context()
+	var fields []any
+	for i := range 10_000 {
+		fields = append(fields, fmt.Sprint("w", i), "{}")
+	}
+	if err := e.client.HSet(ctx, e.store.Keys().Workflows(), fields...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.store.PutWorkflow(ctx, "one-more", "{}"); !errors.Is(err, redisstore.ErrFull) {
+		t.Errorf("one more: %v", err)
+	}
+	if err := e.store.PutWorkflow(ctx, "w0", "{2}"); err != nil {
+		t.Errorf("one that is there: %v", err)
+	}
+	if all, err := e.store.Workflows(ctx); err != nil || len(all) != 10_000 || all["w0"] != "{2}" {
+		t.Errorf("%d, %v", len(all), err)
+	}
+}
+
+func TestPlantedKeysOfWorkflowsMakeRoom(t *testing.T) {
+	t.Parallel()
+	e := realEngine(t)
+	s, ctx := e.store, t.Context()
+	for _, key := range []string{s.Keys().Workflows(), s.Keys().Execution("id")} {
+		if err := e.client.SAdd(ctx, key, "planted").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := s.Workflow(ctx, "w")
+	all, err2 := s.Workflows(ctx)
+	existed, err3 := s.DropWorkflow(ctx, "w")
+	x, err4 := s.Execution(ctx, "id")
+	if err := errors.Join(err, err2, err3, err4); err != nil || text != "" || len(all) != 0 || existed || x != "" {
+		t.Errorf("%q %v %v %q: %v", text, all, existed, x, err)
+	}
+	if err := errors.Join(s.PutWorkflow(ctx, "w", "{}"), s.PutExecution(ctx, "id", "{}")); err != nil {
+		t.Fatal(err)
+	}
+	text, err = s.Workflow(ctx, "w")
+	x, err2 = s.Execution(ctx, "id")
+	if text != "{}" || x != "{}" {
+		t.Errorf("%q %q: %v", text, x, errors.Join(err, err2))
+	}
+}
+
+// The index is repaired by a SCAN for :state keys.
+func TestWorkflowsAreNoAgents(t *testing.T) {
+	t.Parallel()
+	e := realEngine(t)
+	s, ctx := e.store, t.Context()
+	for _, id := range []string{"state", "x:state", "a"} {
+		if err := errors.Join(s.PutWorkflow(ctx, id, "{}"), s.PutExecution(ctx, strings.Repeat("0", 32), "{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := breaker.DefaultPolicy()
+	if _, err := e.Apply(1_800_000_000_000, "a", p, breaker.Op{Verb: breaker.VerbRecord, Draw: "0123456789abcde", Summary: breaker.One(breaker.Outcome{Kind: breaker.Failure})}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Repair(ctx, 100); err != nil {
+		t.Fatal(err)
+	}
+	if agents, err := s.Agents(ctx); err != nil || len(agents) != 1 || agents[0] != "a" {
+		t.Errorf("agents %q, %v", agents, err)
+	}
+	keys := s.Keys()
+	for _, agent := range []string{"workflows", "execution.a", "a:b"} {
+		for _, k := range append(keys.Machine(agent), keys.Config(agent), keys.Profile(agent), keys.Quarantine(agent), keys.Report(agent, "x")) {
+			if k == keys.Workflows() || k == keys.Execution("a") {
+				t.Errorf("agent %q has the key %s", agent, k)
+			}
+		}
+	}
+}
+
+func TestWorkflowsDoNotWaitForRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1, ContextTimeoutEnabled: true, DisableIdentity: true})
+	t.Cleanup(func() { _ = c.Close() })
+	s, err := redisstore.New(c, false, redisstore.Config{Timeout: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Pause()
+	defer server.Resume()
+	ctx := t.Context()
+	for name, do := range map[string]func() error{
+		"get":  func() error { _, err := s.Workflow(ctx, "w"); return err },
+		"list": func() error { _, err := s.Workflows(ctx); return err },
+		"put":  func() error { return s.PutWorkflow(ctx, "w", "{}") },
+		"drop": func() error { _, err := s.DropWorkflow(ctx, "w"); return err },
+		"read": func() error { _, err := s.Execution(ctx, "x"); return err },
+		"keep": func() error { return s.PutExecution(ctx, "x", "{}") },
+	} {
+		var away *breaker.StoreError
+		if err := do(); !errors.As(err, &away) || !errors.Is(err, breaker.ErrStoreUnavailable) || !away.Unknown {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
