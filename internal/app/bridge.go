@@ -14,8 +14,10 @@ import (
 	"github.com/breakerd/breakerd/internal/gateway"
 	"github.com/breakerd/breakerd/internal/httpapi"
 	"github.com/breakerd/breakerd/internal/metrics"
+	"github.com/breakerd/breakerd/internal/policies"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/workflow"
+	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
 // Bridge runs the gateway and workflow service until a signal, as Breakerd does its own.
@@ -29,7 +31,7 @@ func Bridge(ctx context.Context, args, environ []string, stdout, stderr io.Write
 
 func mountBridge(s *core) ([]mount, error) {
 	library, err := workflow.NewLibrary(workflow.LibraryOptions{
-		Dir: s.cfg.WorkflowsDir, Known: s.registered, Texts: s.store, Logger: s.log, Away: s.fallback.Degraded,
+		Dir: s.cfg.WorkflowsDir, Known: s.registered, Texts: texts{s.store}, Logger: s.log, Away: s.fallback.Degraded,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("WORKFLOWS_DIR: %w", err)
@@ -42,7 +44,7 @@ func mountBridge(s *core) ([]mount, error) {
 	}
 	engine := workflow.NewEngine(workflow.EngineOptions{Caller: gate, MaxParallel: s.cfg.ParallelSteps, Logger: s.log})
 	handler, err := httpapi.NewBridge(httpapi.BridgeOptions{
-		Manager: s.manager, Agents: s.registry, Workflows: library,
+		Manager: s.manager, Agents: agents{s.registry, s.book}, Workflows: library,
 		Execute: func(ctx context.Context, d workflow.Definition, input map[string]any) workflow.Execution {
 			x := engine.Execute(ctx, d, input)
 			measure.Executed(x.Status)
@@ -67,6 +69,38 @@ func mountBridge(s *core) ([]mount, error) {
 		mounts = append(mounts, mount{listen: in.Listen, variable: "INBOUND_LISTEN", handler: guard, stream: true})
 	}
 	return mounts, nil
+}
+
+// agents are the registered ones; a policy that is changed with one counts on this replica at once.
+type agents struct {
+	*registry.Registry
+	book *policies.Book
+}
+
+// Put implements httpapi.Agents.
+func (a agents) Put(ctx context.Context, agent registry.Agent, actor string) (created bool, err error) {
+	created, err = a.Registry.Put(ctx, agent, actor)
+	a.book.Refresh(ctx, agent.Name)
+	return created, err
+}
+
+// Delete implements httpapi.Agents.
+func (a agents) Delete(ctx context.Context, name, actor string) error {
+	err := a.Registry.Delete(ctx, name, actor)
+	a.book.Refresh(ctx, name)
+	return err
+}
+
+// texts shows a redisstore.Store as the library wants it.
+type texts struct{ *redisstore.Store }
+
+// PutWorkflow implements workflow.Texts.
+func (t texts) PutWorkflow(ctx context.Context, id, text string) error {
+	err := t.Store.PutWorkflow(ctx, id, text)
+	if errors.Is(err, redisstore.ErrFull) {
+		return workflow.ErrFull
+	}
+	return err
 }
 
 // registered says whether a workflow may name this agent. While Redis is away nobody can tell: the call will.

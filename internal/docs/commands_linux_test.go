@@ -32,8 +32,8 @@ func stayInForeground() map[string]string { return map[string]string{"make run":
 func TestTheCommandsOfTheDocumentsDoWhatTheDocumentsSay(t *testing.T) {
 	t.Parallel()
 	left, started := notRun(), stayInForeground()
-	binary := filepath.Join(t.TempDir(), "breakerd")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, "./cmd/breakerd")
+	programs := t.TempDir()
+	build := exec.Command("go", "build", "-trimpath", "-o", programs, "./cmd/...")
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -55,7 +55,7 @@ func TestTheCommandsOfTheDocumentsDoWhatTheDocumentsSay(t *testing.T) {
 		if len(job) > 0 {
 			t.Run(d.name, func(t *testing.T) {
 				t.Parallel()
-				d.check(t, of, runJob(t, binary, job))
+				d.check(t, of, runJob(t, programs, job))
 			})
 		}
 	}
@@ -108,10 +108,10 @@ func (d document) check(t *testing.T, of []int, results []result) {
 }
 
 // runJob runs the commands in a copy of the working tree, in a network and among processes of their own.
-func runJob(t *testing.T, binary string, job []command) []result {
+func runJob(t *testing.T, programs string, job []command) []result {
 	t.Helper()
 	dir, scratch := t.TempDir(), t.TempDir()
-	if err := copyTree(dir, binary); err != nil {
+	if err := copyTree(dir, programs); err != nil {
 		t.Fatal(err)
 	}
 	in, err := json.Marshal(job)
@@ -160,7 +160,10 @@ func isolated(user bool) *syscall.SysProcAttr {
 func environment(dir string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
-		for _, p := range []string{"BREAKERD_", "REDIS", "CIRCUIT_BREAKER_", "ENV_FILE", "LOG_", "REPLICA_ID", "BASH_ENV"} {
+		for _, p := range []string{
+			"BREAKERD_", "REDIS", "CIRCUIT_BREAKER_", "ENV_FILE", "LOG_", "REPLICA_ID", "BASH_ENV",
+			"BRIDGE_", "INBOUND_", "DEMO_", "AGENTS_FILE", "WORKFLOW",
+		} {
 			if strings.HasPrefix(name, p) {
 				return true
 			}
@@ -170,10 +173,14 @@ func environment(dir string) []string {
 	return append(env, runnerDir+"="+dir, "REDIS_TIMEOUT_MS=2000")
 }
 
-// copyTree copies the working tree, and puts the binary where make build would.
-func copyTree(to, binary string) error {
-	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		rel, relErr := filepath.Rel(root, path)
+// copyTree copies the working tree, and the programs to where make build would put them.
+func copyTree(to, programs string) error {
+	return errors.Join(copyFiles(to, root), copyFiles(filepath.Join(to, "bin"), programs))
+}
+
+func copyFiles(to, from string) error {
+	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+		rel, relErr := filepath.Rel(from, path)
 		if err = errors.Join(err, relErr); err != nil {
 			return err
 		}
@@ -187,7 +194,6 @@ func copyTree(to, binary string) error {
 		}
 		return copyFile(filepath.Join(to, rel), path)
 	})
-	return errors.Join(err, os.MkdirAll(filepath.Join(to, "bin"), 0o755), copyFile(filepath.Join(to, "bin", "breakerd"), binary))
 }
 
 func copyFile(to, from string) error {

@@ -280,13 +280,16 @@ func (b *Book) lay(p *page, o breaker.Override) error {
 	return err
 }
 
-// keep takes the last good policy, but never switches on what the registry has switched off [B21].
+// keep takes the last good policy, but for enabled, in which all layers have their say at any time [B21].
 func (b *Book) keep(p, last *page) {
-	p.override, p.policy, p.origins = last.override, last.policy, last.origins
-	if off := p.registry != nil && p.registry.Enabled != nil && !*p.registry.Enabled; off && p.policy.Enabled {
-		p.policy.Enabled, p.origins = false, map[string]string{}
-		maps.Copy(p.origins, last.origins)
-		p.origins["enabled"] = RegistryOrigin
+	p.override, p.policy, p.origins = last.override, last.policy, map[string]string{}
+	maps.Copy(p.origins, last.origins)
+	say := &page{}
+	if p.registry != nil {
+		say.registry = &breaker.Override{Enabled: p.registry.Enabled}
+	}
+	if b.lay(say, breaker.Override{Enabled: last.override.Enabled}) == nil {
+		p.policy.Enabled, p.origins["enabled"] = say.policy.Enabled, say.origins["enabled"]
 	}
 }
 

@@ -154,6 +154,11 @@ func TestAnOverrideThatDoesNotSuitTheRegistryKeepsTheLastGoodPolicy(t *testing.T
 	if p, origins, err := b.Describe(t.Context(), "a"); p.Enabled || p.Timeout != 30*time.Minute || err == nil || origins["enabled"] != policies.RegistryOrigin {
 		t.Errorf("switched off: got %+v, %v, %v", p, origins, err)
 	}
+	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute)})
+	b.Rebase()
+	if p, origins, _ := b.Describe(t.Context(), "a"); !p.Enabled || p.Timeout != 30*time.Minute || origins["enabled"] != breaker.DefaultOrigin {
+		t.Errorf("no longer switched off: got %+v, %v", p, origins)
+	}
 	l.now.Store(&breaker.Override{TimeoutMax: new(2 * time.Hour)})
 	b.Rebase()
 	if p, _, err := b.Describe(t.Context(), "a"); err != nil || !p.Enabled || p.Timeout != 30*time.Minute || p.TimeoutMax != 2*time.Hour {

@@ -63,8 +63,8 @@ func newRun(e *Engine, d Definition, input map[string]any, timeout time.Duration
 
 // start begins as many steps as may run.
 func (r *run) start(ctx context.Context) {
-	for !r.stopped && len(r.ready) > 0 && len(r.running) < r.engine.o.MaxParallel {
-		if ctx.Err() != nil {
+	for len(r.ready) > 0 && len(r.running) < r.engine.o.MaxParallel {
+		if ctx.Err() != nil { // so it is too when the execution has stopped
 			r.halt(ctx)
 			return
 		}

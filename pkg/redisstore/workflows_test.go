@@ -119,7 +119,8 @@ func TestWorkflowsAreNoAgents(t *testing.T) {
 		}
 	}
 	p := breaker.DefaultPolicy()
-	if _, err := e.Apply(1_800_000_000_000, "a", p, breaker.Op{Verb: breaker.VerbRecord, Draw: "0123456789abcde", Summary: breaker.One(breaker.Outcome{Kind: breaker.Failure})}); err != nil {
+	failure := breaker.Op{Verb: breaker.VerbRecord, Draw: "0123456789abcde", Summary: breaker.One(breaker.Outcome{Kind: breaker.Failure})}
+	if _, err := e.Apply(1_800_000_000_000, "a", p, failure); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Repair(ctx, 100); err != nil {
