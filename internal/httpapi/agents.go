@@ -2,22 +2,18 @@ package httpapi
 
 import (
 	"encoding/json"
-	"maps"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
-	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // profile is what people write about an agent.
 type profile struct {
 	Contact string            `json:"contact,omitempty" doc:"Whom to call; at most 500 bytes of printable text."`
-	URL     string            `json:"url,omitempty"     doc:"http or https, at most 2000 bytes."`
+	URL     string            `json:"url,omitempty"     doc:"http or https, without user, query and fragment; at most 2000 bytes."`
 	Labels  map[string]string `json:"labels,omitempty"  doc:"At most 32; a name is 1 to 64 of A-Z a-z 0-9 . _ : @ -, a value at most 256 bytes."`
 
 	TimeoutSeconds *float64 `json:"timeout_seconds,omitempty" doc:"How long the bridge waits for its answer to begin, and for each next part." minimum:"0.001" maximum:"3600"`
@@ -108,12 +104,12 @@ func (a *api) agentAnswer(r *request, text string) (out answer[agentReply], err 
 }
 
 func (a *api) putAgent(r *request, in profile) (out answer[agentReply], err error) {
-	if err := in.check(); err != nil {
-		return out, err
-	}
 	text, err := json.Marshal(in)
 	if err != nil {
 		return out, err
+	}
+	if _, err := registry.ParseAgent(r.agent, text, breaker.DefaultPolicy(), nil); err != nil { // or the bridge would not take it
+		return out, agentProblem(r.agent, err)
 	}
 	created, err := a.change(r, a.Directory.Profile, a.Directory.PutProfile, string(text))
 	if err != nil {
@@ -124,34 +120,6 @@ func (a *api) putAgent(r *request, in profile) (out answer[agentReply], err erro
 		out.status = http.StatusCreated
 	}
 	return out, err
-}
-
-func (p profile) check() error {
-	if !printable(p.Contact, maxReason) {
-		return badValue("body.contact", p.Contact, "at most 500 bytes of printable text")
-	}
-	if p.URL != "" {
-		u, err := url.Parse(p.URL)
-		if err != nil || !printable(p.URL, 2000) || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return badValue("body.url", p.URL, "an http or https URL of at most 2000 bytes")
-		}
-	}
-	if len(p.Labels) > 32 {
-		return badValue("body.labels", "", "at most 32 labels")
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.Labels)) {
-		if !breaker.ValidWord(name) {
-			return badValue("body.labels", name, "names of 1 to 64 of A-Z a-z 0-9 . _ : @ -")
-		}
-		if !printable(p.Labels[name], 256) {
-			return badValue("body.labels."+name, p.Labels[name], "at most 256 bytes of printable text")
-		}
-	}
-	return nil
-}
-
-func printable(text string, most int) bool {
-	return len(text) <= most && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func (a *api) quarantine(r *request, _ none) (out answer[quarantineReply], err error) {

@@ -52,6 +52,7 @@ type Agents interface {
 type Workflows interface {
 	List(ctx context.Context) ([]workflow.Entry, error) // with an error: those that are known all the same
 	Get(ctx context.Context, id string) (workflow.Definition, error)
+	Parse(text []byte) (workflow.Definition, error) // *workflow.DefinitionError
 	Put(ctx context.Context, d workflow.Definition) (created bool, err error)
 	Delete(ctx context.Context, id string) error
 }

@@ -213,7 +213,7 @@ func TestAgentsAndQuarantine(t *testing.T) {
 	f.do("GET", at, "").want(200, `contact="y"`, `last_seen="2026-02-11T09:00:00Z"`)
 	for _, bad := range []string{
 		`{"contact":"a\nb"}`, `{"url":"javascript:alert(1)"}`, `{"labels":{"a b":"c"}}`, `{"labels":{"a":"\u0000"}}`, `{"labels":[]}`,
-		`{"timeout_seconds":0}`, `{"timeout_seconds":0.0009}`, `{"timeout_seconds":3600.1}`, `{"timeout_seconds":"1"}`, `{"timeout_seconds":-1}`,
+		`{"timeout_seconds":0}`, `{"timeout_seconds":0.0009}`, `{"timeout_seconds":0.0015}`, `{"url":"http://u:p@h"}`, `{"timeout_seconds":3600.1}`, `{"timeout_seconds":"1"}`, `{"timeout_seconds":-1}`,
 		`{"classify":"guess"}`, `{"classify":""}`, `{"classify":1}`,
 	} {
 		f.do("PUT", "/v1/admin/agents/b", bad).wantProblem(422, codeInvalidValue)

@@ -90,7 +90,7 @@ func (s *server) judge(r *request) (checksReply, int) {
 func (s *server) documentRoute() error {
 	var text []byte
 	s.serveRaw(endpoint{
-		method: http.MethodGet, path: "/openapi.json", id: "openapi", tag: "health", summary: "This document",
+		method: http.MethodGet, path: "/openapi.json", id: "openapi", tag: "document", summary: "This document",
 		out: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true},
 	},
 		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

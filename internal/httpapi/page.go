@@ -28,7 +28,7 @@ func (s *server) pageRoute() {
 		"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 		sourceHash(pageJS), sourceHash(pageCSS))
 	s.serveRaw(endpoint{
-		method: http.MethodGet, path: "/docs", id: "docs", tag: "health", summary: "The same document, as a page to read; works offline",
+		method: http.MethodGet, path: "/docs", id: "docs", tag: "document", summary: "The same document, as a page to read; works offline",
 		contentType: "text/html", out: &huma.Schema{Type: huma.TypeString},
 	}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()

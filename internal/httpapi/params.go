@@ -36,7 +36,7 @@ func pathParam(name string) *huma.Param {
 		p.Description, p.Example = "Its execution_id.", strings.Repeat("0a", 16)
 		p.Schema = &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-f]{32}$"}
 	case "path":
-		p.Description, p.Example, p.Schema = "What follows, slashes and all.", "v1/ask", &huma.Schema{Type: huma.TypeString}
+		p.Description, p.Example, p.Schema = "What follows, slashes and all.", "ask", &huma.Schema{Type: huma.TypeString}
 	}
 	return p
 }

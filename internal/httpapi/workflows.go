@@ -86,7 +86,7 @@ func (b *bridge) getWorkflow(r *request, _ none) (out answer[workflow.Definition
 }
 
 func (b *bridge) putWorkflow(r *request, in json.RawMessage) (out answer[workflow.Definition], err error) {
-	d, err := workflow.ParseDefinition(in, nil) // Put asks whether there are such agents
+	d, err := b.Workflows.Parse(in)
 	if err != nil {
 		return out, workflowProblem("", err)
 	}

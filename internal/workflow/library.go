@@ -173,7 +173,7 @@ func (l *Library) Put(ctx context.Context, d Definition) (created bool, err erro
 	if err != nil {
 		return false, fmt.Errorf("workflow %q: %w", clip(d.ID, 64), err)
 	}
-	if _, err := ParseDefinition(text, l.o.Known); err != nil {
+	if _, err := l.Parse(text); err != nil {
 		return false, err
 	}
 	if _, ok := l.dir.now.Load().of[d.ID]; ok {
@@ -191,6 +191,9 @@ func (l *Library) Put(ctx context.Context, d Definition) (created bool, err erro
 	_, err = l.take(d.ID, string(text))
 	return created, err
 }
+
+// Parse reads a definition as Put wants it, agents included. What is wrong is a *DefinitionError.
+func (l *Library) Parse(text []byte) (Definition, error) { return ParseDefinition(text, l.o.Known) }
 
 // Delete takes a workflow out of Redis. ErrInDirectory: a file holds it. ErrUnknown: there was none.
 func (l *Library) Delete(ctx context.Context, id string) error {

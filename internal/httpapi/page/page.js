@@ -153,7 +153,7 @@ function answerOf(status, response) {
   const fields = content ? rowsOf(inner(content.schema), "", 0) : [];
   const json = content && media.endsWith("json") && !codes.length;
   return el("details", { class: "answer", open: status < 300 },
-    el("summary", {}, el("span", { class: "status " + (status < 400 ? "fine" : "bad") }, status),
+    el("summary", {}, el("span", { class: "status " + (status >= 400 ? "bad" : "fine") }, status),
       codes.length ? codes.map((c) => el("span", { class: "code" }, c)) : response.description, el("span", { class: "kind" }, media)),
     el("div", {},
       headers.length + fields.length ? tableOf("Answer " + status, [...headers, ...fields]) : el("p", { class: "none" }, content ? kindOf(content.schema) : "No body."),
