@@ -1,11 +1,12 @@
 # make help lists the targets. `make test` proves everything that a machine with Go and make can prove; nothing is skipped.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help build run tools test lint mutate bench fuzz clean
+.PHONY: help build run tools test stack lint mutate bench fuzz clean
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
-NEEDED := redis-server redis-cli jq curl openssl cc unshare nsenter ip
+NEEDED := redis-server redis-cli jq curl openssl cc unshare nsenter ip chromium
+STACK_NEEDED := docker docker-compose curl redis-cli jq openssl
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 HISTORIES := ^TestHistories
@@ -22,7 +23,7 @@ run: build ## build and start breakerd with its defaults
 	bin/breakerd
 
 tools: $(GOLANGCI) ## install what the tests and the linters need
-	tools/need $(NEEDED)
+	tools/need $(NEEDED) $(STACK_NEEDED)
 
 # The histories run by themselves, once: with a profile of the machine, from which branchcount shows that they reach every
 # branch. Everything runs, whatever failed before, so that go test's summary is the end of the output.
@@ -32,15 +33,20 @@ test: ## vet, all tests with the race detector, branch counts of the histories
 	@export CGO_ENABLED=1; failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
 	run go vet ./...; \
 	run go vet -tags mutate ./pkg/redisstore; \
+	run go vet -tags docker ./internal/stack; \
 	run go test -race -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker -coverprofile=bin/histories.out \
 		-run '$(HISTORIES)' ./pkg/redisstore; \
 	run go run ./internal/branchcount bin/histories.out; \
 	run go test -race -count 1 -timeout 10m -skip '$(HISTORIES)' ./...; \
 	exit $$failed
 
+stack: ## the compose stacks on a real Docker Engine, with images from Debian packages
+	@tools/need $(STACK_NEEDED)
+	go test -tags docker -count 1 -timeout 15m ./internal/stack
+
 lint: $(GOLANGCI) ## golangci-lint, and shellcheck where it is installed
 	$(GOLANGCI) run ./...
-	@if command -v shellcheck >/dev/null; then shellcheck tools/need .ci/run; else echo 'shellcheck is not installed: scripts not checked'; fi
+	@if command -v shellcheck >/dev/null; then shellcheck tools/need .ci/run deploy/offline/build deploy/offline/entrypoint deploy/redis/* deploy/tls/*; else echo 'shellcheck is not installed: scripts not checked'; fi
 
 $(GOLANGCI):
 	@mkdir -p $(@D)

@@ -33,8 +33,11 @@ var (
 	heading = regexp.MustCompile(`^#{1,6} (.+)$`)
 )
 
+// docker is the fence of commands that need a Docker Engine: they are run by make stack.
+const docker = "sh docker"
+
 // languages are the fences that mean something here: sh is run, json and text after it are what it prints, go is compiled.
-func languages() []string { return []string{"sh", "json", "text", "go", "mermaid"} }
+func languages() []string { return []string{"sh", docker, "json", "text", "go", "mermaid"} }
 
 // documents reads every document that is this package's to check.
 func documents(t *testing.T) []document {

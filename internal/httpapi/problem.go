@@ -5,15 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 // code is a problem's stable name; clients may rely on it, not on texts.
@@ -173,23 +172,16 @@ func (p *problem) as(status int) *problem {
 // refusal is what a call that the breaker does not admit is answered with [B3].
 func refusal(e *breaker.OpenError) *problem {
 	p := newProblem(codeCircuitBreakerOpen, "the circuit breaker of agent %s refuses the call (%s)", e.Agent, e.Reason)
-	switch e.Reason {
-	case breaker.ReasonStoreUnavailable, breaker.ReasonEmergencyStop, breaker.ReasonShedding:
-		p = p.as(http.StatusServiceUnavailable)
-	}
+	p.Status = breakerhttp.RefusalStatus(e)
+	p.Title = http.StatusText(p.Status)
 	p.Agent, p.Reason, p.Degraded = e.Agent, string(e.Reason), e.Degraded
-	p.RetryAfterSeconds = wholeSeconds(e.RetryAfter)
+	p.RetryAfterSeconds = breakerhttp.RetryAfterSeconds(e)
 	p.set("Retry-After", strconv.FormatInt(p.RetryAfterSeconds, 10))
 	if e.State != "" {
 		p.State = e.State.Upper()
 		p.set("X-Circuit-Breaker-State", p.State)
 	}
 	return p
-}
-
-// wholeSeconds rounds up, to at least one.
-func wholeSeconds(d time.Duration) int64 {
-	return max(1, int64(math.Ceil(d.Seconds())))
 }
 
 // asProblem names an error. ok is false for one that nobody expected.

@@ -17,8 +17,7 @@ type body struct {
 
 	mu        sync.Mutex      // Close may come while a Read waits
 	outcome   breaker.Outcome // what the header says, and what has passed of the body
-	closed    bool
-	inspector inspector // nil: none, or it has found a failure
+	inspector inspector       // nil: none, or it has found a failure
 }
 
 // Read implements io.Reader.
@@ -26,8 +25,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 	b.c.patience.wait()
 	n, err = b.ReadCloser.Read(p)
 	b.c.patience.rest()
-	failed, closed := b.see(p[:n])
-	if failed {
+	if b.see(p[:n]) {
 		b.c.settle(b.verdict()) // no need to wait for the end
 	}
 	if err == nil {
@@ -38,22 +36,17 @@ func (b *body) Read(p []byte) (n int, err error) {
 		return n, err
 	}
 	err = b.c.patience.explain(err)
-	if !closed { // else it is Close that broke it
-		b.end(b.c.broken(err))
-	}
+	b.end(b.c.broken(err)) // too late if it was Close that broke it
 	return n, err
 }
 
 // Close implements io.Closer. A reader that has had enough has its reasons: what header and body said so far stands.
 func (b *body) Close() error {
-	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
 	o := b.verdict()
 	if b.c.cancelled() {
 		o = ignored("cancelled")
 	}
-	b.end(o)
+	b.end(o) // before a Read that waits notices the rest
 	err := b.ReadCloser.Close()
 	b.c.patience.release()
 	return err
@@ -64,14 +57,11 @@ func (b *body) end(o breaker.Outcome) {
 	b.c.end(o)
 }
 
-// see shows the inspector what passes, and says whether it has found a failure there, and whether the body is closed.
-func (b *body) see(p []byte) (failed, closed bool) {
+// see shows the inspector what passes, and says whether it has found a failure there.
+func (b *body) see(p []byte) (failed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.inspector != nil && len(p) > 0 {
-		failed = b.found(b.inspector.see(p))
-	}
-	return failed, b.closed
+	return b.inspector != nil && len(p) > 0 && b.found(b.inspector.see(p))
 }
 
 // verdict is the outcome if the body ends here.

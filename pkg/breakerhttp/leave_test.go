@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -88,6 +89,24 @@ func TestSomebodyElsesCancellationIsAFailure(t *testing.T) {
 	r.once(t, breaker.Failure, fmt.Sprintf("%T", context.Canceled))
 }
 
+func TestCancelledThenClosedIsIgnoredAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.Base = base(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Body: io.NopCloser(strings.NewReader("text"))}, nil
+	})
+	for range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		resp, err := r.RoundTrip(request(ctx, t, http.MethodGet, "http://a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		_ = resp.Body.Close()
+		r.once(t, breaker.Ignored, "cancelled")
+	}
+}
+
 func TestEarlyCloseIsWhatTheStatusSays(t *testing.T) {
 	t.Parallel()
 	for _, h2 := range []bool{false, true} {
@@ -100,6 +119,29 @@ func TestEarlyCloseIsWhatTheStatusSays(t *testing.T) {
 		}
 		r.once(t, breaker.Success, "")
 	}
+}
+
+// latch is a body whose Read waits for Close, and whose Close waits until its reader has heard of it.
+type latch struct{ closed, heard chan struct{} }
+
+func (l latch) Read([]byte) (int, error) { <-l.closed; return 0, io.ErrUnexpectedEOF }
+
+func (l latch) Close() error { close(l.closed); <-l.heard; return nil }
+
+func TestCloseThatBreaksAReadIsNoFailure(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	l := latch{closed: make(chan struct{}), heard: make(chan struct{})}
+	r.Base = base(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Body: l}, nil
+	})
+	resp, err := r.RoundTrip(request(t.Context(), t, http.MethodGet, "http://a")) //nolint:bodyclose // closed below, once
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.ReadAll(resp.Body); close(l.heard) }()
+	_ = resp.Body.Close()
+	r.once(t, breaker.Success, "")
 }
 
 func TestCloseWhileAReadWaitsSettlesOnce(t *testing.T) {

@@ -1,0 +1,185 @@
+package breakerhttp_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// slowly is a request's body whose caller takes its time.
+type slowly struct {
+	parts int
+	end   error
+}
+
+func (s *slowly) Read(p []byte) (int, error) {
+	if s.parts == 0 {
+		return 0, s.end
+	}
+	s.parts--
+	<-time.After(time.Hour)
+	p[0] = 'x'
+	return 1, nil
+}
+
+func TestTimeThatTheCallerTakesToSendIsNotTheAgents(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.inBubble(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-time.After(59 * time.Second)
+			_, _ = io.WriteString(w, "done")
+		})
+		r.Timeout = time.Minute
+		req := request(t.Context(), t, http.MethodPost, "http://a")
+		req.Body, req.ContentLength = io.NopCloser(&slowly{parts: 3, end: io.EOF}), -1
+		resp, err := r.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "done" {
+			t.Errorf("read %q, %v", text, err)
+		}
+		_ = resp.Body.Close()
+		r.once(t, breaker.Success, "")
+	})
+}
+
+func TestAgentThatTakesNothingOfTheRequestTimesOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		over := make(chan struct{}) // a server that does not read notices nothing
+		defer close(over)
+		r.inBubble(t, func(http.ResponseWriter, *http.Request) { <-over })
+		r.Timeout = time.Minute
+		req := request(t.Context(), t, http.MethodPost, "http://a")
+		req.Body, req.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", 1<<20))), 1<<20
+		_, err := r.client.Do(req) //nolint:bodyclose // there is none
+		isTimeout(t, err)
+		r.once(t, breaker.Failure, "timeout")
+	})
+}
+
+func TestCallerThatCannotSendIsNotTheAgentsFault(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		errDisk := errors.New("disk is gone")
+		r := newRig(t, nil)
+		r.inBubble(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+		req := request(t.Context(), t, http.MethodPost, "http://a")
+		req.Body, req.ContentLength = io.NopCloser(&slowly{parts: 1, end: errDisk}), -1
+		if _, err := r.client.Do(req); !errors.Is(err, errDisk) { //nolint:bodyclose // there is none
+			t.Errorf("gave %v", err)
+		}
+		r.once(t, breaker.Ignored, "request_body")
+	})
+}
+
+func TestWhatAnAgentMakesOfHalfARequestIsNotItsFault(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusOK, http.StatusServiceUnavailable} {
+		r := newRig(t, nil)
+		r.Base = base(func(req *http.Request) (*http.Response, error) {
+			if status != http.StatusOK { // else it answers before it has read
+				_, _ = io.ReadAll(req.Body)
+			}
+			more := readerFunc(func([]byte) (int, error) {
+				_, _ = io.ReadAll(req.Body)
+				return 0, io.ErrUnexpectedEOF
+			})
+			return &http.Response{StatusCode: status, ContentLength: -1, Body: io.NopCloser(more)}, nil
+		})
+		req := request(t.Context(), t, http.MethodPost, "http://a")
+		req.Body = io.NopCloser(readerFunc(func([]byte) (int, error) { return 0, io.ErrClosedPipe }))
+		resp, err := r.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("read gave %v", err)
+		}
+		_ = resp.Body.Close()
+		r.once(t, breaker.Ignored, "request_body")
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func TestAgentThatHangsUpWhileTheCallerSendsFails(t *testing.T) {
+	t.Parallel()
+	srv := agent(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = r.Body.Read(make([]byte, 1))
+		panic(http.ErrAbortHandler)
+	})
+	r := newRig(t, nil)
+	send, write := io.Pipe()
+	go func() { _, _ = io.Copy(write, strings.NewReader(strings.Repeat("x", 8<<20))) }() // ends when send is closed
+	req := request(t.Context(), t, http.MethodPost, srv.URL)
+	req.Body, req.ContentLength = send, -1
+	if _, err := r.client.Do(req); err == nil { //nolint:bodyclose // there is none
+		t.Error("no error")
+	}
+	if o := <-r.seen.settled; o.Kind != breaker.Failure {
+		t.Errorf("settled with %+v", o)
+	}
+}
+
+func TestBaseThatClosesWhatItStillReadsIsNotTheCaller(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.Base = base(func(req *http.Request) (*http.Response, error) {
+		read := make(chan error)
+		go func() { _, err := req.Body.Read(make([]byte, 1)); read <- err }()
+		_ = req.Body.Close()
+		if err := <-read; !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("read gave %v", err)
+		}
+		return nil, io.ErrUnexpectedEOF
+	})
+	body, _ := io.Pipe()
+	req := request(t.Context(), t, http.MethodPost, "http://a")
+	req.Body = body
+	if _, err := r.RoundTrip(req); !errors.Is(err, io.ErrUnexpectedEOF) { //nolint:bodyclose // there is none
+		t.Error(err)
+	}
+	r.once(t, breaker.Failure, "connection_error")
+}
+
+func TestRequestCanBeSentOnceMore(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.Timeout = time.Hour
+	r.Base = base(func(req *http.Request) (*http.Response, error) {
+		for range 2 {
+			if text, err := io.ReadAll(req.Body); err != nil || string(text) != "text" {
+				t.Errorf("sent %q, %v", text, err)
+			}
+			_ = req.Body.Close()
+			req.Body, _ = req.GetBody()
+		}
+		return httptest.NewRecorder().Result(), nil
+	})
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x", strings.NewReader("text"))
+	resp, err := r.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	r.once(t, breaker.Success, "")
+	req.GetBody = func() (io.ReadCloser, error) { return nil, io.ErrNoProgress }
+	r.Base = base(func(req *http.Request) (*http.Response, error) { _, err := req.GetBody(); return nil, err })
+	if _, err := r.RoundTrip(req); !errors.Is(err, io.ErrNoProgress) { //nolint:bodyclose // there is none
+		t.Error(err)
+	}
+}
