@@ -125,8 +125,8 @@ func (f *fixture) do(method, path, body string, header ...string) reply {
 func (r reply) problem(t *testing.T, status int, code string) {
 	t.Helper()
 	var p struct {
-		Code   string
-		Status int
+		Code   string `json:"code"`
+		Status int    `json:"status"`
 	}
 	if err := json.Unmarshal([]byte(r.text), &p); err != nil {
 		t.Fatalf("%v: %s", err, r.text)

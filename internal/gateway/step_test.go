@@ -73,9 +73,11 @@ func TestAStepsAnswersAndFailures(t *testing.T) {
 			w.Header().Set("Content-Type", "image/png")
 			_, _ = io.WriteString(w, "\xff\xfe")
 		}, "", workflow.CauseBadOutput, "image/png"},
-		{"400", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no\nsuch \xff field", 400) }, "", "status_400", "it answered 400 Bad Request: no such ? field"},
-		{"503", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "", "status_503", "it answered 503 Service Unavailable"},
-		{"302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) }, "", "status_302", "302"},
+		{"400", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "no\nsuch \xff field", http.StatusBadRequest)
+		}, "", "status_400", "it answered 400 Bad Request: no such ? field"},
+		{"503", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, "", "status_503", "it answered 503 Service Unavailable"},
+		{"302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) }, "", "status_302", "302"},
 		{"cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", "upstream_unreachable", "closed the connection"},
 		{"half", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "10")
