@@ -3,7 +3,6 @@
 package docs
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 // TestDockerCommandsOfTheDocuments runs every block that needs a Docker Engine, document by document, in a copy of the working
 // tree, on the ports that the documents name. The images are the stand-ins that deploy/offline builds.
 func TestDockerCommandsOfTheDocuments(t *testing.T) {
-	images := offline(t)
 	programs := t.TempDir() // none: the documents build their own
 	ran := 0
 	for _, d := range documents(t) {
@@ -33,10 +31,6 @@ func TestDockerCommandsOfTheDocuments(t *testing.T) {
 			if err := copyTree(dir, programs); err != nil {
 				t.Fatal(err)
 			}
-			for _, pair := range images {
-				name, value, _ := strings.Cut(pair, "=")
-				t.Setenv(name, value)
-			}
 			t.Cleanup(func() { down(t, dir) })
 			d.check(t, of, d.inTerminal(t, dir, of))
 		})
@@ -46,34 +40,15 @@ func TestDockerCommandsOfTheDocuments(t *testing.T) {
 	}
 }
 
-// offline builds the stand-in images, and gives the variables that name them.
-func offline(t *testing.T) []string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "deploy", "offline", "build"))
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, stderr.String())
-	}
-	var pairs []string
-	for line := range strings.Lines(string(out)) {
-		if pair, ok := strings.CutPrefix(strings.TrimSpace(line), "export "); ok {
-			pairs = append(pairs, strings.ReplaceAll(pair, "'", ""))
-		}
-	}
-	if len(pairs) != 3 {
-		t.Fatalf("deploy/offline/build named %d images: %s", len(pairs), out)
-	}
-	return pairs
-}
-
 // inTerminal runs the blocks one after the other in one shell, until one fails.
 func (d document) inTerminal(t *testing.T, dir string, of []int) []result {
 	t.Helper()
 	shell, err := startShell(dir)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if r, err := shell.run("offline", `eval "$(deploy/offline/build)"`); err != nil || r.Exit != 0 {
+		t.Fatalf("deploy/offline/build: exit %d, %v\n%s", r.Exit, err, r.Stderr)
 	}
 	var results []result
 	for _, i := range of {
