@@ -47,9 +47,10 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	if err := s.openStore(ctx); err != nil {
 		return nil, err
 	}
+	opened := s // for a return of nil sets s to that
 	defer func() {
 		if err != nil {
-			s.close()
+			opened.close()
 		}
 	}()
 	s.index = newIndexer(s.store, cfg.MaxAgents, log)
