@@ -37,7 +37,7 @@ func mountBridge(s *core) ([]mount, error) {
 		return nil, fmt.Errorf("WORKFLOWS_DIR: %w", err)
 	}
 	measure := metrics.NewBridge(s.metrics)
-	base := gateway.NewBase()
+	base, inbound := gateway.NewBase(0), gateway.NewBase(registry.DefaultTimeout)
 	gate, err := gateway.New(gateway.Options{Agents: s.registry, Manager: s.manager, Base: base, Observe: measure.Upstream, Logger: s.log})
 	if err != nil {
 		return nil, err
@@ -57,11 +57,15 @@ func mountBridge(s *core) ([]mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the API cannot be built: %w", err)
 	}
-	s.also = append(s.also, library.Run, func(ctx context.Context) { <-ctx.Done(); base.CloseIdleConnections() })
+	s.also = append(s.also, library.Run, func(ctx context.Context) {
+		<-ctx.Done()
+		base.CloseIdleConnections()
+		inbound.CloseIdleConnections()
+	})
 	mounts := []mount{{listen: s.cfg.BridgeListen, variable: "BRIDGE_LISTEN", handler: gateway.KeepTrace(patient(handler)), stream: true}}
 	if in := s.cfg.Inbound; in.Listen != "" {
 		guard, err := gateway.NewInbound(gateway.InboundOptions{
-			URL: in.URL, Agent: in.Agent, KeyFile: in.KeyFile, Manager: s.manager, Base: base, Logger: s.log,
+			URL: in.URL, Agent: in.Agent, KeyFile: in.KeyFile, SecretFile: in.SecretFile, Manager: s.manager, Base: inbound, Logger: s.log,
 		})
 		if err != nil {
 			return nil, err
