@@ -40,7 +40,8 @@ func newProblem(status int, code, format string, args ...any) *problem {
 
 func (p *problem) write(w http.ResponseWriter) {
 	if p.code == codeStoreUnavailable {
-		w.Header()["retry-after"] = []string{"1"} // spelled as in a refusal
+		breakerhttp.WriteStoreUnavailable(w)
+		return
 	}
 	breakerhttp.WriteProblem(w, p.status, p.code, p.detail)
 }
