@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
-NEEDED := redis-server redis-cli jq curl openssl cc unshare nsenter ip chromium
+NEEDED := redis-server redis-cli jq curl openssl cc unshare nsenter ip chromium nginx
 STACK_NEEDED := docker docker-compose curl redis-cli jq openssl
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s

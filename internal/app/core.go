@@ -59,7 +59,8 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	s.directory = directory{s.store, s.index, s.forget}
 	s.registry, err = registry.New(registry.Options{
 		Path: cfg.AgentsFile, Default: cfg.Policy, Origins: cfg.Origins, Profiles: s.directory,
-		Logger: log, Timeout: cfg.RedisTimeout, Most: cfg.MaxAgents, Away: s.fallback.Degraded, OnChange: func() { s.book.Rebase() },
+		Logger: log, Timeout: cfg.RedisTimeout, Most: cfg.MaxAgents, Away: s.fallback.Degraded, Trouble: s.fallback.Report,
+		OnChange: func() { s.book.Rebase() },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("AGENTS_FILE: %w", err)

@@ -37,6 +37,7 @@ type Config struct {
 	AgentsFile       string // "": no registry file
 	WorkflowsDir     string // "": none
 	ParallelSteps    int    // of one execution
+	Executions       int    // at once
 	Inbound          Inbound
 	ReplicaID        string // "": the program makes one up
 	MaxAgents        int
@@ -132,7 +133,7 @@ func (c *Config) setRest(all environment) error {
 	c.MaxAgents, c.MetricsMaxAgents = v.MaxAgents, v.MetricsAgents
 	c.ShutdownTimeout, c.ShutdownDelay = time.Duration(v.ShutdownTimeout), time.Duration(v.ShutdownDelay)
 	c.BridgeListen, c.BridgeAuth = v.BridgeListen, strings.ToLower(v.BridgeAuth)
-	c.AgentsFile, c.WorkflowsDir, c.ParallelSteps = v.AgentsFile, v.WorkflowsDir, v.ParallelSteps
+	c.AgentsFile, c.WorkflowsDir, c.ParallelSteps, c.Executions = v.AgentsFile, v.WorkflowsDir, v.ParallelSteps, v.Executions
 	c.Inbound = Inbound{Listen: v.InboundListen, URL: v.InboundURL, Agent: v.InboundAgent, KeyFile: v.InboundKeyFile, SecretFile: v.InboundSecret}
 	c.LogFormat = strings.ToLower(v.LogFormat)
 	if err := c.LogLevel.UnmarshalText([]byte(v.LogLevel)); err != nil {
