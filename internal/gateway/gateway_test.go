@@ -330,7 +330,7 @@ func TestOnlyWebSocketsAreUpgraded(t *testing.T) {
 	headers := make(chan http.Header, 1)
 	f := newFixture(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { headers <- r.Header }))
 	f.do(http.MethodGet, "/agents/Agent/x", "", "Connection", "Upgrade, HTTP2-Settings", "Upgrade", "h2c", "HTTP2-Settings", "AAMAAABk")
-	if got := <-headers; got.Get("Upgrade")+got.Get("Connection")+got.Get("Http2-Settings") != "" {
+	if got := <-headers; got.Get("Upgrade")+got.Get("Connection")+got.Get("HTTP2-Settings") != "" {
 		t.Errorf("the agent got %v", got)
 	}
 	f.do(http.MethodGet, "/agents/Agent/x", "", "Connection", "Upgrade", "Upgrade", "WebSocket")

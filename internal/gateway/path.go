@@ -79,7 +79,7 @@ func rewrite(r *httputil.ProxyRequest, agent *url.URL, rest string) {
 	to.RawQuery, to.ForceQuery = r.In.URL.RawQuery, r.In.URL.ForceQuery // as it was sent: the agent judges it
 	r.Out.URL, r.Out.Host = to, ""
 	r.Out.Trailer = r.In.Trailer // the same map: its values come after the body
-	r.Out.Header.Del("Http2-Settings")
+	r.Out.Header.Del("HTTP2-Settings")
 	if !strings.EqualFold(r.Out.Header.Get("Upgrade"), "websocket") { // another protocol could ask for what we would refuse
 		r.Out.Header.Del("Upgrade")
 		r.Out.Header.Del("Connection")
