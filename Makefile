@@ -33,7 +33,7 @@ test: ## vet, all tests with the race detector, branch counts of the histories
 	@export CGO_ENABLED=1; failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
 	run go vet ./...; \
 	run go vet -tags mutate ./pkg/redisstore; \
-	run go vet -tags docker ./internal/stack; \
+	run go vet -tags docker ./internal/stack ./internal/docs; \
 	run go test -race -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker -coverprofile=bin/histories.out \
 		-run '$(HISTORIES)' ./pkg/redisstore; \
 	run go run ./internal/branchcount bin/histories.out; \
@@ -42,7 +42,8 @@ test: ## vet, all tests with the race detector, branch counts of the histories
 
 stack: ## the compose stacks on a real Docker Engine, with images from Debian packages
 	@tools/need $(STACK_NEEDED)
-	go test -tags docker -count 1 -timeout 15m ./internal/stack
+	go test -tags docker -count 1 -timeout 10m ./internal/stack
+	go test -tags docker -count 1 -timeout 10m -run '^TestDocker' ./internal/docs
 
 lint: $(GOLANGCI) ## golangci-lint, and shellcheck where it is installed
 	$(GOLANGCI) run ./...

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -26,12 +27,15 @@ type caller struct {
 func newCaller(w http.ResponseWriter, r *http.Request) (c *caller, in *http.Request, end func()) {
 	ctx, cancel := context.WithCancel(r.Context())
 	c = &caller{ResponseWriter: w, control: http.NewResponseController(w), gone: cancel}
-	in = r.WithContext(ctx)
 	if r.ContentLength != 0 {
 		if r.ProtoMajor == 1 {
 			_ = c.control.EnableFullDuplex() // or net/http reads what is left of the request before it writes the answer
 		}
-		c.upload = &upload{ReadCloser: r.Body, control: c.control}
+		c.upload = &upload{ReadCloser: r.Body, control: c.control, http1: r.ProtoMajor == 1}
+		ctx = context.WithValue(ctx, uploadKey{}, c.upload) // ReverseProxy shows its ErrorHandler another body
+	}
+	in = r.WithContext(ctx)
+	if c.upload != nil {
 		in.Body = c.upload
 	}
 	return c, in, func() {
@@ -39,6 +43,8 @@ func newCaller(w http.ResponseWriter, r *http.Request) (c *caller, in *http.Requ
 		c.deadline(patience) // for what is still in a buffer
 	}
 }
+
+type uploadKey struct{}
 
 // deadline bounds writing; 0: no bound. A writer that has none is a test's.
 func (c *caller) deadline(d time.Duration) { _ = c.control.SetWriteDeadline(after(d)) }
@@ -50,10 +56,10 @@ func after(d time.Duration) time.Time {
 	return time.Now().Add(d)
 }
 
-// WriteHeader implements http.ResponseWriter. A connection whose request is not read to its end serves no other.
+// WriteHeader implements http.ResponseWriter. An HTTP/1 connection whose request is not read to its end serves no other.
 func (c *caller) WriteHeader(status int) {
 	if c.upload != nil && (status >= http.StatusOK || status == http.StatusSwitchingProtocols) {
-		if !c.upload.begin() && status != http.StatusSwitchingProtocols {
+		if whole := c.upload.begin(); !whole && c.upload.http1 && status != http.StatusSwitchingProtocols {
 			c.Header().Set("Connection", "close")
 		}
 	}
@@ -91,8 +97,10 @@ type upload struct {
 	io.ReadCloser
 
 	control  *http.ResponseController
+	http1    bool
 	ended    atomic.Bool
 	answered atomic.Bool
+	broken   atomic.Pointer[error] // why it cannot be read; nil: it can
 }
 
 // begin notes that the answer begins, and says whether the request has been read to its end.
@@ -111,9 +119,25 @@ func (u *upload) Read(b []byte) (int, error) {
 		u.deadline(patience)
 	}
 	n, err := u.ReadCloser.Read(b)
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		u.ended.Store(true)
 		u.deadline(0) // or net/http, which listens for the caller's leaving, would take the time-out for that
+	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
+		u.broken.CompareAndSwap(nil, &err)
 	}
 	return n, err
+}
+
+// problem is why the caller's request cannot be passed on; nil: it can, or there is none.
+func (u *upload) problem() *problem {
+	err := u.broken.Load()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(*err, os.ErrDeadlineExceeded):
+		return newProblem(http.StatusRequestTimeout, codeRequestTimeout, "the rest of the request did not come within %s", patience)
+	default:
+		return newProblem(http.StatusBadRequest, codeInvalidBody, "the request's body cannot be read to its end")
+	}
 }

@@ -19,10 +19,12 @@ const (
 	codeAgentUnknown        = "agent_unknown"
 	codeAgentNoURL          = "agent_has_no_url"
 	codeInternal            = "internal"
+	codeInvalidBody         = "invalid_body"
 	codeInvalidAgentName    = "invalid_agent_name"
 	codeInvalidPath         = "invalid_path"
 	codeInvalidToken        = "invalid_token"
 	codeMethodNotAllowed    = "method_not_allowed"
+	codeRequestTimeout      = "request_timeout"
 	codeStoreUnavailable    = "store_unavailable"
 	codeUpstreamTimeout     = "upstream_timeout"
 	codeUpstreamUnreachable = "upstream_unreachable"
@@ -54,6 +56,12 @@ func fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, who string, 
 	}
 	if errors.Is(r.Context().Err(), context.Canceled) {
 		panic(http.ErrAbortHandler)
+	}
+	if u, ok := r.Context().Value(uploadKey{}).(*upload); ok {
+		if p := u.problem(); p != nil {
+			p.write(w)
+			return
+		}
 	}
 	p := unanswered(who, err)
 	log.WarnContext(r.Context(), "no answer", "event", "bridge."+p.code, "agent", who, "error", err)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,13 +24,15 @@ import (
 const (
 	buildTimeout = 10 * time.Minute // everything compiled on two cores, a while after nothing was
 	projectName  = "stack%d_%d"     // this process, a counter
+	stacksAtOnce = "4"              // however few cores: what stacks do most is wait
 )
 
 // images are what the stacks run on, as NAME=IMAGE: made by TestMain, once.
 var images []string
 
 func TestMain(m *testing.M) {
-	err := errors.Join(need("docker", "docker.io"), need("docker-compose", "docker-compose"))
+	err := flag.Set("test.parallel", stacksAtOnce) // -parallel on the command line wins
+	err = errors.Join(err, need("docker", "docker.io"), need("docker-compose", "docker-compose"))
 	if err == nil {
 		_, err = run(context.Background(), root, nil, "docker", "version")
 	}

@@ -5,6 +5,7 @@ package stack_test
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -14,18 +15,28 @@ import (
 
 const agents = "/v1/circuit_breakers/"
 
+// patience is how long Redis has to answer, in ms: that the machine is busy is no reason to be degraded.
+const patience = "2000"
+
 // single is docker-compose.yml; what has opened stays open for the rest of the test.
 func single(t testing.TB) *stack {
 	t.Helper()
 	s := newStack(t, []string{"docker-compose.yml"})
 	s.set("CIRCUIT_BREAKER_TIMEOUT_SECONDS", "600")
+	s.set("REDIS_TIMEOUT_MS", patience)
 	return s
 }
 
-// set changes a variable in .env.
+// set gives a variable in .env a value.
 func (s *stack) set(name, value string) {
 	s.t.Helper()
-	s.edit(".env", "^"+name+"=.*$", name+"="+value)
+	line := regexp.MustCompile("(?m)^" + name + "=.*$")
+	s.rewrite(".env", func(before string) string {
+		if !line.MatchString(before) {
+			return before + name + "=" + value + "\n"
+		}
+		return line.ReplaceAllLiteralString(before, name+"="+value)
+	})
 }
 
 // breakerd is where this stack's breakerd listens; it moves with every start of the container.

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +33,8 @@ type stack struct {
 	dir     string   // the project's directory: a copy, so that the test may edit it
 	files   []string // compose files
 	environ []string
+	client  *http.Client
+	ports   map[string]string // what address has found since the last start of a container
 }
 
 var projects atomic.Int64
@@ -43,9 +44,10 @@ var projects atomic.Int64
 func newStack(t testing.TB, files []string, environ ...string) *stack {
 	t.Helper()
 	n := projects.Add(1)
-	s := &stack{t: t, project: fmt.Sprintf(projectName, os.Getpid(), n), dir: copyProject(t), files: files}
+	s := &stack{t: t, project: fmt.Sprintf(projectName, os.Getpid(), n), dir: copyProject(t), files: files, ports: map[string]string{}}
+	s.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	s.environ = append(s.environ, images...)
-	s.environ = append(s.environ, "BREAKERD_PORT=0", "BRIDGE_PORTS=0", "DEMO_PORT=0",
+	s.environ = append(s.environ, "BREAKERD_PORT=0", "BRIDGE_PORTS=0", "DEMO_PORT=0", "COMPOSE_HTTP_TIMEOUT=300",
 		fmt.Sprintf("PRIVATE_NET=10.%d.%d", 182+n%60, os.Getpid()%250))
 	s.environ = append(s.environ, environ...)
 	t.Cleanup(s.end)
@@ -63,8 +65,8 @@ func copyProject(t testing.TB) string {
 	for _, name := range []string{".dockerignore", ".env", "go.mod", "go.sum"} {
 		files = append(files, filepath.Join(root, name))
 	}
-	for _, from := range files {
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(from)), []byte(read(t, filepath.Base(from))), 0o644); err != nil {
+	for _, from := range files { // with the rights that a clone gives, or a build would not find what TestMain has built
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(from)), []byte(read(t, filepath.Base(from))), 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,17 +88,17 @@ func (s *stack) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), downTimeout)
 	defer cancel()
 	if s.t.Failed() {
-		state, _ := s.try(ctx, "ps")
-		logs, _ := s.try(ctx, "logs", "--no-color", "--tail", "60")
+		state, _ := s.runCompose(ctx, "ps")
+		logs, _ := s.runCompose(ctx, "logs", "--no-color", "--tail", "60")
 		s.t.Logf("%s\n%s", state, logs)
 	}
-	if _, err := s.try(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "2"); err != nil {
+	if _, err := s.runCompose(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "2"); err != nil {
 		s.t.Error(err)
 	}
 }
 
-// try runs docker-compose for this stack, all profiles on.
-func (s *stack) try(ctx context.Context, args ...string) (string, error) {
+// runCompose runs docker-compose for this stack, all profiles on.
+func (s *stack) runCompose(ctx context.Context, args ...string) (string, error) {
 	command := []string{"docker-compose", "--project-name", s.project, "--profile", "demo"}
 	for _, f := range s.files {
 		command = append(command, "--file", f)
@@ -107,7 +109,8 @@ func (s *stack) try(ctx context.Context, args ...string) (string, error) {
 // compose runs docker-compose for this stack, and wants it to succeed.
 func (s *stack) compose(args ...string) string {
 	s.t.Helper()
-	out, err := s.try(s.t.Context(), args...)
+	clear(s.ports)
+	out, err := s.runCompose(s.t.Context(), args...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -213,6 +216,7 @@ func (s *stack) kill(service string, n int) {
 
 func (s *stack) start(service string, n int) {
 	s.t.Helper()
+	clear(s.ports)
 	s.docker("start", s.container(service, n))
 }
 
@@ -252,24 +256,23 @@ func (s *stack) logs(service string) string {
 // address is where a port of the n-th container of a service is published: host:port. It may change with every start.
 func (s *stack) address(service string, n, port int) string {
 	s.t.Helper()
-	out := s.docker("port", s.container(service, n), strconv.Itoa(port)+"/tcp")
-	address, _, _ := strings.Cut(out, "\n")
-	return address
+	key := fmt.Sprint(service, n, port)
+	if s.ports[key] == "" {
+		out := s.docker("port", s.container(service, n), strconv.Itoa(port)+"/tcp")
+		s.ports[key], _, _ = strings.Cut(out, "\n")
+	}
+	return s.ports[key]
 }
 
-// edit replaces what a pattern finds in a file of the project, by a new file as sed -i does.
-func (s *stack) edit(path, pattern, by string) {
+// rewrite edits a file of the project, by a new file as sed -i does.
+func (s *stack) rewrite(path string, edit func(before string) string) {
 	s.t.Helper()
 	path = filepath.Join(s.dir, path)
 	before, err := os.ReadFile(path)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	after := regexp.MustCompile(`(?m)`+pattern).ReplaceAll(before, []byte(by))
-	if string(after) == string(before) {
-		s.t.Fatalf("%s: nothing was found by %s", path, pattern)
-	}
-	if err := errors.Join(os.WriteFile(path+".new", after, 0o644), os.Rename(path+".new", path)); err != nil {
+	if err := errors.Join(os.WriteFile(path+".new", []byte(edit(string(before))), 0o644), os.Rename(path+".new", path)); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -286,26 +289,34 @@ type reply struct {
 // call sends one request to a published port; a body is JSON.
 func (s *stack) call(method, address, path, body string) reply {
 	s.t.Helper()
+	r, err := s.try(method, address, path, body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+// try is call for any goroutine.
+func (s *stack) try(method, address, path, body string) (reply, error) {
 	r := reply{t: s.t, what: method + " " + path}
 	req, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+address+path, strings.NewReader(body))
 	if err != nil {
-		s.t.Fatal(err)
+		return r, err
 	}
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
-	res, err := client.Do(req)
+	res, err := s.client.Do(req)
 	if err != nil {
-		s.t.Fatal(err)
+		return r, fmt.Errorf("%s: %w", r.what, err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	text, err := io.ReadAll(res.Body)
 	if err != nil {
-		s.t.Fatalf("%s: %v", r.what, err)
+		return r, fmt.Errorf("%s: %w", r.what, err)
 	}
 	r.status, r.header, r.body = res.StatusCode, res.Header, string(text)
-	return r
+	return r, nil
 }
 
 // get gives a field of a JSON object, nil if it is not there.
