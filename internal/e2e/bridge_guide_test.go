@@ -202,6 +202,13 @@ func TestWorkflowFilesAreTakenUpWhileItRuns(t *testing.T) {
 	s.health(b, "workflows", "healthy")
 	b.execute("chain").want(http.StatusNotFound)
 	b.execute(guide).failed() // the other file is as it was
+
+	s.write("workflows/early.json", `{"workflow_id":"early","steps":{"a":{"id":"a","agent_name":"Newcomer"}}}`)
+	s.health(b, "workflows", "degraded")
+	b.execute("early").want(http.StatusNotFound)
+	b.call(http.MethodPost, "/api/v1/agents", s.agent("Newcomer", "")).want(http.StatusCreated)
+	s.health(b, "workflows", "healthy")
+	b.execute("early").want(http.StatusOK)
 }
 
 // TestBadFilesAtStartAreRefusedWithTheirPlace: nothing starts on a registry or workflow that cannot be taken.
