@@ -137,7 +137,7 @@ func (b *bridge) documentGateway() {
 			summary: "Call an agent through its breaker: any method, path, query and body; its answer comes back as it is",
 			codes: []code{
 				codeCircuitBreakerOpen, codeStoreUnavailable, codeAgentUnknown, codeAgentHasNoURL, codeInvalidPath,
-				codeUpstreamTimeout, codeUpstreamUnreachable,
+				codeUpstreamTimeout, codeUpstreamUnreachable, codeInvalidBody, codeRequestTimeout, codeMethodNotAllowed,
 			},
 		}
 		b.doc.add(e, reflect.TypeFor[none](), reflect.TypeFor[none]())

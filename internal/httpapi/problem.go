@@ -54,6 +54,8 @@ const (
 	codeTooManyExecutions    code = "too_many_executions"
 	codeTooManyWorkflows     code = "too_many_workflows"
 	codeUnsupportedMediaType code = "unsupported_media_type"
+	codeInvalidBody          code = "invalid_body"
+	codeRequestTimeout       code = "request_timeout"
 	codeUpstreamTimeout      code = "upstream_timeout"
 	codeUpstreamUnreachable  code = "upstream_unreachable"
 	codeWorkflowInDirectory  code = "workflow_in_directory"
@@ -100,6 +102,8 @@ func statuses() map[code]int {
 		codeTooManyExecutions:    http.StatusServiceUnavailable,
 		codeTooManyWorkflows:     http.StatusConflict,
 		codeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+		codeInvalidBody:          http.StatusBadRequest,
+		codeRequestTimeout:       http.StatusRequestTimeout,
 		codeUpstreamTimeout:      http.StatusGatewayTimeout,
 		codeUpstreamUnreachable:  http.StatusBadGateway,
 		codeWorkflowInDirectory:  http.StatusConflict,
