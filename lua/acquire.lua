@@ -6,36 +6,24 @@
 -- Returns code ok (lease_ms > 0 for a probe), refused (reason, retry_after_ms), observed (reason) or disabled.
 -- A plainly closed breaker is answered from two reads: {'ok', 'closed', epoch}. A plainly open one takes three.
 
--- whole reads a number above 0; what the short way does not take is 0.
-local function whole(text, most)
-  local n = text and #text <= 14 and string.find(text, '^[1-9]%d*$') and tonumber(text) or 0
-  return n <= most and n or 0
-end
-
-local TIME, LENGTH = 99999999999999, 259200000000
-
-local function is_epoch(text) return type(text) == 'string' and #text == 16 and not string.find(text, '[^0-9a-f]') end
+--@plain
 
 local function short()
   local state = ARGV[6] ~= '0' and redis.pcall('GET', KEYS[1])
   if state == 'closed' then
     local epoch = redis.pcall('HGET', KEYS[4], 'plain')
-    return is_epoch(epoch) and { 'ok', 'closed', epoch }
+    return type(epoch) == 'string' and is_hex16(epoch) and { 'ok', 'closed', epoch }
   end
   if state ~= 'open' then return nil end
   local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'wait_ms', 'expires_ms', 'run', 'hold')
-  local opened, wait, expires, run = whole(c[3], TIME), whole(c[4], LENGTH), whole(c[5], TIME), whole(c[6], 255)
-  if c[1] ~= 'open' or not is_epoch(c[2]) or opened * wait * expires == 0 or (c[6] and run == 0) or c[7] then return nil end
-  local now = tonumber(ARGV[1])
-  if not now then
-    local t = redis.call('TIME')
-    now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-  end
+  if c[1] ~= 'open' or not (c[2] and c[3] and c[4] and c[5]) or c[7] or not is_hex16(c[2]) then return nil end
+  local opened, wait, expires, run = whole(c[3], now), whole(c[4], MAX_LENGTH), whole(c[5], MAX_TIME), whole(c[6] or '0', MAX_RUN)
+  if not (opened and wait and expires and run) then return nil end
   local left = opened + wait - now
-  if opened > now or left <= 0 or expires < now + tonumber(ARGV[8]) or expires < now + left + 86400000
+  if left <= 0 or expires < now + math.max(tonumber(ARGV[8]), left + DAY)
       or redis.pcall('GET', KEYS[2]) ~= string.format('%.0f.%03.0f', math.floor(opened / 1000), opened % 1000) then return nil end
-  if ARGV[6] == '2' then return { 'observed', 'open', c[2], now, 0, 0, 'open', 0, run, '', left } end
-  return { 'refused', 'open', c[2], now, left, 0, 'open', 0, run, '', left }
+  local observe = ARGV[6] == '2'
+  return { observe and 'observed' or 'refused', 'open', c[2], now, observe and 0 or left, 0, 'open', 0, run, '', left }
 end
 
 local answer = short()

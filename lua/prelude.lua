@@ -1,4 +1,4 @@
--- prelude: what every writing verb shares, in three files that follow each other: prelude.lua loads and heals, advance.lua makes
+-- prelude: what every writing verb shares after plain.lua, in three files that follow each other: prelude.lua loads and heals, advance.lua makes
 -- transitions and advances to now, save.lua saves. It is the Lua twin of pkg/breaker (Load, Step, Save) and is compared with it
 -- operation by operation; a change here without the same change there fails the suite.
 -- Clauses: B1 B2 B9 B19 B20.
@@ -27,18 +27,7 @@ local P = {
   retry_extends = POLICY[17] == 1, retry_opens = POLICY[17] == 2,
 }
 local JITTER_DRAW = tonumber(ARGV[5])
-local now = tonumber(ARGV[1])
-if not now then
-  local t = redis.call('TIME')
-  now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-end
-
 local ZERO_EPOCH = '0000000000000000'
-local MILLION = 1000000
-local MAX_RUN, MAX_REPORTERS, MAX_LOG, MAX_REOPENS = 255, 8, 64, 1000000
-local MAX_CALLS_FIELDS, MAX_CONTROL_FIELDS, MAX_PROBES_FIELDS = 512, 128, 1024
-local MAX_TIME, MAX_LENGTH, MAX_COUNT, MAX_TOTAL = 99999999999999, 259200000000, 1000000000000, 9000000000000000
-local DAY = 86400000
 
 -- FIELDS is the table of what :control may hold [B20]: a number is the largest value of a whole number, a word is a kind.
 -- Every default is "absent", which reads as 0 or ''. pkg/breaker/fields.go has the same rows.
@@ -70,16 +59,10 @@ local drawn, events = 0, {}
 
 -- ---- loading ----------------------------------------------------------------------------------------------------------
 
-local function whole(text, most)
-  if #text > 16 or not (text == '0' or string.find(text, '^[1-9]%d*$')) then return nil end
-  local v = tonumber(text)
-  if v <= most then return v end
-end
-
 local function accepts(kind, text)
   if kind == 'state' then return STATES[text] end
   if kind == 'hold' then return text == 'open' or text == 'closed' end
-  if kind == 'hex' then return #text == 16 and not string.find(text, '[^0-9a-f]') end
+  if kind == 'hex' then return is_hex16(text) end
   if kind == 'word' then return text ~= '' and #text <= 64 and not string.find(text, '[^A-Za-z0-9._:@-]') end
   return #text <= 64 and not string.find(text, '[%z\1-\31\127]')
 end

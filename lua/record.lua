@@ -11,43 +11,37 @@
 -- A record that leaves a plainly closed breaker closed, and begins no bucket, goes a short way:
 -- {'ok', 'closed', epoch, now_ms, run}.
 
+--@plain
+
 local EPOCH, TOKEN, REPORTER = ARGV[10], ARGV[11], ARGV[15]
 local R = {
   successes = tonumber(ARGV[12]), failures = tonumber(ARGV[13]), slow = tonumber(ARGV[14]),
   lead = tonumber(ARGV[16] or '0'), trail = tonumber(ARGV[17] or '0'), max_run = tonumber(ARGV[18] or '0'),
   wait = tonumber(ARGV[19] or '0'),
 }
-local LONGEST, MOST, PPM = 255, 9000000000, 1000000 -- of a run; of a sum, so that times a million it is exact below 2^53
+local MAX_EXACT = 9000000000 -- of a sum: times a million it is exact below 2^53
 
 -- runs gives the run after the record, and the longest on the way [B6].
 local function runs(run)
   local after, peak = run + R.failures, run + R.failures
   if R.successes > 0 then after, peak = R.trail, math.max(run + R.lead, R.max_run) end
-  return math.min(after, LONGEST), math.min(peak, LONGEST)
+  return math.min(after, MAX_RUN), math.min(peak, MAX_RUN)
 end
 
 -- over names the threshold that a run, or the sums of the window, have reached [B6] [B7] [B8].
 local function over(peak, s, f, w)
   local threshold, rate, minimum, slow_rate = string.match(ARGV[9], '^(%d+) (%d+) (%d+) (%d+)')
-  local calls = math.min(s + f, MOST)
-  local function reached(part, share) return share > 0 and math.min(part, MOST) * PPM >= share * calls end
+  local calls = math.min(s + f, MAX_EXACT)
+  local function reached(part, share) return share > 0 and math.min(part, MAX_EXACT) * MILLION >= share * calls end
   if tonumber(threshold) > 0 and peak >= tonumber(threshold) then return 'consecutive_failures' end
   if calls < tonumber(minimum) then return nil end
   if reached(f, tonumber(rate)) then return 'failure_rate' end
   if reached(w, tonumber(slow_rate)) then return 'slow_rate' end
 end
 
--- whole_or_none reads a field that may be absent, which is 0; what the short way does not take is nil.
-local function whole_or_none(text, most)
-  if not text then return 0 end
-  if #text > 14 or not string.find(text, '^[1-9]%d*$') then return nil end
-  local n = tonumber(text)
-  if n <= most then return n end
-end
-
 -- past reads :control's sums of the window without its newest bucket, and the name of that, if they are those of now [B9].
-local function past(text, now)
-  local window, start, till, s, f, w = string.match(text or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+local function past(text)
+  local window, start, till, s, f, w = string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
   if window == ARGV[7] and #till <= 15 and now < tonumber(till) and #s <= 15 and #f <= 15 and #w <= 15
       and start == string.format('%.0f', now - now % math.ceil(window / 12)) then
     return start, tonumber(s), tonumber(f), tonumber(w)
@@ -59,26 +53,19 @@ local function short()
       or (R.failures + R.slow > 0 and string.find(ARGV[9], '^%d+ %d+ %d+ %d+ 1')) -- a reporter to remember
       or redis.pcall('GET', KEYS[1]) ~= 'closed' then return nil end
   local c = redis.pcall('HMGET', KEYS[4], 'plain', 'run', 'expires_ms', 'past', 'upstream_length_ms')
-  local epoch, run, expires = c[1], whole_or_none(c[2], LONGEST), whole_or_none(c[3], 99999999999999)
-  if not epoch or not run or not expires or c[5] or not (EPOCH == epoch
-      or (EPOCH == '' and #epoch == 16 and not string.find(epoch, '[^0-9a-f]'))) then return nil end
-  local now = tonumber(ARGV[1])
-  if not now then
-    local t = redis.call('TIME')
-    now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-  end
-  local start, s, f, w = past(c[4], now)
-  if not start or expires < now + tonumber(ARGV[8]) then return nil end
+  local epoch, run, expires = c[1], whole(c[2] or '0', MAX_RUN), whole(c[3] or '0', MAX_TIME)
+  local start, s, f, w = past(c[4] or '')
+  if not epoch or c[5] or not run or not start or not expires or expires < now + tonumber(ARGV[8])
+      or not (EPOCH == epoch or (EPOCH == '' and is_hex16(epoch))) then return nil end
   local b = redis.pcall('HMGET', KEYS[3], 's' .. start, 'f' .. start, 'w' .. start)
-  local bs, bf, bw = whole_or_none(b[1], 1000000000000), whole_or_none(b[2], 1000000000000), whole_or_none(b[3], 1000000000000)
-  if not (b[1] or b[2] or b[3]) or not bs or not bf or not bw then return nil end
+  local bs, bf, bw = whole(b[1] or '0', MAX_COUNT), whole(b[2] or '0', MAX_COUNT), whole(b[3] or '0', MAX_COUNT)
+  if not (b[1] or b[2] or b[3]) or not (bs and bf and bw) then return nil end
   local after, peak = runs(run)
   if over(peak, s + bs + R.successes, f + bf + R.failures, w + bw + R.slow) then return nil end
   if R.successes > 0 then redis.call('HINCRBY', KEYS[3], 's' .. start, R.successes) end
   if R.failures > 0 then redis.call('HINCRBY', KEYS[3], 'f' .. start, R.failures) end
   if R.slow > 0 then redis.call('HINCRBY', KEYS[3], 'w' .. start, R.slow) end
-  if after == 0 and c[2] then redis.call('HDEL', KEYS[4], 'run') end
-  if after > 0 and after ~= run then redis.call('HSET', KEYS[4], 'run', after) end
+  if after > 0 then redis.call('HSET', KEYS[4], 'run', after) elseif c[2] then redis.call('HDEL', KEYS[4], 'run') end
   return { 'ok', 'closed', epoch, now, after }
 end
 

@@ -60,14 +60,14 @@ func PlainlyCounted(raw Raw, p Params, op Op, nowMs int64) (after Raw, res Resul
 func PlainlyRefused(raw Raw, p Params, nowMs int64) (res Result, ok bool) {
 	c := raw.Control
 	_, held := c["hold"]
-	opened, a := wholeOrNone(c, "opened_ms", maxTimeMs)
-	wait, b := wholeOrNone(c, "wait_ms", maxLengths)
-	expires, d := wholeOrNone(c, "expires_ms", maxTimeMs)
+	opened, a := wholeNumber(c["opened_ms"], nowMs)
+	wait, b := wholeNumber(c["wait_ms"], maxLengths)
+	expires, d := wholeNumber(c["expires_ms"], maxTimeMs)
 	run, e := wholeOrNone(c, "run", MaxRun)
 	left := opened + wait - nowMs
 	switch {
 	case !p.Enabled, raw.State == nil || *raw.State != string(Open), raw.Timestamp == nil || *raw.Timestamp != FormatTimestamp(opened),
-		c["state"] != string(Open), !isHex16(c["epoch"]), held, !a || !b || !d || !e, opened == 0, opened > nowMs, wait == 0, left <= 0,
+		c["state"] != string(Open), !isHex16(c["epoch"]), held, !a || !b || !d || !e, left <= 0,
 		expires < max(nowMs+p.TTLMs, opened+wait+dayMs):
 		return res, false
 	}
@@ -78,20 +78,27 @@ func PlainlyRefused(raw Raw, p Params, nowMs int64) (res Result, ok bool) {
 	return res, true
 }
 
-// wholeOrNone reads a field that may be absent, which is 0; one that says 0 is none of ours.
-func wholeOrNone(h map[string]string, name string, most int64) (int64, bool) {
+// wholeOrNone reads a field that may be absent, which is 0.
+func wholeOrNone(h map[string]string, name string, most int64) (n int64, ok bool) {
 	text, some := h[name]
-	n, ok := wholeNumber(text, most)
-	return n, !some || ok && n > 0
+	if !some {
+		return 0, true
+	}
+	return wholeNumber(text, most)
 }
 
 // plainBucket reads a bucket that has begun and holds nothing but what it should.
 func plainBucket(h map[string]string, startMs int64) (c Counts, ok bool) {
-	at := strconv.FormatInt(startMs, 10)
-	s, a := wholeOrNone(h, "s"+at, maxCount)
-	f, b := wholeOrNone(h, "f"+at, maxCount)
-	w, d := wholeOrNone(h, "w"+at, maxCount)
-	return Counts{s, f, w}, a && b && d && s+f+w > 0
+	begun := false
+	ok = true
+	for k, n := range map[string]*int64{"s": &c.Successes, "f": &c.Failures, "w": &c.Slow} {
+		var good bool
+		name := k + strconv.FormatInt(startMs, 10)
+		_, some := h[name]
+		*n, good = wholeOrNone(h, name, maxCount)
+		begun, ok = begun || some, ok && good
+	}
+	return c, begun && ok
 }
 
 // pastSums are the sums of the buckets other than the one at startMs that count under a window of windowMs, before tillMs.
