@@ -97,8 +97,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.client.Eval(ctx, "return redis.call('SET', KEYS[1], '1', 'PX', 1)", []string{s.keys.Prefix + ":ping"}).Err()
 }
 
-// Apply runs op's script, or reads what says that a breaker is plainly closed: one round trip, shared with concurrent callers. Callers who ask for leave to call one plainly closed
-// agent at the same time share the answer, and successes of one epoch that wait for the same trip are joined into one record.
+// Apply runs op's script, or reads what says that a breaker is plainly closed: one round trip, shared with concurrent callers.
+// Those who ask for leave to call one plainly closed agent at the same time share the answer, and successes of one epoch that
+// wait for the same trip are joined into one record.
 func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
 	keys := s.keys.Machine(agent)
 	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
