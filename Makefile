@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
-NEEDED := redis-server redis-cli jq curl openssl cc unshare nsenter ip chromium
+NEEDED := redis-server redis-cli jq curl openssl cc unshare nsenter ip chromium nginx
 STACK_NEEDED := docker docker-compose curl redis-cli jq openssl
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
@@ -33,7 +33,7 @@ test: ## vet, all tests with the race detector, branch counts of the histories
 	@export CGO_ENABLED=1; failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
 	run go vet ./...; \
 	run go vet -tags mutate ./pkg/redisstore; \
-	run go vet -tags docker ./internal/stack; \
+	run go vet -tags docker ./internal/stack ./internal/docs; \
 	run go test -race -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker -coverprofile=bin/histories.out \
 		-run '$(HISTORIES)' ./pkg/redisstore; \
 	run go run ./internal/branchcount bin/histories.out; \
@@ -42,7 +42,8 @@ test: ## vet, all tests with the race detector, branch counts of the histories
 
 stack: ## the compose stacks on a real Docker Engine, with images from Debian packages
 	@tools/need $(STACK_NEEDED)
-	go test -tags docker -count 1 -timeout 15m ./internal/stack
+	go test -tags docker -count 1 -timeout 10m ./internal/stack
+	go test -tags docker -count 1 -timeout 10m -run '^TestDocker' ./internal/docs
 
 lint: $(GOLANGCI) ## golangci-lint, and shellcheck where it is installed
 	$(GOLANGCI) run ./...
@@ -63,8 +64,8 @@ mutate: ## one small fault at a time in the scripts: the suite must notice each 
 	go test -tags mutate -run '^TestEveryMutantIsKilled$$' -v -count 1 -timeout 90m ./pkg/redisstore
 
 bench: ## us and the yardstick in one run, and what scripts cost the server; writes docs/performance.md
-	@tools/need redis-server
-	go test -tags bench -run TestPair -v -timeout 10m ./internal/bench -write ../../docs/performance.md
+	@tools/need redis-server wrk
+	go test -tags bench -run '^Test(Pair|Gateway)$$' -v -timeout 15m ./internal/bench -write ../../docs/performance.md
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@tools/need redis-server

@@ -22,7 +22,7 @@ func Breakerd(ctx context.Context, args, environ []string, stdout, stderr io.Wri
 
 func mountBreakerd(s *core) ([]mount, error) {
 	handler, err := httpapi.New(httpapi.Options{
-		Manager: s.manager, Directory: directory{s.store, s.index, s.forget}, Policies: s.book,
+		Manager: s.manager, Directory: s.directory, Policies: s.book,
 		Health: s.checkup(nil).health, Ready: s.ready.get, LoopbackOnly: s.cfg.Auth == "",
 		Metrics: s.metrics.Handler(), Version: Version(), ReplicaID: s.replica, Logger: s.log,
 	})

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
-	"strings"
-	"time"
 
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/gateway"
@@ -31,23 +28,25 @@ func Bridge(ctx context.Context, args, environ []string, stdout, stderr io.Write
 
 func mountBridge(s *core) ([]mount, error) {
 	library, err := workflow.NewLibrary(workflow.LibraryOptions{
-		Dir: s.cfg.WorkflowsDir, Known: s.registered, Texts: texts{s.store}, Logger: s.log, Away: s.fallback.Degraded,
+		Dir: s.cfg.WorkflowsDir, Known: s.registry.Known, Texts: texts{s.store}, Logger: s.log, Away: s.fallback.Degraded,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("WORKFLOWS_DIR: %w", err)
 	}
 	measure := metrics.NewBridge(s.metrics)
-	base := gateway.NewBase()
+	base, inbound := gateway.NewBase(0), gateway.NewBase(registry.DefaultTimeout)
 	gate, err := gateway.New(gateway.Options{Agents: s.registry, Manager: s.manager, Base: base, Observe: measure.Upstream, Logger: s.log})
 	if err != nil {
 		return nil, err
 	}
-	engine := workflow.NewEngine(workflow.EngineOptions{Caller: gate, MaxParallel: s.cfg.ParallelSteps, Logger: s.log})
+	engine := workflow.NewEngine(workflow.EngineOptions{Caller: gate, MaxParallel: s.cfg.ParallelSteps, MaxExecutions: s.cfg.Executions, Logger: s.log})
 	handler, err := httpapi.NewBridge(httpapi.BridgeOptions{
 		Manager: s.manager, Agents: agents{s.registry, s.book}, Workflows: library,
 		Execute: func(ctx context.Context, d workflow.Definition, input map[string]any) workflow.Execution {
 			x := engine.Execute(ctx, d, input)
-			measure.Executed(x.Status)
+			if began(x) {
+				measure.Executed(x.Status)
+			}
 			return x
 		},
 		Executions: workflow.NewStore(workflow.StoreOptions{Records: s.store, Logger: s.log, Away: s.fallback.Degraded}),
@@ -57,11 +56,15 @@ func mountBridge(s *core) ([]mount, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the API cannot be built: %w", err)
 	}
-	s.also = append(s.also, library.Run, func(ctx context.Context) { <-ctx.Done(); base.CloseIdleConnections() })
-	mounts := []mount{{listen: s.cfg.BridgeListen, variable: "BRIDGE_LISTEN", handler: gateway.KeepTrace(patient(handler)), stream: true}}
+	s.also = append(s.also, library.Run, func(ctx context.Context) {
+		<-ctx.Done()
+		base.CloseIdleConnections()
+		inbound.CloseIdleConnections()
+	})
+	mounts := []mount{{listen: s.cfg.BridgeListen, variable: "BRIDGE_LISTEN", handler: gateway.KeepTrace(handler), stream: true}}
 	if in := s.cfg.Inbound; in.Listen != "" {
 		guard, err := gateway.NewInbound(gateway.InboundOptions{
-			URL: in.URL, Agent: in.Agent, KeyFile: in.KeyFile, Manager: s.manager, Base: base, Logger: s.log,
+			URL: in.URL, Agent: in.Agent, KeyFile: in.KeyFile, SecretFile: in.SecretFile, Manager: s.manager, Base: inbound, Logger: s.log,
 		})
 		if err != nil {
 			return nil, err
@@ -69,6 +72,12 @@ func mountBridge(s *core) ([]mount, error) {
 		mounts = append(mounts, mount{listen: in.Listen, variable: "INBOUND_LISTEN", handler: guard, stream: true})
 	}
 	return mounts, nil
+}
+
+// began says whether anything was run at all.
+func began(x workflow.Execution) bool {
+	_, lacks := errors.AsType[*workflow.InputError](x.Err)
+	return !lacks && !errors.Is(x.Err, workflow.ErrTooManyExecutions)
 }
 
 // agents are the registered ones; a policy that is changed with one counts on this replica at once.
@@ -95,33 +104,12 @@ func (a agents) Delete(ctx context.Context, name, actor string) error {
 type texts struct{ *redisstore.Store }
 
 // PutWorkflow implements workflow.Texts.
-func (t texts) PutWorkflow(ctx context.Context, id, text string) error {
-	err := t.Store.PutWorkflow(ctx, id, text)
+func (t texts) PutWorkflow(ctx context.Context, id, text, entry string) error {
+	err := t.Store.PutWorkflow(ctx, id, text, entry)
 	if errors.Is(err, redisstore.ErrFull) {
 		return workflow.ErrFull
 	}
 	return err
-}
-
-// registered says whether a workflow may name this agent. While Redis is away nobody can tell: the call will.
-func (s *core) registered(agent string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*s.cfg.RedisTimeout)
-	defer cancel()
-	_, err := s.registry.Agent(ctx, agent)
-	return !errors.Is(err, registry.ErrUnknown)
-}
-
-// apiPatience bounds how long a request to the API itself may take to arrive; what goes to agents may take as long as it likes.
-const apiPatience = 30 * time.Second
-
-func patient(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Path, gateway.Prefix) {
-			// A writer without deadlines is a test's.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(apiPatience))
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 func bannerBridge(s *core, w io.Writer, addresses []string) {

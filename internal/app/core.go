@@ -21,22 +21,24 @@ import (
 
 // core is what every program stands on: one replica of the fleet, from start to stop.
 type core struct {
-	cfg      config.Config
-	log      *slog.Logger
-	conn     *redisstore.Conn
-	store    *redisstore.Store
-	fallback *breaker.Fallback
-	registry *registry.Registry
-	book     *policies.Book
-	manager  *breaker.Manager
-	metrics  *metrics.Metrics
-	samples  *quarantine
-	index    *indexer
-	replica  string
-	ready    readiness
-	also     []func(ctx context.Context) // background tasks of the program at hand
-	tasks    sync.WaitGroup
-	stop     context.CancelFunc
+	cfg       config.Config
+	log       *slog.Logger
+	conn      *redisstore.Conn
+	store     *redisstore.Store
+	fallback  *breaker.Fallback
+	registry  *registry.Registry
+	book      *policies.Book
+	manager   *breaker.Manager
+	metrics   *metrics.Metrics
+	samples   *quarantine
+	index     *indexer
+	directory directory
+	replica   string
+	ready     readiness
+	also      []func(ctx context.Context) // background tasks of the program at hand
+	serving   sync.RWMutex                // held for reading by each call that is served
+	tasks     sync.WaitGroup
+	stop      context.CancelFunc
 }
 
 func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core, err error) {
@@ -47,24 +49,25 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	if err := s.openStore(ctx); err != nil {
 		return nil, err
 	}
+	opened := s // for a return of nil sets s to that
 	defer func() {
 		if err != nil {
-			s.close()
+			opened.close()
 		}
 	}()
 	s.index = newIndexer(s.store, cfg.MaxAgents, log)
+	s.directory = directory{s.store, s.index, s.forget}
 	s.registry, err = registry.New(registry.Options{
-		Path: cfg.AgentsFile, Default: cfg.Policy, Origins: cfg.Origins, Profiles: directory{s.store, s.index, s.forget},
-		Logger: log, Timeout: cfg.RedisTimeout, Most: cfg.MaxAgents, Away: s.fallback.Degraded, OnChange: func() { s.book.Rebase() },
+		Path: cfg.AgentsFile, Default: cfg.Policy, Origins: cfg.Origins, Profiles: s.directory,
+		Logger: log, Timeout: cfg.RedisTimeout, Most: cfg.MaxAgents, Away: s.fallback.Degraded, Trouble: s.fallback.Report,
+		OnChange: func() { s.book.Rebase() },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("AGENTS_FILE: %w", err)
 	}
 	s.book = policies.New(policies.Options{
-		Default: cfg.Policy, Origins: cfg.Origins, Registry: s.registry.Override, Source: directory{Store: s.store}, Logger: log,
-		OnNew: s.index.note, Away: s.fallback.Degraded, Trouble: s.fallback.Report,
-
-		Most: cfg.MaxAgents, Timeout: cfg.RedisTimeout,
+		Default: cfg.Policy, Origins: cfg.Origins, Registry: s.registry.Override, Source: s.directory, Logger: log,
+		OnNew: s.index.note, Away: s.fallback.Degraded, Trouble: s.fallback.Report, Most: cfg.MaxAgents, Timeout: cfg.RedisTimeout,
 	})
 	s.samples = newQuarantine(s.store.PushQuarantine, s.replica)
 	s.metrics = s.newMetrics()

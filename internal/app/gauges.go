@@ -37,7 +37,7 @@ const inspectors = 32
 // states gives every known agent's state for the metrics: closed ones as they stand in Redis, the others advanced to now, for
 // an open one may be half-open already [B11].
 func (s *core) states(ctx context.Context) (map[string]breaker.State, error) {
-	agents, err := directory{Store: s.store, index: s.index}.Agents(ctx)
+	agents, err := s.directory.Agents(ctx)
 	if err != nil {
 		return nil, err
 	}

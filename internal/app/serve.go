@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -49,7 +50,7 @@ func (s *core) serve(ctx context.Context, mounts []mount, signals <-chan os.Sign
 
 func (s *core) server(m mount) *http.Server {
 	server := &http.Server{
-		Handler: m.handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
+		Handler: s.counted(m.handler), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	if m.stream {
@@ -59,6 +60,15 @@ func (s *core) server(m mount) *http.Server {
 		server.Protocols.SetUnencryptedHTTP2(true)
 	}
 	return server
+}
+
+// counted lets shutdown wait for every call: net/http knows nothing of those that have taken over their connection, as WebSockets.
+func (s *core) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.serving.RLock()
+		defer s.serving.RUnlock()
+		next.ServeHTTP(w, r)
+	})
 }
 
 // servers are all of a program's.
@@ -98,22 +108,42 @@ func (s *core) shutdown(list servers, signals <-chan os.Signal) int {
 		case <-pause.C:
 		case <-ctx.Done():
 		}
-		err := list.shutdown(ctx)
-		logStats(ctx, s.manager, s.book, s.log)
-		done <- err
+		done <- errors.Join(list.shutdown(ctx), s.settled(ctx))
 	}()
 	select {
 	case err := <-done:
 		if err != nil {
 			s.log.Warn("stopped with calls still under way", "error", err)
 			_ = list.close() // said above
-		} else {
-			s.log.Info("stopped")
 		}
+		last, cancel := context.WithTimeout(context.Background(), lastWords)
+		defer cancel()
+		_ = s.settled(last) // what was cut settles
+		logStats(last, s.manager, s.book, s.log)
+		s.log.Info("stopped")
 		return exitOK
 	case sig := <-signals:
 		s.log.Warn("stopped by a second signal", "signal", sig.String())
 		_ = list.close() // the end is forced; there is nobody to tell
 		return exitForced
+	}
+}
+
+// lastWords bounds what is left to do once nobody is served any more.
+const lastWords = 2 * time.Second
+
+// settled waits until no call is under way.
+func (s *core) settled(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		s.serving.Lock()
+		defer s.serving.Unlock()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("calls are under way: %w", ctx.Err())
 	}
 }

@@ -121,10 +121,10 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// report prints the figures, and puts them between the markers of the document.
+// report prints the figures, and puts them into the document.
 func report(t *testing.T, rows, server []string, made int64) {
 	t.Helper()
-	text := fmt.Sprintf(`%d cores (%s), Go %s, Redis on loopback, %d rounds of %v each in turns, medians. Redis counted every one of the %d calls.
+	replace(t, "bench", fmt.Sprintf(`%d cores (%s), Go %s, Redis on loopback, %d rounds of %v each in turns, medians. Redis counted every one of the %d calls.
 
 | goroutines | pairs a second | two trivial EVALSHA | ratio | spread of the ratio |
 |---|---|---|---|---|
@@ -132,12 +132,17 @@ func report(t *testing.T, rows, server []string, made int64) {
 
 %s
 %s
-`, runtime.NumCPU(), runtime.GOARCH, runtime.Version(), *rounds, *round, made, strings.Join(rows, "\n"), serverHead, strings.Join(server, "\n"))
+`, runtime.NumCPU(), runtime.GOARCH, runtime.Version(), *rounds, *round, made, strings.Join(rows, "\n"), serverHead, strings.Join(server, "\n")))
+}
+
+// replace prints a text, and puts it between the markers of this name in the document.
+func replace(t *testing.T, name, text string) {
+	t.Helper()
 	fmt.Println(text)
 	if *write == "" {
 		return
 	}
-	const begin, end = "<!-- bench:begin -->\n", "<!-- bench:end -->"
+	begin, end := "<!-- "+name+":begin -->\n", "<!-- "+name+":end -->"
 	doc, err := os.ReadFile(*write)
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +150,7 @@ func report(t *testing.T, rows, server []string, made int64) {
 	before, rest, ok := strings.Cut(string(doc), begin)
 	_, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatalf("%s lacks the markers", *write)
+		t.Fatalf("%s lacks the markers of %s", *write, name)
 	}
 	if err := os.WriteFile(*write, []byte(before+begin+"\n"+text+"\n"+end+after), 0o644); err != nil {
 		t.Fatal(err)

@@ -37,6 +37,7 @@ type Config struct {
 	AgentsFile       string // "": no registry file
 	WorkflowsDir     string // "": none
 	ParallelSteps    int    // of one execution
+	Executions       int    // at once
 	Inbound          Inbound
 	ReplicaID        string // "": the program makes one up
 	MaxAgents        int
@@ -53,10 +54,11 @@ type Config struct {
 
 // Inbound is the guard in front of one API, against the agents that call it.
 type Inbound struct {
-	Listen  string // host:port; "": there is no guard
-	URL     string // the API
-	Agent   string // header:NAME, path:SEGMENT or jwt:CLAIM
-	KeyFile string // verifies tokens; "": none
+	Listen     string // host:port; "": there is no guard
+	URL        string // the API
+	Agent      string // header:NAME, path:SEGMENT or jwt:CLAIM
+	KeyFile    string // verifies tokens; "": none
+	SecretFile string // instead
 }
 
 // Load makes a Config from NAME=VALUE pairs, as os.Environ returns them, and from the file that ENV_FILE names.
@@ -131,8 +133,8 @@ func (c *Config) setRest(all environment) error {
 	c.MaxAgents, c.MetricsMaxAgents = v.MaxAgents, v.MetricsAgents
 	c.ShutdownTimeout, c.ShutdownDelay = time.Duration(v.ShutdownTimeout), time.Duration(v.ShutdownDelay)
 	c.BridgeListen, c.BridgeAuth = v.BridgeListen, strings.ToLower(v.BridgeAuth)
-	c.AgentsFile, c.WorkflowsDir, c.ParallelSteps = v.AgentsFile, v.WorkflowsDir, v.ParallelSteps
-	c.Inbound = Inbound{Listen: v.InboundListen, URL: v.InboundURL, Agent: v.InboundAgent, KeyFile: v.InboundKeyFile}
+	c.AgentsFile, c.WorkflowsDir, c.ParallelSteps, c.Executions = v.AgentsFile, v.WorkflowsDir, v.ParallelSteps, v.Executions
+	c.Inbound = Inbound{Listen: v.InboundListen, URL: v.InboundURL, Agent: v.InboundAgent, KeyFile: v.InboundKeyFile, SecretFile: v.InboundSecret}
 	c.LogFormat = strings.ToLower(v.LogFormat)
 	if err := c.LogLevel.UnmarshalText([]byte(v.LogLevel)); err != nil {
 		return fmt.Errorf("LOG_LEVEL: %w", err)

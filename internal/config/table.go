@@ -32,7 +32,7 @@ func cell(text string) string {
 // Example is a complete ENV_FILE with every variable at its default: .env.example.
 func Example() string {
 	var b strings.Builder
-	b.WriteString("# Every variable at its default. Copy to .env, keep what differs; an empty value counts as not set.\n" +
+	b.WriteString("# Every variable at its default. What differs goes into .env; an empty value counts as not set.\n" +
 		"# ENV_FILE=.env makes the programs read it; a $ is a $, nothing is expanded.\n")
 	for _, v := range documented() {
 		fmt.Fprintf(&b, "\n# %s (%s)\n%s=%s\n", v.doc, v.allowed(), v.name, v.def)

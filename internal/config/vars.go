@@ -37,10 +37,12 @@ type vars struct {
 	BridgeAuth     string `env:"BRIDGE_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may call the agents, and register others" clause:"section 7"`
 	WorkflowsDir   string `env:"WORKFLOWS_DIR" check:"text the path of a directory" doc:"the *.json in it are bridge's workflows, read again when they change" clause:"section 1"`
 	ParallelSteps  int    `env:"WORKFLOW_PARALLEL_STEPS" envDefault:"8" check:"whole 1 256" doc:"steps of one execution that run at once" clause:"section 1"`
+	Executions     int    `env:"WORKFLOW_PARALLEL_EXECUTIONS" envDefault:"32" check:"whole 1 10000" doc:"executions that run at once on a bridge; beyond it 503" clause:"section 1"`
 	InboundListen  string `env:"INBOUND_LISTEN" check:"text host:port" doc:"where bridge guards an API of your own against the agents that call it; empty: nowhere" clause:"section 1"`
 	InboundURL     string `env:"INBOUND_URL" check:"text http:// or https://, host, and a path if need be" doc:"that API" clause:"section 1"`
 	InboundAgent   string `env:"INBOUND_AGENT" envDefault:"header:X-Agent-ID" check:"text header:NAME, path:SEGMENT or jwt:CLAIM" doc:"what names the calling agent: a header, a segment of the path (from 1), a claim of the bearer token" clause:"section 1"`
-	InboundKeyFile string `env:"INBOUND_JWT_KEY_FILE" check:"text the path of a file" doc:"key that verifies those tokens: a public key or certificate in PEM, or the bytes of an HMAC secret" clause:"section 1"`
+	InboundKeyFile string `env:"INBOUND_JWT_KEY_FILE" check:"text the path of a file" doc:"public key or certificate in PEM that verifies those tokens" clause:"section 1"`
+	InboundSecret  string `env:"INBOUND_JWT_SECRET_FILE" check:"text the path of a file" doc:"secret that verifies those tokens by HMAC instead" clause:"section 1"`
 
 	ReplicaID       string  `env:"REPLICA_ID" check:"word 64" doc:"name of this replica, unique in the fleet; empty: host name and a random suffix" clause:"B23"`
 	MaxAgents       int     `env:"MAX_AGENTS" envDefault:"100000" check:"whole 1 10000000" doc:"agents that are tracked at most" clause:"section 3"`

@@ -64,7 +64,7 @@ func TestArguments(t *testing.T) {
 		{"--help", "breakerd", "", 0},
 		{"--verbose", "", `unknown argument "--verbose"`, 2},
 	} {
-		p := spawn(t, []string{binary, c.arg}, []string{"GORACE=atexit_sleep_ms=10"})
+		p := spawn(t, []string{breakerd.binary(), c.arg}, []string{"GORACE=atexit_sleep_ms=10"})
 		if code := p.exitCode(); code != c.code {
 			t.Errorf("%s: exit code %d, want %d", c.arg, code, c.code)
 		}

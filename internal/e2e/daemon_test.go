@@ -11,29 +11,47 @@ import (
 	"time"
 )
 
-// daemon is one breakerd.
+// daemon is one program of ours that serves HTTP.
 type daemon struct {
 	*process
+	program
 
 	addr   string // host:port; "" until it listens
 	client *http.Client
 }
 
 // launch starts breakerd on a free port and does not wait until it listens. inside is the command that runs it elsewhere, as in
-// a network namespace; env is added to nothing: what the test's own environment holds does not matter.
+// a network namespace.
 func launch(t testing.TB, inside []string, env ...string) *daemon {
 	t.Helper()
-	// By default, a program with the race detector sleeps for a second before it exits.
-	environ := append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=10", "BREAKERD_LISTEN=127.0.0.1:0"}, env...)
-	d := &daemon{process: spawn(t, append(inside, binary), environ)}
-	t.Cleanup(d.end)
-	return d
+	return breakerd.launch(t, inside, env...)
 }
 
 // start starts breakerd on a free port and waits until it listens.
 func start(t testing.TB, env ...string) *daemon {
 	t.Helper()
-	d := launch(t, nil, env...)
+	return breakerd.start(t, env...)
+}
+
+// launch is for any program. env is added to nothing: what the test's own environment holds does not matter.
+func (p program) launch(t testing.TB, inside []string, env ...string) *daemon {
+	t.Helper()
+	return p.launchBinary(t, append(inside, p.binary()), env...)
+}
+
+func (p program) launchBinary(t testing.TB, argv []string, env ...string) *daemon {
+	t.Helper()
+	// By default, a program with the race detector sleeps for a second before it exits.
+	environ := append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=10", p.listen + "=127.0.0.1:0"}, env...)
+	d := &daemon{process: spawn(t, argv, environ), program: p}
+	t.Cleanup(d.end)
+	return d
+}
+
+// start is for any program.
+func (p program) start(t testing.TB, env ...string) *daemon {
+	t.Helper()
+	d := p.launch(t, nil, env...)
 	d.awaitListening()
 	return d
 }
@@ -64,10 +82,10 @@ func (d *daemon) end() {
 		select {
 		case <-d.done:
 			if code := d.cmd.ProcessState.ExitCode(); code != 0 {
-				t.Errorf("SIGTERM ended breakerd with exit code %d", code)
+				t.Errorf("SIGTERM ended %s with exit code %d", d.name, code)
 			}
 		case <-time.After(endTimeout):
-			t.Errorf("breakerd runs on, %v after SIGTERM", endTimeout)
+			t.Errorf("%s runs on, %v after SIGTERM", d.name, endTimeout)
 		}
 	}
 	text := d.errText()
@@ -75,10 +93,10 @@ func (d *daemon) end() {
 		checkLog(t, text)
 	}
 	if strings.Contains(text, "WARNING: DATA RACE") {
-		t.Error("breakerd has a data race")
+		t.Errorf("%s has a data race", d.name)
 	}
 	if t.Failed() {
-		t.Logf("breakerd %s said:\n%s%s", d.addr, tail(d.outText(), 2000), tail(text, 12000))
+		t.Logf("%s %s said:\n%s%s", d.name, d.addr, tail(d.outText(), 2000), tail(text, 12000))
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package e2e tests the real breakerd binary, from outside: real processes, real Redis servers, real curl, jq and redis-cli.
+// Package e2e tests the real binaries (breakerd, bridge, demo-agent), from outside: real processes, real Redis servers, real curl, jq and redis-cli.
 //
 // Every process listens on a free loopback port of its own, or in a network namespace of its own where a document names the
 // port, and ends with its test.

@@ -12,15 +12,26 @@ import (
 	"go.uber.org/goleak"
 )
 
-// binary is breakerd, built with the race detector by TestMain.
-var binary string
+// program is one of ours, and what says where it listens.
+type program struct{ name, listen string }
+
+var (
+	breakerd  = program{"breakerd", "BREAKERD_LISTEN"}
+	bridge    = program{"bridge", "BRIDGE_LISTEN"}
+	demoAgent = program{"demo-agent", "DEMO_LISTEN"}
+
+	// binaries is where TestMain has built them, with the race detector.
+	binaries string
+)
+
+func (p program) binary() string { return filepath.Join(binaries, p.name) }
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
 	dir, err := os.MkdirTemp("", "breakerd-e2e")
 	if err == nil {
-		binary = filepath.Join(dir, "breakerd")
-		err = build(binary)
+		binaries = dir
+		err = build(dir, "-race", breakerd, bridge, demoAgent)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -32,12 +43,17 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// build compiles the program under test. VCS stamping is off: another process may be writing to the repository.
-func build(to string) error {
-	cmd := exec.Command("go", "build", "-race", "-buildvcs=false", "-o", to, "github.com/breakerd/breakerd/cmd/breakerd")
+// build compiles programs into a directory; how is a flag of go build. VCS stamping is off: another process may be writing to the
+// repository.
+func build(to, how string, programs ...program) error {
+	args := []string{"build", how, "-buildvcs=false", "-o", to + string(filepath.Separator)}
+	for _, p := range programs {
+		args = append(args, "github.com/breakerd/breakerd/cmd/"+p.name)
+	}
+	cmd := exec.Command("go", args...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build breakerd: %w\n%s", err, out)
+		return fmt.Errorf("go %q: %w\n%s", args, err, out)
 	}
 	return nil
 }

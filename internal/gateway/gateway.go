@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"sync"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/registry"
@@ -27,7 +28,7 @@ type Agents interface {
 type Options struct {
 	Agents  Agents
 	Manager *breaker.Manager
-	Base    http.RoundTripper        // nil: NewBase()
+	Base    http.RoundTripper        // nil: NewBase(0)
 	Observe func(breakerhttp.Timing) // told of each call that was made; nil: nobody
 	Logger  *slog.Logger             // nil: silent
 }
@@ -45,7 +46,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.New("gateway: Options.Agents and Manager are required")
 	}
 	if o.Base == nil {
-		o.Base = NewBase()
+		o.Base = NewBase(0)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -53,40 +54,41 @@ func New(o Options) (*Gateway, error) {
 	return &Gateway{o: o, log: o.Logger}, nil
 }
 
-// NewBase is the transport to agents: connections are kept, nothing is compressed or decompressed on the way.
-func NewBase() *http.Transport {
+// NewBase is the transport to agents: connections are kept, nothing is compressed or decompressed on the way, HTTP_PROXY and its
+// like are followed. header bounds the wait for a response's header; 0: no bound.
+func NewBase(header time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 5 * time.Second,
-		ExpectContinueTimeout: time.Second, DisableCompression: true, ForceAttemptHTTP2: true,
+		ExpectContinueTimeout: time.Second, ResponseHeaderTimeout: header, DisableCompression: true, ForceAttemptHTTP2: true,
 	}
 }
 
 // flushEvery bounds how long bytes of a body of known length stay in a buffer; of streams every write goes out at once.
 const flushEvery = 100 * time.Millisecond
 
-// ServeHTTP implements http.Handler. Whatever the agent answers goes back as it is; a problem+json is ours.
+// ServeHTTP implements http.Handler. Whatever the agent answers goes back as it is.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	name, rest, p := split(r.URL)
+	c, r, end := newCaller(w, r)
+	defer end()
+	name, rest, p := split(r)
 	var agent registry.Agent
 	if p == nil {
 		agent, p = g.find(r.Context(), name)
 	}
 	if p != nil {
-		p.write(w)
+		p.write(c)
 		return
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
 	proxy := httputil.ReverseProxy{
 		Rewrite:       func(out *httputil.ProxyRequest) { rewrite(out, agent.URL, rest) },
 		Transport:     g.transport(agent),
 		FlushInterval: flushEvery,
 		BufferPool:    &g.buffers,
 		ErrorLog:      slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
-		ErrorHandler:  func(w http.ResponseWriter, r *http.Request, err error) { g.fail(w, r, name, err) },
+		ErrorHandler:  func(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, g.log, name, err) },
 	}
-	proxy.ServeHTTP(&caller{w, cancel}, r.WithContext(ctx))
+	proxy.ServeHTTP(c, r)
 }
 
 // transport makes one agent's calls.
@@ -113,14 +115,30 @@ func (g *Gateway) find(ctx context.Context, name string) (registry.Agent, *probl
 	a, err := g.o.Agents.Agent(ctx, name)
 	switch {
 	case errors.Is(err, registry.ErrUnknown):
-		return a, newProblem(codeAgentUnknown, "no agent of this name is registered: GET /api/v1/agents lists them")
+		return a, newProblem(http.StatusNotFound, codeAgentUnknown, "no agent of this name is registered: GET /api/v1/agents lists them")
 	case errors.Is(err, breaker.ErrStoreUnavailable):
-		return a, newProblem(codeStoreUnavailable, "Redis is away, and the agent is not in the registry file")
+		return a, newProblem(http.StatusServiceUnavailable, codeStoreUnavailable, "Redis is away, and the agent is not in the registry file")
 	case err != nil:
 		g.log.ErrorContext(ctx, "agent not read", "agent", name, "error", err)
-		return a, newProblem(codeInternal, "unexpected error; the log of this replica says which")
+		return a, newProblem(http.StatusInternalServerError, codeInternal, "unexpected error; the log of this replica says which")
 	case a.URL == nil:
-		return a, newProblem(codeAgentNoURL, "the agent is registered without a url")
+		return a, newProblem(http.StatusNotFound, codeAgentNoURL, "the agent is registered without a url")
 	}
 	return a, nil
 }
+
+// buffers are what bodies are copied through. The zero value is ready.
+type buffers struct{ pool sync.Pool }
+
+const bufferSize = 32 << 10
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, bufferSize)
+}
+
+// Put implements httputil.BufferPool.
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

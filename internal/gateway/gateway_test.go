@@ -45,6 +45,7 @@ func TestTheAgentGetsWhatWasSent(t *testing.T) {
 		{"/agents/Agent//double", "/base//double"},
 		{"/agents/Agent/..x/x..", "/base/..x/x.."},
 		{"/agents/Agent/%E2%82%AC", "/base/%E2%82%AC"},
+		{"/agents/Agent/100%25;v=1", "/base/100%25;v=1"},
 	}
 	for _, tt := range tests {
 		r := f.do(http.MethodPatch, tt.path, "body", "Traceparent", "00-1", "X-Forwarded-For", "192.0.2.9", "Connection", "X-Hop", "X-Hop", "1")
@@ -85,6 +86,9 @@ func TestBadPathsNeverReachAnAgent(t *testing.T) {
 		{"/agents/Agent/%2e%2E/x", 400, "invalid_path"},
 		{"/agents/Agent/a%2f..%2fb", 400, "invalid_path"},
 		{"/agents/Agent/a%5C..%5Cb", 400, "invalid_path"},
+		{"/agents/Agent/..;/..;x/admin", 400, "invalid_path"},
+		{"/agents/Agent/%252e%252e/admin", 400, "invalid_path"},
+		{"/agents/Agent/%25252525252e", 400, "invalid_path"},
 		{"/agents/Agent/%0d%0a", 400, "invalid_path"},
 		{"/agents/Agent/%ff", 400, "invalid_path"},
 		{"/agents/Nobody/x", 404, "agent_unknown"},
@@ -249,5 +253,101 @@ func TestAStreamThatBreaksIsAFailureAndBreaksForTheCaller(t *testing.T) {
 	}
 	if _, failures, _ := f.counted("Agent"); failures != 1 {
 		t.Errorf("%d failures", failures)
+	}
+}
+
+func TestARefusalDoesNotWaitForTheRequest(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, http.NotFoundHandler())
+	if _, err := f.manager.Force(t.Context(), "Agent", breaker.Force{Target: breaker.HoldOpen, Actor: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, head := range []string{"Content-Length: 1000\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"} {
+		got := f.raw("POST /agents/Agent/x HTTP/1.1\r\nHost: x\r\n" + head)
+		if !strings.HasPrefix(got, "HTTP/1.1 429 ") || !strings.Contains(got, "Connection: close") {
+			t.Errorf("%q: %s", head, got)
+		}
+	}
+}
+
+func TestAnAnswerThatComesEarlyIsNotHeldBack(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close")
+		http.Error(w, "too large for me", http.StatusRequestEntityTooLarge)
+	}))
+	got := f.raw("POST /agents/Agent/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")
+	if !strings.HasPrefix(got, "HTTP/1.1 413 ") {
+		t.Error(got)
+	}
+}
+
+func TestAgentAndCallerTalkOverOneRequest(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		buf := make([]byte, 64)
+		for {
+			n, err := r.Body.Read(buf)
+			if n > 0 {
+				_, _ = w.Write(buf[:n])
+				_ = http.NewResponseController(w).Flush()
+			}
+			if err != nil {
+				return
+			}
+		}
+	}))
+	in, out := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.url+"/agents/Agent/echo", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = out.Write([]byte("ping 0")) }()
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	buf := make([]byte, 64)
+	for i := range 3 {
+		n, err := resp.Body.Read(buf)
+		if want := fmt.Sprintf("ping %d", i); err != nil || string(buf[:n]) != want {
+			t.Fatalf("read %q, %v; want %q", buf[:n], err, want)
+		}
+		if i < 2 {
+			_, _ = fmt.Fprintf(out, "ping %d", i+1)
+		}
+	}
+	_ = out.Close()
+	if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 {
+		t.Errorf("read %q, %v", rest, err)
+	}
+}
+
+func TestOnlyWebSocketsAreUpgraded(t *testing.T) {
+	t.Parallel()
+	headers := make(chan http.Header, 1)
+	f := newFixture(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { headers <- r.Header }))
+	f.do(http.MethodGet, "/agents/Agent/x", "", "Connection", "Upgrade, HTTP2-Settings", "Upgrade", "h2c", "HTTP2-Settings", "AAMAAABk")
+	if got := <-headers; got.Get("Upgrade")+got.Get("Connection")+got.Get("HTTP2-Settings") != "" {
+		t.Errorf("the agent got %v", got)
+	}
+	f.do(http.MethodGet, "/agents/Agent/x", "", "Connection", "Upgrade", "Upgrade", "WebSocket")
+	if got := <-headers; got.Get("Upgrade") != "WebSocket" || got.Get("Connection") != "Upgrade" {
+		t.Errorf("the agent got %v", got)
+	}
+}
+
+func TestTheChainOfProxiesIsKept(t *testing.T) {
+	t.Parallel()
+	headers := make(chan http.Header, 1)
+	f := newFixture(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { headers <- r.Header }))
+	f.do(http.MethodGet, "/agents/Agent/x", "", "X-Forwarded-For", "192.0.2.9", "X-Forwarded-Host", "api.example.org",
+		"X-Forwarded-Proto", "https", "Forwarded", "for=192.0.2.9")
+	got := <-headers
+	if got.Get("X-Forwarded-For") != "192.0.2.9, 127.0.0.1" || got.Get("X-Forwarded-Host") != "api.example.org" ||
+		got.Get("X-Forwarded-Proto") != "https" || got.Get("Forwarded") != "for=192.0.2.9" {
+		t.Errorf("the agent got %v", got)
 	}
 }

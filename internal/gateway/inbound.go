@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,18 +15,20 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 // InboundOptions is what the inbound guard stands on. URL, Agent and Manager are required.
 type InboundOptions struct {
-	URL     string // of the API: http or https
-	Agent   string // what names the calling agent: header:NAME, path:SEGMENT or jwt:CLAIM
-	KeyFile string // for jwt: a public key or certificate in PEM, or the bytes of an HMAC secret
-	Manager *breaker.Manager
-	Base    http.RoundTripper // nil: NewBase()
-	Logger  *slog.Logger      // nil: silent
+	URL        string // of the API: http or https
+	Agent      string // what names the calling agent: header:NAME, path:SEGMENT or jwt:CLAIM
+	KeyFile    string // for jwt: a public key or certificate in PEM
+	SecretFile string // for jwt, instead: an HMAC secret
+	Manager    *breaker.Manager
+	Base       http.RoundTripper // nil: NewBase(registry.DefaultTimeout)
+	Logger     *slog.Logger      // nil: silent
 }
 
 // NewInbound makes the guard in front of one API. The breaker is that of the agent that calls: its own errors (4xx) open it,
@@ -35,12 +38,12 @@ func NewInbound(o InboundOptions) (http.Handler, error) {
 	if err != nil || api.Scheme != "http" && api.Scheme != "https" || api.Host == "" || api.User != nil || api.RawQuery != "" {
 		return nil, fmt.Errorf("INBOUND_URL=%q is not allowed: want http:// or https://, host, and a path if need be", o.URL)
 	}
-	agent, verify, err := namer(o.Agent, o.KeyFile)
+	agent, verify, err := o.namer()
 	if err != nil {
 		return nil, err
 	}
 	if o.Base == nil {
-		o.Base = NewBase()
+		o.Base = NewBase(registry.DefaultTimeout)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -48,29 +51,31 @@ func NewInbound(o InboundOptions) (http.Handler, error) {
 	proxy := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { rewrite(r, api, r.In.URL.EscapedPath()) },
 		Transport: o.Base, FlushInterval: flushEvery, BufferPool: &buffers{},
-		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() != nil {
-				panic(http.ErrAbortHandler)
-			}
-			o.Logger.WarnContext(r.Context(), "the API gave no answer", "event", "bridge.inbound_unanswered", "error", err)
-			unanswered(err).write(w)
-		},
+		ErrorLog:     slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, o.Logger, "the API", err) },
 	}
 	guard := breakerhttp.Middleware{Manager: o.Manager, Agent: agent, Logger: o.Logger}
-	return verify(guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !validPath(r.URL.EscapedPath()) {
-			newProblem(codeInvalidPath, "the path holds a . or .. segment, or what is no text").write(w)
+	guarded := verify(guard.Wrap(proxy))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, r, end := newCaller(w, r)
+		defer end()
+		path := r.URL.EscapedPath()
+		p := checkTarget(r.Method, path)
+		if p == nil && !strings.HasPrefix(path, "/") { // OPTIONS *
+			p = newProblem(http.StatusBadRequest, codeInvalidPath, "want a path")
+		}
+		if p != nil {
+			p.write(c)
 			return
 		}
-		proxy.ServeHTTP(w, r)
-	}))), nil
+		guarded.ServeHTTP(c, r)
+	}), nil
 }
 
 // namer reads INBOUND_AGENT: what names the caller, and what stands before that.
-func namer(text, keyFile string) (agent func(*http.Request) (string, error), verify func(http.Handler) http.Handler, err error) {
+func (o InboundOptions) namer() (agent func(*http.Request) (string, error), verify func(http.Handler) http.Handler, err error) {
 	verify = func(next http.Handler) http.Handler { return next }
-	kind, arg, _ := strings.Cut(text, ":")
+	kind, arg, _ := strings.Cut(o.Agent, ":")
 	switch {
 	case arg == "":
 	case kind == "header":
@@ -80,10 +85,10 @@ func namer(text, keyFile string) (agent func(*http.Request) (string, error), ver
 			return breakerhttp.FromPath(n), verify, nil
 		}
 	case kind == "jwt":
-		verify, err = verifier(arg, keyFile)
+		verify, err = o.verifier(arg)
 		return fromToken, verify, err
 	}
-	return nil, nil, fmt.Errorf("INBOUND_AGENT=%q is not allowed: want header:NAME, path:SEGMENT (1 to 32) or jwt:CLAIM", text)
+	return nil, nil, fmt.Errorf("INBOUND_AGENT=%q is not allowed: want header:NAME, path:SEGMENT (1 to 32) or jwt:CLAIM", o.Agent)
 }
 
 type nameKey struct{}
@@ -97,31 +102,19 @@ func fromToken(r *http.Request) (string, error) {
 	return name, nil
 }
 
-// verifier lets requests pass whose bearer token verifies: else any caller could have any agent banned.
-func verifier(claim, keyFile string) (func(http.Handler) http.Handler, error) {
-	if keyFile == "" {
-		return nil, errors.New("INBOUND_AGENT=jwt:… needs INBOUND_JWT_KEY_FILE: a token that nobody verifies names nobody")
-	}
-	text, err := os.ReadFile(keyFile) //nolint:gosec // the path is the operator's own word
+// verifier lets requests pass whose one bearer token verifies and has not expired: else any caller could have any agent banned.
+func (o InboundOptions) verifier(claim string) (func(http.Handler) http.Handler, error) {
+	key, methods, err := o.tokenKey()
 	if err != nil {
-		return nil, fmt.Errorf("INBOUND_JWT_KEY_FILE: %w", err)
+		return nil, err
 	}
-	key, methods, err := tokenKey(text)
-	if err != nil {
-		return nil, fmt.Errorf("INBOUND_JWT_KEY_FILE %s: %w", keyFile, err)
-	}
-	parser := jwt.NewParser(jwt.WithValidMethods(methods))
+	parser := jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithExpirationRequired())
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			claims := jwt.MapClaims{}
-			token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-			if ok {
-				_, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return key, nil })
-				ok = err == nil
-			}
-			if !ok {
+			if _, err := parser.ParseWithClaims(bearer(r), claims, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
 				w.Header().Set("WWW-Authenticate", "Bearer")
-				newProblem(codeInvalidToken, "want Authorization: Bearer and a token that verifies").write(w)
+				newProblem(http.StatusUnauthorized, codeInvalidToken, "want one Authorization: Bearer and a token that verifies and expires").write(w)
 				return
 			}
 			name, _ := claims[claim].(string)
@@ -130,8 +123,42 @@ func verifier(claim, keyFile string) (func(http.Handler) http.Handler, error) {
 	}, nil
 }
 
-// tokenKey finds out what key a file holds, and the signatures that it verifies.
-func tokenKey(text []byte) (key any, methods []string, err error) {
+// bearer is a request's token, "" unless there is one and no other credentials beside it.
+func bearer(r *http.Request) string {
+	values := r.Header.Values("Authorization")
+	if len(values) != 1 {
+		return ""
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// minSecret is how many bytes a secret must have, as HS256 asks for.
+const minSecret = 32
+
+// tokenKey is what tokens are verified with, and the signatures that it verifies. A public key is never taken for a secret.
+func (o InboundOptions) tokenKey() (key any, methods []string, err error) {
+	switch {
+	case (o.KeyFile == "") == (o.SecretFile == ""):
+		return nil, nil, errors.New("INBOUND_AGENT=jwt:… needs INBOUND_JWT_KEY_FILE or INBOUND_JWT_SECRET_FILE, one of them: " +
+			"a token that nobody verifies names nobody")
+	case o.SecretFile != "":
+		text, err := os.ReadFile(o.SecretFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("INBOUND_JWT_SECRET_FILE: %w", err)
+		}
+		if text = bytes.TrimRight(text, "\r\n"); len(text) < minSecret {
+			return nil, nil, fmt.Errorf("INBOUND_JWT_SECRET_FILE %s: holds %d bytes: want %d at least", o.SecretFile, len(text), minSecret)
+		}
+		return text, []string{"HS256", "HS384", "HS512"}, nil
+	}
+	text, err := os.ReadFile(o.KeyFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("INBOUND_JWT_KEY_FILE: %w", err)
+	}
 	if k, err := jwt.ParseRSAPublicKeyFromPEM(text); err == nil {
 		return k, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
 	}
@@ -141,12 +168,5 @@ func tokenKey(text []byte) (key any, methods []string, err error) {
 	if k, err := jwt.ParseEdPublicKeyFromPEM(text); err == nil {
 		return k, []string{"EdDSA"}, nil
 	}
-	secret := strings.TrimRight(string(text), "\r\n")
-	switch {
-	case strings.Contains(secret, "-----BEGIN"):
-		return nil, nil, errors.New("holds PEM, but no public key of RSA, ECDSA or Ed25519")
-	case len(secret) < 32:
-		return nil, nil, fmt.Errorf("holds a secret of %d bytes: want 32 at least", len(secret))
-	}
-	return []byte(secret), []string{"HS256", "HS384", "HS512"}, nil
+	return nil, nil, fmt.Errorf("INBOUND_JWT_KEY_FILE %s: holds no public key or certificate of RSA, ECDSA or Ed25519 in PEM", o.KeyFile)
 }

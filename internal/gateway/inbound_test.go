@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -21,7 +22,7 @@ import (
 )
 
 // guarded is an API that answers as its path asks, behind a guard.
-func guarded(t *testing.T, agent, keyFile string) (f *fixture, calls *atomic.Int64) {
+func guarded(t *testing.T, o gateway.InboundOptions) (f *fixture, calls *atomic.Int64) {
 	t.Helper()
 	calls = &atomic.Int64{}
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -35,9 +36,10 @@ func guarded(t *testing.T, agent, keyFile string) (f *fixture, calls *atomic.Int
 	}))
 	t.Cleanup(api.Close)
 	f = &fixture{t: t, manager: newManager(t)}
-	base := gateway.NewBase()
+	base := gateway.NewBase(0)
 	t.Cleanup(base.CloseIdleConnections)
-	guard, err := gateway.NewInbound(gateway.InboundOptions{URL: api.URL, Agent: agent, KeyFile: keyFile, Manager: f.manager, Base: base})
+	o.URL, o.Manager, o.Base = api.URL, f.manager, base
+	guard, err := gateway.NewInbound(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +51,7 @@ func guarded(t *testing.T, agent, keyFile string) (f *fixture, calls *atomic.Int
 
 func TestTheCallingAgentIsBannedAndNobodyElse(t *testing.T) {
 	t.Parallel()
-	f, calls := guarded(t, "header:X-Agent-ID", "")
+	f, calls := guarded(t, gateway.InboundOptions{Agent: "header:X-Agent-ID"})
 	for range 5 {
 		if r := f.do(http.MethodPost, "/v1/assert/bad", "{}", "X-Agent-ID", "Flooder"); r.StatusCode != http.StatusUnprocessableEntity {
 			t.Fatalf("got %d %s", r.StatusCode, r.text)
@@ -78,7 +80,7 @@ func TestTheCallingAgentIsBannedAndNobodyElse(t *testing.T) {
 
 func TestTheCallingAgentIsNamedByThePath(t *testing.T) {
 	t.Parallel()
-	f, _ := guarded(t, "path:2", "")
+	f, _ := guarded(t, gateway.InboundOptions{Agent: "path:2"})
 	for range 5 {
 		f.do(http.MethodGet, "/v1/Flooder/bad", "")
 	}
@@ -89,8 +91,20 @@ func TestTheCallingAgentIsNamedByThePath(t *testing.T) {
 	f.do(http.MethodGet, "/v1", "").problem(t, http.StatusBadRequest, "invalid_agent_name")
 }
 
-func TestATokenNamesTheCallingAgentOnlyWhereItVerifies(t *testing.T) {
-	t.Parallel()
+// signer makes bearer tokens.
+func signer(t *testing.T) func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
+	return func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
+		text, err := jwt.NewWithClaims(method, claims).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "Bearer " + text
+	}
+}
+
+// keyPair is a key, and its public half in PEM.
+func keyPair(t *testing.T) (key *ecdsa.PrivateKey, public []byte) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -99,44 +113,51 @@ func TestATokenNamesTheCallingAgentOnlyWhereItVerifies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-	file := write(t, string(public))
-	f, calls := guarded(t, "jwt:sub", file)
-	sign := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
-		text, err := jwt.NewWithClaims(method, claims).SignedString(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return "Bearer " + text
-	}
-	mine := jwt.MapClaims{"sub": "Flooder"}
+	return key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+func TestATokenNamesTheCallingAgentOnlyWhereItVerifies(t *testing.T) {
+	t.Parallel()
+	key, public := keyPair(t)
+	other, _ := keyPair(t)
+	f, calls := guarded(t, gateway.InboundOptions{Agent: "jwt:sub", KeyFile: write(t, string(public))})
+	sign, later := signer(t), time.Now().Add(time.Hour).Unix()
+	mine := jwt.MapClaims{"sub": "Flooder", "exp": later}
 	good := sign(jwt.SigningMethodES256, key, mine)
-	if r := f.do(http.MethodGet, "/x", "", "Authorization", good); r.StatusCode != http.StatusOK {
-		t.Fatalf("got %d %s", r.StatusCode, r.text)
-	}
-	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
+	for _, token := range []string{good, strings.Replace(good, "Bearer", "bearer", 1)} {
+		if r := f.do(http.MethodGet, "/x", "", "Authorization", token); r.StatusCode != http.StatusOK {
+			t.Fatalf("got %d %s", r.StatusCode, r.text)
+		}
 	}
 	for name, token := range map[string]string{
 		"none": "", "basic": "Basic eDp5", "text": "Bearer x", "another key": sign(jwt.SigningMethodES256, other, mine),
 		"the public key as a secret": sign(jwt.SigningMethodHS256, public, mine),
 		"unsigned":                   sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, mine),
 		"expired":                    sign(jwt.SigningMethodES256, key, jwt.MapClaims{"sub": "Flooder", "exp": 1000}),
+		"without end":                sign(jwt.SigningMethodES256, key, jwt.MapClaims{"sub": "Flooder"}),
 	} {
 		r := f.do(http.MethodGet, "/x", "", "Authorization", token)
 		if r.problem(t, http.StatusUnauthorized, "invalid_token"); t.Failed() {
 			t.Fatal(name)
 		}
+		if r.Header.Get("WWW-Authenticate") != "Bearer" {
+			t.Errorf("%s: headers %v", name, r.Header)
+		}
 	}
-	f.do(http.MethodGet, "/x", "", "Authorization", sign(jwt.SigningMethodES256, key, jwt.MapClaims{"sub": 7})).
+	f.do(http.MethodGet, "/x", "", "Authorization", good, "Authorization", "Basic eDp5").problem(t, http.StatusUnauthorized, "invalid_token")
+	f.do(http.MethodGet, "/x", "", "Authorization", sign(jwt.SigningMethodES256, key, jwt.MapClaims{"sub": 7, "exp": later})).
 		problem(t, http.StatusBadRequest, "invalid_agent_name")
-	if calls.Load() != 1 {
+	if calls.Load() != 2 {
 		t.Errorf("the API was called %d times", calls.Load())
 	}
+}
+
+func TestATokenVerifiesByASecretToo(t *testing.T) {
+	t.Parallel()
 	secret := strings.Repeat("s", 32)
-	f, _ = guarded(t, "jwt:agent", write(t, secret+"\n"))
-	if r := f.do(http.MethodGet, "/x", "", "Authorization", sign(jwt.SigningMethodHS256, []byte(secret), jwt.MapClaims{"agent": "A"})); r.StatusCode != http.StatusOK {
+	f, _ := guarded(t, gateway.InboundOptions{Agent: "jwt:agent", SecretFile: write(t, secret+"\n")})
+	claims := jwt.MapClaims{"agent": "A", "exp": time.Now().Add(time.Hour).Unix()}
+	if r := f.do(http.MethodGet, "/x", "", "Authorization", signer(t)(jwt.SigningMethodHS256, []byte(secret), claims)); r.StatusCode != http.StatusOK {
 		t.Errorf("got %d %s", r.StatusCode, r.text)
 	}
 }
@@ -144,24 +165,45 @@ func TestATokenNamesTheCallingAgentOnlyWhereItVerifies(t *testing.T) {
 func TestBadInboundSettingsAreNamed(t *testing.T) {
 	t.Parallel()
 	const api = "http://127.0.0.1:1"
-	tests := []struct{ url, agent, file, want string }{
-		{"ftp://x", "header:X", "", `INBOUND_URL="ftp://x" is not allowed`},
-		{"http://", "header:X", "", "INBOUND_URL"},
-		{"http://u:p@h", "header:X", "", "INBOUND_URL"},
-		{api, "cookie:x", "", `INBOUND_AGENT="cookie:x" is not allowed: want header:NAME`},
-		{api, "header:", "", "INBOUND_AGENT"},
-		{api, "path:0", "", "INBOUND_AGENT"},
-		{api, "path:x", "", "INBOUND_AGENT"},
-		{api, "jwt:sub", "", "needs INBOUND_JWT_KEY_FILE"},
-		{api, "jwt:sub", "/nonexistent", "INBOUND_JWT_KEY_FILE"},
-		{api, "jwt:sub", write(t, "short"), "a secret of 5 bytes"},
-		{api, "jwt:sub", write(t, "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"), "no public key"},
+	_, public := keyPair(t)
+	tests := []struct{ url, agent, key, secret, want string }{
+		{"ftp://x", "header:X", "", "", `INBOUND_URL="ftp://x" is not allowed`},
+		{"http://", "header:X", "", "", "INBOUND_URL"},
+		{"http://u:p@h", "header:X", "", "", "INBOUND_URL"},
+		{api, "cookie:x", "", "", `INBOUND_AGENT="cookie:x" is not allowed: want header:NAME`},
+		{api, "header:", "", "", "INBOUND_AGENT"},
+		{api, "path:0", "", "", "INBOUND_AGENT"},
+		{api, "path:x", "", "", "INBOUND_AGENT"},
+		{api, "jwt:sub", "", "", "needs INBOUND_JWT_KEY_FILE or INBOUND_JWT_SECRET_FILE"},
+		{api, "jwt:sub", "a", "b", "one of them"},
+		{api, "jwt:sub", "/nonexistent", "", "INBOUND_JWT_KEY_FILE"},
+		{api, "jwt:sub", "", "/nonexistent", "INBOUND_JWT_SECRET_FILE"},
+		{api, "jwt:sub", "", write(t, "short\n"), "holds 5 bytes: want 32"},
+		{api, "jwt:sub", write(t, "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"), "", "holds no public key"},
+		{api, "jwt:sub", write(t, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUmFXxTdHe"), "", "holds no public key"},
+		{api, "jwt:sub", write(t, string(public[30:])), "", "holds no public key"},
 	}
 	for _, tt := range tests {
-		_, err := gateway.NewInbound(gateway.InboundOptions{URL: tt.url, Agent: tt.agent, KeyFile: tt.file, Manager: newManager(t)})
+		_, err := gateway.NewInbound(gateway.InboundOptions{URL: tt.url, Agent: tt.agent, KeyFile: tt.key, SecretFile: tt.secret, Manager: newManager(t)})
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: got %v", tt, err)
 		}
+	}
+}
+
+func TestTheInboundGuardMakesNoTunnels(t *testing.T) {
+	t.Parallel()
+	f, calls := guarded(t, gateway.InboundOptions{Agent: "header:X-Agent-ID"})
+	for request, status := range map[string]string{
+		"CONNECT evil:80 HTTP/1.1\r\nHost: evil:80\r\nX-Agent-ID: A\r\n\r\n": "405",
+		"OPTIONS * HTTP/1.1\r\nHost: x\r\nX-Agent-ID: A\r\n\r\n":             "200", // net/http's own answer
+	} {
+		if got := f.raw(request); !strings.HasPrefix(got, "HTTP/1.1 "+status) {
+			t.Errorf("%q: %s", request, got)
+		}
+	}
+	if calls.Load() != 0 {
+		t.Errorf("the API was called %d times", calls.Load())
 	}
 }
 

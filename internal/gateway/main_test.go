@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -74,7 +75,7 @@ func newFixture(t *testing.T, upstream http.Handler, change ...func(*registry.Ag
 		c(&a)
 		known["Agent"] = a
 	}
-	base := gateway.NewBase()
+	base := gateway.NewBase(0)
 	t.Cleanup(base.CloseIdleConnections)
 	f.gate, err = gateway.New(gateway.Options{Agents: known, Manager: f.manager, Base: base, Observe: f.observe})
 	if err != nil {
@@ -119,6 +120,26 @@ func (f *fixture) do(method, path, body string, header ...string) reply {
 	}
 	_ = resp.Body.Close()
 	return reply{resp, string(text)}
+}
+
+// raw sends bytes, and gives the beginning of what comes back.
+func (f *fixture) raw(request string) string {
+	f.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second)) // else it would hang
+	if _, err := io.WriteString(conn, request); err != nil {
+		f.t.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	n, err := conn.Read(buf)
+	if err != nil {
+		f.t.Fatalf("%q: %v", request, err)
+	}
+	return string(buf[:n])
 }
 
 // problem wants a problem with this status and code.

@@ -1,9 +1,9 @@
 package gateway
 
 import (
+	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -14,30 +14,63 @@ import (
 // Prefix is where the gateway is mounted.
 const Prefix = "/agents/"
 
-// split takes /agents/{agent}/rest apart: the name, and what follows it, as it was sent: "" or from its slash on.
-func split(u *url.URL) (name, rest string, p *problem) {
-	escaped, mine := strings.CutPrefix(u.EscapedPath(), Prefix)
+// split takes a request for /agents/{agent}/rest apart: the name, and what follows it, as it was sent: "" or from its slash on.
+func split(r *http.Request) (name, rest string, p *problem) {
+	escaped, mine := strings.CutPrefix(r.URL.EscapedPath(), Prefix)
 	if i := strings.IndexByte(escaped, '/'); i >= 0 {
 		escaped, rest = escaped[:i], escaped[i:]
 	}
 	name, err := url.PathUnescape(escaped)
 	if !mine || err != nil || !breaker.ValidName(name) {
-		return "", "", newProblem(codeInvalidAgentName, "%v", breaker.ErrBadName)
+		return "", "", newProblem(http.StatusBadRequest, codeInvalidAgentName, "%v", breaker.ErrBadName)
 	}
-	if !validPath(rest) {
-		return name, "", newProblem(codeInvalidPath, "the path behind the agent's name holds a . or .. segment, or what is no text")
-	}
-	return name, rest, nil
+	return name, rest, checkTarget(r.Method, rest)
 }
 
-// validPath refuses what could lead out of the agent's own path, however it is escaped, and what is not printable.
-func validPath(escaped string) bool {
-	plain, err := url.PathUnescape(escaped)
-	if err != nil || !utf8.ValidString(plain) || strings.ContainsFunc(plain, unicode.IsControl) {
-		return false
+// checkTarget refuses what no agent is asked for: tunnels, and paths that could lead out of the agent's own.
+func checkTarget(method, rest string) *problem {
+	switch {
+	case method == http.MethodConnect:
+		return newProblem(http.StatusMethodNotAllowed, codeMethodNotAllowed, "no tunnels are made here")
+	case !validPath(rest):
+		return newProblem(http.StatusBadRequest, codeInvalidPath, "the path holds a . or .. segment, or what is no text")
 	}
-	segments := strings.FieldsFunc(plain, func(r rune) bool { return r == '/' || r == '\\' })
-	return !slices.Contains(segments, ".") && !slices.Contains(segments, "..")
+	return nil
+}
+
+// validPath refuses . and .. however often they are escaped and whatever follows their semicolon, and what is not printable: the
+// agent may read a path less strictly than we do.
+func validPath(escaped string) bool {
+	for i := range maxEscapes {
+		plain, err := url.PathUnescape(escaped)
+		if err != nil {
+			return i > 0 // a percent sign of its own
+		}
+		if !printable(plain) || dotted(plain) {
+			return false
+		}
+		if plain == escaped {
+			return true
+		}
+		escaped = plain
+	}
+	return false
+}
+
+// maxEscapes is how many times over a path may be escaped.
+const maxEscapes = 4
+
+func printable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
+}
+
+func dotted(path string) bool {
+	for s := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if name, _, _ := strings.Cut(s, ";"); name == "." || name == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // rewrite turns a request to the gateway into one to the agent.
@@ -45,8 +78,27 @@ func rewrite(r *httputil.ProxyRequest, agent *url.URL, rest string) {
 	to := join(agent, rest)
 	to.RawQuery, to.ForceQuery = r.In.URL.RawQuery, r.In.URL.ForceQuery // as it was sent: the agent judges it
 	r.Out.URL, r.Out.Host = to, ""
-	r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"] // goes on with the chain
+	r.Out.Trailer = r.In.Trailer // the same map: its values come after the body
+	r.Out.Header.Del("HTTP2-Settings")
+	if !strings.EqualFold(r.Out.Header.Get("Upgrade"), "websocket") { // another protocol could ask for what we would refuse
+		r.Out.Header.Del("Upgrade")
+		r.Out.Header.Del("Connection")
+	}
+	forward(r)
+}
+
+// forward goes on with the chain of proxies, if we are not its first.
+func forward(r *httputil.ProxyRequest) {
+	r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 	r.SetXForwarded()
+	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if v := r.In.Header.Values(name); len(v) > 0 {
+			r.Out.Header[name] = v
+		}
+	}
+	if v := r.In.Header.Values("Forwarded"); len(v) > 0 {
+		r.Out.Header["Forwarded"] = v
+	}
 }
 
 // join puts an escaped path, "" or with its leading slash, behind the agent's own. Both were checked.

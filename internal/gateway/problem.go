@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -18,45 +19,37 @@ const (
 	codeAgentUnknown        = "agent_unknown"
 	codeAgentNoURL          = "agent_has_no_url"
 	codeInternal            = "internal"
+	codeInvalidBody         = "invalid_body"
 	codeInvalidAgentName    = "invalid_agent_name"
 	codeInvalidPath         = "invalid_path"
 	codeInvalidToken        = "invalid_token"
+	codeMethodNotAllowed    = "method_not_allowed"
+	codeRequestTimeout      = "request_timeout"
 	codeStoreUnavailable    = "store_unavailable"
 	codeUpstreamTimeout     = "upstream_timeout"
 	codeUpstreamUnreachable = "upstream_unreachable"
 )
 
-// statuses is the table of codes.
-func statuses() map[string]int {
-	return map[string]int{
-		codeAgentUnknown:        http.StatusNotFound,
-		codeAgentNoURL:          http.StatusNotFound,
-		codeInternal:            http.StatusInternalServerError,
-		codeInvalidAgentName:    http.StatusBadRequest,
-		codeInvalidPath:         http.StatusBadRequest,
-		codeInvalidToken:        http.StatusUnauthorized,
-		codeStoreUnavailable:    http.StatusServiceUnavailable,
-		codeUpstreamTimeout:     http.StatusGatewayTimeout,
-		codeUpstreamUnreachable: http.StatusBadGateway,
-	}
+// problem is an answer of ours.
+type problem struct {
+	status       int
+	code, detail string
 }
 
-// problem is an answer of ours.
-type problem struct{ code, detail string }
-
-func newProblem(code, format string, args ...any) *problem {
-	return &problem{code, fmt.Sprintf(format, args...)}
+func newProblem(status int, code, format string, args ...any) *problem {
+	return &problem{status, code, fmt.Sprintf(format, args...)}
 }
 
 func (p *problem) write(w http.ResponseWriter) {
 	if p.code == codeStoreUnavailable {
-		w.Header()["retry-after"] = []string{"1"} // spelled as in a refusal
+		breakerhttp.WriteStoreUnavailable(w)
+		return
 	}
-	breakerhttp.WriteProblem(w, statuses()[p.code], p.code, p.detail)
+	breakerhttp.WriteProblem(w, p.status, p.code, p.detail)
 }
 
-// fail answers for an agent that gave no answer. A caller who has gone gets none.
-func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, agent string, err error) {
+// fail answers for an agent, or an API, that gave no answer. A caller who has gone gets none.
+func fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, who string, err error) {
 	if open, refused := errors.AsType[*breaker.OpenError](err); refused {
 		breakerhttp.WriteRefusal(w, open)
 		return
@@ -64,21 +57,27 @@ func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, agent string, err
 	if errors.Is(r.Context().Err(), context.Canceled) {
 		panic(http.ErrAbortHandler)
 	}
-	p := unanswered(err)
-	g.log.WarnContext(r.Context(), "agent gave no answer", "event", "bridge."+p.code, "agent", agent, "error", err)
+	if u, ok := r.Context().Value(uploadKey{}).(*upload); ok {
+		if p := u.problem(); p != nil {
+			p.write(w)
+			return
+		}
+	}
+	p := unanswered(who, err)
+	log.WarnContext(r.Context(), "no answer", "event", "bridge."+p.code, "agent", who, "error", err)
 	p.write(w)
 }
 
 // unanswered says why a call had no answer, without the addresses that the error holds.
-func unanswered(err error) *problem {
+func unanswered(who string, err error) *problem {
 	var slow net.Error
 	switch {
 	case errors.Is(err, breaker.ErrStoreUnavailable):
-		return newProblem(codeStoreUnavailable, "Redis is away, and the agent was not called")
+		return newProblem(http.StatusServiceUnavailable, codeStoreUnavailable, "Redis is away, and %s was not called", who)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
-		return newProblem(codeUpstreamTimeout, "the agent did not answer in time")
+		return newProblem(http.StatusGatewayTimeout, codeUpstreamTimeout, "%s did not answer in time", who)
 	}
-	return newProblem(codeUpstreamUnreachable, "the agent could not be reached: %s", reason(err))
+	return newProblem(http.StatusBadGateway, codeUpstreamUnreachable, "%s could not be reached: %s", who, reason(err))
 }
 
 // reason is the part of an error that callers may see.

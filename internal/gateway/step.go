@@ -87,7 +87,7 @@ func (g *Gateway) stepError(ctx context.Context, c workflow.Call, err error) err
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
-	p := unanswered(err)
+	p := unanswered(c.Agent, err)
 	g.log.WarnContext(ctx, "agent gave no answer", "event", "bridge."+p.code, "agent", c.Agent, "workflow", c.WorkflowID,
 		"execution", c.ExecutionID, "step", c.StepID, "error", err)
 	return failed(p.code, "%s", p.detail)

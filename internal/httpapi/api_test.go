@@ -60,7 +60,7 @@ func newParts(t testing.TB) *fixture {
 	f.nowMs.Store(startMs)
 	f.keeper = &keeper{
 		Memory: breaker.NewMemory(f.nowMs.Load, 0), now: f.nowMs.Load, seen: map[string]bool{}, configs: map[string]string{},
-		profiles: map[string]string{}, items: map[string][]string{}, texts: map[string]string{}, records: map[string]string{},
+		profiles: map[string]string{}, items: map[string][]string{}, texts: map[string]string{}, entries: map[string]string{}, records: map[string]string{},
 	}
 	f.logger = slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
@@ -137,6 +137,10 @@ func (f *fixture) do(method, path, body string, header ...string) got {
 	}
 	g := f.read(res)
 	_, pattern := f.api.mux.Handler(req)
+	if f.api.gate != nil && strings.HasPrefix(path, gatePath) {
+		f.api.doc.asDocumented(f.api.doc.gateAt(path), g)
+		return g
+	}
 	if at, path, _ := strings.Cut(pattern, " "); at == method {
 		f.api.doc.asDocumented(f.api.doc.operationAt(method, path), g)
 	}

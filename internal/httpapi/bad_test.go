@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +18,8 @@ import (
 // operationsOf lists what the API serves, from its own document.
 func operationsOf(f *fixture) (ops []operation) {
 	for _, op := range f.api.doc.operations() {
-		if strings.HasPrefix(op.Path, gatewayPath) {
-			continue // the gateway judges its own paths and bodies
+		if strings.HasPrefix(op.Path, gatewayPath) || strings.HasPrefix(op.Path, gatePath) {
+			continue // these judge their own paths and bodies
 		}
 		o := operation{method: op.Method, path: op.Path, body: op.RequestBody != nil}
 		if o.body {
@@ -237,6 +238,25 @@ func (f *fixture) refusesBadBodies() {
 			f.t.Errorf("bad chunk: %d %s", cut.status, cut.text)
 		}
 		f.unharmed(o.path)
+	}
+}
+
+// Not parallel: what other tests allocate would count.
+func TestABodyTakesMemoryInProportion(t *testing.T) { //nolint:paralleltest // see above
+	name, free := `{"`+strings.Repeat("x", 100)+`":`, []byte(nil)
+	free = append(free, strings.Repeat(name, 29)+"["+strings.Repeat("0,", 499_000)+"0]"+strings.Repeat("}", 29)...)
+	bad := []byte(strings.Repeat(name, 12) + "[" + strings.Repeat(`{"a":1,"A":1},`, 70_000) + "0]" + strings.Repeat("}", 12))
+	for text, want := range map[*[]byte]bool{&free: true, &bad: false} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		p := checkJSON(*text, want)
+		runtime.ReadMemStats(&after)
+		if (p == nil) != want {
+			t.Errorf("got %v", p)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 100<<20 {
+			t.Errorf("%d bytes are allocated", n)
+		}
 	}
 }
 

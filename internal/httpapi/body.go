@@ -1,20 +1,19 @@
 package httpapi
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/breakerd/breakerd/internal/jsondoc"
 )
 
 const (
 	maxBody  = 1 << 20 // bytes
-	maxDepth = 16      // the deepest body of ours has four levels
+	maxDepth = 16      // levels; the deepest body of ours has four
 	maxOwn   = 32      // of a body that holds values of the caller's own
 )
 
@@ -48,72 +47,21 @@ func unwrapped(w http.ResponseWriter) http.ResponseWriter {
 // checkJSON refuses what encoding/json lets pass: names given twice, in whatever case unless free, deep nesting, bad UTF-8, numbers
 // that no float64 holds.
 func checkJSON(text []byte, free bool) *problem {
-	if !utf8.Valid(text) {
-		return newProblem(codeInvalidJSON, "the body is not UTF-8")
-	}
-	var whole json.RawMessage // all of it is one value: what trails is an error
-	if err := json.Unmarshal(text, &whole); err != nil {
-		return newProblem(codeInvalidJSON, "the body is not one JSON value: %s", clip(err.Error()))
-	}
-	c := jsonCheck{dec: json.NewDecoder(bytes.NewReader(text)), fold: strings.ToLower, most: maxDepth}
+	o := jsondoc.Options{Root: "body", Depth: maxDepth, Names: jsondoc.Folded}
 	if free {
-		c.fold, c.most = strings.Clone, maxOwn
+		o.Depth, o.Names = maxOwn, jsondoc.Exact
 	}
-	c.dec.UseNumber()
-	return c.value("body", 0)
-}
-
-type jsonCheck struct {
-	dec  *json.Decoder
-	fold func(string) string // names that are the same after it are one
-	most int                 // levels
-}
-
-// value checks the next value. The text is known to be well-formed.
-func (c jsonCheck) value(at string, depth int) *problem {
-	if depth > c.most {
-		return newProblem(codeInvalidJSON, "the body is nested deeper than %d levels", c.most)
+	doc, _ := jsondoc.Parse(text, o)
+	if bad, is := errors.AsType[*jsondoc.Faults](doc.Err()); is {
+		return newProblem(codeInvalidJSON, "the body cannot be read: %s", clipTo(bad.Faults[0].String(), maxMessage))
 	}
-	token, err := c.dec.Token()
-	if err != nil {
-		return newProblem(codeInvalidJSON, "the body is not one JSON value: %s", clip(err.Error()))
-	}
-	switch t := token.(type) {
-	case json.Number:
-		if _, err := strconv.ParseFloat(t.String(), 64); err != nil {
-			return badValue(at, t.String(), "a number of usual size")
+	for v := range doc.Root().All() {
+		if v.Kind() != jsondoc.Number {
+			continue
 		}
-	case json.Delim:
-		if t == '{' {
-			return c.object(at, depth)
-		}
-		for i := 0; c.dec.More(); i++ {
-			if p := c.value(at+"["+strconv.Itoa(i)+"]", depth+1); p != nil {
-				return p
-			}
-		}
-		_, _ = c.dec.Token()
-	}
-	return nil
-}
-
-func (c jsonCheck) object(at string, depth int) *problem {
-	seen := map[string]bool{}
-	for c.dec.More() {
-		token, err := c.dec.Token()
-		if err != nil {
-			return newProblem(codeInvalidJSON, "the body is not one JSON value: %s", clip(err.Error()))
-		}
-		name, _ := token.(string)
-		fold := c.fold(name)
-		if seen[fold] {
-			return newProblem(codeInvalidJSON, "%s.%s is given twice", at, clip(name))
-		}
-		seen[fold] = true
-		if p := c.value(at+"."+clip(name), depth+1); p != nil {
-			return p
+		if _, err := strconv.ParseFloat(v.Raw(), 64); err != nil {
+			return badValue(v.Path(), v.Raw(), "a number of usual size")
 		}
 	}
-	_, _ = c.dec.Token()
 	return nil
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -52,15 +53,14 @@ type Agents interface {
 type Workflows interface {
 	List(ctx context.Context) ([]workflow.Entry, error) // with an error: those that are known all the same
 	Get(ctx context.Context, id string) (workflow.Definition, error)
-	Parse(text []byte) (workflow.Definition, error) // *workflow.DefinitionError
-	Put(ctx context.Context, d workflow.Definition) (created bool, err error)
+	Put(ctx context.Context, text []byte) (d workflow.Definition, created bool, err error) // *workflow.DefinitionError
 	Delete(ctx context.Context, id string) error
 }
 
 // Executions keeps what became of executions, a *workflow.Store.
 type Executions interface {
-	Keep(ctx context.Context, x workflow.Execution)
-	Get(ctx context.Context, id string) (workflow.Execution, error)
+	Keep(ctx context.Context, x workflow.Execution) (text json.RawMessage, err error) // the whole execution, whatever is kept
+	Get(ctx context.Context, id string) (text json.RawMessage, err error)
 }
 
 // NewBridge makes the bridge's handler. It starts nothing in the background.
@@ -91,14 +91,14 @@ func newBridge(o BridgeOptions) (*bridge, error) {
 	}
 	c := common{
 		health: o.Health, ready: o.Ready, loopbackOnly: o.LoopbackOnly, metrics: o.Metrics, version: o.Version,
-		replicaID: o.ReplicaID, logger: o.Logger, now: o.Now,
+		replicaID: o.ReplicaID, logger: o.Logger, now: o.Now, readIn: 30 * time.Second, writeIn: 60 * time.Second,
 	}
 	doc := newDocument("bridge", o.Version, "Agents behind circuit breakers, and workflows that call them.")
 	b := &bridge{BridgeOptions: o, server: newServer(c, doc, agentsUnder("api", "v1", "agents"),
 		named{[]string{"api", "v1", "workflows"}, breaker.ValidName, func() *problem {
 			return newProblem(codeInvalidWorkflowID, "bad workflow id: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit")
 		}},
-		named{[]string{"api", "v1", "executions"}, validExecutionID, func() *problem {
+		named{[]string{"api", "v1", "executions"}, workflow.ValidExecutionID, func() *problem {
 			return newProblem(codeInvalidExecutionID, "bad execution id: want 32 of 0-9 a-f")
 		}})}
 	b.workflowRoutes()
@@ -109,19 +109,21 @@ func newBridge(o BridgeOptions) (*bridge, error) {
 	return b, b.finish()
 }
 
-func validExecutionID(id string) bool {
-	return len(id) == 32 && strings.Trim(id, "0123456789abcdef") == ""
-}
-
 // ofGateway says whether a path is the gateway's. Nothing else of it is judged here: what follows is the agent's.
 func (s *server) ofGateway(escaped string) bool {
 	return s.gateway != nil && (escaped == gatewayPath || strings.HasPrefix(escaped, gatewayPath+"/"))
 }
 
-// serveGateway hands a request on. Pages of other sites may call agents, as far as these let them; but not where nobody
-// else can: on a loopback listener.
+// serveGateway hands a request on. Pages of other sites may call agents, as far as these let them; but not where nobody else can, on a
+// loopback listener: there they may only GET, as they may of any server, and their browser keeps the answer from them. A WebSocket
+// begins with a GET whose answer no browser keeps from a page, so it counts as what changes something.
 func (s *server) serveGateway(w http.ResponseWriter, r *http.Request) {
-	if s.loopbackOnly && s.refuseCrossOrigin(w, r) {
+	judged := r
+	if r.Header.Get("Upgrade") != "" {
+		judged = new(*r)
+		judged.Method = http.MethodPost
+	}
+	if s.loopbackOnly && s.refuseCrossOrigin(w, judged) {
 		return
 	}
 	s.gateway.ServeHTTP(w, r)
@@ -135,7 +137,7 @@ func (b *bridge) documentGateway() {
 			summary: "Call an agent through its breaker: any method, path, query and body; its answer comes back as it is",
 			codes: []code{
 				codeCircuitBreakerOpen, codeStoreUnavailable, codeAgentUnknown, codeAgentHasNoURL, codeInvalidPath,
-				codeUpstreamTimeout, codeUpstreamUnreachable,
+				codeUpstreamTimeout, codeUpstreamUnreachable, codeInvalidBody, codeRequestTimeout, codeMethodNotAllowed,
 			},
 		}
 		b.doc.add(e, reflect.TypeFor[none](), reflect.TypeFor[none]())

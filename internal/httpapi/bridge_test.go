@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,7 +36,10 @@ func newBridgeFixture(t testing.TB, change ...func(*BridgeOptions)) *fixture {
 		t.Fatal(err)
 	}
 	library, err := workflow.NewLibrary(workflow.LibraryOptions{
-		Dir: workflows, Texts: f.keeper, Logger: f.logger, Known: func(agent string) bool { return agent != "Unknown" },
+		Dir: workflows, Texts: f.keeper, Logger: f.logger,
+		Known: func(_ context.Context, named []string) ([]string, error) {
+			return slices.DeleteFunc(named, func(agent string) bool { return agent != "Unknown" }), nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -88,20 +92,20 @@ func (s stubs) Call(ctx context.Context, c workflow.Call) (out json.RawMessage, 
 
 func (k *keeper) Workflow(_ context.Context, id string) (string, error) { return k.get(k.texts, id) }
 
-func (k *keeper) Workflows(context.Context) (map[string]string, error) {
+func (k *keeper) WorkflowEntries(context.Context) (map[string]string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return maps.Clone(k.texts), k.away
+	return maps.Clone(k.entries), k.away
 }
 
-func (k *keeper) PutWorkflow(_ context.Context, id, text string) error {
+func (k *keeper) PutWorkflow(_ context.Context, id, text, entry string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.away == nil && len(k.texts) >= 3 {
 		return workflow.ErrFull
 	}
 	if k.away == nil {
-		k.texts[id] = text
+		k.texts[id], k.entries[id] = text, entry
 	}
 	return k.away
 }
@@ -112,6 +116,7 @@ func (k *keeper) DropWorkflow(_ context.Context, id string) (bool, error) {
 	_, existed := k.texts[id]
 	if k.away == nil {
 		delete(k.texts, id)
+		delete(k.entries, id)
 	}
 	return existed, k.away
 }

@@ -92,7 +92,7 @@ func (a *api) dataRoutes() {
 			return answer[renewReply]{body: out}, err
 		})
 	a.batchRoute()
-	a.gateRoute()
+	a.documentGate()
 }
 
 func (a *api) acquire(ctx context.Context, agent string) (acquireReply, error) {

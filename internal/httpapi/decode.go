@@ -56,6 +56,9 @@ func (d document) exactNames(s *huma.Schema, v any, at string, p *problem) {
 	}
 	switch v := v.(type) {
 	case []any:
+		if s.Items == nil {
+			return
+		}
 		for i, item := range v {
 			d.exactNames(s.Items, item, at+"["+strconv.Itoa(i)+"]", p)
 		}

@@ -27,11 +27,16 @@ func (f *fixture) browse(path string) (dom string, asked []string) {
 	cmd := exec.CommandContext(ctx, "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
 		"--user-data-dir="+filepath.Join(dir, "profile"), "--log-net-log="+netLog, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-		"--virtual-time-budget=5000", "--dump-dom", f.url+path)
+		"--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom", f.url+path)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &errs, 5*time.Second
 	if err := cmd.Run(); err != nil {
 		f.t.Fatalf("chromium: %v\n%s", err, &errs)
+	}
+	for line := range strings.Lines(errs.String()) {
+		if strings.Contains(line, "CONSOLE") {
+			f.t.Errorf("%s: the browser's console has %s", path, line)
+		}
 	}
 	text, err := os.ReadFile(netLog)
 	if err != nil {
@@ -79,6 +84,15 @@ func (f *fixture) onThePage() {
 	}
 	if want := []string{f.url + "/openapi.json"}; !slices.Equal(asked, want) {
 		f.t.Errorf("the page asked for %q, want %q", asked, want)
+	}
+}
+
+func TestThePageStandsAnAddressThatNamesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	dom, _ := f.browse("/docs#%")
+	if !strings.Contains(dom, `id="acquire"`) {
+		t.Error("the page is not shown")
 	}
 }
 

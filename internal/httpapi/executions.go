@@ -42,7 +42,7 @@ func (b *bridge) executionRoutes() {
 		free: true, out: schema, summary: "Run a workflow to its end. A problem of a run that began holds the whole execution",
 		example: `{"input": {}}`, refusals: []int{http.StatusServiceUnavailable}, codes: []code{
 			codeWorkflowUnknown, codeInputMissing, codeAgentFailed, codeCircuitBreakerOpen, codeWorkflowTimeout, codeExecutionCancelled,
-			codeStoreUnavailable,
+			codeStoreUnavailable, codeTooManyExecutions, codeWorkflowInvalid,
 		},
 	}, b.execute)
 	serve(b.server, endpoint{
@@ -66,14 +66,11 @@ func (d document) executionSchema() *huma.Schema {
 // writeMargin is how long an answer may take to be sent.
 const writeMargin = 30 * time.Second
 
-func (b *bridge) execute(r *request, in executeBody) (out answer[workflow.Execution], err error) {
+func (b *bridge) execute(r *request, in executeBody) (out answer[encoded], err error) {
 	id := r.PathValue("workflow")
 	d, err := b.Workflows.Get(r.ctx(), id)
 	if err != nil {
 		return out, workflowProblem(id, err)
-	}
-	if err := d.CheckInput(in.Input); err != nil {
-		return out, inputProblem(err)
 	}
 	length := d.Timeout
 	if length == 0 {
@@ -81,9 +78,33 @@ func (b *bridge) execute(r *request, in executeBody) (out answer[workflow.Execut
 	}
 	r.mayTake(length + writeMargin)
 	x := b.Execute(r.ctx(), d, in.Input)
-	b.Executions.Keep(r.ctx(), x)
-	out.body = x
-	return out, executionProblem(x)
+	if err := notBegun(x.Err); err != nil {
+		return out, err
+	}
+	text, err := b.Executions.Keep(r.ctx(), x)
+	if err != nil {
+		return out, err
+	}
+	out.body = encoded(text)
+	return out, executionProblem(x, text)
+}
+
+// notBegun is the problem of an execution of which nothing ran; nil: it began.
+func notBegun(err error) error {
+	missing, ok := errors.AsType[*workflow.InputError](err)
+	switch {
+	case errors.Is(err, workflow.ErrTooManyExecutions):
+		return newProblem(codeTooManyExecutions, "this bridge runs as many executions as it may; nothing was done").with("Retry-After", "1")
+	case !ok:
+		return nil
+	}
+	p := newProblem(codeInputMissing, "the input lacks what the workflow refers to")
+	for _, m := range missing.Missing {
+		p.Errors = append(p.Errors, fieldError{
+			Location: bodyPath(strings.TrimPrefix(m.Reference, "$.")), Message: "missing; wanted by " + clip(m.UsedBy),
+		})
+	}
+	return p
 }
 
 // mayTake replaces the server's time-outs for this request: those are for answers that come at once.
@@ -93,23 +114,8 @@ func (r *request) mayTake(length time.Duration) {
 	_ = c.SetWriteDeadline(time.Now().Add(length))
 }
 
-// inputProblem names each part that the input lacks.
-func inputProblem(err error) error {
-	missing, ok := errors.AsType[*workflow.InputError](err)
-	if !ok {
-		return err
-	}
-	p := newProblem(codeInputMissing, "the input lacks what the workflow refers to")
-	for _, m := range missing.Missing[:min(len(missing.Missing), maxErrors)] {
-		p.Errors = append(p.Errors, fieldError{
-			Location: bodyPath(strings.TrimPrefix(m.Reference, "$.")), Message: "missing; wanted by " + clip(m.UsedBy),
-		})
-	}
-	return p
-}
-
-// executionProblem is nil for one that is complete.
-func executionProblem(x workflow.Execution) error {
+// executionProblem is nil for one that is complete. text is the execution as JSON.
+func executionProblem(x workflow.Execution, text json.RawMessage) error {
 	if x.Status == workflow.Completed || x.Error == nil {
 		return nil
 	}
@@ -126,15 +132,45 @@ func executionProblem(x workflow.Execution) error {
 	case e.Cause == workflow.CauseTimeout && !ofCall:
 		p = newProblem(codeWorkflowTimeout, "the workflow's time is up: %s", clipTo(e.Reason, maxMessage))
 	default:
-		p = newProblem(codeAgentFailed, "step %s: agent %s failed (%s): %s", e.Step, e.Agent, clip(e.Cause), clipTo(e.Reason, maxMessage))
+		p = stepProblem(e)
 	}
-	p.Step, p.Agent, p.Cause, p.Execution = e.Step, e.Agent, clip(e.Cause), x
+	p.Step, p.Agent, p.Cause, p.Execution = e.Step, e.Agent, clip(e.Cause), text
 	return p
 }
 
-func (b *bridge) getExecution(r *request, _ none) (out answer[workflow.Execution], err error) {
+// notTheAgents are the causes for which no agent is to blame, and what they are answered with.
+func notTheAgents() map[string]code {
+	return map[string]code{
+		string(codeStoreUnavailable): codeStoreUnavailable,
+		string(codeAgentUnknown):     codeWorkflowInvalid,
+		string(codeAgentHasNoURL):    codeWorkflowInvalid,
+		workflow.CauseReference:      codeWorkflowInvalid,
+		workflow.CauseInputTooLarge:  codeWorkflowInvalid,
+		workflow.CauseBadDefinition:  codeWorkflowInvalid,
+		workflow.CausePanic:          codeInternal,
+		string(codeInternal):         codeInternal,
+	}
+}
+
+// stepProblem is that of a step which failed.
+func stepProblem(e *workflow.ExecutionError) *problem {
+	reason := clipTo(e.Reason, maxMessage)
+	c := notTheAgents()[e.Cause]
+	switch c {
+	case "":
+		return newProblem(codeAgentFailed, "step %s: agent %s failed (%s): %s", e.Step, e.Agent, clip(e.Cause), reason)
+	case codeStoreUnavailable:
+		return newProblem(c, "step %s: %s", e.Step, reason).with("Retry-After", "1")
+	case codeInternal:
+		return newProblem(c, "step %s: unexpected error; the log of this replica says which", e.Step)
+	}
+	return newProblem(c, "step %s (agent %s was not called): %s: %s", e.Step, e.Agent, e.Cause, reason)
+}
+
+func (b *bridge) getExecution(r *request, _ none) (out answer[encoded], err error) {
 	id := r.PathValue("execution")
-	out.body, err = b.Executions.Get(r.ctx(), id)
+	text, err := b.Executions.Get(r.ctx(), id)
+	out.body = encoded(text)
 	if errors.Is(err, workflow.ErrUnknown) {
 		err = newProblem(codeExecutionUnknown, "no execution %s is known; they are kept for an hour", id)
 	}

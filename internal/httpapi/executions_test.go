@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -88,6 +90,99 @@ func TestAWorkflowsOwnTimeIsItsOwnAndAnAgentsTheAgents(t *testing.T) {
 	f.do("POST", workflowsPath+"/w/execute", "").wantProblem(502, codeAgentFailed).want(502, `cause="timeout"`, `agent="TimingOut"`)
 }
 
+func TestAWorkflowsOwnTimeDoesNotOpenAHealthyAgentsBreaker(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	f.do("POST", workflowsPath, `{"workflow_id":"short","timeout_seconds":0.001,"steps":{"s":{"agent_name":"Slow"}}}`).want(201)
+	for range 10 {
+		f.do("POST", workflowsPath+"/short/execute", "").wantProblem(504, codeWorkflowTimeout)
+	}
+}
+
+func TestWhatIsNotTheAgentsFaultIsNotBlamedOnIt(t *testing.T) {
+	t.Parallel()
+	broken := map[string]error{}
+	for _, cause := range []string{"store_unavailable", "agent_unknown", "agent_has_no_url", "internal", "bad_output", "status_418"} {
+		broken[cause] = &workflow.CallError{Cause: cause, Err: errors.New("because")}
+	}
+	f := newBridgeFixture(t, func(o *BridgeOptions) {
+		o.Execute = workflow.NewEngine(workflow.EngineOptions{Logger: o.Logger, Caller: callFunc(func(c workflow.Call) (json.RawMessage, error) {
+			if c.Agent == "panic" {
+				panic("in the gateway")
+			}
+			return c.Input, broken[c.Agent]
+		})}).Execute
+	})
+	for _, c := range []struct {
+		steps, step, cause string
+		status             int
+		code               code
+		words              []string
+	}{
+		{`"s":{"agent_name":"store_unavailable"}`, "s", "store_unavailable", 503, codeStoreUnavailable, []string{"because"}},
+		{`"s":{"agent_name":"agent_unknown"}`, "s", "agent_unknown", 422, codeWorkflowInvalid, []string{"agent_unknown", "because", "not called"}},
+		{`"s":{"agent_name":"agent_has_no_url"}`, "s", "agent_has_no_url", 422, codeWorkflowInvalid, []string{"agent_has_no_url", "not called"}},
+		{
+			`"a":{"agent_name":"A"},"s":{"agent_name":"B","input_mapping":{"x":"$.steps.a.output.y"}}`, "s", "reference_missing", 422, codeWorkflowInvalid,
+			[]string{"input_mapping.x", "$.steps.a.output.y", "output of step a"},
+		},
+		{`"s":{"agent_name":"internal"}`, "s", "internal", 500, codeInternal, nil},
+		{`"s":{"agent_name":"panic"}`, "s", "panic", 500, codeInternal, nil},
+		{`"s":{"agent_name":"bad_output"}`, "s", "bad_output", 502, codeAgentFailed, []string{"bad_output"}},
+		{`"s":{"agent_name":"status_418"}`, "s", "status_418", 502, codeAgentFailed, []string{"status_418"}},
+	} {
+		f.do("POST", workflowsPath, `{"workflow_id":"w","steps":{`+c.steps+`}}`)
+		g := f.do("POST", workflowsPath+"/w/execute", "").wantProblem(c.status, c.code)
+		g.want(c.status, `step="`+c.step+`"`, `cause="`+c.cause+`"`, `execution.status="failed"`)
+		f.api.doc.asDocumented(f.api.doc.operations()["executeWorkflow"], g)
+		detail, _ := g.json["detail"].(string)
+		for _, word := range append(c.words, "step "+c.step) {
+			if !strings.Contains(detail, word) {
+				t.Errorf("%s: the detail does not name %q: %s", c.cause, word, detail)
+			}
+		}
+		if got := g.header.Get("Retry-After"); (got == "1") != (c.status == 503) {
+			t.Errorf("%s: Retry-After: %q", c.cause, got)
+		}
+	}
+}
+
+// callFunc is a Caller.
+type callFunc func(c workflow.Call) (json.RawMessage, error)
+
+func (f callFunc) Call(_ context.Context, c workflow.Call) (json.RawMessage, error) { return f(c) }
+
+func TestTooManyExecutionsAreTurnedAway(t *testing.T) {
+	t.Parallel()
+	begun, end := make(chan struct{}), make(chan struct{})
+	f := newBridgeFixture(t, func(o *BridgeOptions) {
+		o.Execute = workflow.NewEngine(workflow.EngineOptions{Logger: o.Logger, MaxExecutions: 1, Caller: callFunc(func(workflow.Call) (json.RawMessage, error) {
+			close(begun)
+			<-end
+			return nil, nil
+		})}).Execute
+	})
+	f.workflow("w", "A")
+	first := make(chan int)
+	go func() {
+		w := httptest.NewRecorder()
+		f.api.handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, workflowsPath+"/w/execute", http.NoBody))
+		first <- w.Code
+	}()
+	<-begun
+	g := f.do("POST", workflowsPath+"/w/execute", "").wantProblem(503, codeTooManyExecutions).want(503, "execution=null")
+	if got := g.header.Get("Retry-After"); got != "1" {
+		t.Errorf("Retry-After: %q", got)
+	}
+	close(end)
+	if code := <-first; code != 200 {
+		t.Errorf("the first got %d", code)
+	}
+	if n := len(f.keeper.records); n != 1 {
+		t.Errorf("%d executions are kept, want the one that ran", n)
+	}
+}
+
 func TestACallerThatLeavesEndsItsExecution(t *testing.T) {
 	t.Parallel()
 	begun, kept := make(chan struct{}), make(keptExecutions, 1)
@@ -114,10 +209,13 @@ func TestACallerThatLeavesEndsItsExecution(t *testing.T) {
 // keptExecutions hands on what is kept.
 type keptExecutions chan workflow.Execution
 
-func (k keptExecutions) Keep(_ context.Context, x workflow.Execution) { k <- x }
+func (k keptExecutions) Keep(_ context.Context, x workflow.Execution) (json.RawMessage, error) {
+	k <- x
+	return json.RawMessage("{}"), nil
+}
 
-func (k keptExecutions) Get(context.Context, string) (workflow.Execution, error) {
-	return workflow.Execution{}, workflow.ErrUnknown
+func (k keptExecutions) Get(context.Context, string) (json.RawMessage, error) {
+	return nil, workflow.ErrUnknown
 }
 
 func TestAnExecutionThatIsCancelledIsSaidSo(t *testing.T) {

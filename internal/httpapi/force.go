@@ -44,9 +44,7 @@ func (a *api) breakerRoutes() {
 			queryParam("state", "Only those in this state.", &huma.Schema{Type: huma.TypeString, Enum: []any{"CLOSED", "OPEN", "HALF_OPEN"}}),
 			queryParam("q", "Only names that contain this, in either case.", text()),
 			queryParam("sort", "Default state.", &huma.Schema{Type: huma.TypeString, Enum: []any{sortByState, sortByName}}),
-			queryParam("limit", "Entries a page, 1000 at most and by default.",
-				&huma.Schema{Type: huma.TypeInteger, Minimum: new(1.0), Maximum: new(float64(listMost))}),
-			queryParam("cursor", "next_cursor of the page before.", text()),
+			limitParam(), cursorParam(),
 		},
 	}, a.list)
 	one := []code{codeAgentUnknown, codeStoreUnavailable}

@@ -3,54 +3,135 @@ package httpapi
 import (
 	"errors"
 	"net/http"
+	"net/url"
+	"reflect"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-const permitHeader = "x-circuit-breaker-permit" // lower case on the wire, as the other headers of ours
+const (
+	gatePath         = "/v1/gate/"
+	permitHeader     = "x-circuit-breaker-permit" // lower case on the wire, as the other headers of ours
+	gateHeader       = "X-Breaker-Gate"
+	denyStatusHeader = "X-Breaker-Deny-Status"
+)
 
 // denyStatuses are the refusals that a proxy may ask for: nginx's auth_request, for one, takes only 401 and 403 for a refusal.
 func denyStatuses() []int {
 	return []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable}
 }
 
-func (a *api) gateRoute() {
+// documentGate enters what is not on the mux: every method but HEAD, of which one is shown, and below the name whatever a proxy puts
+// there, which a mux would clean.
+func (a *api) documentGate() {
+	a.gate = http.HandlerFunc(a.serveGate)
 	words := make([]any, 0, len(denyStatuses()))
 	for _, s := range denyStatuses() {
 		words = append(words, strconv.Itoa(s))
 	}
-	serve(a.server, endpoint{
-		method: http.MethodGet, path: "/v1/gate/{agent}", id: "gate", tag: "calls",
-		summary: "acquire, for proxies that go by a status and headers: nginx, Traefik, Caddy, Envoy",
-		params: []*huma.Param{queryParam("deny_status", "The status of a refusal; default: as acquire has it.",
-			&huma.Schema{Type: huma.TypeString, Enum: words})},
+	deny := &huma.Schema{Type: huma.TypeString, Enum: words}
+	const about = "The status of a refusal; default: as acquire has it."
+	e := endpoint{
+		method: http.MethodGet, path: gatePath + "{agent}", id: "gate", tag: "calls", status: http.StatusOK,
+		summary: "acquire, by any method but HEAD, for proxies that go by a status and headers: nginx, Traefik, Caddy; the body is not read",
+		params: []*huma.Param{
+			queryParam("deny_status", about, deny),
+			{Name: denyStatusHeader, In: "header", Description: about, Schema: deny},
+			{
+				Name: gateHeader, In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"1"}},
+				Description: "Needed where breakerd listens on loopback: no page of another site can send it.",
+			},
+		},
 		headers: map[string]*huma.Param{permitHeader: headerParam("The permit, which owes one report.", true)},
-		codes:   []code{codeCircuitBreakerOpen, codeStoreUnavailable}, refusals: denyStatuses(),
-	}, a.gate)
+		codes:   []code{codeCircuitBreakerOpen, codeStoreUnavailable, codeGateHeaderRequired}, refusals: denyStatuses(),
+	}
+	out := reflect.TypeFor[acquireReply]()
+	a.doc.add(e, reflect.TypeFor[none](), out)
+	e.path, e.id, e.params = e.path+"/{path}", "gateBelow", e.params[1:]
+	e.summary = "The same for proxies that append the path of the call, as Envoy's ext_authz does; path and query are not looked at"
+	a.doc.add(e, reflect.TypeFor[none](), out)
+	for _, path := range []string{gatePath + "{agent}", e.path} {
+		a.doc.api.Paths[path].Get.Responses["401"].Headers["www-authenticate"] = headerParam("Of a 401, as it must have one.", false)
+	}
 }
 
-// gate is acquire; what else may go wrong than a refusal keeps its own status, so that it is not taken for one.
-func (a *api) gate(r *request, _ none) (out answer[acquireReply], err error) {
-	q, err := r.query("deny_status")
+// serveGate is acquire. It is not kept from pages of other sites as the rest is, for proxies hand on what their callers' browsers say of
+// themselves; where nobody but this machine can reach it, a header that no such page can send keeps them out.
+func (a *api) serveGate(w http.ResponseWriter, r *http.Request) {
+	private(w)
+	out, err := a.passGate(r)
+	leaveBody(w, r)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	w.Header()[permitHeader] = []string{out.Permit}
+	writeJSON(w, http.StatusOK, "application/json", out)
+}
+
+// passGate asks the breaker. What else may go wrong than a refusal keeps its own status, so that it is not taken for one.
+func (a *api) passGate(r *http.Request) (out acquireReply, err error) {
+	if r.Method == http.MethodHead { // it would be let through, and nobody would know the permit
+		return out, newProblem(codeMethodNotAllowed, "this path takes every method but HEAD").with("Allow", "GET, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	if a.loopbackOnly && r.Header.Get(gateHeader) != "1" {
+		return out, newProblem(codeGateHeaderRequired, "have the proxy set the header %s: 1, without which a web page could call this", gateHeader)
+	}
+	name, _, below := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), gatePath), "/")
+	agent, err := url.PathUnescape(name)
+	if err != nil || !breaker.ValidName(agent) {
+		return out, breaker.ErrBadName
+	}
+	deny, err := denyStatus(&request{Request: r}, below)
 	if err != nil {
 		return out, err
 	}
-	deny := 0
-	for _, s := range denyStatuses() {
-		if q.Get("deny_status") == strconv.Itoa(s) {
-			deny = s
-		}
-	}
-	if deny == 0 && q.Has("deny_status") {
-		return out, badValue("query.deny_status", q.Get("deny_status"), "401, 403, 429 or 503")
-	}
-	out.body, err = a.acquire(r.ctx(), r.agent)
+	out, err = a.acquire(r.Context(), agent)
 	if open, refused := errors.AsType[*breaker.OpenError](err); refused && deny != 0 {
 		return out, refusal(open).as(deny)
 	}
-	out.header = map[string]string{permitHeader: out.body.Permit}
 	return out, err
+}
+
+// denyStatus is the status of a refusal that the proxy asks for; 0: the refusal's own. Below the name, the query is the caller's.
+func denyStatus(r *request, below bool) (int, error) {
+	at, values := "header."+denyStatusHeader, r.Header.Values(denyStatusHeader)
+	if !below {
+		q, err := r.query("deny_status")
+		if err != nil {
+			return 0, err
+		}
+		if q.Has("deny_status") {
+			at, values = "query.deny_status", q["deny_status"]
+		}
+	}
+	if len(values) == 0 {
+		return 0, nil
+	}
+	for _, s := range denyStatuses() {
+		if len(values) == 1 && values[0] == strconv.Itoa(s) {
+			return s, nil
+		}
+	}
+	return 0, badValue(at, strings.Join(values, ", "), "401, 403, 429 or 503")
+}
+
+// bodyGrace is how long a body that nobody reads may go on arriving after the answer: a connection that is closed in its midst may lose
+// the answer.
+const bodyGrace = time.Second
+
+// leaveBody has the answer sent without waiting for the body that was announced: a proxy may announce its caller's, and never send it.
+func leaveBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 {
+		return
+	}
+	c := http.NewResponseController(w) // where it cannot be done, as in a test, there is no connection to wait for
+	_ = c.EnableFullDuplex()
+	_ = c.SetReadDeadline(time.Now().Add(bodyGrace))
+	w.Header().Set("Connection", "close")
 }

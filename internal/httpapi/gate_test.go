@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -61,7 +63,89 @@ func TestTheGateRefusesBadQueries(t *testing.T) {
 	} {
 		f.do("GET", "/v1/gate/a?"+q, "").wantProblem(422, codeInvalidValue)
 	}
-	f.do("POST", "/v1/gate/a", "{}").wantProblem(405, codeMethodNotAllowed)
-	f.do("GET", "/v1/gate/a/b", "").wantProblem(404, codeNotFound)
+	for _, s := range []string{"", "200", "0403", "403, 403"} {
+		f.do("GET", "/v1/gate/a/b", "", denyStatusHeader, s).wantProblem(422, codeInvalidValue)
+	}
+	for what, name := range badNames() {
+		if before, _, cut := strings.Cut(name.text, "/"); cut && before != "" {
+			continue // what follows is the call's own path
+		}
+		for _, below := range []string{"", "/", "/x"} {
+			g := f.rawRequest("GET", "/v1/gate/"+name.text+below, "")
+			if g.status < 400 || g.status > 499 || name.ours && g.json["code"] != string(codeInvalidAgentName) {
+				t.Errorf("name %s%s: %d %.200s", what, below, g.status, g.text)
+			}
+		}
+	}
 	f.unharmed("all")
+}
+
+func TestTheGateTakesWhateverAProxySends(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.fail("open", 5)
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"} {
+		for _, path := range []string{"", "/", "/x", "//x/../y", "/%2e%2e/a%2Fb/%ff", "/x?deny_status=200&a;b&%zz", "/openapi.json"} {
+			f.rawRequest(method, "/v1/gate/a"+path, "").want(200, "allowed=true")
+			g := f.raw(method + " /v1/gate/open" + path + " HTTP/1.1\r\nHost: localhost\r\nX-Breaker-Deny-Status: 401\r\n\r\n")
+			g.wantProblem(401, codeCircuitBreakerOpen)
+			if g.header.Get("WWW-Authenticate") == "" {
+				t.Error("a 401 without a challenge")
+			}
+		}
+	}
+	f.do("POST", "/v1/gate/a", "not JSON", "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example").want(200)
+	f.rawRequest("GET", "/v1/%67ate/a", "").wantProblem(404, codeNotFound)
+}
+
+func TestTheGateDoesNotWaitForABody(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var wg sync.WaitGroup
+	for _, body := range []string{
+		"Content-Length: 1000\r\n", "Transfer-Encoding: chunked\r\n", "Content-Length: 5\r\nExpect: 100-continue\r\n", "Content-Length: 9999999999\r\n",
+	} {
+		conn := f.dial()
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second)) // else for ever
+		wg.Go(func() {
+			defer conn.Close()
+			_, _ = io.WriteString(conn, "GET /v1/gate/a HTTP/1.1\r\nHost: localhost\r\n"+body+"\r\n")
+			text, err := io.ReadAll(conn) // to the end of the connection
+			if err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 200 OK\r\n") || !strings.Contains(string(text), "x-circuit-breaker-permit: v1.") {
+				t.Errorf("%q: got %q, %v", body, text, err)
+			}
+		})
+	}
+	wg.Wait()
+	f.raw("POST /v1/gate/a/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n" + strings.Repeat("x", 200_000)).want(200)
+}
+
+func TestHEADOfTheGateAcquiresNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.fail("a", 5)
+	f.advance(time.Minute)
+	for _, path := range []string{"/v1/gate/a", "/v1/gate/a/x"} {
+		if text := f.rawHeader("HEAD", path); !strings.HasPrefix(text, "HTTP/1.1 405 ") || !strings.Contains(text, "\r\nallow: GET, ") {
+			t.Error(text)
+		}
+	}
+	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "probes.live=0")
+}
+
+func TestALoopbackGateWantsAHeaderThatNoForeignPageCanSend(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(o *Options) { o.LoopbackOnly = true })
+	for _, path := range []string{"/v1/gate/a", "/v1/gate/a/x"} {
+		g := f.do("GET", path, "").wantProblem(403, codeGateHeaderRequired)
+		if !strings.Contains(g.text, gateHeader+": 1") {
+			t.Errorf("it does not say what to set: %s", g.text)
+		}
+		f.do("GET", path, "", gateHeader, "0").wantProblem(403, codeGateHeaderRequired)
+		f.do("GET", path, "", gateHeader, "1", "Host", "evil.example").wantProblem(421, codeHostNotAllowed)
+	}
+	f.unharmed("all")
+	for _, path := range []string{"/v1/gate/a", "/v1/gate/a/x"} {
+		f.do("GET", path, "", gateHeader, "1", "Sec-Fetch-Site", "cross-site").want(200)
+	}
 }

@@ -1,10 +1,16 @@
 package httpapi
 
 import (
+	"bufio"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestTheGatewayGetsItsPathsAsTheyWereSent(t *testing.T) {
@@ -36,6 +42,90 @@ func TestALoopbackGatewayIsClosedToOtherSites(t *testing.T) {
 	f.do("POST", "/agents/a", "{}", "Sec-Fetch-Site", "cross-site").wantProblem(403, codeCrossOrigin)
 	f.do("POST", "/agents/a", "{}").want(200)
 	f.do("GET", "/agents/a", "").want(200)
+	f.do("GET", "/agents/a", "", "Sec-Fetch-Site", "cross-site").want(200)
+	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket"} // no browser keeps its answer from a page
+	f.do("GET", "/agents/a", "", append(upgrade, "Origin", "https://evil.example")...).wantProblem(403, codeCrossOrigin)
+	f.do("GET", "/agents/a", "", append(upgrade, "Sec-Fetch-Site", "cross-site")...).wantProblem(403, codeCrossOrigin)
+	f.do("GET", "/agents/a", "", append(upgrade, "Origin", f.url)...).want(200)
+	f.do("GET", "/agents/a", "", upgrade...).want(200)
+}
+
+// timed is a writer that tells of its deadlines.
+type timed struct {
+	*httptest.ResponseRecorder
+	read, write []time.Time
+}
+
+func (d *timed) SetReadDeadline(at time.Time) error  { d.read = append(d.read, at); return nil }
+func (d *timed) SetWriteDeadline(at time.Time) error { d.write = append(d.write, at); return nil }
+
+func TestOnlyTheBridgesOwnAnswersHaveADeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newParts(t)
+		s := &server{common: common{readIn: 30 * time.Second, writeIn: time.Minute, logger: f.logger}, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection()}
+		s.gateway = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+		s.mux.HandleFunc("/own", func(http.ResponseWriter, *http.Request) {})
+		s.mux.HandleFunc("/long", func(w http.ResponseWriter, r *http.Request) { (&request{Request: r, w: w}).mayTake(time.Hour) })
+		for path, want := range map[string][]time.Duration{"/agents/a": nil, "/own": {time.Minute}, "/long": {time.Minute, time.Hour}} {
+			w := &timed{ResponseRecorder: httptest.NewRecorder()}
+			s.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			var got []time.Duration
+			for _, at := range w.write {
+				got = append(got, time.Until(at))
+			}
+			if !slices.Equal(got, want) || len(w.read) != len(want) {
+				t.Errorf("%s: to write %v, want %v; to read %v", path, got, want, w.read)
+			}
+		}
+	})
+	b := newBridgeFixture(t)
+	if b.api.writeIn != time.Minute || newFixture(t).api.writeIn != 0 {
+		t.Error("the bridge bounds its answers itself, breakerd's server does it for breakerd")
+	}
+}
+
+// pipe is a listener of one connection.
+type pipe struct {
+	net.Listener
+	conns chan net.Conn
+}
+
+func (p pipe) Accept() (net.Conn, error) {
+	conn, ok := <-p.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (p pipe) Close() error { return nil }
+
+// A connection serves the API and the gateway in turn.
+func TestADeadlineOfAnAnswerDoesNotOutliveIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{common: common{readIn: 30 * time.Second, writeIn: time.Minute}, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection()}
+		s.gateway = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-time.After(time.Hour) })
+		s.mux.HandleFunc("/own", func(http.ResponseWriter, *http.Request) {})
+		listener := pipe{conns: make(chan net.Conn, 1)}
+		ours, theirs := net.Pipe()
+		listener.conns <- theirs
+		web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: time.Minute}
+		go func() { _ = web.Serve(listener) }()
+		in := bufio.NewReader(ours)
+		for _, path := range []string{"/own", "/agents/a", "/own"} {
+			_, _ = io.WriteString(ours, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			res, err := http.ReadResponse(in, nil)
+			if err != nil || res.StatusCode != http.StatusOK {
+				t.Fatalf("%s: %v", path, err)
+			}
+			res.Body.Close()
+		}
+		ours.Close()
+		close(listener.conns)
+		_ = web.Close()
+	})
 }
 
 func TestWithoutAGatewayThereIsNothingUnderAgents(t *testing.T) {

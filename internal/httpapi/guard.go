@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 )
 
 // handler puts the guards before the mux.
@@ -16,11 +17,16 @@ func (s *server) handler() http.Handler {
 		out := &response{ResponseWriter: w}
 		defer s.survive(out, r)
 		path := r.URL.EscapedPath()
+		if !s.ofGateway(path) {
+			s.bound(out)
+		}
 		switch {
 		case s.loopbackOnly && !loopbackHost(r.Host):
 			newProblem(codeHostNotAllowed, "this listener answers to loopback names only, such as localhost or 127.0.0.1").write(out)
 		case s.ofGateway(path):
 			s.serveGateway(out, r)
+		case s.gate != nil && strings.HasPrefix(path, gatePath):
+			s.gate.ServeHTTP(out, r)
 		default:
 			s.serveOwn(out, r, path)
 		}
@@ -36,6 +42,17 @@ func (s *server) serveOwn(w http.ResponseWriter, r *http.Request, path string) {
 	if !s.refuseCrossOrigin(w, r) {
 		s.mux.ServeHTTP(w, r)
 	}
+}
+
+// bound keeps a client that sends or reads slowly from holding the connection for long; the gateway's may take as long as they like.
+// Where the time-outs of the http.Server do that, it has nothing to do.
+func (s *server) bound(w http.ResponseWriter) {
+	if s.readIn == 0 {
+		return
+	}
+	c := http.NewResponseController(w) // a writer without deadlines is a test's
+	_ = c.SetReadDeadline(time.Now().Add(s.readIn))
+	_ = c.SetWriteDeadline(time.Now().Add(s.writeIn))
 }
 
 // refuseCrossOrigin answers a page of another site that would change something.

@@ -23,6 +23,7 @@ type keeper struct {
 	profiles map[string]string
 	items    map[string][]string
 	texts    map[string]string // of workflows
+	entries  map[string]string // of workflows, for lists
 	records  map[string]string // of executions
 	lenient  bool              // Apply and Inspect answer, degraded, even while away
 	lastOp   breaker.Op

@@ -24,6 +24,14 @@ func (d document) operationAt(method, path string) *huma.Operation {
 	}[method]
 }
 
+// gateAt is the operation of a path of the gate, whatever the method.
+func (d document) gateAt(path string) *huma.Operation {
+	if strings.Contains(strings.TrimPrefix(path, gatePath), "/") {
+		return d.operationAt(http.MethodGet, gatePath+"{agent}/{path}")
+	}
+	return d.operationAt(http.MethodGet, gatePath+"{agent}")
+}
+
 // operations lists the document's, by id.
 func (d document) operations() map[string]*huma.Operation {
 	out := map[string]*huma.Operation{}
@@ -111,14 +119,15 @@ func samples() map[string]sample {
 		f.keeper.items["FailingAgent"] = []string{`{"error":"boom"}`}
 		return known(f)
 	}
-	one := "/v1/admin/circuit_breakers/Unknown"
+	one, gateOpen := "/v1/admin/circuit_breakers/Unknown", []string{gateHeader, "1"}
 	misdirected := sample{bad: probe{header: []string{"Host", "evil.example"}}}
 	return map[string]sample{
 		"acquire":              {bad: probe{body: `{"parent":7}`}},
 		"report":               {bad: probe{body: `{"outcome":"great"}`}},
 		"renew":                {before: probing, bad: probe{}},
 		"batch":                {bad: probe{body: `{"operations":[{}]}`}},
-		"gate":                 {good: probe{query: "?deny_status=403"}, bad: probe{query: "?deny_status=200"}},
+		"gate":                 {good: probe{query: "?deny_status=403", header: gateOpen}, bad: probe{query: "?deny_status=200", header: gateOpen}},
+		"gateBelow":            {good: probe{query: "?anything", header: gateOpen}, bad: probe{}},
 		"listCircuitBreakers":  {before: known, bad: probe{query: "?limit=0"}},
 		"getCircuitBreaker":    {before: configured, bad: probe{path: one}},
 		"listEvents":           {before: known, bad: probe{path: one + "/events"}},

@@ -55,6 +55,9 @@ func (f *fixture) documentsItself(count int) {
 		}
 	}
 	served := slices.DeleteFunc(patternsOf(f.t, f.api.mux), func(p string) bool { return p == "/" })
+	if f.api.gate != nil {
+		served = append(served, "GET /v1/gate/{agent}", "GET /v1/gate/{agent}/{path}")
+	}
 	if f.api.gateway != nil {
 		served = append(served, "GET /agents/{agent}/{path}", "POST /agents/{agent}/{path}")
 	}
@@ -68,7 +71,7 @@ func (f *fixture) documentsItself(count int) {
 
 func TestTheDocumentListsExactlyWhatIsServed(t *testing.T) {
 	t.Parallel()
-	newFixture(t).documentsItself(25)
+	newFixture(t).documentsItself(26)
 	newBridgeFixture(t).documentsItself(20)
 }
 

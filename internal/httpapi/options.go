@@ -118,7 +118,7 @@ func newAPI(o Options) (*api, error) {
 	}
 	doc := newDocument("breakerd", o.Version, "Circuit breakers shared by a whole fleet.")
 	a := &api{Options: o, server: newServer(c, doc, agentsUnder("v1", "circuit_breakers"),
-		agentsUnder("v1", "admin", "circuit_breakers"), agentsUnder("v1", "admin", "agents"), agentsUnder("v1", "gate"))}
+		agentsUnder("v1", "admin", "circuit_breakers"), agentsUnder("v1", "admin", "agents"))}
 	a.dataRoutes()
 	a.breakerRoutes()
 	a.configRoutes()

@@ -71,6 +71,15 @@ func queryParam(name, about string, s *huma.Schema) *huma.Param {
 	return &huma.Param{Name: name, In: "query", Description: about, Schema: s}
 }
 
+func limitParam() *huma.Param {
+	return queryParam("limit", "Entries a page, 1000 at most and by default.",
+		&huma.Schema{Type: huma.TypeInteger, Minimum: new(1.0), Maximum: new(float64(listMost))})
+}
+
+func cursorParam() *huma.Param {
+	return queryParam("cursor", "next_cursor of the page before.", &huma.Schema{Type: huma.TypeString})
+}
+
 func ifMatchParam() *huma.Param {
 	return &huma.Param{
 		Name: "If-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString},

@@ -8,9 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
+	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
@@ -20,6 +19,7 @@ type code string
 
 // The codes; statuses gives each its HTTP status.
 const (
+	codeAgentConflict        code = "agent_conflict"
 	codeAgentFailed          code = "agent_failed"
 	codeAgentHasNoURL        code = "agent_has_no_url"
 	codeAgentInFile          code = "agent_in_file"
@@ -32,6 +32,7 @@ const (
 	codeCrossOrigin          code = "cross_origin"
 	codeExecutionCancelled   code = "execution_cancelled"
 	codeExecutionUnknown     code = "execution_unknown"
+	codeGateHeaderRequired   code = "gate_header_required"
 	codeHoldProtected        code = "hold_protected"
 	codeHostNotAllowed       code = "host_not_allowed"
 	codeInputMissing         code = "input_missing"
@@ -50,11 +51,15 @@ const (
 	codePreconditionFailed   code = "precondition_failed"
 	codePreconditionRequired code = "precondition_required"
 	codeStoreUnavailable     code = "store_unavailable"
+	codeTooManyExecutions    code = "too_many_executions"
 	codeTooManyWorkflows     code = "too_many_workflows"
 	codeUnsupportedMediaType code = "unsupported_media_type"
+	codeInvalidBody          code = "invalid_body"
+	codeRequestTimeout       code = "request_timeout"
 	codeUpstreamTimeout      code = "upstream_timeout"
 	codeUpstreamUnreachable  code = "upstream_unreachable"
 	codeWorkflowInDirectory  code = "workflow_in_directory"
+	codeWorkflowInvalid      code = "workflow_invalid"
 	codeWorkflowTimeout      code = "workflow_timeout"
 	codeWorkflowUnknown      code = "workflow_unknown"
 )
@@ -62,6 +67,7 @@ const (
 // statuses is the table of codes.
 func statuses() map[code]int {
 	return map[code]int{
+		codeAgentConflict:        http.StatusConflict,
 		codeAgentFailed:          http.StatusBadGateway,
 		codeAgentHasNoURL:        http.StatusNotFound,
 		codeAgentInFile:          http.StatusConflict,
@@ -74,6 +80,7 @@ func statuses() map[code]int {
 		codeCrossOrigin:          http.StatusForbidden,
 		codeExecutionCancelled:   http.StatusServiceUnavailable,
 		codeExecutionUnknown:     http.StatusNotFound,
+		codeGateHeaderRequired:   http.StatusForbidden,
 		codeHoldProtected:        http.StatusConflict,
 		codeHostNotAllowed:       http.StatusMisdirectedRequest,
 		codeInputMissing:         http.StatusUnprocessableEntity,
@@ -92,11 +99,15 @@ func statuses() map[code]int {
 		codePreconditionFailed:   http.StatusPreconditionFailed,
 		codePreconditionRequired: http.StatusPreconditionRequired,
 		codeStoreUnavailable:     http.StatusServiceUnavailable,
+		codeTooManyExecutions:    http.StatusServiceUnavailable,
 		codeTooManyWorkflows:     http.StatusConflict,
 		codeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+		codeInvalidBody:          http.StatusBadRequest,
+		codeRequestTimeout:       http.StatusRequestTimeout,
 		codeUpstreamTimeout:      http.StatusGatewayTimeout,
 		codeUpstreamUnreachable:  http.StatusBadGateway,
 		codeWorkflowInDirectory:  http.StatusConflict,
+		codeWorkflowInvalid:      http.StatusUnprocessableEntity,
 		codeWorkflowTimeout:      http.StatusGatewayTimeout,
 		codeWorkflowUnknown:      http.StatusNotFound,
 	}
@@ -166,6 +177,9 @@ func (p *problem) with(name, value string) *problem {
 // as is p, with another status.
 func (p *problem) as(status int) *problem {
 	p.Status, p.Title = status, http.StatusText(status)
+	if status == http.StatusUnauthorized { // RFC 9110, 11.6.1: it has a challenge; no client answers this one
+		p.set("WWW-Authenticate", "CircuitBreaker")
+	}
 	return p
 }
 
@@ -264,16 +278,23 @@ func clip(text string) string { return clipTo(text, 100) }
 // maxMessage is for words of ours that quote some foreign text, in characters.
 const maxMessage = 500
 
-func clipTo(text string, most int) string {
-	out := make([]rune, 0, most)
-	for _, r := range text {
-		if len(out) == most {
-			return string(out) + "…"
-		}
-		if !unicode.IsPrint(r) {
-			r = utf8.RuneError
-		}
-		out = append(out, r)
+func clipTo(text string, most int) string { return jsondoc.Clip(text, most) }
+
+// faults is p, with what is wrong with the body.
+func (p *problem) faults(bad *jsondoc.Faults) *problem {
+	for _, f := range bad.Faults {
+		p.Errors = append(p.Errors, fieldError{Location: bodyPath(f.Path), Message: clipTo(f.Message, maxMessage)})
 	}
-	return string(out)
+	return p
+}
+
+// bodyPath is where a value stands in a body: steps.a becomes body.steps.a.
+func bodyPath(path string) string {
+	if path == "" {
+		return "body"
+	}
+	if path[0] != '[' {
+		path = "." + path
+	}
+	return "body" + clipTo(path, maxMessage)
 }

@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -18,8 +20,9 @@ type RegisteredAgent struct {
 }
 
 type registeredReply struct {
-	Agents   []RegisteredAgent `json:"agents"`
-	Degraded bool              `json:"degraded,omitempty"`
+	Agents     []RegisteredAgent `json:"agents"`
+	NextCursor *string           `json:"next_cursor"`
+	Degraded   bool              `json:"degraded,omitempty"`
 }
 
 const agentExample = `{"name": "FailingAgent", "url": "http://failing-agent:9000", "circuit_breaker_config": {"failure_threshold": 3}}`
@@ -28,15 +31,21 @@ func (b *bridge) registryRoutes() {
 	in, out := agentSchema(), agentSchema()
 	out.Properties["origin"] = &huma.Schema{Type: huma.TypeString, Enum: []any{"file", "api"}, Description: "file: the API cannot change it."}
 	out.Properties["breaker"] = b.doc.schemaOf(BreakerEntry{})
+	in.Properties["origin"] = &huma.Schema{Type: huma.TypeString, Enum: []any{"file", "api"}, Description: "As getAgent shows it; not believed."}
+	in.Properties["breaker"] = &huma.Schema{
+		Type: huma.TypeObject, AdditionalProperties: true, Description: "As getAgent shows it; not looked at. What getAgent gives can be sent back whole.",
+	}
 	out.Required = []string{"name", "timeout_seconds", "classify"}
-	list := &huma.Schema{Type: huma.TypeObject, Required: []string{"agents"}, AdditionalProperties: false, Properties: map[string]*huma.Schema{
-		"agents":   {Type: huma.TypeArray, Items: out},
-		"degraded": {Type: huma.TypeBoolean, Description: "Redis is away: these are the agents of the file alone."},
+	list := &huma.Schema{Type: huma.TypeObject, Required: []string{"agents", "next_cursor"}, AdditionalProperties: false, Properties: map[string]*huma.Schema{
+		"agents":      {Type: huma.TypeArray, Items: out},
+		"next_cursor": {Type: huma.TypeString, Nullable: true, Description: "null: this was the last page."},
+		"degraded":    {Type: huma.TypeBoolean, Description: "Redis is away: these are the agents of the file alone."},
 	}}
 	one := agentsPath + "/{agent}"
-	changes := []code{codeBodyRequired, codeAgentInFile, codeStoreUnavailable}
+	changes := []code{codeBodyRequired, codeAgentInFile, codeAgentConflict, codeStoreUnavailable}
 	serve(b.server, endpoint{
 		method: http.MethodGet, path: agentsPath, id: "listAgents", tag: "agents", summary: "All agents, by name", out: list,
+		params: []*huma.Param{limitParam(), cursorParam()},
 	}, b.listAgents)
 	serve(b.server, endpoint{
 		method: http.MethodPost, path: agentsPath, id: "registerAgent", tag: "agents", body: requiredBody, in: in, out: out,
@@ -82,15 +91,41 @@ func agentSchema() *huma.Schema {
 
 // listAgents shows what is known without Redis, when that is away.
 func (b *bridge) listAgents(r *request, _ none) (out answer[registeredReply], err error) {
+	q, err := r.query("limit", "cursor")
+	if err != nil {
+		return out, err
+	}
+	limit, err := whole(q, "limit", listMost, listMost)
+	if err != nil {
+		return out, err
+	}
+	after, err := agentCursor(q.Get("cursor"))
+	if err != nil {
+		return out, err
+	}
 	agents, err := b.Agents.List(r.ctx())
 	if err != nil && !errors.Is(err, breaker.ErrStoreUnavailable) {
 		return out, err
 	}
-	out.body = registeredReply{Agents: make([]RegisteredAgent, 0, len(agents)), Degraded: err != nil}
+	agents = slices.DeleteFunc(agents, func(a registry.Agent) bool { return a.Name <= after })
+	out.body = registeredReply{Agents: []RegisteredAgent{}, Degraded: err != nil}
+	if len(agents) > limit {
+		agents = agents[:limit]
+		out.body.NextCursor = new(base64.RawURLEncoding.EncodeToString([]byte(agents[limit-1].Name)))
+	}
 	for _, a := range agents {
 		out.body.Agents = append(out.body.Agents, RegisteredAgent{Form: a.Form()})
 	}
 	return out, nil
+}
+
+// agentCursor is the name with which a page ended.
+func agentCursor(text string) (string, error) {
+	name, err := base64.RawURLEncoding.DecodeString(text)
+	if text != "" && (err != nil || !breaker.ValidName(string(name))) {
+		return "", badValue("query.cursor", text, "the next_cursor of a page")
+	}
+	return string(name), nil
 }
 
 func (b *bridge) getAgent(r *request, _ none) (out answer[RegisteredAgent], err error) {
@@ -140,29 +175,19 @@ func (b *bridge) deleteAgent(r *request, _ none) (out answer[none], err error) {
 // agentProblem names the registry's errors; others, and nil, stay as they are.
 func agentProblem(agent string, err error) error {
 	var p *problem
-	faults, bad := errors.AsType[registry.Faults](err)
+	faults, bad := errors.AsType[*registry.Faults](err)
 	switch {
+	case bad:
+		return newProblem(codeInvalidValue, "the registration is not valid: %d faults", len(faults.Faults)+faults.More).faults(faults)
 	case errors.Is(err, registry.ErrUnknown):
 		p = newProblem(codeAgentUnknown, "agent %s is not registered", agent)
 	case errors.Is(err, registry.ErrInFile):
 		p = newProblem(codeAgentInFile, "agent %s stands in the agents file: change it there", agent)
-	case bad:
-		p = newProblem(codeInvalidValue, "the registration is not valid")
-		for _, f := range faults {
-			p.Errors = append(p.Errors, fieldError{Location: bodyPath(f.Path), Message: clipTo(f.Message, maxMessage)})
-		}
-		return p
+	case errors.Is(err, registry.ErrConflict):
+		p = newProblem(codeAgentConflict, "others keep changing agent %s: try it again", agent)
 	default:
 		return err
 	}
 	p.Agent = agent
 	return p
-}
-
-// bodyPath is where a value stands in a body: steps.a becomes body.steps.a.
-func bodyPath(path string) string {
-	if path == "" {
-		return "body"
-	}
-	return "body." + clipTo(path, maxMessage)
 }

@@ -1,8 +1,12 @@
 package httpapi
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/breakerd/breakerd/internal/registry"
 )
 
 func TestAgentsAreRegisteredReplacedAndDeleted(t *testing.T) {
@@ -17,11 +21,54 @@ func TestAgentsAreRegisteredReplacedAndDeleted(t *testing.T) {
 	f.do("POST", agentsPath, `{"name":"a","url":"http://a:9001"}`).want(200, `url="http://a:9001"`, "contact=null", "circuit_breaker_config.failure_threshold=3")
 	f.do("GET", agentsPath, "").want(200, `agents.0.name="FileAgent"`, `agents.0.origin="file"`, `agents.1.name="a"`, `agents.1.origin="api"`, "agents.2=null",
 		"degraded=null")
-	form, _, _ := strings.Cut(f.do("GET", agentsPath+"/a", "").want(200, `breaker.state="CLOSED"`, "breaker.failure_count=0").text, `,"breaker":`)
-	f.do("PUT", agentsPath+"/a", form+`}`).want(200, `url="http://a:9001"`, "circuit_breaker_config.failure_threshold=3")
+	shown := f.do("GET", agentsPath+"/a", "").want(200, `breaker.state="CLOSED"`, "breaker.failure_count=0")
+	f.do("PUT", agentsPath+"/a", shown.text).want(200, `url="http://a:9001"`, "circuit_breaker_config.failure_threshold=3")
+	f.do("POST", agentsPath, shown.text).want(200, `url="http://a:9001"`, "circuit_breaker_config.failure_threshold=3")
 	f.do("DELETE", agentsPath+"/a", "").want(204)
 	f.do("GET", agentsPath+"/a", "").wantProblem(404, codeAgentUnknown).want(404, `agent="a"`)
 	f.do("DELETE", agentsPath+"/a", "").wantProblem(404, codeAgentUnknown)
+}
+
+func TestAgentsAreListedInPages(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t)
+	for _, name := range []string{"c", "a", "b"} {
+		f.do("PUT", agentsPath+"/"+name, `{"url":"http://h"}`).want(201)
+	}
+	var names []string
+	var cursor string
+	for range 3 {
+		g := f.do("GET", agentsPath+"?limit=2&cursor="+cursor, "").want(200)
+		list, _ := g.json["agents"].([]any)
+		for i := range list {
+			names = append(names, fmt.Sprint(g.at(fmt.Sprintf("agents.%d.name", i))))
+		}
+		if cursor, _ = g.json["next_cursor"].(string); cursor == "" {
+			break
+		}
+		names = append(names, "|")
+	}
+	if got, want := strings.Join(names, " "), "FileAgent a | b c"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	f.do("GET", agentsPath+"?limit=4", "").want(200, "next_cursor=null", `agents.3.name="c"`)
+	for _, bad := range []string{"limit=0", "limit=1001", "limit=x", "cursor=%2F", "cursor=IA", "page=2", "limit=1&limit=2"} {
+		f.do("GET", agentsPath+"?"+bad, "").wantProblem(422, codeInvalidValue)
+	}
+}
+
+// contended is a registry in which others are always first.
+type contended struct{ Agents }
+
+func (contended) Put(context.Context, registry.Agent, string) (bool, error) {
+	return false, fmt.Errorf("register: %w", registry.ErrConflict)
+}
+
+func TestAChangeThatOthersKeepFromHappeningIsAConflict(t *testing.T) {
+	t.Parallel()
+	f := newBridgeFixture(t, func(o *BridgeOptions) { o.Agents = contended{o.Agents} })
+	f.do("PUT", agentsPath+"/a", `{}`).wantProblem(409, codeAgentConflict).want(409, `agent="a"`)
+	f.do("POST", agentsPath, `{"name":"a"}`).wantProblem(409, codeAgentConflict)
 }
 
 func TestTheAgentsFileIsNotChangedByTheAPI(t *testing.T) {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"reflect"
 
@@ -53,6 +54,9 @@ type answer[O any] struct {
 	body   O
 }
 
+// encoded is an answer's body that is JSON already, and is sent as it is.
+type encoded []byte
+
 // serve documents an operation and puts it on the mux: In is its body, Out its answer. In may be json.RawMessage, for an
 // operation that reads its body itself.
 func serve[In, Out any](s *server, e endpoint, fn func(*request, In) (answer[Out], error)) {
@@ -90,8 +94,21 @@ func serve[In, Out any](s *server, e endpoint, fn func(*request, In) (answer[Out
 			w.WriteHeader(out.status)
 			return
 		}
-		writeJSON(w, out.status, "application/json", out.body)
+		writeBody(w, out.status, out.body)
 	})
+}
+
+// writeBody sends an answer's body. An error means that the client is gone, which nobody needs to hear.
+func writeBody(w http.ResponseWriter, status int, body any) {
+	text, is := body.(encoded)
+	if !is {
+		writeJSON(w, status, "application/json", body)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(text)
+	_, _ = io.WriteString(w, "\n")
 }
 
 // serveRaw documents and mounts a handler that writes its answer itself.

@@ -19,6 +19,8 @@ type common struct {
 	replicaID    string
 	logger       *slog.Logger
 	now          func() time.Time
+	readIn       time.Duration // how long a request may take to arrive; 0: as long as the server lets it
+	writeIn      time.Duration // and its answer to be sent, counted from the request's beginning
 }
 
 // server is a handler under construction: the guards, the routes and the document that describes them. breakerd's api and the
@@ -31,6 +33,7 @@ type server struct {
 	cross   *http.CrossOriginProtection
 	named   []named
 	gateway http.Handler // nil: none
+	gate    http.Handler // nil: none
 }
 
 // named are paths whose next segment is the name of something.

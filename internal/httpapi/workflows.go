@@ -86,11 +86,7 @@ func (b *bridge) getWorkflow(r *request, _ none) (out answer[workflow.Definition
 }
 
 func (b *bridge) putWorkflow(r *request, in json.RawMessage) (out answer[workflow.Definition], err error) {
-	d, err := b.Workflows.Parse(in)
-	if err != nil {
-		return out, workflowProblem("", err)
-	}
-	created, err := b.Workflows.Put(r.ctx(), d)
+	d, created, err := b.Workflows.Put(r.ctx(), in)
 	if err != nil {
 		return out, workflowProblem(d.ID, err)
 	}
@@ -118,9 +114,5 @@ func workflowProblem(id string, err error) error {
 	case !invalid:
 		return err
 	}
-	p := newProblem(codeInvalidValue, "the workflow is not valid: %d faults", len(bad.Faults)+bad.More)
-	for _, f := range bad.Faults {
-		p.Errors = append(p.Errors, fieldError{Location: bodyPath(f.Path), Message: clipTo(f.Message, maxMessage)})
-	}
-	return p
+	return newProblem(codeInvalidValue, "the workflow is not valid: %d faults", len(bad.Faults)+bad.More).faults(bad)
 }

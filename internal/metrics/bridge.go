@@ -25,7 +25,7 @@ func NewBridge(m *Metrics) *Bridge {
 		m: m,
 		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "bridge_upstream_first_byte_seconds", Help: "Time until an agent's response header.", Buckets: buckets,
-		}, []string{"agent", "outcome"}),
+		}, []string{"agent"}),
 		total: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "bridge_upstream_duration_seconds", Help: "Time until the end of an agent's response.", Buckets: buckets,
 		}, []string{"agent", "outcome"}),
@@ -42,7 +42,7 @@ func NewBridge(m *Metrics) *Bridge {
 // Upstream is told of every call that was made.
 func (b *Bridge) Upstream(t breakerhttp.Timing) {
 	b.m.agents.with(t.Agent, func(label string) {
-		b.firstByte.WithLabelValues(label, string(t.Outcome.Kind)).Observe(t.FirstByte.Seconds())
+		b.firstByte.WithLabelValues(label).Observe(t.FirstByte.Seconds())
 		b.total.WithLabelValues(label, string(t.Outcome.Kind)).Observe(t.Total.Seconds())
 		b.status.WithLabelValues(label, class(t.Status)).Inc()
 	})

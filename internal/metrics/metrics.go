@@ -122,7 +122,7 @@ func bit(b bool) float64 {
 	return 0
 }
 
-// Registry is where other packages register metrics of their own.
+// Registry holds them all.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
 // Handler answers a scrape.

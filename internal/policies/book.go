@@ -6,7 +6,6 @@ package policies
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,21 +50,6 @@ type entry struct {
 	used  atomic.Int64  // Unix ms
 	ready chan struct{} // closed when the first reading has ended, well or not
 }
-
-type page struct {
-	text     string            // the override as it was read
-	registry *breaker.Override // the layer below it
-	override breaker.Override  // the last one that could be taken
-	policy   breaker.Policy
-	origins  map[string]string
-	problem  error // the override that could not be taken
-}
-
-// The origins of a field that the agent registry set, and of one that an override in Redis set.
-const (
-	RegistryOrigin = "registry"
-	OverrideOrigin = "override"
-)
 
 // New makes a Book.
 func New(o Options) *Book {
@@ -137,7 +121,7 @@ func (b *Book) page(ctx context.Context, agent string) *page {
 		var first bool
 		if e, first = b.add(agent); first {
 			if !b.o.Away() {
-				b.Refresh(ctx, agent)
+				b.Refresh(context.WithoutCancel(ctx), agent) // others wait for it, whether or not this caller stays
 			}
 			if e.now.Load() == nil { // the source did not answer
 				e.now.CompareAndSwap(nil, b.read(agent, "", nil))
@@ -179,15 +163,21 @@ func (b *Book) add(agent string) (e *entry, first bool) {
 	return e, true
 }
 
-// Refresh reads the agent's override now. It does not fail: trouble leaves the policy as it was.
+// Refresh reads the agent's override now, and again when another reading has come between: that may be older or newer than this one.
+// It does not fail: trouble leaves the policy as it was.
 func (b *Book) Refresh(ctx context.Context, agent string) {
 	own, cancel := context.WithTimeout(ctx, b.o.Timeout)
 	defer cancel()
-	texts, err := b.o.Source.Overrides(own, []string{agent})
-	if err == nil {
-		b.take(agent, texts[0], b.current(agent))
-	} else if !breaker.TimeIsUp(ctx) {
-		b.o.Trouble(err)
+	for settled := false; !settled; {
+		seen := b.current(agent)
+		texts, err := b.o.Source.Overrides(own, []string{agent})
+		if err != nil {
+			if !breaker.TimeIsUp(ctx) {
+				b.o.Trouble(err)
+			}
+			return
+		}
+		settled = b.take(agent, texts[0], seen)
 	}
 }
 
@@ -205,13 +195,13 @@ func (b *Book) entry(agent string) *entry {
 	return b.of[agent]
 }
 
-// take puts an override into force, unless the page in force is not the one that was seen before it was read.
-func (b *Book) take(agent, text string, old *page) {
+// take puts an override into force, unless the page in force is not the one that was seen before it was read: settled is false then.
+func (b *Book) take(agent, text string, seen *page) (settled bool) {
 	e := b.entry(agent)
-	if e == nil || old != nil && old.text == text && old.registry == b.o.Registry(agent) {
-		return
+	if e == nil || seen != nil && e.now.Load() == seen && seen.text == text && seen.registry == b.o.Registry(agent) {
+		return true
 	}
-	b.turn(agent, e, old, text)
+	return b.turn(agent, e, seen, text)
 }
 
 // turn replaces the agent's page by one with this text, if it is still the old one.
@@ -238,58 +228,6 @@ func (b *Book) Rebase() {
 			p := e.now.Load()
 			turned = b.turn(agent, e, p, p.text)
 		}
-	}
-}
-
-// read lays the registry's layer and an override over the default. An override that cannot be taken leaves the last good one in force,
-// or, where that does not suit the registry's layer, the last good policy.
-func (b *Book) read(agent, text string, last *page) *page {
-	p := &page{text: text, registry: b.o.Registry(agent), policy: b.o.Default, origins: b.o.Origins}
-	if text == "" && p.registry == nil {
-		return p
-	}
-	var o breaker.Override
-	var err error
-	if text != "" {
-		o, err = breaker.ParseOverride([]byte(text))
-	}
-	if err == nil {
-		err = b.lay(p, o)
-	}
-	if p.problem = err; err == nil {
-		return p
-	}
-	if last == nil {
-		_ = b.lay(p, breaker.Override{}) // the registry has checked its own
-	} else if b.lay(p, last.override) != nil {
-		b.keep(p, last)
-	}
-	return p
-}
-
-// lay makes the page's policy out of its layers, or leaves it as it was.
-func (b *Book) lay(p *page, o breaker.Override) error {
-	layers := []breaker.Layer{{Origin: OverrideOrigin, Override: o}}
-	if p.registry != nil {
-		layers = []breaker.Layer{{Origin: RegistryOrigin, Override: *p.registry}, layers[0]}
-	}
-	policy, origins, err := breaker.Resolve(b.o.Default, b.o.Origins, layers...)
-	if err == nil {
-		p.override, p.policy, p.origins = o, policy, origins
-	}
-	return err
-}
-
-// keep takes the last good policy, but for enabled, in which all layers have their say at any time [B21].
-func (b *Book) keep(p, last *page) {
-	p.override, p.policy, p.origins = last.override, last.policy, map[string]string{}
-	maps.Copy(p.origins, last.origins)
-	say := &page{}
-	if p.registry != nil {
-		say.registry = &breaker.Override{Enabled: p.registry.Enabled}
-	}
-	if b.lay(say, breaker.Override{Enabled: last.override.Enabled}) == nil {
-		p.policy.Enabled, p.origins["enabled"] = say.policy.Enabled, say.origins["enabled"]
 	}
 }
 
@@ -343,9 +281,4 @@ func (b *Book) InUse(within time.Duration) []string {
 		}
 	}
 	return out
-}
-
-// Check says whether the agent's policy would be valid with this override in place of the one it has.
-func (b *Book) Check(_ context.Context, agent string, o breaker.Override) error {
-	return b.lay(&page{registry: b.o.Registry(agent)}, o)
 }

@@ -3,6 +3,7 @@ package policies_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -116,6 +117,78 @@ func TestAPollDoesNotUndoANewerRefresh(t *testing.T) {
 		<-time.After(600 * time.Millisecond)
 		if got := b.Policy(ctx, "a").FailureThreshold; got != 9 {
 			t.Errorf("threshold %d, want the newer 9", got)
+		}
+	})
+}
+
+func TestAnOlderRefreshDoesNotUndoANewerOne(t *testing.T) {
+	t.Parallel()
+	s := &shelf{of: map[string]string{}}
+	b := newBook(s)
+	_ = b.Policy(t.Context(), "a")
+	s.set(`{"failure_threshold": 8}`)
+	s.before = sync.OnceFunc(func() { // the first has read, and has yet to take what it read
+		s.mu.Lock()
+		s.before = nil
+		s.mu.Unlock()
+		s.set(`{"failure_threshold": 9}`)
+		b.Refresh(t.Context(), "a")
+	})
+	b.Refresh(t.Context(), "a")
+	if got := b.Policy(t.Context(), "a").FailureThreshold; got != 9 {
+		t.Errorf("threshold %d, want the newer 9", got)
+	}
+}
+
+func TestANewerRefreshIsNotLostToAnOlderOne(t *testing.T) {
+	t.Parallel()
+	s := &shelf{of: map[string]string{}}
+	b := newBook(s)
+	_ = b.Policy(t.Context(), "a")
+	s.set(`{"failure_threshold": 9}`)
+	s.before = sync.OnceFunc(func() { // an older one comes to its end meanwhile
+		s.mu.Lock()
+		s.before = nil
+		s.mu.Unlock()
+		s.set(`{"failure_threshold": 8}`)
+		b.Refresh(t.Context(), "a")
+		s.set(`{"failure_threshold": 9}`)
+	})
+	b.Refresh(t.Context(), "a")
+	if got := b.Policy(t.Context(), "a").FailureThreshold; got != 9 {
+		t.Errorf("threshold %d, want the newer 9", got)
+	}
+}
+
+// slowShelf answers after 100 ms, unless nobody waits for it any more.
+type slowShelf struct{ text string }
+
+func (s slowShelf) Overrides(ctx context.Context, agents []string) ([]string, error) {
+	select {
+	case <-time.After(100 * time.Millisecond):
+		return slices.Repeat([]string{s.text}, len(agents)), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func TestACallerThatLeavesDoesNotEndTheFirstReading(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := policies.New(policies.Options{Default: breaker.DefaultPolicy(), Source: slowShelf{`{"mode": "observe"}`}, Logger: discard()})
+		leaving, leave := context.WithCancel(t.Context())
+		time.AfterFunc(10*time.Millisecond, leave)
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = b.Policy(leaving, "a") })
+		synctest.Wait()
+		wg.Go(func() {
+			if b.Policy(t.Context(), "a").Mode != breaker.Observe {
+				t.Error("a caller got the default policy, because another one left")
+			}
+		})
+		wg.Wait()
+		if b.Policy(t.Context(), "a").Mode != breaker.Observe {
+			t.Error("and the default stays")
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policies"
+	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -39,8 +40,8 @@ func TestTheRegistryStandsBetweenDefaultAndOverride(t *testing.T) {
 	l.now.Store(&breaker.Override{FailureThreshold: new(2), Timeout: new(30 * time.Second), WindowSize: new(time.Hour)})
 	b := layered(s, l)
 	want := map[string]string{
-		"failure_threshold": policies.OverrideOrigin, "timeout_seconds": policies.RegistryOrigin,
-		"window_size_seconds": policies.RegistryOrigin, "mode": breaker.DefaultOrigin,
+		"failure_threshold": policies.OverrideOrigin, "timeout_seconds": registry.RegistryOrigin,
+		"window_size_seconds": registry.RegistryOrigin, "mode": breaker.DefaultOrigin,
 	}
 	for range 2 { // looked up, and in use
 		p, origins, err := b.Describe(t.Context(), "a")
@@ -66,7 +67,7 @@ func TestNobodySwitchesOnWhatTheRegistrySwitchedOff(t *testing.T) {
 	s, l := &shelf{of: map[string]string{"a": `{"enabled": true}`}}, &layer{}
 	l.now.Store(&breaker.Override{Enabled: new(false)})
 	p, origins, err := layered(s, l).Describe(t.Context(), "a")
-	if err != nil || p.Enabled || origins["enabled"] != policies.RegistryOrigin {
+	if err != nil || p.Enabled || origins["enabled"] != registry.RegistryOrigin {
 		t.Errorf("got %v from %q, %v", p.Enabled, origins["enabled"], err)
 	}
 }
@@ -151,7 +152,7 @@ func TestAnOverrideThatDoesNotSuitTheRegistryKeepsTheLastGoodPolicy(t *testing.T
 	}
 	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute), Enabled: new(false)})
 	b.Rebase()
-	if p, origins, err := b.Describe(t.Context(), "a"); p.Enabled || p.Timeout != 30*time.Minute || err == nil || origins["enabled"] != policies.RegistryOrigin {
+	if p, origins, err := b.Describe(t.Context(), "a"); p.Enabled || p.Timeout != 30*time.Minute || err == nil || origins["enabled"] != registry.RegistryOrigin {
 		t.Errorf("switched off: got %+v, %v, %v", p, origins, err)
 	}
 	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute)})
@@ -167,6 +168,44 @@ func TestAnOverrideThatDoesNotSuitTheRegistryKeepsTheLastGoodPolicy(t *testing.T
 	if p, _, err := layered(s, l).Describe(t.Context(), "a"); err != nil || p.Timeout != 30*time.Minute {
 		t.Errorf("a new replica: got %+v, %v", p, err)
 	}
+}
+
+// [B21] What an operator switched off stays off, also over a restart, and what the operator no longer switches off does not.
+func TestEnabledCountsOfAnOverrideThatDoesNotSuitTheRegistry(t *testing.T) {
+	t.Parallel()
+	const long, longOff = `{"timeout_seconds": 1800}`, `{"timeout_seconds": 1800, "enabled": false}`
+	s, l := &shelf{of: map[string]string{"a": longOff}}, &layer{}
+	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute), FailureThreshold: new(2)})
+	want := func(b *policies.Book, when string, enabled bool, timeout time.Duration) {
+		t.Helper()
+		p, origins, err := b.Describe(t.Context(), "a")
+		if err == nil || p.Enabled != enabled || p.Timeout != timeout || !enabled && origins["enabled"] != policies.OverrideOrigin {
+			t.Errorf("%s: enabled %v from %q, timeout %v, %v; want %v, %v", when, p.Enabled, origins["enabled"], p.Timeout, err, enabled, timeout)
+		}
+	}
+	b := layered(s, l)
+	_ = b.Policy(t.Context(), "a")
+	want(b, "a new replica", false, time.Minute)
+	if p := b.Policy(t.Context(), "a"); p.FailureThreshold != 2 {
+		t.Errorf("the registry's threshold is lost: %d", p.FailureThreshold)
+	}
+	s.set(long)
+	b.Refresh(t.Context(), "a")
+	want(b, "switched on again", true, time.Minute)
+	l.now.Store(nil)
+	b.Rebase()
+	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute)})
+	b.Rebase()
+	want(b, "the last good policy", true, 30*time.Minute)
+	s.set(longOff)
+	b.Refresh(t.Context(), "a")
+	want(b, "switched off over the last good policy", false, 30*time.Minute)
+	s.set("{")
+	b.Refresh(t.Context(), "a")
+	want(b, "under garbage", false, 30*time.Minute)
+	s.set(long)
+	b.Refresh(t.Context(), "a")
+	want(b, "and switched on", true, 30*time.Minute)
 }
 
 // Garbage in Redis does not hold up what the file says.

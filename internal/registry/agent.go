@@ -19,12 +19,14 @@ const DefaultTimeout = 60 * time.Second
 const MaxTimeout = time.Hour
 
 // Errors of a Registry; test with errors.Is. A store that is away is an error that is breaker.ErrStoreUnavailable, what is wrong with
-// a registration is a Faults.
+// a registration is a *Faults.
 var (
 	// ErrUnknown: neither the file nor the API has registered the agent.
 	ErrUnknown = errors.New("agent is not registered")
 	// ErrInFile: the agent stands in the file, so the API cannot change it.
 	ErrInFile = errors.New("agent is registered in the file, which the API does not change")
+	// ErrConflict: others kept changing the registration, so that a change of ours found no moment. It can be tried again.
+	ErrConflict = errors.New("others keep changing the registration")
 )
 
 // Classify says how an answer of the agent is told from a failure.

@@ -135,7 +135,7 @@ func (r *Registry) ask(ctx context.Context, name string) (e *answer, under <-cha
 	case e.under != nil || time.Since(e.asked) < fresh:
 	case r.o.Away():
 		if e.err == nil {
-			e.err = &breaker.StoreError{Verb: "look up", Agent: name, Err: errors.New("known to be away")}
+			e.err = knownAway(name)
 		}
 	default:
 		e.asked, e.under = time.Now(), make(chan struct{})
@@ -153,6 +153,9 @@ func (r *Registry) read(ctx context.Context, name string, e *answer, under chan 
 	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
 	defer cancel()
 	a, known, bad, err := r.fetch(ctx, name)
+	if err != nil {
+		r.o.Trouble(err)
+	}
 	r.api.mu.Lock()
 	defer r.api.mu.Unlock()
 	if e.under != under {

@@ -20,6 +20,7 @@ type drawer struct {
 	err   error
 	delay time.Duration
 	reads int
+	asked [][]string // of ProfilesOf
 }
 
 func (d *drawer) Profile(ctx context.Context, agent string) (string, error) {
@@ -54,7 +55,20 @@ func (*drawer) PutOverride(context.Context, string, string, string, string) erro
 
 func (*drawer) Agents(context.Context) ([]string, error) { return nil, nil }
 
-func (*drawer) ProfilesOf(context.Context, []string) ([]string, error) { return nil, nil }
+func (d *drawer) ProfilesOf(ctx context.Context, agents []string) ([]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = append(d.asked, agents)
+	out := make([]string, len(agents))
+	for i, a := range agents {
+		out[i] = d.of[a]
+	}
+	if d.delay > 0 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return out, d.err
+}
 
 func (*drawer) Overrides(context.Context, []string) ([]string, error) { return nil, nil }
 

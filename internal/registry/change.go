@@ -69,8 +69,8 @@ func (r *Registry) List(ctx context.Context) ([]Agent, error) {
 
 // Put registers an agent, or replaces its registration as a whole: what a does not give falls back to its default. One thing stays: where a is
 // not Configured, a policy override that the agent has is left alone, for an operator may have set it. What a newer version wrote beside
-// our fields is kept. This replica answers the new registration at once. created: it had none. The error is ErrInFile, a Faults (Put takes
-// what ParseAgent takes), or the store's: then the profile may have been written and the override not, and Put may be called again.
+// our fields is kept. This replica answers the new registration at once. created: it had none. The error is ErrInFile, a *Faults (Put takes
+// what ParseAgent takes), ErrConflict, or the store's: then the profile may have been written and the override not. Put may be called again.
 func (r *Registry) Put(ctx context.Context, a Agent, actor string) (created bool, err error) {
 	if err := r.changeable(a.Name); err != nil {
 		return false, err
@@ -78,6 +78,11 @@ func (r *Registry) Put(ctx context.Context, a Agent, actor string) (created bool
 	if a, err = r.checked(a); err != nil {
 		return false, err
 	}
+	done, err := r.change(ctx)
+	if err != nil {
+		return false, fmt.Errorf("register agent %q: %w", a.Name, err)
+	}
+	defer done()
 	if created, err = r.putProfile(ctx, a, actor); err == nil {
 		a, err = r.putConfig(ctx, a, actor)
 	}
@@ -87,6 +92,16 @@ func (r *Registry) Put(ctx context.Context, a Agent, actor string) (created bool
 	}
 	r.api.learn(a.Name, a, true)
 	return created, nil
+}
+
+// change waits until nobody else changes a registration here: who meets other replicas alone is soon done.
+func (r *Registry) change(ctx context.Context) (done func(), err error) {
+	select {
+	case r.changing <- struct{}{}:
+		return func() { <-r.changing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (r *Registry) changeable(name string) error {
@@ -134,7 +149,7 @@ func (r *Registry) putProfile(ctx context.Context, a Agent, actor string) (creat
 			unread = put // it was not another hand
 		}
 	}
-	return false, errors.New("others keep changing it")
+	return false, ErrConflict
 }
 
 // putConfig writes the override and returns the agent as it stands then.
@@ -157,7 +172,8 @@ func (r *Registry) putConfig(ctx context.Context, a Agent, actor string) (Agent,
 	return a, err
 }
 
-// Delete removes an agent's registration and its policy override; its breaker stays. The error is ErrUnknown, ErrInFile or the store's.
+// Delete removes an agent's registration and its policy override; its breaker stays. An override without a registration is an
+// operator's own, and stays too. The error is ErrUnknown, ErrInFile, or the store's: then Delete may be called again.
 func (r *Registry) Delete(ctx context.Context, name, actor string) error {
 	if err := r.changeable(name); err != nil {
 		return err
@@ -165,7 +181,12 @@ func (r *Registry) Delete(ctx context.Context, name, actor string) error {
 	if !breaker.ValidName(name) {
 		return unknown(name)
 	}
-	err := r.remove(ctx, name, actor)
+	done, err := r.change(ctx)
+	if err != nil {
+		return fmt.Errorf("delete agent %q: %w", name, err)
+	}
+	defer done()
+	err = r.remove(ctx, name, actor)
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		r.api.doubt(name)
 		return fmt.Errorf("delete agent %q: %w", name, err)
@@ -174,23 +195,21 @@ func (r *Registry) Delete(ctx context.Context, name, actor string) error {
 	return err
 }
 
+// remove deletes the override first: as long as the profile stands, a half-done Delete can be repeated.
 func (r *Registry) remove(ctx context.Context, name, actor string) error {
 	profile, err := r.o.Profiles.Profile(ctx, name)
 	if err != nil {
 		return err
 	}
-	config, err := r.o.Profiles.Override(ctx, name)
-	switch {
-	case err != nil:
-		return err
-	case profile == "" && config == "":
+	if profile == "" {
 		return unknown(name)
 	}
-	if profile != "" {
-		err = r.o.Profiles.PutProfile(ctx, name, anyVersion, "", actor)
-	}
-	if config != "" && err == nil {
+	config, err := r.o.Profiles.Override(ctx, name)
+	if err == nil && config != "" {
 		err = r.o.Profiles.PutOverride(ctx, name, anyVersion, "", actor)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return r.o.Profiles.PutProfile(ctx, name, anyVersion, "", actor)
 }

@@ -13,3 +13,11 @@ func Kept(r *Registry) int {
 	defer r.api.mu.Unlock()
 	return len(r.api.of)
 }
+
+// Reading has each reading of the file begin with before.
+func (r *Registry) Reading(before func()) {
+	r.text = func(path string) ([]byte, error) {
+		before()
+		return readFile(path)
+	}
+}

@@ -1,16 +1,15 @@
 package registry
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -21,47 +20,47 @@ const (
 	maxLabelValue = 256 // bytes
 )
 
-func (p *parser) timeout(path string, v value) time.Duration {
-	if d, ok := breaker.ParseSeconds(v.number()); ok && v.is('0') && d >= time.Millisecond && d <= MaxTimeout {
+func (p *parser) timeout(v jsondoc.Value) time.Duration {
+	if d, ok := breaker.ParseSeconds(v.Raw()); ok && v.Kind() == jsondoc.Number && d >= time.Millisecond && d <= MaxTimeout {
 		return d
 	}
-	p.refuse(path, v, "seconds from 0.001 to 3600, to 0.001")
+	p.refuse(v, "seconds from 0.001 to 3600, to 0.001")
 	return 0
 }
 
-func (p *parser) labels(path string, v value) map[string]string {
-	if !v.is('{') {
-		p.refuse(path, v, `an object, {"name": "value", …}`)
+func (p *parser) labels(v jsondoc.Value) map[string]string {
+	if v.Kind() != jsondoc.Object {
+		p.refuse(v, `an object, {"name": "value", …}`)
 		return nil
 	}
 	var out map[string]string
-	for m := range p.fields(path, v) {
+	for m := range v.Members() {
 		switch {
-		case !breaker.ValidWord(m.name):
-			p.faultf(m.nameLine, path, "the name %s is not allowed: want 1 to 64 of A-Z a-z 0-9 . _ : @ -", quote(m.name))
+		case !breaker.ValidWord(m.Name):
+			p.Addf(m.Key, "the name is not allowed: want 1 to 64 of A-Z a-z 0-9 . _ : @ -")
 		case len(out) == maxLabels:
-			p.faultf(m.nameLine, path, "want at most %d labels", maxLabels)
+			p.Addf(v, "want at most %d labels", maxLabels)
 			return out
 		default:
 			if out == nil {
 				out = map[string]string{}
 			}
 			text := func(s string) bool { return printable(s, maxLabelValue) }
-			out[m.name] = p.text(join(path, m.name), m.value, text, "at most 256 bytes of printable text")
+			out[strings.Clone(m.Name)] = p.text(m.Value, text, "at most 256 bytes of printable text")
 		}
 	}
 	return out
 }
 
 // url reads an address. Its faults never show it: a password may stand in it.
-func (p *parser) url(path string, v value) *url.URL {
-	if !v.is('"') {
-		p.refuse(path, v, "an http or https URL")
+func (p *parser) url(v jsondoc.Value) *url.URL {
+	if v.Kind() != jsondoc.Text {
+		p.refuse(v, "an http or https URL")
 		return nil
 	}
-	u, err := parseURL(v.text())
+	u, err := parseURL(v.Text())
 	if err != nil {
-		p.faultf(v.line, path, "%v", err)
+		p.Addf(v, "%v", err)
 		return nil
 	}
 	return u
@@ -80,11 +79,11 @@ func parseURL(text string) (*url.URL, error) {
 	case err != nil:
 		return nil, errors.New("no URL: " + want)
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("the scheme %s is not allowed: %s", quote(u.Scheme), want)
+		return nil, fmt.Errorf("the scheme %s is not allowed: %s", jsondoc.Quote(u.Scheme), want)
 	case u.Hostname() == "":
 		return nil, errors.New("no host: " + want)
 	case !validPort(u.Port()):
-		return nil, fmt.Errorf("the port %s is not allowed: want 1 to 65535", clip(u.Port()))
+		return nil, fmt.Errorf("the port %s is not allowed: want 1 to 65535", jsondoc.Clip(u.Port(), 64))
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#"):
 		return nil, errors.New("a query or fragment is not allowed: each call brings its own path and query, which are put after this URL's path")
 	}
@@ -96,71 +95,23 @@ func validPort(text string) bool {
 	return text == "" || err == nil && n >= 1 && n <= 65535
 }
 
-// config reads a circuit_breaker_config and lays it over the default, so that rules between fields are caught here.
-func (p *parser) config(path string, v value) breaker.Override {
-	if v.is('n') {
-		return breaker.Override{}
-	}
-	if !v.is('{') {
-		p.refuse(path, v, `an object, {"failure_threshold": 3, …}, or null`)
-		return breaker.Override{}
-	}
-	var text []byte // without what is given twice, which has its fault
-	given := map[string]member{}
-	for m := range p.fields(path, v) {
-		given[clip(m.name)] = m
-		text = append(append(append(append(text, ','), m.quoted...), ':'), m.data...)
-	}
-	o, err := breaker.ParseOverride(append(append([]byte{'{'}, bytes.TrimPrefix(text, []byte{','})...), '}'))
-	if err != nil {
-		p.policyFaults(path, v.line, given, err)
-		return breaker.Override{}
-	}
-	if _, _, err = breaker.Resolve(p.def, p.origins, breaker.Layer{Origin: RegistryOrigin, Override: o}); err != nil {
-		p.faultf(v.line, path, "%v", err) // it is about two fields, and says where each comes from
-	}
-	return o
-}
-
 // policyFaults puts the errors of ParseOverride where their fields stand.
-func (p *parser) policyFaults(path string, line int, given map[string]member, err error) {
+func (p *parser) policyFaults(config jsondoc.Value, given map[string]jsondoc.Value, err error) {
 	all := []error{err}
 	if joined, is := err.(interface{ Unwrap() []error }); is {
 		all = joined.Unwrap()
 	}
 	for _, err := range all {
-		bad, is := errors.AsType[*breaker.PolicyError](err)
-		if !is {
-			p.faultf(line, path, "%v", err)
-			continue
+		if bad, is := errors.AsType[*breaker.PolicyError](err); is {
+			if v, ok := given[bad.Field]; ok {
+				p.refuse(v, bad.Allowed)
+				continue
+			}
 		}
-		m, shown := given[bad.Field], bad.Value
-		if slices.ContainsFunc(breaker.DefaultPolicy().Fields(), func(f breaker.PolicyField) bool { return f.Name == m.name }) {
-			shown = m.show() // as it is written: else the value stands there as a text
-		}
-		p.faultf(m.line, join(path, m.name), "%s is not allowed: want %s", shown, bad.Allowed)
+		p.Addf(config, "%v", err)
 	}
 }
 
 func printable(text string, most int) bool {
 	return len(text) <= most && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-func join(path, name string) string {
-	if name = clip(name); name == "" {
-		name = `""`
-	}
-	if path == "" {
-		return name
-	}
-	return path + "." + name
-}
-
-// clip makes foreign text fit for a message: short, printable, without its quotes.
-func clip(text string) string {
-	if len(text) > 64 {
-		text = text[:64] + "…"
-	}
-	quoted := strconv.Quote(text)
-	return quoted[1 : len(quoted)-1]
 }

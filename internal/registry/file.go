@@ -3,45 +3,24 @@ package registry
 import (
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // maxFile bounds the size of the file, in bytes.
 const maxFile = 16 << 20
 
-// settled is how long a file must have stood still before its time of change tells the next change apart.
-const settled = 2 * time.Second
-
 // agentsFile is what one reading of the file gave. It is never changed.
 type agentsFile struct {
 	agents map[string]Agent
 	policy map[string]*breaker.Override // of those that have one
 	loaded time.Time
-}
-
-// sight is what is seen of a file without reading it.
-type sight struct {
-	info fs.FileInfo
-	at   time.Time
-}
-
-// look sees through symbolic links, so that one that was turned elsewhere is another file.
-func look(path string) (sight, error) {
-	info, err := os.Stat(path)
-	return sight{info, time.Now()}, err
-}
-
-// same says whether the file is surely the one that was seen before.
-func (s sight) same(before sight) bool {
-	return before.info != nil && os.SameFile(s.info, before.info) && s.info.Size() == before.info.Size() &&
-		s.info.ModTime().Equal(before.info.ModTime()) && before.at.Sub(before.info.ModTime()).Abs() > settled
 }
 
 // readFile reads the text of the file.
@@ -69,14 +48,12 @@ func readFile(path string) ([]byte, error) {
 
 // parseFile reads the text of a file.
 func parseFile(path string, data []byte, def breaker.Policy, origins map[string]string, most int) ([]Agent, error) {
-	p := parser{file: path, def: def, origins: origins}
-	v, bad := whole(data)
-	if bad != nil {
-		bad.File = path
-		return nil, Faults{*bad}
+	p, ok := newParser(data, jsondoc.Options{File: path, Depth: maxDepth}, def, origins)
+	if !ok {
+		return nil, p.Err()
 	}
-	agents := p.agents(v, most)
-	return agents, p.err()
+	agents := p.agents(p.Root(), most)
+	return agents, p.Err()
 }
 
 // newFile keeps the overrides of last that did not change, pointers and all: who compares them sees what changed.

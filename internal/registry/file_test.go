@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -203,6 +204,40 @@ func TestABadEditLeavesTheLastGoodOne(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+func TestTheStatusDoesNotWaitForAReading(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "agents.json")
+	write(t, path, one("a", "h1"))
+	r, err := registry.New(registry.Options{Path: path, Default: breaker.DefaultPolicy(), Every: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	r.Reading(sync.OnceFunc(func() {
+		close(reading)
+		<-goOn
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer close(ended)
+		r.Run(ctx)
+	}()
+	<-reading // the file is young, so it is read again
+	status := make(chan registry.Status, 1)
+	go func() { status <- r.Status() }()
+	select {
+	case s := <-status:
+		if s.Agents != 1 || s.Problem != nil {
+			t.Errorf("got %+v", s)
+		}
+	case <-time.After(soon):
+		t.Error("it waits")
+	}
+	close(goOn)
+	cancel()
+	<-ended
 }
 
 func TestAStandingFaultIsLoggedOnce(t *testing.T) {

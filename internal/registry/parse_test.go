@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -99,7 +100,7 @@ func badFiles() map[string]string { //nolint:maintidx // a table
 	return map[string]string{
 		// no JSON
 		``:                         `1:1: unexpected end of JSON input`,
-		" \n\n":                    `3:1: unexpected end of JSON input`,
+		" \n\n":                    `1:1: unexpected end of JSON input`,
 		`[{"name": "a"}`:           `1:15: unexpected end of JSON input`,
 		"[{\"name\": \"a\"},\n ]":  `2:2: invalid character ']' looking for beginning of value`,
 		"[\n {\"näme\": \"é\", }]": `2:16: invalid character '}' looking for beginning of object key string`,
@@ -126,8 +127,8 @@ func badFiles() map[string]string { //nolint:maintidx // a table
 		"[{\"name\": \"a\"},\n{\"name\": \"b\"}, {\n\"name\": \"a\"}]": `3: agents[2].name: "a" is registered already, in line 1`,
 		// fields
 		agent(`"Url": "http://h"`):                             `2: agents[0].Url: unknown field: ` + wantFields,
-		agent(`"": 1`):                                         `2: agents[0]."": unknown field: ` + wantFields,
-		agent(`"\u001b[2J": 1`):                                `2: agents[0].\x1b[2J: unknown field: ` + wantFields,
+		agent(`"": 1`):                                         `2: agents[0][""]: unknown field: ` + wantFields,
+		agent(`"\u001b[2J": 1`):                                `2: agents[0]["\x1b[2J"]: unknown field: ` + wantFields,
 		agent(`"contact": "x", "\u0063ontact": "y"`):           `2: agents[0].contact: given twice: want each field once`,
 		agent(`"contact": false`):                              `2: agents[0].contact: false is not allowed: want at most 500 bytes of printable text`,
 		agent(`"contact": "a\nb"`):                             `2: agents[0].contact: "a\nb" is not allowed: want at most 500 bytes of printable text`,
@@ -141,7 +142,7 @@ func badFiles() map[string]string { //nolint:maintidx // a table
 		agent(`"timeout_seconds": "60"`):                       `2: agents[0].timeout_seconds: "60" is not allowed: want seconds from 0.001 to 3600, to 0.001`,
 		// labels
 		agent(`"labels": []`):                       `2: agents[0].labels: an array is not allowed: want an object, {"name": "value", …}`,
-		agent("\"labels\": {\n\"a b\": \"c\"}"):     `3: agents[0].labels: the name "a b" is not allowed: ` + wantLabel,
+		agent("\"labels\": {\n\"a b\": \"c\"}"):     `3: agents[0].labels["a b"]: the name is not allowed: ` + wantLabel,
 		agent(`"labels": {"a": 1}`):                 `2: agents[0].labels.a: 1 is not allowed: want at most 256 bytes of printable text`,
 		agent(`"labels": {"a": "b", "a": "c"}`):     `2: agents[0].labels.a: given twice: want each field once`,
 		agent(`"labels": {` + manyLabels(33) + `}`): `2: agents[0].labels: want at most 32 labels`,
@@ -167,7 +168,7 @@ func badFiles() map[string]string { //nolint:maintidx // a table
 		config(`"enabled": "false"`):                            `2: agents[0].circuit_breaker_config.enabled: "false" is not allowed: want true or false`,
 		config("\"mode\": \"observe\",\n\"mode\": \"observe\""): `3: agents[0].circuit_breaker_config.mode: given twice: want each field once`,
 		config(`"Enabled": true`):                               `2: agents[0].circuit_breaker_config.Enabled: an unknown field is not allowed: want one of ` + policyFields(),
-		config(`"": true`):                                      `2: agents[0].circuit_breaker_config."": an unknown field is not allowed: want one of ` + policyFields(),
+		config(`"": true`):                                      `2: agents[0].circuit_breaker_config[""]: an unknown field is not allowed: want one of ` + policyFields(),
 		config(`"consistency": null`):                           `2: agents[0].circuit_breaker_config.consistency: null is not allowed: want one of ["strict" "cached"]`,
 		config(`"mode": "` + strings.Repeat("x", 17<<10) + `"`): `2: agents[0].circuit_breaker_config: policy override: 17419 bytes; want at most 16384`,
 		config(`"timeout_seconds": 7200`): `2: agents[0].circuit_breaker_config: policy (timeout_seconds from registry, timeout_max_seconds from default): ` +
@@ -203,7 +204,7 @@ func TestEachBadFileSaysWhatAndWhere(t *testing.T) {
 		if got != want {
 			t.Errorf("%.200q\n got %s\nwant %s", text, got, want)
 		}
-		if _, is := errors.AsType[registry.Faults](err); !is {
+		if _, is := errors.AsType[*registry.Faults](err); !is {
 			t.Errorf("%.200q: %T is no Faults", text, err)
 		}
 	}
@@ -217,13 +218,16 @@ func TestAllFaultsOfAFileAreTold(t *testing.T) {
   {"name": "b", "classify": null},
   {"name": "b"}
 ]`)
-	faults, _ := errors.AsType[registry.Faults](err)
+	faults, is := errors.AsType[*registry.Faults](err)
+	if !is {
+		t.Fatal(err)
+	}
 	var got []string
-	for _, f := range faults {
+	for _, f := range faults.Faults {
 		got = append(got, fmt.Sprint(f.Line, " ", f.Path))
 	}
 	want := []string{
-		"2 agents[0].url", "2 agents[0].circuit_breaker_config.enabled", "2 agents[0].name", "3 agents[0].circuit_breaker_config.mode",
+		"2 agents[0].name", "2 agents[0].url", "2 agents[0].circuit_breaker_config.enabled", "3 agents[0].circuit_breaker_config.mode",
 		"3 agents[0].colour", "4 agents[1].classify", "5 agents[2].name",
 	}
 	if !slices.Equal(got, want) {
@@ -237,7 +241,7 @@ func TestAllFaultsOfAFileAreTold(t *testing.T) {
 func TestAHopelessFileIsToldInTwentyFaults(t *testing.T) {
 	t.Parallel()
 	_, err := load(t, `[`+strings.Repeat("{},\n", 100_000)+`{}]`)
-	if faults, _ := errors.AsType[registry.Faults](err); len(faults) != 20 || faults[19].Line != 20 {
+	if bad, is := errors.AsType[*registry.Faults](err); !is || len(bad.Faults) != 20 || bad.Faults[19].Line != 20 || bad.More != 99_981 {
 		t.Errorf("got %v", err)
 	}
 }
@@ -278,17 +282,42 @@ func TestABodyIsReadAsStrictlyAsTheFile(t *testing.T) {
 		t.Errorf("got %+v, %v", a, err)
 	}
 	bad := []struct{ name, text, want string }{
-		{"", `{}`, `line 1: name: missing: want a name`},
+		{"", `{}`, `name: missing: want a name`},
 		{"", ``, `line 1:1: unexpected end of JSON input`},
-		{"", `[]`, `line 1: an array is not allowed: want an agent, {"name": …, "url": …}`},
-		{"a", "{\n\"name\": \"b\"}", `line 2: name: "b" is not allowed: want "a", as in the address`},
-		{"a", `{"circuit_breaker_config": {"timeout_seconds": 601}}`, `line 1: circuit_breaker_config: policy (timeout_seconds from registry, ` +
+		{"", `[]`, `an array is not allowed: want an agent, {"name": …, "url": …}`},
+		{"a", "{\n\"name\": \"b\"}", `name: "b" is not allowed: want "a", as in the address`},
+		{"a", `{"circuit_breaker_config": {"timeout_seconds": 601}}`, `circuit_breaker_config: policy (timeout_seconds from registry, ` +
 			`timeout_max_seconds from environment): timeout_seconds: 601 is not allowed: want at most timeout_max_seconds (600)`},
-		{"a", `{"url": "h", "x": 1}`, "line 1: url: the scheme \"\" is not allowed: " + wantURL + "\nline 1: x: unknown field: " + wantFields},
+		{"a", `{"url": "h", "x": 1}`, "url: the scheme \"\" is not allowed: " + wantURL + "\nx: unknown field: " + wantFields},
 	}
 	for _, tt := range bad {
 		if a, err := parse(tt.name, tt.text); err == nil || err.Error() != tt.want {
 			t.Errorf("%s: got %+v, %v, want %s", tt.text, a, err, tt.want)
 		}
+	}
+}
+
+func TestWhatTheAPIShowsBesideAnAgentCanBeSentBack(t *testing.T) {
+	t.Parallel()
+	if _, err := load(t, `[{"name": "a", "origin": "api", "breaker": {"state": "OPEN", "anything": [{}]}}]`); err != nil {
+		t.Error(err)
+	}
+	if _, err := load(t, `[{"name": "a", "breaker": "OPEN"}]`); err == nil {
+		t.Error("a breaker that is a text was taken")
+	}
+}
+
+// Not parallel: what other tests allocate would count.
+func TestABadRegistrationTakesLittleMemory(t *testing.T) { //nolint:paralleltest // see above
+	config := strings.Repeat(`"x":0,`, 2000) + strings.Repeat(`"failure_threshold":[],`, 300) + `"mode":0`
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := registry.ParseFile(`[` + strings.Repeat(`{"name":"a","circuit_breaker_config":{`+config+`}},`, 50) + `{}]`)
+	runtime.ReadMemStats(&after)
+	if bad, is := errors.AsType[*registry.Faults](err); !is || len(bad.Faults) != 20 || bad.More < 50*2300 {
+		t.Errorf("got %v", err)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+		t.Errorf("%d bytes are allocated", n)
 	}
 }

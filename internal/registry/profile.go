@@ -2,9 +2,9 @@ package registry
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 
+	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -16,27 +16,25 @@ func profileFields() []string {
 	return []string{"contact", "url", "labels", "timeout_seconds", "classify"}
 }
 
-// parseProfile reads an agent's profile, whoever wrote it: fields that are not ours are passed over, bad ones are a Faults.
+// parseProfile reads an agent's profile, whoever wrote it: fields that are not ours are passed over, bad ones are a *Faults.
 func parseProfile(name, text string) (Agent, error) {
-	if len(text) > maxProfile {
-		return Agent{}, fmt.Errorf("%d bytes: want at most %d", len(text), maxProfile)
-	}
-	v, bad := whole([]byte(text))
-	if bad != nil {
-		return Agent{}, Faults{*bad}
-	}
 	a := Agent{Name: name, Timeout: DefaultTimeout, Classify: ByStatus, Origin: FromAPI}
-	p := parser{}
-	if !v.is('{') {
-		p.refuse("", v, "an object")
-		return Agent{}, p.err()
-	}
-	for m := range p.fields("", v) {
-		if slices.Contains(profileFields(), m.name) {
-			p.field(&a, m.name, m)
+	p, ok := newParser([]byte(text), jsondoc.Options{Bytes: maxProfile, Names: jsondoc.Free}, breaker.Policy{}, nil)
+	switch {
+	case !ok:
+	case p.Root().Kind() != jsondoc.Object:
+		p.refuse(p.Root(), "an object")
+	default:
+		for m := range p.Root().Members() {
+			if !slices.Contains(profileFields(), m.Name) {
+				continue
+			}
+			if p.field(&a, m); m.Twice {
+				p.Addf(m.Key, "given twice: want each field once")
+			}
 		}
 	}
-	if err := p.err(); err != nil {
+	if err := p.Err(); err != nil {
 		return Agent{}, err
 	}
 	return a, nil

@@ -6,10 +6,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/filewatch"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -24,6 +24,7 @@ type Options struct {
 	Every    time.Duration     // between looks at the file; 0: 1 s
 	Most     int               // agents of the file, and names remembered of the API; 0: 100,000
 	Away     func() bool       // whether Redis is known to be away, so that nobody waits for it; nil: never
+	Trouble  func(err error)   // told when Redis did not answer a read in time; nil: nobody
 	OnChange func()            // told by Run after each good change of the file; nil: nobody
 }
 
@@ -41,13 +42,16 @@ type Registry struct {
 	file atomic.Pointer[agentsFile]
 	api  *answers
 
-	mu      sync.Mutex // guards what follows, which is Run's
-	seen    sight
-	sum     [sha256.Size]byte // of the text in force
-	problem error
+	problem  atomic.Pointer[error] // of the file as it stands now
+	changing chan struct{}         // holds one, whoever is changing a registration
+
+	// New's, then Run's.
+	seen filewatch.Sight
+	sum  [sha256.Size]byte                 // of the text in force
+	text func(path string) ([]byte, error) // readFile; only tests have another
 }
 
-// New reads the file. One that cannot be taken is an error: at the start there is no last good one. Where its text is bad, it is a Faults.
+// New reads the file. One that cannot be taken is an error: at the start there is no last good one. Where its text is bad, it is a *Faults.
 func New(o Options) (*Registry, error) {
 	o.Timeout = cmp.Or(o.Timeout, 250*time.Millisecond)
 	o.Every = cmp.Or(o.Every, time.Second)
@@ -58,13 +62,16 @@ func New(o Options) (*Registry, error) {
 	if o.Away == nil {
 		o.Away = func() bool { return false }
 	}
+	if o.Trouble == nil {
+		o.Trouble = func(error) {}
+	}
 	if o.OnChange == nil {
 		o.OnChange = func() {}
 	}
 	if err := o.Default.Validate(); err != nil {
 		return nil, fmt.Errorf("registry: Options.Default: %w", err)
 	}
-	r := &Registry{o: o, api: newAnswers(o.Most)}
+	r := &Registry{o: o, api: newAnswers(o.Most), changing: make(chan struct{}, 1), text: readFile}
 	r.file.Store(&agentsFile{loaded: time.Now()})
 	if o.Path != "" {
 		if _, err := r.reload(); err != nil {
@@ -75,7 +82,7 @@ func New(o Options) (*Registry, error) {
 }
 
 // Run looks at the file until ctx ends, and reads it again when it changed: what it is linked to counts, whatever the file system. A bad
-// edit, the file's absence too, leaves the last good one in force.
+// edit, the file's absence too, leaves the last good one in force. It is called once.
 func (r *Registry) Run(ctx context.Context) {
 	t := time.NewTicker(r.o.Every)
 	defer t.Stop()
@@ -110,37 +117,40 @@ func (r *Registry) poll() {
 // reload reads the file if it may have changed, and says whether another text is in force now, or the same again after a bad one. The
 // error is why the file as it stands is not.
 func (r *Registry) reload() (took bool, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now, err := look(r.o.Path) // before the reading: what changes meanwhile is seen by the next look
-	if err == nil && now.same(r.seen) {
-		return false, r.problem
+	now, err := filewatch.Look(r.o.Path)
+	if err == nil && now.Same(r.seen) {
+		return false, r.Status().Problem
 	}
-	text, err := readFile(r.o.Path)
+	text, err := r.text(r.o.Path)
 	if err != nil {
-		r.seen, r.problem = sight{}, err // tried again at each look: a right that is given back does not show
+		r.seen = filewatch.Sight{} // tried again at each look: a right that is given back does not show
+		r.problem.Store(&err)
 		return false, err
 	}
 	r.seen = now
-	if sum := sha256.Sum256(text); sum != r.sum {
-		var agents []Agent
-		if agents, r.problem = parseFile(r.o.Path, text, r.o.Default, r.o.Origins, r.o.Most); r.problem != nil {
-			return false, r.problem
-		}
-		r.sum = sum
-		r.file.Store(newFile(agents, r.file.Load()))
-		return true, nil
+	sum := sha256.Sum256(text)
+	if sum == r.sum {
+		return r.problem.Swap(nil) != nil, nil
 	}
-	took, r.problem = r.problem != nil, nil
-	return took, nil
+	agents, err := parseFile(r.o.Path, text, r.o.Default, r.o.Origins, r.o.Most)
+	if err != nil {
+		r.problem.Store(&err)
+		return false, err
+	}
+	r.sum = sum
+	r.file.Store(newFile(agents, r.file.Load()))
+	r.problem.Store(nil)
+	return true, nil
 }
 
-// Status is how the file stands.
+// Status is how the file stands. It waits for nothing.
 func (r *Registry) Status() Status {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	f := r.file.Load()
-	return Status{Path: r.o.Path, Agents: len(f.agents), LoadedAt: f.loaded, Problem: r.problem}
+	s := Status{Path: r.o.Path, Agents: len(f.agents), LoadedAt: f.loaded}
+	if problem := r.problem.Load(); problem != nil {
+		s.Problem = *problem
+	}
+	return s
 }
 
 // Override is the circuit_breaker_config that the file gives the agent, a layer for policies.Book; nil: none. The pointer is the same

@@ -7,8 +7,10 @@ import (
 	"net/url"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +26,8 @@ type shelf struct {
 	mu    sync.Mutex
 	reads int
 	meet  func() // runs before the next PutProfile, once
+	meets func() // runs before every PutProfile
+	cut   error  // what the next PutProfile fails with, once
 }
 
 func (s *shelf) Profile(ctx context.Context, agent string) (string, error) {
@@ -39,11 +43,17 @@ func (s *shelf) ProfilesOf(ctx context.Context, agents []string) ([]string, erro
 
 func (s *shelf) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
 	s.mu.Lock()
-	meet := s.meet
-	s.meet = nil
+	meet, meets, cut := s.meet, s.meets, s.cut
+	s.meet, s.cut = nil, nil
 	s.mu.Unlock()
 	if meet != nil {
 		meet()
+	}
+	if meets != nil {
+		meets()
+	}
+	if cut != nil {
+		return cut
 	}
 	return s.PutDocument(ctx, redisstore.ProfileDoc, agent, expected, text, actor)
 }
@@ -257,6 +267,90 @@ func TestAPutMeetsAnotherHand(t *testing.T) {
 	})
 }
 
+func TestManyPutsAtOnceAllSucceed(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r := merged(t, s, "[]", &journal{})
+		created := atomic.Int32{}
+		var wg sync.WaitGroup
+		for i := range 40 {
+			wg.Go(func() {
+				a := registry.Agent{Name: "a", Contact: strconv.Itoa(i), Configured: true, Config: breaker.Override{FailureThreshold: new(i + 1)}}
+				if first, err := r.Put(t.Context(), a, "tester"); err != nil {
+					t.Error(err)
+				} else if first {
+					created.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		a, err := r.Agent(t.Context(), "a")
+		if err != nil || created.Load() != 1 {
+			t.Fatalf("%v, created %d times", err, created.Load())
+		}
+		document(t, s, redisstore.ProfileDoc, "a", `{"contact":"`+a.Contact+`"}`) // both of the same Put
+		document(t, s, redisstore.ConfigDoc, "a", fmt.Sprintf(`{"failure_threshold":%d}`, *a.Config.FailureThreshold))
+		if strconv.Itoa(*a.Config.FailureThreshold-1) != a.Contact {
+			t.Errorf("a mixture: %+v", a)
+		}
+	})
+}
+
+func TestAPutThatOthersKeepFromHappeningSaysSo(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r, n := merged(t, s, "[]", &journal{}), 0
+		s.meets = func() { n++; s.set(t, redisstore.ProfileDoc, "a", fmt.Sprintf(`{"contact":"%d"}`, n)) }
+		if _, err := r.Put(t.Context(), registry.Agent{Name: "a"}, "tester"); !errors.Is(err, registry.ErrConflict) || n < 3 {
+			t.Errorf("got %v after %d attempts", err, n)
+		}
+	})
+}
+
+func TestAChangeWaitsNoLongerThanItsContext(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r := merged(t, s, "[]", &journal{})
+		ctx, cancel := context.WithCancel(t.Context())
+		s.meet = func() {
+			cancel()
+			if err := r.Delete(ctx, "a", "tester"); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v while another changes it", err)
+			}
+		}
+		put(t, r, registry.Agent{Name: "a"})
+	})
+}
+
+func TestAnOverrideOfNoRegisteredAgentIsNotDeleted(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r := merged(t, s, "[]", &journal{})
+		s.set(t, redisstore.ConfigDoc, "a", `{"enabled": false}`)
+		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, registry.ErrUnknown) {
+			t.Errorf("got %v", err)
+		}
+		document(t, s, redisstore.ConfigDoc, "a", `{"enabled": false}`)
+	})
+}
+
+func TestAHalfDoneDeleteCanBeRepeated(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *shelf) {
+		r := merged(t, s, "[]", &journal{})
+		put(t, r, parsed(t, r, "a", `{"url": "http://h", "circuit_breaker_config": {"enabled": false}}`))
+		s.cut = &breaker.StoreError{Verb: "register", Agent: "a", Err: errors.New("cut")}
+		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, breaker.ErrStoreUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		if err := r.Delete(t.Context(), "a", "tester"); err != nil {
+			t.Errorf("again: %v", err)
+		}
+		document(t, s, redisstore.ProfileDoc, "a", "")
+		document(t, s, redisstore.ConfigDoc, "a", "")
+	})
+}
+
 func TestAPutChecksWhatItIsGiven(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *shelf) {
@@ -270,7 +364,7 @@ func TestAPutChecksWhatItIsGiven(t *testing.T) {
 		}
 		for path, a := range tests {
 			_, err := r.Put(t.Context(), a, "tester")
-			if faults, is := errors.AsType[registry.Faults](err); !is || faults[0].Path != path {
+			if faults, is := errors.AsType[*registry.Faults](err); !is || faults.Faults[0].Path != path {
 				t.Errorf("%s: %v", path, err)
 			}
 		}

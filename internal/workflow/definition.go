@@ -12,6 +12,7 @@ import (
 // Bounds of a definition.
 const (
 	MaxDefinition  = 1 << 20           // bytes of its JSON
+	MaxKept        = 64 << 10          // bytes of one that is kept in Redis, without blanks
 	MaxSteps       = 256               // steps
 	MinTimeout     = time.Millisecond  // the shortest timeout_seconds, of a step or of the whole
 	MaxTimeout     = time.Hour         // the longest
@@ -57,6 +58,8 @@ type Step struct {
 	DependsOn []string      // besides those whose output Input refers to
 	Path      string        // below the agent's address, begins with "/"; "": the address itself
 	Timeout   time.Duration // of the call; 0: the agent's own
+
+	refs map[string]reference // those of Input, by their text; nil: the step was made by hand
 }
 
 // definitionJSON and stepJSON are how a definition is written; parse.go reads it, with more care than encoding/json has.

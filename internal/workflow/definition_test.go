@@ -3,6 +3,7 @@ package workflow_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -79,24 +80,24 @@ func badDefinitions() []badDefinition {
 	)
 	many := strings.Repeat("x", 65)
 	return []badDefinition{
-		{"nothing", ``, `not JSON: unexpected end of JSON input`},
-		{"half", `{"workflow_id": `, `not JSON: unexpected end of JSON input`},
-		{"no JSON", `{workflow_id: 1}`, `not JSON: invalid character 'w' looking for beginning of object key string`},
-		{"two values", `{} {}`, `not JSON: invalid character '{' after top-level value`},
-		{"not UTF-8", "{\"workflow_id\": \"\xff\"}", `not UTF-8`},
+		{"nothing", ``, `line 1:1: unexpected end of JSON input`},
+		{"half", `{"workflow_id": `, `line 1:16: unexpected end of JSON input`},
+		{"no JSON", `{workflow_id: 1}`, `line 1:2: invalid character 'w' looking for beginning of object key string`},
+		{"two values", `{} {}`, `line 1:4: invalid character '{' after top-level value`},
+		{"not UTF-8", "{\"workflow_id\": \"\xff\"}", `line 1:18: not UTF-8 text`},
 		{"an array", `[]`, `want an object, not an array`},
 		{"null", `null`, `want an object, not null`},
 		{"empty", `{}`, "workflow_id is missing\nsteps is missing"},
 		{"too large", `"` + strings.Repeat("x", workflow.MaxDefinition) + `"`, `larger than 1048576 bytes`},
 		{"too deep", mapped(strings.Repeat("[", 29) + strings.Repeat("]", 29)), `steps.b.input_mapping.x` + strings.Repeat("[0]", 28) + `: nested deeper than 32 levels`},
-		{"too many values", mapped("[1" + strings.Repeat(",1", 10_000) + "]"), `steps.b.input_mapping.x[9991]: more than 10000 values in one definition`},
+		{"too many values", mapped("[1" + strings.Repeat(",1", 10_000) + "]"), `steps.b.input_mapping.x[9991]: more than 10000 values`},
 		{"id of another type", `{"workflow_id": 7, ` + onlyStep + `}`, `workflow_id: want text, not a number`},
 		{"id empty", `{"workflow_id": "", ` + onlyStep + `}`, `workflow_id: bad workflow id "": ` + wantPlan},
 		{"id with a slash", `{"workflow_id": "a/b", ` + onlyStep + `}`, `workflow_id: bad workflow id "a/b": ` + wantPlan},
 		{"id too long", `{"workflow_id": "` + strings.Repeat("x", 129) + `", ` + onlyStep + `}`, `workflow_id: 129 bytes; want at most 128`},
-		{"id given twice", `{"workflow_id": "w", "workflow_id": "v", ` + onlyStep + `}`, `workflow_id: given twice`},
+		{"id given twice", `{"workflow_id": "w", "workflow_id": "v", ` + onlyStep + `}`, `workflow_id: given twice: want each field once`},
 		{"unknown field", `{"workflow_id": "w", "Name": "x", ` + onlyStep + `}`, `Name: unknown field; want one of description, name, steps, timeout_seconds, workflow_id`},
-		{"unknown field of an odd name", `{"workflow_id": "w", "a.\u0000\"": 1, ` + onlyStep + `}`, `["a.` + "\uFFFD" + `\""]: unknown field; want one of description, name, steps, timeout_seconds, workflow_id`},
+		{"unknown field of an odd name", `{"workflow_id": "w", "a.\u0000\"": 1, ` + onlyStep + `}`, `["a.\x00\""]: unknown field; want one of description, name, steps, timeout_seconds, workflow_id`},
 		{"name is null", `{"workflow_id": "w", "name": null, ` + onlyStep + `}`, `name: want text, not null`},
 		{"name too long", `{"workflow_id": "w", "name": "` + strings.Repeat("x", 257) + `", ` + onlyStep + `}`, `name: 257 bytes; want at most 256`},
 		{"description a boolean", `{"workflow_id": "w", "description": true, ` + onlyStep + `}`, `description: want text, not a boolean`},
@@ -109,7 +110,7 @@ func badDefinitions() []badDefinition {
 		{"step id empty", `{"workflow_id": "w", "steps": {"": {"agent_name": "g"}}}`, `steps[""]: ` + wantWord},
 		{"step id with a blank", `{"workflow_id": "w", "steps": {"a b": {"agent_name": "g"}}}`, `steps["a b"]: ` + wantWord},
 		{"step id too long", `{"workflow_id": "w", "steps": {"` + many + `": {"agent_name": "g"}}}`, `steps.` + many[:64] + `…: ` + wantWord},
-		{"step given twice", `{"workflow_id": "w", "steps": {"a": {"agent_name": "g"}, "a": {"agent_name": "g"}}}`, `steps.a: given twice`},
+		{"step given twice", `{"workflow_id": "w", "steps": {"a": {"agent_name": "g"}, "a": {"agent_name": "g"}}}`, `steps.a: given twice: want each field once`},
 		{"step is text", `{"workflow_id": "w", "steps": {"a": "g"}}`, `steps.a: want an object, not text`},
 		{"step of another id", step(`"id": "b", "agent_name": "g"`), `steps.a.id: "b" stands under the name "a"; want the same`},
 		{"step of an id that is no text", step(`"id": 1, "agent_name": "g"`), `steps.a.id: want text, not a number`},
@@ -118,7 +119,7 @@ func badDefinitions() []badDefinition {
 		{"agent's bad name", step(`"agent_name": "-g"`), `steps.a.agent_name: ` + wantName},
 		{"agent unknown", step(`"agent_name": "ghost"`), `steps.a.agent_name: unknown agent "ghost"`},
 		{"mapping is an array", step(`"agent_name": "g", "input_mapping": []`), `steps.a.input_mapping: want an object, not an array`},
-		{"mapping's field twice", step(`"agent_name": "g", "input_mapping": {"x": {"y": 1, "y": 2}}`), `steps.a.input_mapping.x.y: given twice`},
+		{"mapping's field twice", step(`"agent_name": "g", "input_mapping": {"x": {"y": 1, "y": 2}}`), `steps.a.input_mapping.x.y: given twice: want each field once`},
 		{"depends on text", step(`"agent_name": "g", "depends_on": "b"`), `steps.a.depends_on: want an array, not text`},
 		{"depends on a number", step(`"agent_name": "g", "depends_on": [1]`), `steps.a.depends_on[0]: want text, not a number`},
 		{"depends on nobody", step(`"agent_name": "g", "depends_on": ["b"]`), `steps.a.depends_on[0]: no step "b"`},
@@ -236,11 +237,11 @@ func TestAFaultOfAFileHasItsLine(t *testing.T) {
 		{`"test"`, `"$.steps.ghost.output"`, `f.json:8: steps.step-1.input_mapping.text: no step "ghost"`},
 		{`"FailingAgent"`, `"-"`, `f.json:6: steps.step-1.agent_name: bad agent name: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit`},
 		{`"agent_name": "FailingAgent",`, ``, `f.json:4: steps.step-1: agent_name is missing`},
-		{"      }\n", "      }, }\n", `f.json:9: not JSON: invalid character '}' looking for beginning of object key string`},
-		{`"step-1",`, "\"step-1\",\n\"id\": \"step-1\",", `f.json:6: steps.step-1.id: given twice`},
+		{"      }\n", "      }, }\n", `f.json:9:10: invalid character '}' looking for beginning of object key string`},
+		{`"step-1",`, "\"step-1\",\n\"id\": \"step-1\",", `f.json:6: steps.step-1.id: given twice: want each field once`},
 		{`"workflow_id": "circuit-breaker-test",`, ``, `f.json:1: workflow_id is missing`},
-		{"    }\n  }\n}\n", "", `f.json:9: not JSON: unexpected end of JSON input`},
-		{`circuit-breaker-test`, "circuit\xffbreaker", `f.json:2: not UTF-8`},
+		{"    }\n  }\n}\n", "", `f.json:9:8: unexpected end of JSON input`},
+		{`circuit-breaker-test`, "circuit\xffbreaker", `f.json:2:26: not UTF-8 text`},
 	} {
 		_, err := workflow.ParseFile("f.json", strings.Replace(guide, c[0], c[1], 1))
 		if err == nil || err.Error() != c[2] {
@@ -259,5 +260,31 @@ func TestAHopelessDefinitionIsNotToldWhole(t *testing.T) {
 	}
 	if f := bad.Faults[1]; f.Path != "steps.s1.agent_name" || f.Line != 1 || f.File != "" {
 		t.Errorf("%+v", f)
+	}
+}
+
+// hopeless is a definition with so many malformed references, below a name as long as one may be.
+func hopeless(n int) string {
+	return mapped(`{"` + strings.Repeat("x", 64) + `": ["$.x"` + strings.Repeat(`,"$.x"`, n-1) + `]}`)
+}
+
+// Not parallel: what other tests allocate would count.
+func TestAHopelessDefinitionTakesLittleMemory(t *testing.T) { //nolint:paralleltest // see above
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := workflow.ParseDefinition([]byte(hopeless(9900)), nil)
+	runtime.ReadMemStats(&after)
+	if bad, _ := errors.AsType[*workflow.DefinitionError](err); bad == nil || len(bad.Faults) != 20 || bad.More != 9880 {
+		t.Errorf("got %v", err)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
+		t.Errorf("%d bytes are allocated", n)
+	}
+}
+
+func TestAByteOrderMarkMayStandBeforeADefinition(t *testing.T) {
+	t.Parallel()
+	if d, err := workflow.ParseFile("f.json", "\ufeff"+guide); err != nil || d.ID != "circuit-breaker-test" {
+		t.Errorf("got %+v, %v", d, err)
 	}
 }

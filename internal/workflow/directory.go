@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,16 +13,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-)
 
-// racy is how young a file may be for its time to be believed: one that was written twice within the grain of its
-// filesystem's clock shows the same time and, maybe, the same size.
-const racy = 3 * time.Second
+	"github.com/breakerd/breakerd/internal/filewatch"
+)
 
 // directory holds the definitions of *.json files. scan is for one goroutine at a time; now may be read by all.
 type directory struct {
 	path   string
-	known  func(agent string) bool
+	known  knownAgents
 	logger *slog.Logger
 	files  map[string]*file // by name
 	now    atomic.Pointer[shelf]
@@ -38,16 +37,16 @@ type shelf struct {
 // file is one file as it was read last.
 type file struct {
 	name    string
-	size    int64
-	written time.Time
+	seen    filewatch.Sight
 	next    *Definition // what it holds now; nil: it cannot be taken
 	serving *Definition // the last good one, unless another file has taken its id
 	problem error
+	waits   bool   // for agents that there are none of: nothing else is wrong with it
 	said    string // the problem that was logged
 }
 
 // scan reads what has changed. It fails only when there is nothing that it could go on with: the directory itself.
-func (d *directory) scan() {
+func (d *directory) scan(ctx context.Context) {
 	last := d.now.Load()
 	names, err := d.list()
 	if err != nil { // what was there stays
@@ -64,13 +63,14 @@ func (d *directory) scan() {
 			delete(d.files, name)
 		}
 	}
+	known := d.known.untilTrouble()
 	for _, name := range names {
 		f := d.files[name]
 		if f == nil {
 			f = &file{name: name}
 			d.files[name] = f
 		}
-		d.read(f)
+		d.read(ctx, f, known)
 	}
 	next := d.settle()
 	next.loadedAt = last.loadedAt
@@ -98,26 +98,27 @@ func (d *directory) list() ([]string, error) {
 
 // read takes a file's definition if the file may have changed, or could not be taken last time: an agent that it needs may be
 // known by now.
-func (d *directory) read(f *file) {
+func (d *directory) read(ctx context.Context, f *file, known knownAgents) {
 	path := filepath.Join(d.path, f.name)
-	stat, err := os.Stat(path) // what a link leads to
-	if err == nil && !stat.Mode().IsRegular() {
+	now, err := filewatch.Look(path)
+	if err == nil && !now.Regular() {
 		err = errors.New("not a regular file")
 	}
 	if err != nil {
 		f.next, f.problem = nil, fmt.Errorf("%s: %w", f.name, err)
 		return
 	}
-	if f.problem == nil && stat.Size() == f.size && stat.ModTime().Equal(f.written) && time.Since(f.written) > racy {
+	if f.problem == nil && now.Same(f.seen) {
 		return
 	}
-	f.size, f.written = stat.Size(), stat.ModTime()
+	f.seen = now
 	text, err := readBounded(path)
 	if err != nil {
 		f.next, f.problem = nil, fmt.Errorf("%s: %w", f.name, err)
 		return
 	}
-	def, err := parse(f.name, text, d.known)
+	def, waits, err := check(ctx, f.name, text, known)
+	f.waits = waits
 	if err != nil {
 		f.next, f.problem = nil, err
 		return

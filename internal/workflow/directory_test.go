@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -75,7 +76,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-func run(t *testing.T, f *folder, s *texts, known func(string) bool) *running {
+func run(t *testing.T, f *folder, s *texts, known func(context.Context, []string) ([]string, error)) *running {
 	t.Helper()
 	r := &running{t: t}
 	lib, err := workflow.NewLibrary(workflow.LibraryOptions{
@@ -170,7 +171,7 @@ func TestABadEditKeepsTheLastGoodVersion(t *testing.T) {
 		r.poll()
 		r.poll()
 		r.want("a=one b=two")
-		bad := "a.json:1: not JSON: unexpected end of JSON input\nc.json:1: workflow_id is missing\nc.json:1: steps is missing"
+		bad := "a.json:1:2: unexpected end of JSON input\nc.json:1: workflow_id is missing\nc.json:1: steps is missing"
 		r.problem(bad, 2)
 		f.remove("c.json")
 		f.write("a.json", simple("a", "mended"))
@@ -179,7 +180,7 @@ func TestABadEditKeepsTheLastGoodVersion(t *testing.T) {
 		r.problem("", 2)
 		f.write("a.json", "{\n")
 		r.poll()
-		r.problem("a.json:1: not JSON: unexpected end of JSON input", 3)
+		r.problem("a.json:1:2: unexpected end of JSON input", 3)
 		f.remove("a.json")
 		r.poll()
 		r.want("b=two")
@@ -212,7 +213,7 @@ func TestAnIDBelongsToOneFile(t *testing.T) {
 		f.write("a0.json", simple("b", "heir"))
 		r.poll()
 		r.want("b=heir c=from a")
-		r.problem("c.json:1: not JSON: unexpected end of JSON input", 4)
+		r.problem("c.json:1:1: unexpected end of JSON input", 4)
 	})
 }
 
@@ -221,10 +222,10 @@ func TestAFileWaitsForItsAgent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		agents := map[string]bool{"agent": true}
-		known := func(agent string) bool {
+		known := func(_ context.Context, named []string) ([]string, error) {
 			mu.Lock()
 			defer mu.Unlock()
-			return agents[agent]
+			return slices.DeleteFunc(slices.Clone(named), func(agent string) bool { return agents[agent] }), nil
 		}
 		f := newFolder(t, map[string]string{"a.json": simple("a", "one")})
 		r := run(t, f, newTexts(), known)
@@ -260,6 +261,37 @@ func TestAnEditWithinTheGrainOfTheClockIsSeen(t *testing.T) {
 		r := run(t, f, newTexts(), nil)
 		f.write("a.json", simple("a", "two"))
 		now()
+		r.poll()
+		r.want("a=two")
+	})
+}
+
+// Kubernetes mounts a ConfigMap as a.json -> ..data/a.json, ..data -> ..2026_01, and turns ..data.
+func TestATurnedLinkIsAnotherFile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFolder(t, nil)
+		old := time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
+		for version, name := range map[string]string{"..1": "one", "..2": "two"} {
+			if err := os.Mkdir(filepath.Join(f.path, version), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			f.write(version+"/a.json", simple("a", name))
+			if err := os.Chtimes(filepath.Join(f.path, version, "a.json"), old, old); err != nil { // same size, same time
+				t.Fatal(err)
+			}
+		}
+		data := filepath.Join(f.path, "..data")
+		for _, link := range [][2]string{{"..1", data}, {"..data/a.json", filepath.Join(f.path, "a.json")}, {"..2", data + "_tmp"}} {
+			if err := os.Symlink(link[0], link[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := run(t, f, newTexts(), nil)
+		r.want("a=one")
+		if err := os.Rename(data+"_tmp", data); err != nil {
+			t.Fatal(err)
+		}
 		r.poll()
 		r.want("a=two")
 	})

@@ -9,30 +9,45 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"time"
 )
 
 // DefaultMaxParallel is how many steps of one execution run at once, unless the engine is told otherwise.
 const DefaultMaxParallel = 8
 
+// DefaultMaxExecutions is how many executions run at once, unless the engine is told otherwise. Each may hold MaxOutputs, and of each
+// step that runs MaxInput.
+const DefaultMaxExecutions = 32
+
 // MaxOutputs bounds the outputs of all steps of one execution, in bytes.
-const MaxOutputs = 32 << 20
+const MaxOutputs = 8 << 20
+
+// ErrTooManyExecutions is the Execution.Err of one that has not begun, because as many as may are under way.
+var ErrTooManyExecutions = errors.New("too many executions are under way")
 
 // EngineOptions configures an Engine.
 type EngineOptions struct {
-	Caller      Caller
-	Logger      *slog.Logger // is told of a Caller that panics
-	MaxParallel int          // calls of one execution at once; 0: DefaultMaxParallel
+	Caller        Caller
+	Logger        *slog.Logger // is told of a Caller that panics
+	MaxParallel   int          // calls of one execution at once; 0: DefaultMaxParallel
+	MaxExecutions int          // executions at once; 0: DefaultMaxExecutions
 }
 
 // Engine executes workflows. It is safe for concurrent use.
-type Engine struct{ o EngineOptions }
+type Engine struct {
+	o     EngineOptions
+	slots chan struct{} // one for each execution under way
+}
 
 // NewEngine makes an Engine.
 func NewEngine(o EngineOptions) *Engine {
 	if o.MaxParallel <= 0 {
 		o.MaxParallel = DefaultMaxParallel
 	}
-	return &Engine{o: o}
+	if o.MaxExecutions <= 0 {
+		o.MaxExecutions = DefaultMaxExecutions
+	}
+	return &Engine{o: o, slots: make(chan struct{}, o.MaxExecutions)}
 }
 
 // errTimeUp is why a context ends when an execution has used up its time; errStopped, when a step has failed.
@@ -43,17 +58,25 @@ var (
 
 // Execute runs a workflow and returns when nothing of it runs any more. Each step runs as soon as what it depends on is complete.
 // The first step that fails or is refused, the end of the definition's time, or the end of ctx stops it: steps that run are
-// cancelled, the others skipped. Nothing runs if the input lacks what a step refers to: Execution.Err is then an *InputError.
+// cancelled, the others skipped. Calls are never ended by a deadline, always by cancelling: that they were cut short is not their
+// agents' failure. Nothing runs if the input lacks what a step refers to: Execution.Err is then an *InputError; nor if too many
+// executions are under way: ErrTooManyExecutions, at once.
 func (e *Engine) Execute(ctx context.Context, d Definition, input map[string]any) Execution {
 	timeout := d.Timeout
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTimeUp)
-	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(errStopped)
 	r := newRun(e, d, input, timeout, stop)
+	select {
+	case e.slots <- struct{}{}:
+		defer func() { <-e.slots }()
+	default:
+		r.stop(Failed, ExecutionError{Cause: CauseTooMany, Reason: ErrTooManyExecutions.Error()}, ErrTooManyExecutions)
+		return r.finish()
+	}
+	defer time.AfterFunc(timeout, func() { stop(errTimeUp) }).Stop()
 	if err := d.CheckInput(input); err != nil {
 		r.stop(Failed, ExecutionError{Cause: CauseInputMissing, Reason: clip(err.Error(), maxReason)}, err)
 	}

@@ -242,6 +242,55 @@ func TestTheWholeHasItsTime(t *testing.T) {
 	}
 }
 
+// A deadline would be the agents' failure: they were given too little time, and their breakers must not open for it.
+func TestTheWholesTimeIsNoDeadlineOfItsCalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen breaker.Outcome
+		x := engine(func(ctx context.Context, _ workflow.Call) (json.RawMessage, error) {
+			<-ctx.Done()
+			seen = breaker.Classify(ctx, context.Cause(ctx))
+			return nil, ctx.Err()
+		}).Execute(t.Context(), parsed(t, `{"workflow_id": "w", "timeout_seconds": 1, "steps": {"a": {"agent_name": "healthy"}}}`), nil)
+		if x.Error == nil || x.Error.Cause != workflow.CauseTimeout || x.DurationMs != 1000 {
+			t.Errorf("%s %+v", x.Status, x.Error)
+		}
+		if seen.Kind != breaker.Ignored {
+			t.Errorf("the agent's breaker takes it for %+v, want it to be ignored", seen)
+		}
+	})
+}
+
+func TestAsManyExecutionsRunAsMay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := workflow.NewEngine(workflow.EngineOptions{MaxExecutions: 2, Caller: callerFunc(func(context.Context, workflow.Call) (json.RawMessage, error) {
+			<-time.After(time.Second)
+			return nil, nil
+		})})
+		d := parsed(t, `{"workflow_id": "w", "steps": {"a": {"agent_name": "a"}}}`)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				if x := e.Execute(t.Context(), d, nil); x.Status != workflow.Completed {
+					t.Errorf("%s %+v", x.Status, x.Error)
+				}
+			})
+		}
+		synctest.Wait()
+		begun := time.Now()
+		x := e.Execute(t.Context(), d, nil)
+		if !errors.Is(x.Err, workflow.ErrTooManyExecutions) || x.Status != workflow.Failed || x.Error.Cause != workflow.CauseTooMany || time.Since(begun) > 0 {
+			t.Errorf("%s %+v after %v", x.Status, x.Error, time.Since(begun))
+		}
+		wantStatuses(t, x, workflow.Failed, map[string]workflow.Status{"a": "skipped"})
+		wg.Wait()
+		if x := e.Execute(t.Context(), d, nil); x.Status != workflow.Completed {
+			t.Errorf("when the others have ended: %s %+v", x.Status, x.Error)
+		}
+	})
+}
+
 // ParseDefinition lets none of these pass; made by hand they must neither hang nor crash.
 func TestADefinitionMadeByHandEnds(t *testing.T) {
 	t.Parallel()

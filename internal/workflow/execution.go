@@ -27,11 +27,12 @@ const (
 	CauseTimeout       = "timeout"              // of the whole execution
 	CauseCancelled     = "cancelled"
 	CausePanic         = "panic"
-	CauseReference     = "reference_missing" // an output that a step refers to is not there
-	CauseInputMissing  = "input_missing"     // of the whole execution; Execution.Err is an *InputError
-	CauseInputTooLarge = "input_too_large"   // of a step, once its references are filled in
-	CauseBadOutput     = "bad_output"        // the Caller's answer is not JSON, or too much
-	CauseBadDefinition = "bad_definition"    // made by hand, past ParseDefinition; Execution.Err is a *DefinitionError
+	CauseReference     = "reference_missing"   // what a step refers to is not in the output, or that is too large to be looked into
+	CauseInputMissing  = "input_missing"       // of the whole execution; Execution.Err is an *InputError
+	CauseTooMany       = "too_many_executions" // of the whole execution; Execution.Err is ErrTooManyExecutions
+	CauseInputTooLarge = "input_too_large"     // of a step, once its references are filled in
+	CauseBadOutput     = "bad_output"          // the Caller's answer is not JSON, or too much
+	CauseBadDefinition = "bad_definition"      // made by hand, past ParseDefinition
 )
 
 // Caller calls agents, through their breakers. It is called from several goroutines at once, and returns soon after ctx is done.
@@ -65,17 +66,17 @@ func (e *CallError) Unwrap() error { return e.Err }
 
 // Execution is one finished run of a workflow. Nobody changes it, so that it may be shared.
 type Execution struct {
-	ID         string                `json:"execution_id"` // 32 hex digits, random
+	ID         string                `json:"execution_id" doc:"32 hex digits, random."`
 	WorkflowID string                `json:"workflow_id"`
-	Status     Status                `json:"status"`
-	StartedAt  time.Time             `json:"started_at"`
+	Status     Status                `json:"status"       doc:"refused: by a circuit breaker. cancelled: its caller went away."`
+	StartedAt  time.Time             `json:"started_at"   doc:"To the millisecond, UTC."`
 	FinishedAt time.Time             `json:"finished_at"`
 	DurationMs int64                 `json:"duration_ms"`
-	Steps      map[string]StepResult `json:"steps"`
-	// Output has the output of each step that no other step depends on; only of a completed execution.
-	Output          map[string]json.RawMessage `json:"output,omitempty"`
-	OutputTruncated bool                       `json:"output_truncated,omitempty"` // too large to be kept; all outputs are left out
-	Error           *ExecutionError            `json:"error,omitempty"`            // what stopped it; nil when completed
+	Steps      map[string]StepResult `json:"steps"        doc:"By id: all of the workflow, also those that never began."`
+
+	Output          map[string]json.RawMessage `json:"output,omitempty"           doc:"Of a completed execution: the output of each step that no other depends on, by the step's id."`
+	OutputTruncated bool                       `json:"output_truncated,omitempty" doc:"Too large to be kept: all outputs are left out, and where that is not enough, all steps."`
+	Error           *ExecutionError            `json:"error,omitempty"            doc:"What stopped it; absent when completed."`
 
 	// Err is the error behind Error, as the Caller gave it; nil when completed, and in what was read back from a Store.
 	Err error `json:"-"`
@@ -85,24 +86,27 @@ type Execution struct {
 type StepResult struct {
 	ID         string          `json:"id"`
 	Agent      string          `json:"agent_name"`
-	Status     Status          `json:"status"`
-	StartedAt  time.Time       `json:"started_at,omitzero"` // zero when skipped
+	Status     Status          `json:"status"              doc:"refused: by the agent's circuit breaker. cancelled: the execution stopped while it ran. skipped: it never began."`
+	StartedAt  time.Time       `json:"started_at,omitzero" doc:"Absent when skipped."`
 	DurationMs int64           `json:"duration_ms"`
-	Output     json.RawMessage `json:"output,omitempty"` // only when completed
+	Output     json.RawMessage `json:"output,omitempty"    doc:"The agent's answer; only when completed."`
 	Error      *ExecutionError `json:"error,omitempty"`
 }
 
 // ExecutionError says what went wrong, for people and programs.
 type ExecutionError struct {
-	Step              string `json:"step,omitempty"` // "" when it is not of one step
-	Agent             string `json:"agent,omitempty"`
-	Cause             string `json:"cause"`  // a word: one of the causes above, or the Caller's
-	Reason            string `json:"reason"` // in words; of a refusal, the breaker's reason
-	RetryAfterSeconds int64  `json:"retry_after_seconds,omitempty"`
+	Step              string `json:"step,omitempty"                doc:"Absent when it is not of one step."`
+	Agent             string `json:"agent,omitempty"               doc:"The step's agent, called or not."`
+	Cause             string `json:"cause"                         doc:"A word: circuit_breaker_open, timeout, status_503, upstream_unreachable, reference_missing, …"`
+	Reason            string `json:"reason"                        doc:"In words; of a refusal, the breaker's reason: open, probes_busy, …"`
+	RetryAfterSeconds int64  `json:"retry_after_seconds,omitempty" doc:"Of a refusal."`
 }
 
 // InputError says which parts of the input an execution lacks.
-type InputError struct{ Missing []MissingInput }
+type InputError struct {
+	Missing []MissingInput // at most 20
+	More    int            // parts beyond those
+}
 
 // MissingInput is one part of the input that is not there.
 type MissingInput struct {
@@ -112,12 +116,11 @@ type MissingInput struct {
 
 func (e *InputError) Error() string {
 	var out []string
-	for i, m := range e.Missing {
-		if i == maxFaults {
-			out = append(out, fmt.Sprintf("and %d more", len(e.Missing)-i))
-			break
-		}
+	for _, m := range e.Missing {
 		out = append(out, fmt.Sprintf("%s is missing (%s wants it)", m.Reference, m.UsedBy))
+	}
+	if e.More > 0 {
+		out = append(out, fmt.Sprintf("and %d more", e.More))
 	}
 	return strings.Join(out, "; ")
 }

@@ -13,19 +13,22 @@ func dependencies(steps map[string]Step) map[string][]string {
 	out := make(map[string][]string, len(steps))
 	for id, s := range steps {
 		on := slices.Clone(s.DependsOn)
-		eachReference("", s.Input, func(_ string, r reference) {
+		for _, r := range s.references() {
 			if r.step != "" {
 				on = append(on, r.step)
 			}
-		})
+		}
 		slices.Sort(on)
 		out[id] = slices.Compact(on)
 	}
 	return out
 }
 
+// maxRing bounds the steps that are named of a ring.
+const maxRing = 10
+
 // cycles names rings of dependencies, "a -> b -> a" (a waits for b): one for each edge that closes a ring on a walk through the
-// steps by name, so that there is one if and only if the steps cannot all be run.
+// steps by name, so that there is one if and only if the steps cannot all be run; but no more than are told.
 func cycles(on map[string][]string) []string {
 	const walking, done = 1, 2
 	state, way := map[string]int{}, []string{}
@@ -35,10 +38,12 @@ func cycles(on map[string][]string) []string {
 		state[id] = walking
 		way = append(way, id)
 		for _, next := range on[id] {
+			if len(out) == maxFaults {
+				return
+			}
 			switch state[next] {
 			case walking:
-				ring := way[slices.Index(way, next):]
-				out = append(out, strings.Join(ring, " -> ")+" -> "+next)
+				out = append(out, ring(way[slices.Index(way, next):]))
 			case done:
 			default:
 				walk(next)
@@ -53,4 +58,17 @@ func cycles(on map[string][]string) []string {
 		}
 	}
 	return out
+}
+
+// ring names steps that wait for one another in turn.
+func ring(steps []string) string {
+	var out strings.Builder
+	for i, id := range steps {
+		if i == maxRing {
+			out.WriteString("… -> ")
+			break
+		}
+		out.WriteString(clip(id, 64) + " -> ")
+	}
+	return out.String() + clip(steps[0], 64)
 }

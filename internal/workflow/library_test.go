@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -20,9 +19,12 @@ type texts struct {
 	of    map[string]string
 	away  error
 	reads int
+
+	entries       map[string]string
+	beforeListing func() // runs before an answer is given, when it has been made
 }
 
-func newTexts() *texts { return &texts{of: map[string]string{}} }
+func newTexts() *texts { return &texts{of: map[string]string{}, entries: map[string]string{}} }
 
 func (s *texts) set(id, text string, away error) {
 	s.mu.Lock()
@@ -40,17 +42,24 @@ func (s *texts) Workflow(_ context.Context, id string) (string, error) {
 	return s.of[id], s.away
 }
 
-func (s *texts) Workflows(context.Context) (map[string]string, error) {
+func (s *texts) WorkflowEntries(context.Context) (map[string]string, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.of), s.away
+	out, away, before := map[string]string{}, s.away, s.beforeListing
+	for id := range s.of {
+		out[id] = s.entries[id]
+	}
+	s.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	return out, away
 }
 
-func (s *texts) PutWorkflow(_ context.Context, id, text string) error {
+func (s *texts) PutWorkflow(_ context.Context, id, text, entry string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.away == nil {
-		s.of[id] = text
+		s.of[id], s.entries[id] = text, entry
 	}
 	return s.away
 }
@@ -88,28 +97,28 @@ func apiLibrary(t *testing.T, s *texts, o workflow.LibraryOptions) *workflow.Lib
 func TestWorkflowsOfTheAPIAreKept(t *testing.T) {
 	t.Parallel()
 	s := newTexts()
-	lib := apiLibrary(t, s, workflow.LibraryOptions{Known: func(agent string) bool { return agent == "agent" }})
+	lib := apiLibrary(t, s, workflow.LibraryOptions{Known: without("ghost")})
 	ctx := t.Context()
 	for _, c := range []struct {
 		text    string
 		created bool
 	}{{simple("w", "one"), true}, {simple("w", "two"), false}} {
-		d := parsed(t, c.text)
-		if created, err := lib.Put(ctx, d); err != nil || created != c.created {
-			t.Errorf("%s: created %v, %v", c.text, created, err)
+		d, created, err := lib.Put(ctx, []byte(c.text))
+		if err != nil || created != c.created || d.Origin != workflow.FromAPI {
+			t.Errorf("%s: %+v, created %v, %v", c.text, d, created, err)
 		}
 		got, err := lib.Get(ctx, "w")
 		if err != nil || got.Name != d.Name || got.Origin != workflow.FromAPI {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
-	if _, err := lib.Put(ctx, parsed(t, simple("filed", "thief"))); !errors.Is(err, workflow.ErrInDirectory) {
+	if _, _, err := lib.Put(ctx, []byte(simple("filed", "thief"))); !errors.Is(err, workflow.ErrInDirectory) {
 		t.Errorf("one of a file: %v", err)
 	}
 	var bad *workflow.DefinitionError
-	for _, d := range []workflow.Definition{{ID: "w"}, parsed(t, strings.Replace(simple("w", ""), `"agent"`, `"ghost"`, 1))} {
-		if _, err := lib.Put(ctx, d); !errors.As(err, &bad) {
-			t.Errorf("%+v: %v", d, err)
+	for _, text := range []string{`{"workflow_id": "w"}`, strings.Replace(simple("w", ""), `"agent"`, `"ghost"`, 1)} {
+		if _, _, err := lib.Put(ctx, []byte(text)); !errors.As(err, &bad) {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 	entries, err := lib.List(ctx)
@@ -167,7 +176,7 @@ func TestTheLastGoodOneServesWhileRedisIsAway(t *testing.T) {
 	if entries, err := lib.List(ctx); !errors.Is(err, gone) || len(entries) != 2 || entries[1].ID != "w" {
 		t.Errorf("%+v, %v", entries, err)
 	}
-	if _, err := lib.Put(ctx, parsed(t, simple("w", ""))); !errors.Is(err, gone) {
+	if _, _, err := lib.Put(ctx, []byte(simple("w", ""))); !errors.Is(err, gone) {
 		t.Errorf("put: %v", err)
 	}
 	if err := lib.Delete(ctx, "w"); !errors.Is(err, gone) {
@@ -205,7 +214,7 @@ func TestADamagedTextIsUnknownAndToldOnce(t *testing.T) {
 	if n := strings.Count(log.String(), "event=circuit_breaker.workflow_bad"); n != 2 {
 		t.Errorf("%d lines for two texts:\n%s", n, log.String())
 	}
-	if created, err := lib.Put(t.Context(), parsed(t, simple("w", "mended"))); err != nil || !created {
+	if _, created, err := lib.Put(t.Context(), []byte(simple("w", "mended"))); err != nil || !created {
 		t.Errorf("created %v, %v", created, err)
 	}
 	if d, err := lib.Get(t.Context(), "w"); err != nil || d.Name != "mended" {
@@ -216,11 +225,13 @@ func TestADamagedTextIsUnknownAndToldOnce(t *testing.T) {
 func TestWhatIsRememberedIsBoundedAndFollowsRedis(t *testing.T) {
 	t.Parallel()
 	s, gone := newTexts(), errors.New("gone")
-	for i := range 10 {
-		s.set(fmt.Sprint("w", i), simple(fmt.Sprint("w", i), "name"), nil)
-	}
 	lib := apiLibrary(t, s, workflow.LibraryOptions{})
 	ctx := t.Context()
+	for i := range 10 {
+		if _, _, err := lib.Put(ctx, []byte(simple(fmt.Sprint("w", i), "name"))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	listed := func(err error) int { // without the one of the file
 		t.Helper()
 		s.set("", "", err)
@@ -245,7 +256,74 @@ func TestWhatIsRememberedIsBoundedAndFollowsRedis(t *testing.T) {
 	}
 	lib.Remember(3 * len(simple("w0", "name")))
 	s.set("w1", simple("w1", "edit"), nil)
-	if n, away := listed(nil), listed(gone); n != 9 || away != 3 {
-		t.Errorf("%d listed, %d while Redis is away; want 9 and the 3 that there is room for", n, away)
+	if _, err := lib.Get(ctx, "w1"); err != nil {
+		t.Error(err)
+	}
+	n, away, served := listed(nil), listed(gone), 0
+	for i := range 10 {
+		if _, err := lib.Get(ctx, fmt.Sprint("w", i)); err == nil {
+			served++
+		}
+	}
+	if n != 9 || away != 9 || served != 3 {
+		t.Errorf("%d listed, %d while Redis is away, %d served; want 9, 9, and the 3 that there is room for", n, away, served)
+	}
+}
+
+func TestWhatIsPutWhileAListIsReadIsRemembered(t *testing.T) {
+	t.Parallel()
+	s := newTexts()
+	lib := apiLibrary(t, s, workflow.LibraryOptions{})
+	s.beforeListing = func() {
+		if _, _, err := lib.Put(t.Context(), []byte(simple("new", "put meanwhile"))); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := lib.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.set("", "", errors.New("gone"))
+	if d, err := lib.Get(t.Context(), "new"); err != nil || d.Name != "put meanwhile" {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+func TestAListReadsNoTexts(t *testing.T) {
+	t.Parallel()
+	s := newTexts()
+	lib := apiLibrary(t, s, workflow.LibraryOptions{})
+	if _, _, err := lib.Put(t.Context(), []byte(simple("w", "one"))); err != nil {
+		t.Fatal(err)
+	}
+	other, reads := apiLibrary(t, s, workflow.LibraryOptions{}), s.reads
+	if entries, err := other.List(t.Context()); err != nil || len(entries) != 2 || entries[1] != (workflow.Entry{ID: "w", Name: "one", Origin: "api", Steps: 1}) {
+		t.Errorf("%+v, %v", entries, err)
+	}
+	if s.reads != reads {
+		t.Errorf("%d texts were read", s.reads-reads)
+	}
+	s.set("by-hand", simple("by-hand", "two"), nil)
+	if entries, err := other.List(t.Context()); err != nil || len(entries) != 3 || entries[0].Name != "two" || s.reads != reads+1 {
+		t.Errorf("%+v, %v, %d reads", entries, err, s.reads-reads)
+	}
+}
+
+func TestADefinitionIsKeptAsItWasSent(t *testing.T) {
+	t.Parallel()
+	s := newTexts()
+	lib := apiLibrary(t, s, workflow.LibraryOptions{})
+	sent := func(fill string) string {
+		return `{"workflow_id":"w","steps":{"a":{"agent_name":"g","input_mapping":{"z":"` + fill + `","a":"\u00e9"}}}}`
+	}
+	whole := sent(strings.Repeat("\u2028", (workflow.MaxKept-len(sent("")))/3))
+	if _, _, err := lib.Put(t.Context(), []byte(strings.ReplaceAll(whole, ":{", " :\n  {"))); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.of["w"]; got != whole || len(got) > workflow.MaxKept {
+		t.Errorf("%d bytes are kept as %d", len(whole), len(got))
+	}
+	_, _, err := lib.Put(t.Context(), []byte(sent(strings.Repeat("x", workflow.MaxKept))))
+	if bad, ok := errors.AsType[*workflow.DefinitionError](err); !ok || !strings.Contains(bad.Error(), "want at most 65536") {
+		t.Errorf("%v", err)
 	}
 }

@@ -10,14 +10,17 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Bounds of a definition's texts, in bytes.
+// Bounds of a definition, beside its size: texts in bytes, levels of nesting, values of any kind.
 const (
 	maxName        = 256
 	maxDescription = 4096
 	maxPath        = 1024
+	maxDepth       = 32
+	maxValues      = 10_000
 )
 
 // ParseDefinition reads the JSON of one definition, strictly: an error is a *DefinitionError that says all that is wrong, and
@@ -28,17 +31,18 @@ func ParseDefinition(text []byte, known func(agent string) bool) (Definition, er
 
 // parse is ParseDefinition of a file, or of "".
 func parse(file string, text []byte, known func(agent string) bool) (Definition, error) {
-	p := parser{faults: faults{file: file, text: text}, known: known, ids: map[string]bool{}}
+	doc, ok := jsondoc.Parse(text, jsondoc.Options{File: file, Bytes: MaxDefinition, Depth: maxDepth, Values: maxValues, Mark: file != ""})
+	p := parser{Doc: doc, known: known, ids: map[string]bool{}}
 	var d Definition
-	if root, ok := p.document(); ok {
-		d = p.definition(root)
+	if ok {
+		d = p.definition(doc.Root())
 	}
-	return d, p.err()
+	return d, p.Err()
 }
 
-// parser makes a definition of nodes. What one step says of another is checked at the end, when all are known.
+// parser makes a definition of values. What one step says of another is checked at the end, when all are known.
 type parser struct {
-	faults
+	*jsondoc.Doc
 
 	known func(agent string) bool
 	ids   map[string]bool // of the steps
@@ -47,170 +51,169 @@ type parser struct {
 
 // use is one step's mention of another.
 type use struct {
-	at       int
-	path     string
+	at       jsondoc.Value
 	from, to string
 	self     string // what is wrong with a mention of itself
 }
 
 // fieldReader takes one field's value.
-type fieldReader func(n node, path string)
+type fieldReader func(v jsondoc.Value)
 
 // object hands the fields of an object to their readers.
-func (p *parser) object(n node, path string, readers map[string]fieldReader, required ...string) {
-	members, ok := n.value.([]member)
-	if !ok {
-		p.want(n, path, "an object")
+func (p *parser) object(v jsondoc.Value, readers map[string]fieldReader, required ...string) {
+	if !p.is(v, jsondoc.Object) {
 		return
 	}
 	given := map[string]bool{}
-	for _, m := range members {
-		given[m.name] = true
-		if read := readers[m.name]; read != nil {
-			read(m.node, field(path, m.name))
+	for m := range v.Members() {
+		if read := readers[m.Name]; read != nil {
+			given[m.Name] = true
+			read(m.Value)
 		} else {
-			p.addf(m.at, field(path, m.name), "unknown field; want one of %s", strings.Join(sortedKeys(readers), ", "))
+			p.Addf(m.Key, "unknown field; want one of %s", strings.Join(sortedKeys(readers), ", "))
 		}
 	}
 	for _, name := range required {
 		if !given[name] {
-			p.addf(n.at, path, "%s is missing", name)
+			p.Addf(v, "%s is missing", name)
 		}
 	}
 }
 
-func (p *parser) want(n node, path, want string) {
-	p.addf(n.at, path, "want %s, not %s", want, n.kind())
+// is wants a value of this kind.
+func (p *parser) is(v jsondoc.Value, kind jsondoc.Kind) bool {
+	if v.Kind() != kind {
+		p.want(v, kind.String())
+	}
+	return v.Kind() == kind
 }
 
-func (p *parser) definition(root node) Definition {
+func (p *parser) want(v jsondoc.Value, want string) { p.Addf(v, "want %s, not %s", want, v.Kind()) }
+
+func (p *parser) definition(root jsondoc.Value) Definition {
 	d := Definition{Steps: map[string]Step{}}
 	steps := root
-	p.object(root, "", map[string]fieldReader{
-		"workflow_id": func(n node, path string) {
-			if p.text(n, path, &d.ID, 128) && !breaker.ValidName(d.ID) {
-				p.addf(n.at, path, "bad workflow id %s: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit", quoted(d.ID))
+	p.object(root, map[string]fieldReader{
+		"workflow_id": func(v jsondoc.Value) {
+			if p.text(v, &d.ID, 128) && !breaker.ValidName(d.ID) {
+				p.Addf(v, "bad workflow id %s: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit", quoted(d.ID))
 			}
 		},
-		"name":            func(n node, path string) { p.text(n, path, &d.Name, maxName) },
-		"description":     func(n node, path string) { p.text(n, path, &d.Description, maxDescription) },
-		"timeout_seconds": func(n node, path string) { p.seconds(n, path, &d.Timeout) },
-		"steps": func(n node, path string) {
-			steps = n
-			p.steps(n, path, d.Steps)
+		"name":            func(v jsondoc.Value) { p.text(v, &d.Name, maxName) },
+		"description":     func(v jsondoc.Value) { p.text(v, &d.Description, maxDescription) },
+		"timeout_seconds": func(v jsondoc.Value) { p.seconds(v, &d.Timeout) },
+		"steps": func(v jsondoc.Value) {
+			steps = v
+			p.steps(v, d.Steps)
 		},
 	}, "workflow_id", "steps")
 	p.links(steps, d.Steps)
 	return d
 }
 
-func (p *parser) steps(n node, path string, into map[string]Step) {
-	members, ok := n.value.([]member)
-	switch {
-	case !ok:
-		p.want(n, path, "an object")
-	case len(members) == 0:
-		p.addf(n.at, path, "no steps; want at least one")
-	case len(members) > MaxSteps:
-		p.addf(n.at, path, "%d steps; want at most %d", len(members), MaxSteps)
+func (p *parser) steps(v jsondoc.Value, into map[string]Step) {
+	if !p.is(v, jsondoc.Object) {
 		return
 	}
-	for _, m := range members {
-		p.ids[m.name] = true
+	for m := range v.Members() {
+		p.ids[strings.Clone(m.Name)] = true
 	}
-	for _, m := range members {
-		if !breaker.ValidWord(m.name) {
-			p.addf(m.at, field(path, m.name), "bad step id: want 1 to 64 of A-Z a-z 0-9 . _ : @ -")
+	switch {
+	case len(p.ids) == 0:
+		p.Addf(v, "no steps; want at least one")
+	case len(p.ids) > MaxSteps:
+		p.Addf(v, "%d steps; want at most %d", len(p.ids), MaxSteps)
+		return
+	}
+	for m := range v.Members() {
+		if !breaker.ValidWord(m.Name) {
+			p.Addf(m.Key, "bad step id: want 1 to 64 of A-Z a-z 0-9 . _ : @ -")
 		}
-		into[m.name] = p.step(m, field(path, m.name))
+		s := p.step(m)
+		into[s.ID] = s
 	}
 }
 
-func (p *parser) step(m member, path string) Step {
-	s := Step{ID: m.name, Input: map[string]any{}}
-	p.object(m.node, path, map[string]fieldReader{
-		"id": func(n node, path string) {
+func (p *parser) step(m jsondoc.Member) Step {
+	s := Step{ID: strings.Clone(m.Name), Input: map[string]any{}, refs: map[string]reference{}}
+	p.object(m.Value, map[string]fieldReader{
+		"id": func(v jsondoc.Value) {
 			var id string
-			if p.text(n, path, &id, 64) && id != s.ID {
-				p.addf(n.at, path, "%s stands under the name %s; want the same", quoted(id), quoted(s.ID))
+			if p.text(v, &id, 64) && id != s.ID {
+				p.Addf(v, "%s stands under the name %s; want the same", quoted(id), quoted(s.ID))
 			}
 		},
-		"agent_name": func(n node, path string) {
+		"agent_name": func(v jsondoc.Value) {
 			switch {
-			case !p.text(n, path, &s.Agent, 128):
+			case !p.text(v, &s.Agent, 128):
 			case !breaker.ValidName(s.Agent):
-				p.addf(n.at, path, "%v", breaker.ErrBadName)
+				p.Addf(v, "%v", breaker.ErrBadName)
 			case p.known != nil && !p.known(s.Agent):
-				p.addf(n.at, path, "unknown agent %s", quoted(s.Agent))
+				p.Addf(v, "unknown agent %s", quoted(s.Agent))
 			}
 		},
-		"input_mapping": func(n node, path string) {
-			if _, ok := n.value.([]member); !ok {
-				p.want(n, path, "an object")
-				return
+		"input_mapping": func(v jsondoc.Value) {
+			if p.is(v, jsondoc.Object) {
+				p.mapping(v, s)
+				dec := json.NewDecoder(strings.NewReader(v.Raw()))
+				dec.UseNumber()
+				_ = dec.Decode(&s.Input) // an object, well-formed
 			}
-			p.mapping(n, path, s.ID)
-			s.Input, _ = n.plain().(map[string]any)
 		},
-		"depends_on":      func(n node, path string) { s.DependsOn = p.dependsOn(n, path, s.ID) },
-		"path":            func(n node, path string) { p.path(n, path, &s.Path) },
-		"timeout_seconds": func(n node, path string) { p.seconds(n, path, &s.Timeout) },
+		"depends_on":      func(v jsondoc.Value) { s.DependsOn = p.dependsOn(v, s.ID) },
+		"path":            func(v jsondoc.Value) { p.path(v, &s.Path) },
+		"timeout_seconds": func(v jsondoc.Value) { p.seconds(v, &s.Timeout) },
 	}, "agent_name")
 	return s
 }
 
-// mapping checks the references in a value of an input_mapping.
-func (p *parser) mapping(n node, path, step string) {
-	switch v := n.value.(type) {
-	case string:
-		if !isReference(v) {
-			return
+// mapping checks the references in an input_mapping, and keeps them with its step.
+func (p *parser) mapping(within jsondoc.Value, step Step) {
+	for v := range within.All() {
+		text := v.Text()
+		if !isReference(text) {
+			continue
 		}
-		r, err := parseReference(v)
+		r, err := parseReference(text)
 		if err != nil {
-			p.addf(n.at, path, "%v", err)
-		} else if r.step != "" {
-			p.uses = append(p.uses, use{n.at, path, step, r.step, "a step cannot use its own output"})
+			p.Addf(v, "%v", err)
+			continue
 		}
-	case []node:
-		for i, x := range v {
-			p.mapping(x, item(path, i), step)
-		}
-	case []member:
-		for _, m := range v {
-			p.mapping(m.node, field(path, m.name), step)
+		step.refs[text] = r
+		if r.step != "" {
+			p.uses = append(p.uses, use{v, step.ID, r.step, "a step cannot use its own output"})
 		}
 	}
 }
 
-func (p *parser) dependsOn(n node, path, step string) (on []string) {
-	items, ok := n.value.([]node)
-	if !ok {
-		p.want(n, path, "an array")
+func (p *parser) dependsOn(v jsondoc.Value, step string) (on []string) {
+	if !p.is(v, jsondoc.Array) {
 		return nil
 	}
-	for i, x := range items {
-		at, id := item(path, i), ""
+	named := map[string]bool{}
+	for m := range v.Members() {
+		id := ""
 		switch {
-		case !p.text(x, at, &id, 64):
-		case slices.Contains(on, id):
-			p.addf(x.at, at, "%s is named twice", quoted(id))
+		case !p.text(m.Value, &id, 64):
+		case named[id]:
+			p.Addf(m.Value, "%s is named twice", quoted(id))
 		default:
+			named[id] = true
 			on = append(on, id)
-			p.uses = append(p.uses, use{x.at, at, step, id, "a step cannot wait for itself"})
+			p.uses = append(p.uses, use{m.Value, step, id, "a step cannot wait for itself"})
 		}
 	}
 	return on
 }
 
 // links checks what steps say of one another.
-func (p *parser) links(at node, steps map[string]Step) {
+func (p *parser) links(at jsondoc.Value, steps map[string]Step) {
 	for _, u := range p.uses {
 		switch {
 		case u.to == u.from:
-			p.addf(u.at, u.path, "%s", u.self)
+			p.Addf(u.at, "%s", u.self)
 		case !p.ids[u.to]:
-			p.addf(u.at, u.path, "no step %s", quoted(u.to))
+			p.Addf(u.at, "no step %s", quoted(u.to))
 		}
 	}
 	on := dependencies(steps)
@@ -218,55 +221,53 @@ func (p *parser) links(at node, steps map[string]Step) {
 		on[id] = slices.DeleteFunc(others, func(o string) bool { return o == id || !p.ids[o] })
 	}
 	for _, ring := range cycles(on) {
-		p.addf(at.at, "steps", "the steps wait for one another: %s", ring)
+		p.Addf(at, "the steps wait for one another: %s", ring)
 	}
 }
 
 // text takes a text of at most so many bytes.
-func (p *parser) text(n node, path string, into *string, most int) bool {
-	text, ok := n.value.(string)
-	switch {
-	case !ok:
-		p.want(n, path, "text")
-	case len(text) > most:
-		p.addf(n.at, path, "%d bytes; want at most %d", len(text), most)
-		ok = false
-	default:
-		*into = text
+func (p *parser) text(v jsondoc.Value, into *string, most int) bool {
+	if !p.is(v, jsondoc.Text) {
+		return false
 	}
-	return ok
+	text := v.Text()
+	if len(text) > most {
+		p.Addf(v, "%d bytes; want at most %d", len(text), most)
+		return false
+	}
+	*into = text
+	return true
 }
 
-func (p *parser) seconds(n node, path string, into *time.Duration) {
-	number, ok := n.value.(json.Number)
-	if !ok {
-		p.want(n, path, "a number of seconds")
+func (p *parser) seconds(v jsondoc.Value, into *time.Duration) {
+	if v.Kind() != jsondoc.Number {
+		p.want(v, "a number of seconds")
 		return
 	}
-	seconds, err := strconv.ParseFloat(number.String(), 64)
+	seconds, err := strconv.ParseFloat(v.Raw(), 64)
 	if err != nil || seconds < MinTimeout.Seconds() || seconds > MaxTimeout.Seconds() {
-		p.addf(n.at, path, "%s is out of range; want 0.001 to 3600 seconds", clip(number.String(), 64))
+		p.Addf(v, "%s is out of range; want 0.001 to 3600 seconds", v.Show())
 		return
 	}
 	*into = time.Duration(math.Round(seconds * float64(time.Second)))
 }
 
-func (p *parser) path(n node, path string, into *string) {
-	if !p.text(n, path, into, maxPath) {
+func (p *parser) path(v jsondoc.Value, into *string) {
+	if !p.text(v, into, maxPath) {
 		return
 	}
 	decoded, err := url.PathUnescape(*into)
 	segments := strings.Split(decoded, "/")
 	switch {
 	case !strings.HasPrefix(*into, "/") || strings.HasPrefix(decoded, "//"):
-		p.addf(n.at, path, `want a path that begins with one "/"`)
+		p.Addf(v, `want a path that begins with one "/"`)
 	case strings.ContainsAny(*into, "?#"):
-		p.addf(n.at, path, "want a path without query or fragment")
+		p.Addf(v, "want a path without query or fragment")
 	case slices.Contains(segments, "..") || slices.Contains(segments, "."):
-		p.addf(n.at, path, `want a path without the segments "." and ".."`)
+		p.Addf(v, `want a path without the segments "." and ".."`)
 	case err != nil:
-		p.addf(n.at, path, "want each %% followed by two hex digits")
+		p.Addf(v, "want each %% followed by two hex digits")
 	case strings.ContainsFunc(decoded, func(r rune) bool { return r == '\\' || r == unicode.ReplacementChar || !unicode.IsPrint(r) }):
-		p.addf(n.at, path, "want a path without control characters and backslashes")
+		p.Addf(v, "want a path without control characters and backslashes")
 	}
 }

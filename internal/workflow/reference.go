@@ -140,22 +140,47 @@ func find(value any, path []segment) (any, bool) {
 	return value, true
 }
 
-// eachReference visits the references of an input_mapping in the order of their paths. Malformed ones are left out.
-func eachReference(path string, value any, visit func(path string, r reference)) {
+// references are those of the step's input_mapping, by their text. Malformed ones are left out.
+func (s Step) references() map[string]reference {
+	if s.refs != nil {
+		return s.refs
+	}
+	out := map[string]reference{}
+	eachReference(s.Input, nil, func(text string, _ []segment) {
+		if r, err := parseReference(text); err == nil {
+			out[text] = r
+		}
+	})
+	return out
+}
+
+// eachReference visits the texts of the references of an input_mapping in the order of their places. way leads there, and is
+// good until visit returns.
+func eachReference(value any, way []segment, visit func(text string, way []segment)) {
 	switch v := value.(type) {
 	case string:
 		if isReference(v) {
-			if r, err := parseReference(v); err == nil {
-				visit(path, r)
-			}
+			visit(v, way)
 		}
 	case []any:
 		for i, x := range v {
-			eachReference(item(path, i), x, visit)
+			eachReference(x, append(way, segment{index: i}), visit)
 		}
 	case map[string]any:
 		for _, name := range sortedKeys(v) {
-			eachReference(field(path, name), v[name], visit)
+			eachReference(v[name], append(way, segment{name: name, index: -1}), visit)
 		}
 	}
+}
+
+// place is the path of what a way leads to.
+func place(path string, way []segment) string {
+	for _, s := range way {
+		if s.index >= 0 {
+			path = item(path, s.index)
+		} else {
+			path = field(path, s.name)
+		}
+	}
+	return path
 }

@@ -35,19 +35,20 @@ func (l *Library) remembered(id string) (seen, bool) {
 	return s, ok
 }
 
-func (l *Library) allRemembered() map[string]seen {
+func (l *Library) eventsNow() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return maps.Clone(l.seen)
+	return l.events
 }
 
 // remember keeps what Redis held; one without text is forgotten. When there is too much, others make room.
 func (l *Library) remember(id string, s seen) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.size -= len(l.seen[id].text)
-	delete(l.seen, id)
+	l.events++
+	l.drop(id)
 	if s.text == "" {
+		delete(l.listed, id)
 		return
 	}
 	for other, o := range l.seen {
@@ -57,15 +58,42 @@ func (l *Library) remember(id string, s seen) {
 		l.size -= len(o.text)
 		delete(l.seen, other)
 	}
+	s.when = l.events
 	l.seen[id] = s
 	l.size += len(s.text)
 }
 
-// forgetOthers forgets what is no longer in Redis.
-func (l *Library) forgetOthers(texts map[string]string) {
-	for id := range l.allRemembered() {
-		if _, ok := texts[id]; !ok {
-			l.remember(id, seen{})
+// drop forgets a text. The lock is held.
+func (l *Library) drop(id string) {
+	l.size -= len(l.seen[id].text)
+	delete(l.seen, id)
+}
+
+// follow keeps a list of what is in Redis, and forgets what is no longer there; but nothing that was read or written since it was asked
+// what is there, as events counted then.
+func (l *Library) follow(list map[string]Entry, there map[string]string, begun int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listed = maps.Clone(list)
+	for id, s := range l.seen {
+		if _, ok := there[id]; !ok && s.when <= begun {
+			l.drop(id)
 		}
 	}
+}
+
+// lastListed is what was in Redis as far as is known here.
+func (l *Library) lastListed() map[string]Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[string]Entry{}
+	maps.Copy(out, l.listed)
+	for id, s := range l.seen {
+		if s.bad {
+			delete(out, id)
+		} else {
+			out[id] = s.d.entry()
+		}
+	}
+	return out
 }

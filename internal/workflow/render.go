@@ -9,26 +9,37 @@ import (
 // MaxInput bounds the input of one step, in bytes of JSON, once its references are filled in.
 const MaxInput = 8 << 20
 
+// MaxLookInto bounds an output that references look into, in bytes.
+const MaxLookInto = 1 << 20
+
 // CheckInput says which parts of the input the references of d lack: an *InputError, or nil. Input is as encoding/json decodes it
 // (with UseNumber, so that numbers survive).
 func (d Definition) CheckInput(input map[string]any) error {
-	var missing []MissingInput
-	told := map[string]bool{}
-	for _, id := range sortedKeys(d.Steps) {
-		eachReference(field(field("steps", id), "input_mapping"), d.Steps[id].Input, func(path string, r reference) {
-			if r.step != "" || told[r.text] {
-				return
+	missing := map[string]bool{} // by a reference's text; false: told already
+	for _, s := range d.Steps {
+		for text, r := range s.references() {
+			if r.step != "" {
+				continue
 			}
 			if _, ok := find(object(input), r.path); !ok {
-				told[r.text] = true
-				missing = append(missing, MissingInput{Reference: r.text, UsedBy: path})
+				missing[text] = true
 			}
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	e := &InputError{More: max(0, len(missing)-maxFaults)}
+	for _, id := range sortedKeys(d.Steps) {
+		eachReference(d.Steps[id].Input, nil, func(text string, way []segment) {
+			if !missing[text] || len(e.Missing) == maxFaults {
+				return
+			}
+			missing[text] = false
+			e.Missing = append(e.Missing, MissingInput{Reference: text, UsedBy: place(field(field("steps", id), "input_mapping"), way)})
 		})
 	}
-	if len(missing) > 0 {
-		return &InputError{Missing: missing}
-	}
-	return nil
+	return e
 }
 
 // object makes nil an empty object.
@@ -43,18 +54,19 @@ func object(m map[string]any) any {
 type values struct {
 	input   map[string]any
 	outputs map[string]json.RawMessage
-	decoded map[string]any // outputs that were looked into
 }
 
 // rendering writes the input of one step.
 type rendering struct {
 	values *values
+	refs   map[string]reference
+	parts  map[string]map[string]json.RawMessage // of a step's output, by the text of the reference to each
 	out    bytes.Buffer
 }
 
 // render fills in the references of a step's input_mapping. An error is a *CallError.
 func (v *values) render(s Step) (json.RawMessage, error) {
-	r := rendering{values: v}
+	r := rendering{values: v, refs: s.references(), parts: map[string]map[string]json.RawMessage{}}
 	if err := r.value("input_mapping", object(s.Input)); err != nil {
 		return nil, err
 	}
@@ -129,8 +141,9 @@ func (r *rendering) raw(path string, text []byte) error {
 }
 
 func (r *rendering) reference(path, text string) error {
-	ref, err := parseReference(text)
-	if err != nil {
+	ref, ok := r.refs[text]
+	if !ok {
+		_, err := parseReference(text)
 		return &CallError{CauseBadDefinition, fmt.Errorf("%s: %w", path, err)}
 	}
 	if ref.step == "" {
@@ -140,28 +153,31 @@ func (r *rendering) reference(path, text string) error {
 		}
 		return r.literal(path, value)
 	}
+	output := r.values.outputs[ref.step]
 	if len(ref.path) == 0 { // to the letter
-		return r.raw(path, r.values.outputs[ref.step])
+		return r.raw(path, output)
 	}
-	output, err := r.values.output(ref.step)
-	value, ok := find(output, ref.path)
-	if err != nil || !ok {
+	if len(output) > MaxLookInto {
+		return &CallError{CauseReference, fmt.Errorf("%s: %s looks into an output of %d bytes: one of more than %d can only be passed on whole",
+			path, text, len(output), MaxLookInto)}
+	}
+	part, ok := r.within(ref.step, output)[text]
+	if !ok {
 		return &CallError{CauseReference, fmt.Errorf("%s: %s is not in the output of step %s", path, text, ref.step)}
 	}
-	return r.literal(path, value)
+	return r.raw(path, part)
 }
 
-// output is a step's output, decoded; numbers stay as they are written.
-func (v *values) output(step string) (any, error) {
-	if value, ok := v.decoded[step]; ok {
-		return value, nil
+// within is what this step's references find in another's output.
+func (r *rendering) within(step string, output json.RawMessage) map[string]json.RawMessage {
+	if r.parts[step] == nil {
+		var of []reference
+		for _, ref := range r.refs {
+			if ref.step == step {
+				of = append(of, ref)
+			}
+		}
+		r.parts[step] = pick(output, of)
 	}
-	dec := json.NewDecoder(bytes.NewReader(v.outputs[step]))
-	dec.UseNumber()
-	var value any
-	if err := dec.Decode(&value); err != nil {
-		return nil, err
-	}
-	v.decoded[step] = value
-	return value, nil
+	return r.parts[step]
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -96,8 +97,66 @@ func TestMuchMissingInputIsNotToldWhole(t *testing.T) {
 	}
 	err := parsed(t, step(`"agent_name": "g", "input_mapping": {`+strings.Join(fields, ",")+`}`)).CheckInput(nil)
 	missing, ok := errors.AsType[*workflow.InputError](err)
-	if !ok || len(missing.Missing) != 25 || !strings.HasSuffix(err.Error(), "; and 5 more") || strings.Count(err.Error(), ";") != 20 {
+	if !ok || len(missing.Missing) != 20 || missing.More != 5 || !strings.HasSuffix(err.Error(), "; and 5 more") || strings.Count(err.Error(), ";") != 20 {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestPartsOfAnOutputAreFoundToTheLetter(t *testing.T) {
+	t.Parallel()
+	const answer = ` { "n" : 1e400 , "list":[ {"x": [ 1 , 2.50 ]}, "\u00e9" ,{} ],"odd name": {"n":null},"twice":{"a":1}, "twice":{"b":2},"":0}
+`
+	for ref, want := range map[string]string{
+		`.n`: `1e400`, `.list`: `[ {"x": [ 1 , 2.50 ]}, "\u00e9" ,{} ]`, `.list[0]`: `{"x": [ 1 , 2.50 ]}`, `.list[0].x`: `[ 1 , 2.50 ]`,
+		`.list[0].x[1]`: `2.50`, `.list[1]`: `"\u00e9"`, `.list[2]`: `{}`, `["odd name"]`: `{"n":null}`, `["odd name"].n`: `null`, `.twice`: `{"a":1}`, `.twice.a`: `1`,
+		`.twice.b`: ``, `.list[3]`: ``, `.list.x`: ``, `.n.x`: ``, `.n[0]`: ``, `[0]`: ``, `.list[0].x[1].y`: ``, `.nothing`: ``, `.list[1].x`: ``,
+	} {
+		text := asJSON(t, "$.steps.a.output"+ref)
+		var sent []byte
+		x := engine(func(_ context.Context, c workflow.Call) (json.RawMessage, error) {
+			if c.StepID == "a" {
+				return json.RawMessage(answer), nil
+			}
+			sent = c.Input
+			return nil, nil
+			// the others are found in the same pass
+		}).Execute(t.Context(), parsed(t, mapped(`{"it": `+text+`, "more": ["$.steps.a.output.list[0]", "$.steps.a.output.list[0].x", "$.steps.a.output.twice"]}`)), nil)
+		if want == "" {
+			if x.Error == nil || x.Error.Cause != workflow.CauseReference {
+				t.Errorf("%s: %s %+v", ref, sent, x.Error)
+			}
+			continue
+		}
+		if want = `{"x":{"it":` + want + `,"more":[{"x": [ 1 , 2.50 ]},[ 1 , 2.50 ],{"a":1}]}}`; string(sent) != want {
+			t.Errorf("%s: sent %s\nwant %s (%+v)", ref, sent, want, x.Error)
+		}
+	}
+}
+
+// What is looked into is not decoded: a value as encoding/json holds it takes many times its text. Not parallel, for it counts bytes.
+func TestALookIntoOutputsTakesLittleMemory(t *testing.T) { //nolint:paralleltest // see above
+	answer := json.RawMessage(`{"v":1,"rest":[` + strings.Repeat(`{},`, 300_000) + `{}]}`)
+	var steps, refs []string
+	for i := range 8 {
+		steps = append(steps, fmt.Sprintf(`"s%d": {"agent_name": "a"}`, i))
+		refs = append(refs, fmt.Sprintf(`"$.steps.s%d.output.v"`, i))
+	}
+	d := parsed(t, `{"workflow_id": "w", "steps": {`+strings.Join(steps, ",")+`, "z": {"agent_name": "a", "input_mapping": {"all": [`+strings.Join(refs, ",")+`]}}}}`)
+	e := engine(func(_ context.Context, c workflow.Call) (json.RawMessage, error) {
+		if c.StepID == "z" {
+			return c.Input, nil
+		}
+		return answer, nil
+	})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	x := e.Execute(t.Context(), d, nil)
+	runtime.ReadMemStats(&after)
+	if string(x.Output["z"]) != `{"all":[1,1,1,1,1,1,1,1]}` {
+		t.Fatalf("%s %+v", x.Output["z"], x.Error)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20 {
+		t.Errorf("%d bytes for 8 outputs of %d", used, len(answer))
 	}
 }
 
@@ -124,7 +183,11 @@ func TestAnswersAndReferencesThatCannotBeUsedFail(t *testing.T) {
 		"not UTF-8": {`"$.steps.a.output"`, json.RawMessage("\"\xff\""), "a", workflow.CauseBadOutput, "the agent's answer is not JSON"},
 		"too much": {
 			`"$.steps.a.output"`, json.RawMessage(`"` + strings.Repeat("x", workflow.MaxOutputs) + `"`), "a", workflow.CauseBadOutput,
-			"the outputs of the execution are larger than 33554432 bytes",
+			"the outputs of the execution are larger than 8388608 bytes",
+		},
+		"a look into too much": {
+			`["$.steps.a.output.x"]`, json.RawMessage(`{"x": "` + strings.Repeat("x", workflow.MaxLookInto) + `"}`), "b", workflow.CauseReference,
+			"input_mapping.list[0]: $.steps.a.output.x looks into an output of 1048585 bytes: one of more than 1048576 can only be passed on whole",
 		},
 		"an input too large": {
 			`["$.steps.a.output", "$.steps.a.output"]`, big, "b", workflow.CauseInputTooLarge,

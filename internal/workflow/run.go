@@ -46,7 +46,7 @@ func newRun(e *Engine, d Definition, input map[string]any, timeout time.Duration
 		},
 		waits: map[string]int{}, leads: map[string][]string{}, running: map[string]time.Time{},
 		results: make(chan stepDone, e.o.MaxParallel),
-		values:  values{input: input, outputs: map[string]json.RawMessage{}, decoded: map[string]any{}},
+		values:  values{input: input, outputs: map[string]json.RawMessage{}},
 	}
 	on := dependencies(d.Steps)
 	for _, id := range sortedKeys(on) {

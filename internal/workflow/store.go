@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 )
 
-// MaxRecord bounds the text of an execution in Redis, in bytes; a longer one is kept without its outputs.
-const MaxRecord = 256 << 10
+// MaxRecord bounds the text of an execution in Redis, in bytes; a longer one is kept without its outputs, and without its steps if need be.
+const MaxRecord = 16 << 10
 
-// Records keeps executions for other replicas, as JSON by id, for an hour. It is safe for concurrent use.
+// Records keeps executions for other replicas, as JSON by id, for an hour at most. It is safe for concurrent use.
 type Records interface {
 	Execution(ctx context.Context, id string) (text string, err error) // "" when there is none
 	PutExecution(ctx context.Context, id, text string) error
@@ -31,14 +32,9 @@ type StoreOptions struct {
 type Store struct {
 	o     StoreOptions
 	mu    sync.Mutex
-	of    map[string]kept
-	order []string // ids, oldest first
+	of    map[string]json.RawMessage // as Keep encoded it
+	order []string                   // ids, oldest first
 	bytes int
-}
-
-type kept struct {
-	x    Execution
-	size int
 }
 
 // NewStore makes a Store.
@@ -52,84 +48,86 @@ func NewStore(o StoreOptions) *Store {
 	if o.Away == nil {
 		o.Away = func() bool { return false }
 	}
-	return &Store{o: o, of: map[string]kept{}}
+	return &Store{o: o, of: map[string]json.RawMessage{}}
 }
 
-// Keep keeps a finished execution, also when ctx has ended. In Redis it is kept at best: trouble is logged.
-func (s *Store) Keep(ctx context.Context, x Execution) {
-	x.Err = nil
+// Keep keeps a finished execution, also when ctx has ended, and gives it as JSON: whole, whatever of it is kept. In Redis it is kept
+// at best: trouble is logged.
+func (s *Store) Keep(ctx context.Context, x Execution) (json.RawMessage, error) {
 	text, err := encode(x)
 	if err != nil { // no execution of ours
-		s.o.Logger.Error("execution not kept", "event", "circuit_breaker.execution_not_kept", "execution", x.ID, "error", err)
-		return
+		return nil, fmt.Errorf("execution %q: %w", x.ID, err)
 	}
-	if len(text) > s.o.MaxBytes {
-		x = withoutOutputs(x)
-		text, _ = encode(x) // it could be encoded with them
+	kept := text
+	if len(kept) > s.o.MaxBytes {
+		kept = small(x, s.o.MaxBytes)
 	}
-	s.add(x, len(text))
-	if len(text) > MaxRecord {
-		text, _ = encode(withoutOutputs(x))
+	s.add(x.ID, kept)
+	if len(kept) > MaxRecord {
+		kept = small(x, MaxRecord)
 	}
 	if s.o.Away() {
-		return
+		return text, nil
 	}
-	if err := s.o.Records.PutExecution(context.WithoutCancel(ctx), x.ID, string(text)); err != nil {
+	if err := s.o.Records.PutExecution(context.WithoutCancel(ctx), x.ID, string(kept)); err != nil {
 		s.o.Logger.Warn("execution kept on this replica only", "event", "circuit_breaker.execution_not_kept", "execution", x.ID, "error", err)
 	}
+	return text, nil
 }
 
-// withoutOutputs is x without what may be large.
-func withoutOutputs(x Execution) Execution {
+// small is x without outputs and, where that is more than so many bytes, without steps; what is left is bounded. x could be encoded.
+func small(x Execution, most int) json.RawMessage {
 	x.Output, x.OutputTruncated = nil, true
 	x.Steps = maps.Clone(x.Steps)
 	for id, step := range x.Steps {
 		step.Output = nil
 		x.Steps[id] = step
 	}
-	return x
+	text, _ := encode(x)
+	if len(text) > most {
+		x.Steps = map[string]StepResult{}
+		text, _ = encode(x)
+	}
+	return text
 }
 
-func (s *Store) add(x Execution, size int) {
+func (s *Store) add(id string, text json.RawMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.order) > 0 && (len(s.order) >= s.o.Most || s.bytes+size > s.o.MaxBytes) {
-		s.bytes -= s.of[s.order[0]].size
+	for len(s.order) > 0 && (len(s.order) >= s.o.Most || s.bytes+len(text) > s.o.MaxBytes) {
+		s.bytes -= len(s.of[s.order[0]])
 		delete(s.of, s.order[0])
 		s.order = s.order[1:]
 	}
-	s.of[x.ID] = kept{x, size}
-	s.order = append(s.order, x.ID)
-	s.bytes += size
+	s.of[id] = text
+	s.order = append(s.order, id)
+	s.bytes += len(text)
 }
 
-// Get is a finished execution: from memory, else from Redis. ErrUnknown: there is none, or it is older than an hour.
-func (s *Store) Get(ctx context.Context, id string) (Execution, error) {
+// Get is a finished execution as JSON: from memory, else from Redis. Nobody changes it. ErrUnknown: there is none, or it is older than
+// an hour.
+func (s *Store) Get(ctx context.Context, id string) (json.RawMessage, error) {
 	s.mu.Lock()
-	k, ok := s.of[id]
+	text, ok := s.of[id]
 	s.mu.Unlock()
 	if ok {
-		return k.x, nil
+		return text, nil
 	}
-	if !validExecutionID(id) {
-		return Execution{}, fmt.Errorf("execution %q: %w", clip(id, 64), ErrUnknown)
+	if !ValidExecutionID(id) {
+		return nil, fmt.Errorf("execution %q: %w", clip(id, 64), ErrUnknown)
 	}
-	text, err := s.o.Records.Execution(ctx, id)
+	record, err := s.o.Records.Execution(ctx, id)
 	if err != nil {
-		return Execution{}, fmt.Errorf("execution %q: %w", id, err)
+		return nil, fmt.Errorf("execution %q: %w", id, err)
 	}
 	var x Execution
-	if text == "" || json.Unmarshal([]byte(text), &x) != nil || x.ID != id {
-		return Execution{}, fmt.Errorf("execution %q: %w", id, ErrUnknown)
+	if record == "" || json.Unmarshal([]byte(record), &x) != nil || x.ID != id {
+		return nil, fmt.Errorf("execution %q: %w", id, ErrUnknown)
 	}
-	return x, nil
+	return json.RawMessage(record), nil
 }
 
-func validExecutionID(id string) bool {
-	for _, c := range []byte(id) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return len(id) == 32
+// ValidExecutionID says whether an execution may have this id: 32 hex digits, in lower case.
+func ValidExecutionID(id string) bool {
+	return len(id) == 32 && strings.Trim(id, "0123456789abcdef") == ""
 }

@@ -52,6 +52,24 @@ func execution(n, size int) workflow.Execution {
 	}
 }
 
+func keep(t *testing.T, s *workflow.Store, x workflow.Execution) []byte {
+	t.Helper()
+	text, err := s.Keep(t.Context(), x)
+	if err != nil {
+		t.Error(err)
+	}
+	return text
+}
+
+func got(t *testing.T, s *workflow.Store, id string) (x workflow.Execution) {
+	t.Helper()
+	text, err := s.Get(t.Context(), id)
+	if err := errors.Join(err, json.Unmarshal(text, &x)); err != nil {
+		t.Error(err)
+	}
+	return x
+}
+
 func TestAnotherReplicaSeesTheSameExecution(t *testing.T) {
 	t.Parallel()
 	r := newRecords()
@@ -61,11 +79,13 @@ func TestAnotherReplicaSeesTheSameExecution(t *testing.T) {
 	x.Error = &workflow.ExecutionError{Step: "b", Cause: "timeout", Reason: "r", RetryAfterSeconds: 3}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // the caller has gone; its execution is kept all the same
-	one.Keep(ctx, x)
+	if text, err := one.Keep(ctx, x); err != nil || string(text) != asJSON(t, x) {
+		t.Errorf("%s, %v", text, err)
+	}
 	for name, s := range map[string]*workflow.Store{"this": one, "other": other} {
 		got, err := s.Get(t.Context(), x.ID)
-		if err != nil || asJSON(t, got) != asJSON(t, x) || got.Err != nil {
-			t.Errorf("%s: %s, %v", name, asJSON(t, got), err)
+		if err != nil || string(got) != asJSON(t, x) {
+			t.Errorf("%s: %s, %v", name, got, err)
 		}
 	}
 	for _, id := range []string{execution(2, 0).ID, "", "../x", strings.ToUpper("abcdefabcdefabcdefabcdefabcdefab"), strings.Repeat("0", 33)} {
@@ -91,7 +111,7 @@ func TestMemoryHoldsTheNewest(t *testing.T) {
 			c.options.Records, c.options.Logger = r, discard()
 			s := workflow.NewStore(c.options)
 			for n := range c.count {
-				s.Keep(t.Context(), execution(n, 1000))
+				keep(t, s, execution(n, 1000))
 			}
 			gone := errors.New("gone")
 			r.away = gone // what is still found is in memory
@@ -109,20 +129,18 @@ func TestLargeOutputsAreLeftOut(t *testing.T) {
 	r := newRecords()
 	options := workflow.StoreOptions{Records: r, Logger: discard(), MaxBytes: 1 << 20}
 	s := workflow.NewStore(options)
-	kept, large, huge := execution(1, 100<<10), execution(2, 200<<10), execution(3, 600<<10)
+	kept, large, huge := execution(1, 7<<10), execution(2, 200<<10), execution(3, 600<<10)
 	for _, x := range []workflow.Execution{kept, large, huge} {
-		s.Keep(t.Context(), x)
+		if text := keep(t, s, x); string(text) != asJSON(t, x) {
+			t.Errorf("of %s %d bytes are answered, want all", x.ID, len(text))
+		}
 	}
 	other := workflow.NewStore(options)
 	for _, c := range []struct {
 		x            workflow.Execution
 		here, others bool // truncated
 	}{{kept, false, false}, {large, false, true}, {huge, true, true}} {
-		here, err := s.Get(t.Context(), c.x.ID)
-		there, err2 := other.Get(t.Context(), c.x.ID)
-		if err := errors.Join(err, err2); err != nil {
-			t.Fatal(err)
-		}
+		here, there := got(t, s, c.x.ID), got(t, other, c.x.ID)
 		for x, truncated := range map[*workflow.Execution]bool{&here: c.here, &there: c.others} {
 			if x.OutputTruncated != truncated || (x.Output == nil) != truncated || (x.Steps["a"].Output == nil) != truncated || x.Steps["a"].Agent != "g" {
 				t.Errorf("%s: truncated %v, want %v; %d bytes", x.ID, x.OutputTruncated, truncated, len(x.Steps["a"].Output))
@@ -137,18 +155,37 @@ func TestLargeOutputsAreLeftOut(t *testing.T) {
 	}
 }
 
+func TestARecordHasItsBoundHoweverManyStepsThereAre(t *testing.T) {
+	t.Parallel()
+	r, x := newRecords(), execution(1, 10)
+	for i := range 256 {
+		id := fmt.Sprintf("%064d", i)
+		x.Steps[id] = workflow.StepResult{ID: id, Agent: strings.Repeat("g", 128), Status: workflow.Skipped}
+	}
+	x.Error = &workflow.ExecutionError{Step: "a", Cause: "status_503", Reason: strings.Repeat("\u2028", 500)}
+	here := workflow.NewStore(workflow.StoreOptions{Records: r, Logger: discard()})
+	keep(t, here, x)
+	if n := len(got(t, here, x.ID).Steps); n != 257 {
+		t.Errorf("%d steps in memory", n)
+	}
+	there := got(t, workflow.NewStore(workflow.StoreOptions{Records: r, Logger: discard()}), x.ID)
+	if n := len(r.of[x.ID]); n > workflow.MaxRecord || !there.OutputTruncated || there.Steps == nil || len(there.Steps) > 0 || *there.Error != *x.Error {
+		t.Errorf("%d bytes in Redis: %+v", n, there)
+	}
+}
+
 func TestRedisTroubleIsToldAndNoMore(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	r, gone, away := newRecords(), errors.New("gone"), false
 	r.away = gone
 	s := workflow.NewStore(workflow.StoreOptions{Records: r, Logger: slog.New(slog.NewTextHandler(&log, nil)), Away: func() bool { return away }})
-	s.Keep(t.Context(), execution(1, 1))
+	keep(t, s, execution(1, 1))
 	if n := strings.Count(log.String(), "event=circuit_breaker.execution_not_kept"); n != 1 {
 		t.Errorf("%d lines:\n%s", n, log.String())
 	}
 	away = true
-	s.Keep(t.Context(), execution(2, 1))
+	keep(t, s, execution(2, 1))
 	if n := strings.Count(log.String(), "\n"); n != 1 {
 		t.Errorf("known to be away, Redis is tried: %s", log.String())
 	}

@@ -318,3 +318,32 @@ func TestASocketDeadlineThatIsTheCallersIsNotAnOutage(t *testing.T) {
 		}
 	})
 }
+
+func TestProbeKeepsItsLeaseOverAMomentWithoutTheStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 6*time.Second })
+		defer o.fallback.Close()
+		for range 5 {
+			_ = o.manager.Do(t.Context(), "a", fail)
+		}
+		<-time.After(time.Minute)
+		p, err := o.manager.Acquire(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := p.Keep(t.Context())
+		defer stop()
+		<-time.After(1900 * time.Millisecond)
+		o.store.away.Store(true) // the renewal at 2 s finds nobody
+		<-time.After(200 * time.Millisecond)
+		o.store.away.Store(false)
+		<-time.After(10 * time.Second)
+		if _, err := o.manager.Acquire(t.Context(), "a"); err == nil {
+			t.Error("a second probe was admitted while the first one is under way")
+		}
+		if counted, err := p.Success(t.Context()); !counted || err != nil {
+			t.Errorf("the probe's success: counted %v, %v", counted, err)
+		}
+	})
+}

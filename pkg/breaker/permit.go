@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"strings"
@@ -162,11 +163,14 @@ func (p Permit) Renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.Code != CodeOK {
-		return fmt.Errorf("renew the probe of agent %q: %w", p.agent, ErrLeaseLost)
+	switch {
+	case r.Code == CodeOK:
+		p.leaseMs.Store(r.LeaseMs)
+		return nil
+	case r.Degraded && p.kind != permitLocal: // this process's memory knows nothing of a lease that the store gave
+		return &StoreError{Verb: VerbRenew, Agent: p.agent, Err: errors.New("the lease may stand, and cannot be renewed now")}
 	}
-	p.leaseMs.Store(r.LeaseMs)
-	return nil
+	return fmt.Errorf("renew the probe of agent %q: %w", p.agent, ErrLeaseLost)
 }
 
 // Keep renews a probe's lease in the background, three times in its life, until stop is called or the lease is lost [B12]; for a

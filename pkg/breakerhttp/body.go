@@ -17,7 +17,7 @@ type body struct {
 
 	mu        sync.Mutex      // Close may come while a Read waits
 	outcome   breaker.Outcome // what the header says, and what has passed of the body
-	inspector inspector       // nil: none, or it has found a failure
+	inspector inspector       // nil: none, or it has given its verdict
 }
 
 // Read implements io.Reader.
@@ -70,6 +70,7 @@ func (b *body) verdict() breaker.Outcome {
 	defer b.mu.Unlock()
 	if b.inspector != nil {
 		b.found(b.inspector.end())
+		b.inspector = nil // so that nothing is judged twice, nor kept
 	}
 	return b.outcome
 }

@@ -50,15 +50,18 @@ func (c *call) roundTrip() (*http.Response, error) {
 	}()
 	resp, err := c.t.base().RoundTrip(out)
 	returned = true
-	c.patience.answer()
+	c.patience.rest()
 	c.header = time.Since(c.start)
-	if err == nil && resp == nil {
-		err = errors.New("breakerhttp: Base gave neither a response nor an error")
+	if err == nil {
+		err = unusable(c.req, resp)
 	}
 	if err != nil {
 		err = c.patience.explain(err)
 		c.end(c.classify(nil, err))
 		c.patience.release()
+		if resp != nil && resp.Body != nil {
+			_ = resp.Body.Close() // last, for it may wait for the caller
+		}
 		return nil, err
 	}
 	resp.Request = c.req
@@ -108,7 +111,7 @@ func (c *call) take(resp *http.Response) {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		c.end(o) // from here on it is not HTTP; nor is the context released, on which the connection may still hang
 		return
-	case bodiless(resp):
+	case resp.Body == nil, resp.Body == http.NoBody: // any other may have trailers to come
 		c.end(o)
 		c.patience.release()
 		return
@@ -125,12 +128,6 @@ func (c *call) take(resp *http.Response) {
 			c.settle(ignored("cancelled"))
 		}
 	})
-}
-
-// bodiless says that nothing will be read of the response.
-func bodiless(resp *http.Response) bool {
-	return resp.Body == nil || resp.Body == http.NoBody || resp.ContentLength == 0 || resp.StatusCode == http.StatusNoContent ||
-		resp.StatusCode == http.StatusNotModified || resp.Request.Method == http.MethodHead
 }
 
 // classify is the outcome of a header or of the error in its place.

@@ -175,10 +175,15 @@ type pipes struct {
 // inBubble serves h on pipes, and makes the rig's Base dial them. It must be called inside of synctest.Test.
 func (r *rig) inBubble(t *testing.T, h http.HandlerFunc) {
 	t.Helper()
+	r.inBubbleOver(t, h, false)
+}
+
+func (r *rig) inBubbleOver(t *testing.T, h http.HandlerFunc, h2 bool) {
+	t.Helper()
 	p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
-	s := &http.Server{Handler: h}
+	base := newBase(t, h2)
+	s := &http.Server{Handler: h, Protocols: base.Protocols}
 	go func() { _ = s.Serve(p) }()
-	base := newBase(t, false)
 	base.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		near, far := net.Pipe()
 		select {

@@ -55,7 +55,8 @@ func FromPath(segment int) func(*http.Request) (string, error) {
 // Wrap is next behind the breakers of its callers. A failure is settled as soon as next says its status, before the caller
 // hears it; a success when next returns. A panic in next, and a caller that is gone before the answer is there, are ignored; the
 // panic goes on. A connection that next hijacks counts as a success when it does. While next works, a probe's lease is renewed.
-// Durations are not measured: how long an API takes is not its callers' doing.
+// Durations are not measured: how long an API takes is not its callers' doing. Deadlines for the caller are the server's: see
+// the package's text.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		permit, ok := m.admit(w, r)
@@ -89,7 +90,7 @@ func (m *Middleware) admit(w http.ResponseWriter, r *http.Request) (permit break
 		WriteProblem(w, http.StatusBadRequest, "invalid_agent_name", err.Error())
 	default:
 		m.warn(r.Context(), "breaker not asked", "agent", agent, "error", err)
-		storeAway(w)
+		WriteStoreUnavailable(w)
 	}
 	return permit, false
 }

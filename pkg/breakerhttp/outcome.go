@@ -45,9 +45,12 @@ func errorOutcome(ctx context.Context, err error) breaker.Outcome {
 	}
 	var dns *net.DNSError
 	var op *net.OpError
+	var bad *responseError
 	switch isOp := errors.As(err, &op); {
 	case isTimeout(err):
 		o.Class = "timeout"
+	case errors.As(err, &bad):
+		o.Class = bad.class
 	case errors.As(err, &dns):
 		o.Class = "dns_error"
 	case isOp && op.Op == "dial":

@@ -17,14 +17,15 @@ type patience struct {
 	ranOut atomic.Bool
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	timer    *time.Timer
-	answered bool // the header is there
+	mu    sync.Mutex
+	timer *time.Timer          // runs while the agent is waited for, and nothing is owed to it
+	waits bool                 // for the header, or for more of the body
+	owing map[*uploadPart]bool // those whose Read waits for the caller: until it returns, the agent may have nothing to answer to
 }
 
 // newPatience begins with the wait for the header.
 func newPatience(ctx context.Context, agent string, limit time.Duration) (context.Context, *patience) {
-	p := &patience{limit: limit, over: &TimeoutError{Agent: agent, After: limit}}
+	p := &patience{limit: limit, over: &TimeoutError{Agent: agent, After: limit}, waits: true, owing: map[*uploadPart]bool{}}
 	ctx, p.cancel = context.WithCancel(ctx)
 	p.timer = time.AfterFunc(limit, func() {
 		p.ranOut.Store(true)
@@ -33,37 +34,36 @@ func newPatience(ctx context.Context, agent string, limit time.Duration) (contex
 	return ctx, p
 }
 
-// wait begins a wait for the agent, rest ends it.
-func (p *patience) wait() {
-	if p != nil {
-		p.timer.Reset(p.limit)
-	}
+// wait begins a wait for the agent.
+func (p *patience) wait() { p.turn(func() { p.waits = true }) }
+
+// rest ends it: what was waited for is there.
+func (p *patience) rest() { p.turn(func() { p.waits = false }) }
+
+// owe says that the upload waits for the caller; paid, that it does so no more.
+func (p *patience) owe(r *uploadPart) {
+	p.turn(func() {
+		if !r.closed.Load() { // Base does not wait for it
+			p.owing[r] = true
+		}
+	})
 }
 
-func (p *patience) rest() {
-	if p != nil {
-		p.timer.Stop()
-	}
-}
+func (p *patience) paid(r *uploadPart) { p.turn(func() { delete(p.owing, r) }) }
 
-// atUpload lets turn, wait or rest, have its way while the header is still waited for: later the clock is the response's.
-func (p *patience) atUpload(turn func(*patience)) {
+// turn makes a change, after which the clock stands still or begins anew.
+func (p *patience) turn(change func()) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.answered {
-		turn(p)
+	change()
+	if p.waits && len(p.owing) == 0 {
+		p.timer.Reset(p.limit)
+	} else {
+		p.timer.Stop()
 	}
-}
-
-// answer ends the wait for the header.
-func (p *patience) answer() {
-	p.atUpload(func(p *patience) {
-		p.answered = true
-		p.rest()
-	})
 }
 
 // release gives the context back; what still hangs on it ends.
@@ -109,9 +109,9 @@ type uploadPart struct {
 
 // Read implements io.Reader.
 func (r *uploadPart) Read(p []byte) (int, error) {
-	r.u.patience.atUpload((*patience).rest)
+	r.u.patience.owe(r)
 	n, err := r.ReadCloser.Read(p)
-	r.u.patience.atUpload((*patience).wait)
+	r.u.patience.paid(r)
 	if err != nil && err != io.EOF && !r.closed.Load() { // a Read after Close, which is Base's, says nothing of the caller
 		r.u.failed.Store(true)
 	}
@@ -121,5 +121,6 @@ func (r *uploadPart) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (r *uploadPart) Close() error {
 	r.closed.Store(true)
+	r.u.patience.paid(r) // now, for some bodies' Close waits for their Read
 	return r.ReadCloser.Close()
 }

@@ -162,9 +162,14 @@ func TestContextIsGivenBackAtTheEndButNotOfAnUpgrade(t *testing.T) {
 			if ctx = req.Context(); c.err != nil {
 				return nil, c.err
 			}
-			return &http.Response{StatusCode: c.status, ContentLength: c.length, Body: body}, nil
+			if c.length == 0 {
+				return &http.Response{StatusCode: c.status, Body: http.NoBody}, nil
+			}
+			return &http.Response{StatusCode: c.status, Header: upgradeTo("echo"), ContentLength: c.length, Body: body}, nil
 		})
-		resp, err := r.RoundTrip(request(t.Context(), t, http.MethodGet, "http://a"))
+		req := request(t.Context(), t, http.MethodGet, "http://a")
+		req.Header = upgradeTo("echo")
+		resp, err := r.RoundTrip(req)
 		if err == nil {
 			if c.length != 0 && ctx.Err() != nil {
 				t.Errorf("%+v: its context has ended before its body", c)

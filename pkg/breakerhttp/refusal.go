@@ -99,8 +99,9 @@ func (p *problem) write(w http.ResponseWriter) {
 	_, _ = body.WriteTo(w)
 }
 
-// storeAway answers where no permit can be had, for neither the store nor a fallback answers.
-func storeAway(w http.ResponseWriter) {
+// WriteStoreUnavailable answers where neither the store nor a fallback does, so that nothing was done: 503, retry-after: 1 and a
+// problem with code store_unavailable. Nothing may have been written to w.
+func WriteStoreUnavailable(w http.ResponseWriter) {
 	setLower(w.Header(), "Retry-After", "retry-after", "1")
-	WriteProblem(w, http.StatusServiceUnavailable, "store_unavailable", "the state of the circuit breakers cannot be read; nothing was done")
+	WriteProblem(w, http.StatusServiceUnavailable, "store_unavailable", "the store of the circuit breakers does not answer; nothing was done")
 }

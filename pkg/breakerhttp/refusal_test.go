@@ -54,3 +54,17 @@ func TestRefusalsBodyIsBreakerds(t *testing.T) {
 		t.Errorf("%d %v %s\nwant %s", w.Code, w.Header(), got, want)
 	}
 }
+
+func TestStoreThatIsAwayHasOneAnswer(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	w.Header().Set("Retry-After", "9")
+	breakerhttp.WriteStoreUnavailable(w)
+	want := `{"type":"urn:breakerd:problem:store_unavailable","title":"Service Unavailable","status":503,` +
+		`"detail":"the store of the circuit breakers does not answer; nothing was done","code":"store_unavailable","errors":[]}` + "\n"
+	h := map[string][]string(w.Header()) // as it is spelled on the wire
+	if got := w.Body.String(); got != want || w.Code != http.StatusServiceUnavailable || len(h["retry-after"]) != 1 || h["retry-after"][0] != "1" ||
+		len(h["Retry-After"]) > 0 {
+		t.Errorf("%d %v %s\nwant %s", w.Code, h, got, want)
+	}
+}

@@ -26,8 +26,9 @@ type Transport struct {
 	// Body looks for failures in the bodies of successful responses too. Zero: StatusOnly.
 	Body BodyClassifier
 	// Timeout bounds the wait for the response's header, and then each wait for more bytes of its body: a stream may last as
-	// long as it keeps coming. Time in which the caller has yet to send its request, or reads nothing, does not count. What is
-	// longer ends with a *TimeoutError, a failure. 0: no bound but the request's context.
+	// long as it keeps coming. The clock stands still while the request's body waits for the caller to send more, before the
+	// header and after it, and while the caller reads nothing; then it begins anew. What is longer ends with a *TimeoutError, a
+	// failure. 0: no bound but the request's context.
 	Timeout time.Duration
 	// Observe is told of every call that was made, once, when its body has ended or was closed. It must be quick. nil: nobody.
 	Observe func(Timing)
@@ -37,7 +38,7 @@ type Transport struct {
 // Timing is one call that was made, for metrics.
 type Timing struct {
 	Agent     string
-	Status    int           // 0: there was no response
+	Status    int           // 0: there was no response, or none that is of use
 	FirstByte time.Duration // until the response's header, or the error that came in its place
 	Total     time.Duration // until the end of the body
 	Outcome   breaker.Outcome
@@ -60,7 +61,8 @@ func (*TimeoutError) Timeout() bool { return true }
 func (*TimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // RoundTrip implements http.RoundTripper. A refusal is a *breaker.OpenError, and Base is not called; neither is it when there is
-// no permit for another reason. Otherwise response and error are Base's own.
+// no permit for another reason. Otherwise response and error are Base's own, except that a status that is none (below 100 or
+// above 999) and a 101 to a protocol that the request did not ask for are errors.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	permit, err := t.acquire(req)
 	if err != nil {

@@ -180,7 +180,7 @@ func TestBodyThatBreaksIsAFailure(t *testing.T) {
 	}
 }
 
-func TestResponseWithoutABodyIsSettledAtOnce(t *testing.T) {
+func TestResponseWithoutABodyIsSettledWhenItIsOver(t *testing.T) {
 	t.Parallel()
 	srv := agent(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -204,10 +204,52 @@ func TestResponseWithoutABodyIsSettledAtOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if h2 { // may have trailers
+				if len(r.seen.settled) > 0 {
+					t.Errorf("%s: settled before it is over", path)
+				}
+				_ = resp.Body.Close()
+			}
 			r.once(t, breaker.Success, "")
 			_ = resp.Body.Close()
 			r.nothing(t)
 		}
+	}
+}
+
+func TestTrailersArriveThoughThereIsNoBody(t *testing.T) {
+	t.Parallel()
+	goOn := make(chan struct{})
+	srv := agent(t, func(w http.ResponseWriter, r *http.Request) { // as gRPC servers tell an error
+		status, _ := strconv.Atoi(r.URL.Path[1:])
+		w.Header().Set("Trailer", "Grpc-Status")
+		if status == http.StatusOK {
+			w.Header().Set("Content-Length", "0")
+		}
+		w.WriteHeader(status)
+		w.(http.Flusher).Flush()
+		select {
+		case <-goOn:
+		case <-r.Context().Done():
+			t.Errorf("%d: the call is cancelled", status)
+			<-goOn
+		}
+		w.Header().Set("Grpc-Status", "5")
+	})
+	for _, status := range []string{"200", "204", "304"} {
+		r := newRig(t, nil)
+		r.Base, r.Timeout = newBase(t, true), time.Hour
+		resp := r.get(t, srv.URL+"/"+status)
+		if len(r.seen.settled) > 0 {
+			t.Errorf("%s: settled before its trailers", status)
+		}
+		goOn <- struct{}{}
+		if _, err := io.ReadAll(resp.Body); err != nil || resp.Trailer.Get("Grpc-Status") != "5" {
+			t.Errorf("%s: trailers %v, %v", status, resp.Trailer, err)
+		}
+		r.once(t, breaker.Success, "")
+		_ = resp.Body.Close()
+		r.nothing(t)
 	}
 }
 

@@ -16,6 +16,10 @@ import (
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
+func upgradeTo(protocol string) http.Header {
+	return http.Header{"Connection": {"keep-alive, upgrade"}, "Upgrade": {protocol}}
+}
+
 // upgrade answers 101 and echoes lines.
 func upgrade(t *testing.T) http.HandlerFunc {
 	t.Helper()
@@ -42,8 +46,7 @@ func TestUpgradeIsSettledAtOnceAndStaysAConnection(t *testing.T) {
 	r := newRig(t, nil)
 	r.Timeout, r.Body = time.Hour, breakerhttp.MCP
 	req := request(t.Context(), t, http.MethodGet, agent(t, upgrade(t)).URL)
-	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", "echo")
+	req.Header = upgradeTo("echo")
 	resp, err := r.client.Do(req)
 	if err != nil {
 		t.Fatal(err)

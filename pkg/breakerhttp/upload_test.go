@@ -183,3 +183,128 @@ func TestRequestCanBeSentOnceMore(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// echo answers at once, and then with what comes; "hush" silences it.
+func echo(w http.ResponseWriter, r *http.Request) {
+	out := http.NewResponseController(w)
+	_ = out.EnableFullDuplex()
+	w.WriteHeader(http.StatusOK)
+	_ = out.Flush()
+	part := make([]byte, 100)
+	for {
+		n, err := r.Body.Read(part)
+		if string(part[:n]) == "hush" {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+			return
+		}
+		_, _ = w.Write(part[:n])
+		_ = out.Flush()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// talk sends words, each an hour after the one before, to an agent that echoes, and reads what comes back.
+func talk(t *testing.T, h2 bool, words ...string) (*rig, string, error) {
+	t.Helper()
+	r := newRig(t, nil)
+	r.inBubbleOver(t, echo, h2)
+	r.Timeout = time.Minute
+	send, write := io.Pipe()
+	req := request(t.Context(), t, http.MethodPost, "http://a")
+	req.Body, req.ContentLength = send, -1
+	resp, err := r.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for _, word := range words {
+			<-time.After(time.Hour)
+			_, _ = io.WriteString(write, word)
+		}
+		<-time.After(time.Hour)
+		_ = write.Close()
+	}()
+	text, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	<-time.After(10 * time.Hour) // until the caller has said all
+	return r, string(text), err
+}
+
+func TestSilentCallerIsNotTheAgentsSilence(t *testing.T) {
+	t.Parallel()
+	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		for _, words := range [][]string{nil, {"hello", "world"}} {
+			t.Run(name+strings.Join(words, " "), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					r, text, err := talk(t, h2, words...)
+					if text != strings.Join(words, "") || err != nil {
+						t.Errorf("read %q, %v", text, err)
+					}
+					if x := r.once(t, breaker.Success, ""); x.Total < time.Hour {
+						t.Errorf("observed %+v", x)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestAgentThatIsSilentWhenTheCallerHasSaidAllTimesOut(t *testing.T) {
+	t.Parallel()
+	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r, text, err := talk(t, h2, "hello", "hush")
+				if isTimeout(t, err); text != "hello" {
+					t.Errorf("read %q", text)
+				}
+				if x := r.once(t, breaker.Failure, "timeout"); x.Total.Round(time.Second) != 3*time.Hour+time.Minute {
+					t.Errorf("observed %+v, want it a minute after the caller's last", x)
+				}
+			})
+		})
+	}
+}
+
+// TestReadOfABodyThatBaseHasClosedStopsNoClock has a body whose Read does not hear of Close, as that of an HTTP/1.1 server.
+func TestReadOfABodyThatBaseHasClosedStopsNoClock(t *testing.T) {
+	t.Parallel()
+	for _, answers := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, nil)
+			r.Timeout = time.Minute
+			gone := make(chan struct{})
+			defer close(gone)
+			r.Base = base(func(req *http.Request) (*http.Response, error) {
+				go func() { _, _ = req.Body.Read(make([]byte, 1)) }()
+				synctest.Wait()
+				_ = req.Body.Close()
+				go func() { _, _ = req.Body.Read(make([]byte, 1)) }() // a stray one
+				silent := readerFunc(func([]byte) (int, error) { <-req.Context().Done(); return 0, req.Context().Err() })
+				if !answers {
+					_, err := silent(nil)
+					return nil, err
+				}
+				return &http.Response{StatusCode: http.StatusFound, ContentLength: -1, Body: io.NopCloser(silent)}, nil
+			})
+			req := request(t.Context(), t, http.MethodPost, "http://a")
+			req.Body = io.NopCloser(readerFunc(func([]byte) (int, error) { <-gone; return 0, io.EOF }))
+			start := time.Now()
+			resp, err := r.RoundTrip(req)
+			if answers && err == nil {
+				_, err = io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+			}
+			isTimeout(t, err)
+			if d := time.Since(start); d != time.Minute {
+				t.Errorf("waited %s", d)
+			}
+			r.once(t, breaker.Failure, "timeout")
+		})
+	}
+}

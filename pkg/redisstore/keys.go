@@ -52,12 +52,15 @@ func (k Keys) Agents() string { return k.Prefix + ":agents" }
 // Replicas are the heartbeats: a sorted set, score = last heard of in ms.
 func (k Keys) Replicas() string { return k.Prefix + ":replicas" }
 
-// Workflows are the definitions made through the API: a hash, id -> JSON. Like Execution's, the key has two parts only, so that it
-// is no agent's.
+// Workflows are the definitions made through the API: a hash, id -> JSON, and # with the id -> what lists show of it, JSON. Like
+// Execution's, the key has two parts only, so that it is no agent's.
 func (k Keys) Workflows() string { return k.Prefix + ":workflows" }
 
 // Execution is one finished execution of a workflow, JSON.
 func (k Keys) Execution(id string) string { return k.Prefix + ":execution." + id }
+
+// Executions are the ids of the executions kept: a list, newest first.
+func (k Keys) Executions() string { return k.Prefix + ":executions" }
 
 // Events is the channel on which transitions and manual actions are told.
 func (k Keys) Events() string { return k.Prefix + ":events" }

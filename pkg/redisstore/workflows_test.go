@@ -22,27 +22,36 @@ func TestWorkflowsAndExecutionsAreKept(t *testing.T) {
 			t.Parallel()
 			e := start(t)
 			s, ctx := e.store, t.Context()
-			if all, err := s.Workflows(ctx); err != nil || len(all) != 0 {
+			if all, err := s.WorkflowEntries(ctx); err != nil || len(all) != 0 {
 				t.Errorf("none yet: %v, %v", all, err)
 			}
 			if text, err := s.Workflow(ctx, "w"); err != nil || text != "" {
 				t.Errorf("absent: %q, %v", text, err)
 			}
 			for _, text := range []string{"{1}", "{2}"} {
-				if err := s.PutWorkflow(ctx, "w", text); err != nil {
+				if err := s.PutWorkflow(ctx, "w", text, "[w]"); err != nil {
 					t.Fatal(err)
 				}
 				if got, err := s.Workflow(ctx, "w"); err != nil || got != text {
 					t.Errorf("%q, %v; want %q", got, err, text)
 				}
 			}
-			if got, err := e.client.HGetAll(ctx, "circuit_breaker:workflows").Result(); err != nil || !maps.Equal(got, map[string]string{"w": "{2}"}) {
+			if got, err := e.client.HGetAll(ctx, "circuit_breaker:workflows").Result(); err != nil || !maps.Equal(got, map[string]string{"w": "{2}", "#w": "[w]"}) {
 				t.Errorf("%v, %v", got, err)
+			}
+			if err := e.client.HSet(ctx, "circuit_breaker:workflows", "by-hand", "{3}").Err(); err != nil {
+				t.Fatal(err)
+			}
+			if all, err := s.WorkflowEntries(ctx); err != nil || !maps.Equal(all, map[string]string{"w": "[w]", "by-hand": ""}) {
+				t.Errorf("%v, %v", all, err)
 			}
 			for _, want := range []bool{true, false} {
 				if existed, err := s.DropWorkflow(ctx, "w"); err != nil || existed != want {
 					t.Errorf("existed %v, %v; want %v", existed, err, want)
 				}
+			}
+			if all, err := s.WorkflowEntries(ctx); err != nil || !maps.Equal(all, map[string]string{"by-hand": ""}) {
+				t.Errorf("%v, %v", all, err)
 			}
 			if text, err := s.Execution(ctx, "id"); err != nil || text != "" {
 				t.Errorf("absent: %q, %v", text, err)
@@ -65,20 +74,57 @@ func TestThereIsAnEndToWorkflows(t *testing.T) {
 	e := realEngine(t)
 	ctx := t.Context()
 	var fields []any
-	for i := range 10_000 {
-		fields = append(fields, fmt.Sprint("w", i), "{}")
+	for i := range 1000 {
+		fields = append(fields, fmt.Sprint("w", i), "{}", fmt.Sprint("#w", i), "[]")
 	}
 	if err := e.client.HSet(ctx, e.store.Keys().Workflows(), fields...).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.store.PutWorkflow(ctx, "one-more", "{}"); !errors.Is(err, redisstore.ErrFull) {
+	if err := e.store.PutWorkflow(ctx, "one-more", "{}", "[]"); !errors.Is(err, redisstore.ErrFull) {
 		t.Errorf("one more: %v", err)
 	}
-	if err := e.store.PutWorkflow(ctx, "w0", "{2}"); err != nil {
+	if err := e.store.PutWorkflow(ctx, "w0", "{2}", "[2]"); err != nil {
 		t.Errorf("one that is there: %v", err)
 	}
-	if all, err := e.store.Workflows(ctx); err != nil || len(all) != 10_000 || all["w0"] != "{2}" {
+	if all, err := e.store.WorkflowEntries(ctx); err != nil || len(all) != 1000 || all["w0"] != "[2]" || all["w999"] != "[]" {
 		t.Errorf("%d, %v", len(all), err)
+	}
+	if _, err := e.store.DropWorkflow(ctx, "w1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.store.PutWorkflow(ctx, "one-more", "{}", "[]"); err != nil {
+		t.Errorf("in the place of one that was deleted: %v", err)
+	}
+}
+
+func TestTheOldestExecutionsMakeRoom(t *testing.T) {
+	t.Parallel()
+	e := realEngine(t)
+	s, ctx := e.store, t.Context()
+	if err := s.PutExecution(ctx, "oldest", "{}"); err != nil {
+		t.Fatal(err)
+	}
+	others := make([]any, 9999)
+	for i := range others {
+		others[i] = fmt.Sprint("x", i)
+	}
+	if err := e.client.LPush(ctx, s.Keys().Executions(), others...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := s.Execution(ctx, "oldest"); err != nil || text != "{}" {
+		t.Errorf("%q, %v; want the last of 10,000 kept", text, err)
+	}
+	if err := s.PutExecution(ctx, "one-more", "{}"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := s.Execution(ctx, "oldest")
+	newest, err2 := s.Execution(ctx, "one-more")
+	n, err3 := e.client.LLen(ctx, s.Keys().Executions()).Result()
+	if err := errors.Join(err, err2, err3); err != nil || text != "" || newest != "{}" || n != 10_000 {
+		t.Errorf("the oldest %q, the newest %q, %d ids, %v; want the oldest gone", text, newest, n, err)
+	}
+	if ttl, err := e.client.TTL(ctx, s.Keys().Executions()).Result(); err != nil || ttl <= 59*time.Minute || ttl > time.Hour {
+		t.Errorf("the list lives %v, %v", ttl, err)
 	}
 }
 
@@ -86,19 +132,19 @@ func TestPlantedKeysOfWorkflowsMakeRoom(t *testing.T) {
 	t.Parallel()
 	e := realEngine(t)
 	s, ctx := e.store, t.Context()
-	for _, key := range []string{s.Keys().Workflows(), s.Keys().Execution("id")} {
+	for _, key := range []string{s.Keys().Workflows(), s.Keys().Execution("id"), s.Keys().Executions()} {
 		if err := e.client.SAdd(ctx, key, "planted").Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	text, err := s.Workflow(ctx, "w")
-	all, err2 := s.Workflows(ctx)
+	all, err2 := s.WorkflowEntries(ctx)
 	existed, err3 := s.DropWorkflow(ctx, "w")
 	x, err4 := s.Execution(ctx, "id")
 	if err := errors.Join(err, err2, err3, err4); err != nil || text != "" || len(all) != 0 || existed || x != "" {
 		t.Errorf("%q %v %v %q: %v", text, all, existed, x, err)
 	}
-	if err := errors.Join(s.PutWorkflow(ctx, "w", "{}"), s.PutExecution(ctx, "id", "{}")); err != nil {
+	if err := errors.Join(s.PutWorkflow(ctx, "w", "{}", "[]"), s.PutExecution(ctx, "id", "{}")); err != nil {
 		t.Fatal(err)
 	}
 	text, err = s.Workflow(ctx, "w")
@@ -114,7 +160,7 @@ func TestWorkflowsAreNoAgents(t *testing.T) {
 	e := realEngine(t)
 	s, ctx := e.store, t.Context()
 	for _, id := range []string{"state", "x:state", "a"} {
-		if err := errors.Join(s.PutWorkflow(ctx, id, "{}"), s.PutExecution(ctx, strings.Repeat("0", 32), "{}")); err != nil {
+		if err := errors.Join(s.PutWorkflow(ctx, id, "{}", "[]"), s.PutExecution(ctx, strings.Repeat("0", 32), "{}")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,9 +176,9 @@ func TestWorkflowsAreNoAgents(t *testing.T) {
 		t.Errorf("agents %q, %v", agents, err)
 	}
 	keys := s.Keys()
-	for _, agent := range []string{"workflows", "execution.a", "a:b"} {
+	for _, agent := range []string{"workflows", "executions", "execution.a", "a:b"} {
 		for _, k := range append(keys.Machine(agent), keys.Config(agent), keys.Profile(agent), keys.Quarantine(agent), keys.Report(agent, "x")) {
-			if k == keys.Workflows() || k == keys.Execution("a") {
+			if k == keys.Workflows() || k == keys.Execution("a") || k == keys.Executions() {
 				t.Errorf("agent %q has the key %s", agent, k)
 			}
 		}
@@ -153,8 +199,8 @@ func TestWorkflowsDoNotWaitForRedis(t *testing.T) {
 	ctx := t.Context()
 	for name, do := range map[string]func() error{
 		"get":  func() error { _, err := s.Workflow(ctx, "w"); return err },
-		"list": func() error { _, err := s.Workflows(ctx); return err },
-		"put":  func() error { return s.PutWorkflow(ctx, "w", "{}") },
+		"list": func() error { _, err := s.WorkflowEntries(ctx); return err },
+		"put":  func() error { return s.PutWorkflow(ctx, "w", "{}", "[]") },
 		"drop": func() error { _, err := s.DropWorkflow(ctx, "w"); return err },
 		"read": func() error { _, err := s.Execution(ctx, "x"); return err },
 		"keep": func() error { return s.PutExecution(ctx, "x", "{}") },

@@ -213,7 +213,11 @@ function filter() {
 
 // openTarget opens the operation that the address names.
 function openTarget() {
-  const e = location.hash && at(decodeURIComponent(location.hash.slice(1)));
+  let id = location.hash.slice(1);
+  try {
+    id = decodeURIComponent(id);
+  } catch {} // no escapes of ours: then it is as it stands, or nothing
+  const e = id && at(id);
   if (e && e.matches("details.operation")) {
     e.open = true;
     e.scrollIntoView();

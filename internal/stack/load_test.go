@@ -1,0 +1,212 @@
+//go:build docker
+
+package stack_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// steady is a workflow whose one step works.
+const steady = `{"workflow_id": "steady", "steps": {"only": {"id": "only", "agent_name": "HealthyAgent", "input_mapping": {"text": "test"}}}}`
+
+const breakerd = "breakerd"
+
+// traffic is what clients see who call without a pause, through every bridge and breakerd: a good hundred calls a second, of
+// HealthyAgent, which works, and of FailingAgent, whose breaker is open and stays so. breakerd is also told how calls of Worker end.
+type traffic struct {
+	*stack // for the clients: with connections that are kept
+	stop   context.CancelFunc
+	group  sync.WaitGroup
+
+	mu      sync.Mutex
+	answers []answer
+	wrong   []error // FailingAgent was called
+	errs    []error // anything else that should not be
+
+	bridged      int // successes of HealthyAgent
+	acknowledged int // outcomes of Worker that breakerd said are in Redis
+	unknown      int // that may be, for no answer came
+	remembered   int // that breakerd counted in its own memory
+}
+
+// answer is one call. Only refusals, and what breakerd says, tell whether they were given without Redis.
+type answer struct {
+	by              string
+	at              time.Time
+	took            time.Duration
+	tells, degraded bool
+}
+
+// drive begins the traffic.
+func (s *stack) drive(bridges int) *traffic {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	own := *s
+	own.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: 30 * time.Second}
+	tr := &traffic{stack: &own, stop: cancel}
+	own.ports = map[string]string{}
+	for n := 1; n <= bridges; n++ {
+		address := s.bridge(n)
+		for i := range 2 {
+			tr.client(ctx, func(turn int) { tr.callBridge("bridge "+strconv.Itoa(n), address, turn+2*i) })
+		}
+	}
+	address := s.breakerd()
+	tr.client(ctx, func(turn int) { tr.callBreakerd(address, turn) })
+	s.t.Cleanup(tr.end)
+	return tr
+}
+
+// client calls 25 times a second.
+func (tr *traffic) client(ctx context.Context, call func(turn int)) {
+	tr.group.Go(func() {
+		pace := time.NewTicker(40 * time.Millisecond)
+		defer pace.Stop()
+		for turn := 0; ctx.Err() == nil; turn++ {
+			call(turn)
+			<-pace.C
+		}
+	})
+}
+
+// end ends the traffic, once all calls are answered.
+func (tr *traffic) end() {
+	tr.stop()
+	tr.group.Wait()
+	tr.stack.client.CloseIdleConnections()
+}
+
+func (tr *traffic) callBridge(by, address string, turn int) {
+	switch turn % 4 {
+	case 0:
+		if _, ok := tr.ask(by, http.MethodGet, address, "/agents/HealthyAgent/", ""); ok {
+			tr.count(&tr.bridged)
+		}
+	case 1:
+		tr.refused(by, http.MethodGet, address, "/agents/FailingAgent/")
+	case 2:
+		if _, ok := tr.ask(by, http.MethodPost, address, "/api/v1/workflows/steady/execute", ""); ok {
+			tr.count(&tr.bridged)
+		}
+	default:
+		tr.refused(by, http.MethodPost, address, guide)
+	}
+}
+
+func (tr *traffic) callBreakerd(address string, turn int) {
+	if turn%4 == 0 {
+		tr.refused(breakerd, http.MethodPost, address, agents+"FailingAgent/acquire")
+		return
+	}
+	r, ok := tr.ask(breakerd, http.MethodPost, address, agents+"Worker/acquire", "")
+	if !ok {
+		return
+	}
+	body := fmt.Sprintf(`{"permit":%q,"outcome":"success"}`, r.get("permit"))
+	if r, ok = tr.ask(breakerd, http.MethodPost, address, agents+"Worker/report", body); !ok {
+		return
+	}
+	switch {
+	case r.get("why") == "unknown":
+		tr.count(&tr.unknown)
+	case r.get("counted") == true && r.get("degraded") == true:
+		tr.count(&tr.remembered)
+	case r.get("counted") == true:
+		tr.count(&tr.acknowledged)
+	}
+}
+
+func (tr *traffic) count(what *int) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	*what++
+}
+
+// refused makes a call that FailingAgent's breaker has to refuse.
+func (tr *traffic) refused(by, method, address, path string) {
+	r, err := tr.send(by, method, address, path, "", true)
+	if err != nil {
+		return
+	}
+	if err := r.refusal("open", r.get("degraded") == true); err != nil {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		tr.wrong = append(tr.wrong, err)
+	}
+}
+
+// ask makes a call that has to be admitted and to succeed.
+func (tr *traffic) ask(by, method, address, path, body string) (reply, bool) {
+	r, err := tr.send(by, method, address, path, body, by == breakerd)
+	if err == nil && r.status != http.StatusOK {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		tr.errs = append(tr.errs, fmt.Errorf("%s of %s: status %d, want 200: %s", r.what, by, r.status, r.body))
+		return r, false
+	}
+	return r, err == nil
+}
+
+// send keeps what became of a call.
+func (tr *traffic) send(by, method, address, path, body string, tells bool) (reply, error) {
+	begin := time.Now()
+	r, err := tr.try(method, address, path, body)
+	now := time.Now()
+	degraded := err == nil && r.get("degraded") == true
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.answers = append(tr.answers, answer{by, now, now.Sub(begin), tells && err == nil, degraded})
+	if err != nil {
+		tr.errs = append(tr.errs, err)
+	}
+	return r, err
+}
+
+func (tr *traffic) calls() int {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return len(tr.answers)
+}
+
+// outage is what the clients saw of one. An answer that does not tell is like the last of the same replica that did.
+type outage struct {
+	over     time.Time // the first answer by Redis again, of the replica where that came last
+	degraded int
+	slowest  time.Duration
+	noticed  int // replicas that were degraded
+	later    int // degraded answers of replicas that had been in step again: the machine is too busy, or something is wrong
+}
+
+// outageSince looks at what was answered since.
+func (tr *traffic) outageSince(begin time.Time) outage {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	var o outage
+	degraded, over := map[string]bool{}, map[string]bool{}
+	for _, a := range tr.answers {
+		if a.at.Before(begin) {
+			continue
+		}
+		o.slowest = max(o.slowest, a.took)
+		was := degraded[a.by]
+		if a.tells {
+			degraded[a.by] = a.degraded
+		}
+		switch is := degraded[a.by]; {
+		case is && over[a.by]:
+			o.later++
+		case is:
+			if o.degraded++; !was {
+				o.noticed++
+			}
+		case was:
+			over[a.by], o.over = true, a.at
+		}
+	}
+	return o
+}
