@@ -63,7 +63,7 @@ mutate: ## one small fault at a time in the scripts: the suite must notice each 
 	@tools/need redis-server
 	go test -tags mutate -run '^TestEveryMutantIsKilled$$' -v -count 1 -timeout 90m ./pkg/redisstore
 
-bench: ## us and the yardsticks in one run; writes docs/performance.md
+bench: ## us and the yardstick in one run, and what scripts cost the server; writes docs/performance.md
 	@tools/need redis-server wrk
 	go test -tags bench -run '^Test(Pair|Gateway)$$' -v -timeout 15m ./internal/bench -write ../../docs/performance.md
 

@@ -4,12 +4,30 @@
 -- ARGV[10] -> lease token, 16 hex: a token that holds a lease gets the same lease again
 -- ARGV[11] -> ramp draw, 0..999999
 -- Returns code ok (lease_ms > 0 for a probe), refused (reason, retry_after_ms), observed (reason) or disabled.
--- A plainly closed breaker is answered from two reads: {'ok', 'closed', epoch}.
+-- A plainly closed breaker is answered from two reads: {'ok', 'closed', epoch}. A plainly open one takes three.
 
-if ARGV[6] == '1' and redis.pcall('GET', KEYS[1]) == 'closed' then
-  local epoch = redis.pcall('HGET', KEYS[4], 'plain')
-  if type(epoch) == 'string' and #epoch == 16 and not string.find(epoch, '[^0-9a-f]') then return { 'ok', 'closed', epoch } end
+--@plain
+
+local function short()
+  local state = ARGV[6] ~= '0' and redis.pcall('GET', KEYS[1])
+  if state == 'closed' then
+    local epoch = redis.pcall('HGET', KEYS[4], 'plain')
+    return type(epoch) == 'string' and is_hex16(epoch) and { 'ok', 'closed', epoch }
+  end
+  if state ~= 'open' then return nil end
+  local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'wait_ms', 'expires_ms', 'run', 'hold')
+  if c[1] ~= 'open' or not (c[2] and c[3] and c[4] and c[5]) or c[7] or not is_hex16(c[2]) then return nil end
+  local opened, wait, expires, run = whole(c[3], now), whole(c[4], MAX_LENGTH), whole(c[5], MAX_TIME), whole(c[6] or '0', MAX_RUN)
+  if not (opened and wait and expires and run) then return nil end
+  local left = opened + wait - now
+  if left <= 0 or expires < now + math.max(tonumber(ARGV[8]), left + DAY)
+      or redis.pcall('GET', KEYS[2]) ~= string.format('%.0f.%03.0f', math.floor(opened / 1000), opened % 1000) then return nil end
+  local observe = ARGV[6] == '2'
+  return { observe and 'observed' or 'refused', 'open', c[2], now, observe and 0 or left, 0, 'open', 0, run, '', left }
 end
+
+local answer = short()
+if answer then return answer end
 
 --@prelude
 

@@ -13,6 +13,7 @@ local function enter(to)
   if S.state ~= to then S.transitions = S.transitions + 1 end
   drawn = drawn + 1
   present, S.state, S.epoch = true, to, ARGV[4] .. string.format('%x', drawn)
+  S.past = ''
   clear_round()
   clear_ramp()
   clear_hold()
@@ -37,7 +38,7 @@ end
 
 local function open(at, cause)
   enter('open')
-  S.opened_ms, S.wait_ms, S.cause, S.trouble_ms = at, wait(at), cause, 0
+  S.opened_ms, S.wait_ms, S.cause = at, wait(at), cause
 end
 
 local function half_open(at)
@@ -55,7 +56,7 @@ end
 
 local function close(at, ramp)
   enter('closed')
-  clear('run', 'reopens', 'opened_ms', 'wait_ms', 'cause', 'upstream_ms', 'upstream_length_ms', 'trouble_ms')
+  clear('run', 'reopens', 'opened_ms', 'wait_ms', 'cause', 'upstream_ms', 'upstream_length_ms')
   evidence(0, 0, 0, 0)
   for name, n in pairs(CALLS) do fold(name, n) end
   CALLS, wipe_calls = {}, true

@@ -8,6 +8,7 @@
 -- ARGV[15] -> actor, a word           ARGV[16] -> 1: protected          ARGV[17] -> 1: lifts a protected hold
 -- Returns code ok or hold_protected.
 
+--@plain
 --@prelude
 
 local TARGET, LENGTH, RAMP = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])

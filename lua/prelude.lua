@@ -1,4 +1,4 @@
--- prelude: what every writing verb shares, in three files that follow each other: prelude.lua loads and heals, advance.lua makes
+-- prelude: what every writing verb shares after plain.lua, in three files that follow each other: prelude.lua loads and heals, advance.lua makes
 -- transitions and advances to now, save.lua saves. It is the Lua twin of pkg/breaker (Load, Step, Save) and is compared with it
 -- operation by operation; a change here without the same change there fails the suite.
 -- Clauses: B1 B2 B9 B19 B20.
@@ -10,9 +10,9 @@
 -- ARGV[1] -> now in ms; empty in production: the server's TIME is read, once
 -- ARGV[2] -> agent name               ARGV[3] -> events channel
 -- ARGV[4] -> epoch draw, 15 hex       ARGV[5] -> jitter draw, 0..999999
--- ARGV[6] -> 1: enabled               ARGV[7] -> window in ms         ARGV[8] -> TTL in ms
--- ARGV[9] -> the rest of the policy, whole numbers in the order of P below, joined by blanks: one argument, made once a
---            policy, because the short ways of acquire and record need none of it
+-- ARGV[6] -> 0: disabled, 1: enabled, 2: observes only               ARGV[7] -> window in ms         ARGV[8] -> TTL in ms
+-- ARGV[9] -> the rest of the policy, whole numbers joined by blanks: one argument, made once a policy. First what record's
+--            short way needs (failure threshold, failure rate, minimum calls, slow rate, 1: keeps reporters), then P's order
 -- ARGV[10].. belong to the verb
 --
 -- Returns {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}
@@ -20,27 +20,14 @@
 local POLICY = {}
 for word in string.gmatch(ARGV[9], '%d+') do POLICY[#POLICY + 1] = tonumber(word) end
 local P = {
-  enabled = ARGV[6] == '1', window = tonumber(ARGV[7]), ttl = tonumber(ARGV[8]),
-  observe = POLICY[1] == 1, failure_threshold = POLICY[2], failure_rate = POLICY[3], minimum_calls = POLICY[4],
-  timeout = POLICY[5], timeout_max = POLICY[6], multiplier = POLICY[7], jitter = POLICY[8], max_calls = POLICY[9],
-  need = POLICY[10], probe_timeout = POLICY[11], abandoned_fails = POLICY[12] == 1, slow_rate = POLICY[13],
-  ramp = POLICY[14], ramp_floor = POLICY[15], retry_extends = POLICY[16] == 1, retry_opens = POLICY[16] == 2,
-  track_reporters = POLICY[17] == 1, reporters = POLICY[18],
+  enabled = ARGV[6] ~= '0', observe = ARGV[6] == '2', window = tonumber(ARGV[7]), ttl = tonumber(ARGV[8]),
+  track_reporters = POLICY[5] == 1, reporters = POLICY[6], timeout = POLICY[7], timeout_max = POLICY[8],
+  multiplier = POLICY[9], jitter = POLICY[10], max_calls = POLICY[11], need = POLICY[12], probe_timeout = POLICY[13],
+  abandoned_fails = POLICY[14] == 1, ramp = POLICY[15], ramp_floor = POLICY[16],
+  retry_extends = POLICY[17] == 1, retry_opens = POLICY[17] == 2,
 }
 local JITTER_DRAW = tonumber(ARGV[5])
-local now = tonumber(ARGV[1])
-if not now then
-  local t = redis.call('TIME')
-  now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-end
-
 local ZERO_EPOCH = '0000000000000000'
-local MILLION = 1000000
-local MAX_RUN, MAX_REPORTERS, MAX_LOG, MAX_REOPENS = 255, 8, 64, 1000000
-local MAX_CALLS_FIELDS, MAX_CONTROL_FIELDS, MAX_PROBES_FIELDS = 512, 128, 1024
-local MAX_TIME, MAX_LENGTH, MAX_COUNT, MAX_TOTAL = 99999999999999, 259200000000, 1000000000000, 9000000000000000
-local MAX_EXACT = 9000000000
-local DAY = 86400000
 
 -- FIELDS is the table of what :control may hold [B20]: a number is the largest value of a whole number, a word is a kind.
 -- Every default is "absent", which reads as 0 or ''. pkg/breaker/fields.go has the same rows.
@@ -52,7 +39,7 @@ local FIELDS = {
   round_ms = MAX_TIME, round_max = 1000, round_need = 1000, round_ok = 1000, round_failed = 1000,
   ramp_ms = MAX_TIME, ramp_length_ms = MAX_LENGTH, ramp_floor_ppm = MILLION,
   hold = 'hold', hold_ms = MAX_TIME, hold_length_ms = MAX_LENGTH, hold_actor = 'word', hold_protected = 1,
-  plain = 'hex', trouble_ms = MAX_TIME, successes = MAX_TOTAL, failures = MAX_TOTAL, transitions = MAX_TOTAL, expires_ms = MAX_TIME,
+  plain = 'hex', past = 'text', successes = MAX_TOTAL, failures = MAX_TOTAL, transitions = MAX_TOTAL, expires_ms = MAX_TIME,
 }
 local STATES = { closed = true, open = true, half_open = true }
 
@@ -72,16 +59,10 @@ local drawn, events = 0, {}
 
 -- ---- loading ----------------------------------------------------------------------------------------------------------
 
-local function whole(text, most)
-  if #text > 16 or not (text == '0' or string.find(text, '^[1-9]%d*$')) then return nil end
-  local v = tonumber(text)
-  if v <= most then return v end
-end
-
 local function accepts(kind, text)
   if kind == 'state' then return STATES[text] end
   if kind == 'hold' then return text == 'open' or text == 'closed' end
-  if kind == 'hex' then return #text == 16 and not string.find(text, '[^0-9a-f]') end
+  if kind == 'hex' then return is_hex16(text) end
   if kind == 'word' then return text ~= '' and #text <= 64 and not string.find(text, '[^A-Za-z0-9._:@-]') end
   return #text <= 64 and not string.find(text, '[%z\1-\31\127]')
 end
@@ -208,21 +189,22 @@ local function load_bucket(name, text)
   if not start then return end
   local n = whole(text, MAX_COUNT)
   OLD_CALLS[name] = n or false
-  if not n then
-    heal.calls = heal.calls + 1
-  elseif start <= now and n > 0 then -- a future bucket goes [B1]
-    CALLS[name] = n
-    if start > now - P.window then
-      local k = string.sub(name, 1, 1)
-      WINDOW[k] = WINDOW[k] + n
-    end
+  if not n then heal.calls = heal.calls + 1 end
+  if not n or n == 0 or start > now then -- a future bucket goes [B1]
+    S.past = ''
+    return
+  end
+  CALLS[name] = n
+  if start > now - P.window then
+    local k = string.sub(name, 1, 1)
+    WINDOW[k] = WINDOW[k] + n
   end
 end
 
 local function load_calls()
   local h = hash_at(KEYS[3], MAX_CALLS_FIELDS)
   if PLANTED[KEYS[3]] then
-    heal.calls = 1
+    heal.calls, S.past = 1, ''
     return
   end
   if not present and not edit then
@@ -267,7 +249,7 @@ local function load()
   consistent()
   load_calls()
   if S.state == 'half_open' then load_leases() end
-  for _, name in ipairs({ 'opened_ms', 'upstream_ms', 'round_ms', 'ramp_ms', 'hold_ms', 'trouble_ms' }) do
+  for _, name in ipairs({ 'opened_ms', 'upstream_ms', 'round_ms', 'ramp_ms', 'hold_ms' }) do
     if S[name] > now then S[name] = now end
   end
 end

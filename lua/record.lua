@@ -8,33 +8,10 @@
 -- ARGV[15] -> reporter
 -- ARGV[16].. -> lead, trail, max_run, wait_ms; left out when there are no failures. All 0: an ignored outcome
 -- Returns code ok, ignored, late, foreign, disabled or duplicate; probe 1 when a lease was settled.
--- Successes of a plainly closed breaker without trouble in its window go a short way: {'ok', 'closed', epoch, now_ms}.
+-- A record that leaves a plainly closed breaker closed, and begins no bucket, goes a short way:
+-- {'ok', 'closed', epoch, now_ms, run}.
 
-if ARGV[13] == '0' and ARGV[14] == '0' and ARGV[12] ~= '0' and ARGV[11] == '' and ARGV[6] == '1' and not KEYS[7]
-    and redis.pcall('GET', KEYS[1]) == 'closed' then
-  local c = redis.pcall('HMGET', KEYS[4], 'plain', 'run', 'upstream_length_ms', 'expires_ms', 'trouble_ms')
-  local epoch, expires, trouble = c[1], c[4], c[5]
-  local function ms(text) return text and #text <= 14 and string.find(text, '^[1-9]%d*$') and tonumber(text) end
-  if epoch and not c[2] and not c[3] and ms(expires) and (not trouble or ms(trouble))
-      and (ARGV[10] == epoch or (ARGV[10] == '' and #epoch == 16 and not string.find(epoch, '[^0-9a-f]'))) then
-    local now, window, n = tonumber(ARGV[1]), tonumber(ARGV[7]), tonumber(ARGV[12])
-    if not now then
-      local t = redis.call('TIME')
-      now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-    end
-    if ms(expires) >= now + tonumber(ARGV[8]) and (not trouble or ms(trouble) <= now - window) then
-      local bucket = 's' .. string.format('%.0f', now - now % math.ceil(window / 12))
-      local sum = redis.pcall('HINCRBY', KEYS[3], bucket, n)
-      if type(sum) == 'number' then
-        if sum > n and sum - n <= 1000000000000 then return { 'ok', 'closed', epoch, now } end
-        -- the bucket begins with this record, or held what it cannot hold: as it was, and the long way
-        if sum == n then redis.call('HDEL', KEYS[3], bucket) else redis.call('HINCRBY', KEYS[3], bucket, 0 - n) end
-      end
-    end
-  end
-end
-
---@prelude
+--@plain
 
 local EPOCH, TOKEN, REPORTER = ARGV[10], ARGV[11], ARGV[15]
 local R = {
@@ -42,6 +19,61 @@ local R = {
   lead = tonumber(ARGV[16] or '0'), trail = tonumber(ARGV[17] or '0'), max_run = tonumber(ARGV[18] or '0'),
   wait = tonumber(ARGV[19] or '0'),
 }
+local MAX_EXACT = 9000000000 -- of a sum: times a million it is exact below 2^53
+
+-- runs gives the run after the record, and the longest on the way [B6].
+local function runs(run)
+  local after, peak = run + R.failures, run + R.failures
+  if R.successes > 0 then after, peak = R.trail, math.max(run + R.lead, R.max_run) end
+  return math.min(after, MAX_RUN), math.min(peak, MAX_RUN)
+end
+
+-- over names the threshold that a run, or the sums of the window, have reached [B6] [B7] [B8].
+local function over(peak, s, f, w)
+  local threshold, rate, minimum, slow_rate = string.match(ARGV[9], '^(%d+) (%d+) (%d+) (%d+)')
+  local calls = math.min(s + f, MAX_EXACT)
+  local function reached(part, share) return share > 0 and math.min(part, MAX_EXACT) * MILLION >= share * calls end
+  if tonumber(threshold) > 0 and peak >= tonumber(threshold) then return 'consecutive_failures' end
+  if calls < tonumber(minimum) then return nil end
+  if reached(f, tonumber(rate)) then return 'failure_rate' end
+  if reached(w, tonumber(slow_rate)) then return 'slow_rate' end
+end
+
+-- past reads :control's sums of the window without its newest bucket, and the name of that, if they are those of now [B9].
+local function past(text)
+  local window, start, till, s, f, w = string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+  if window == ARGV[7] and #till <= 15 and now < tonumber(till) and #s <= 15 and #f <= 15 and #w <= 15
+      and start == string.format('%.0f', now - now % math.ceil(window / 12)) then
+    return start, tonumber(s), tonumber(f), tonumber(w)
+  end
+end
+
+local function short()
+  if ARGV[6] == '0' or TOKEN ~= '' or KEYS[7] or R.wait > 0 or R.successes + R.failures == 0
+      or (R.failures + R.slow > 0 and string.find(ARGV[9], '^%d+ %d+ %d+ %d+ 1')) -- a reporter to remember
+      or redis.pcall('GET', KEYS[1]) ~= 'closed' then return nil end
+  local c = redis.pcall('HMGET', KEYS[4], 'plain', 'run', 'expires_ms', 'past', 'upstream_length_ms')
+  local epoch, run, expires = c[1], whole(c[2] or '0', MAX_RUN), whole(c[3] or '0', MAX_TIME)
+  local start, s, f, w = past(c[4] or '')
+  if not epoch or c[5] or not run or not start or not expires or expires < now + tonumber(ARGV[8])
+      or not (EPOCH == epoch or (EPOCH == '' and is_hex16(epoch))) then return nil end
+  local b = redis.pcall('HMGET', KEYS[3], 's' .. start, 'f' .. start, 'w' .. start)
+  local bs, bf, bw = whole(b[1] or '0', MAX_COUNT), whole(b[2] or '0', MAX_COUNT), whole(b[3] or '0', MAX_COUNT)
+  if not (b[1] or b[2] or b[3]) or not (bs and bf and bw) then return nil end
+  local after, peak = runs(run)
+  if over(peak, s + bs + R.successes, f + bf + R.failures, w + bw + R.slow) then return nil end
+  if R.successes > 0 then redis.call('HINCRBY', KEYS[3], 's' .. start, R.successes) end
+  if R.failures > 0 then redis.call('HINCRBY', KEYS[3], 'f' .. start, R.failures) end
+  if R.slow > 0 then redis.call('HINCRBY', KEYS[3], 'w' .. start, R.slow) end
+  if after > 0 then redis.call('HSET', KEYS[4], 'run', after) elseif c[2] then redis.call('HDEL', KEYS[4], 'run') end
+  return { 'ok', 'closed', epoch, now, after }
+end
+
+local answer = short()
+if answer then return answer end
+
+--@prelude
+
 local REPORT_KEPT = 600000
 
 -- forget_oldest takes the reporter that failed longest ago out; it says whether there were too many.
@@ -78,14 +110,11 @@ end
 
 -- tally keeps what every counted record keeps, and returns the longest run on the way [B6].
 local function tally()
-  local run, peak = S.run + R.failures, S.run + R.failures
-  if R.successes > 0 then
-    peak, run = math.max(S.run + R.lead, R.max_run), R.trail
-  end
-  S.run = math.min(run, MAX_RUN)
+  local peak
+  S.run, peak = runs(S.run)
   upstream()
   if P.track_reporters and R.failures + R.slow > 0 and REPORTER ~= '' then remember() end
-  return math.min(peak, MAX_RUN)
+  return peak
 end
 
 local function reporters()
@@ -98,16 +127,8 @@ end
 
 local function trip(peak)
   if P.reporters > 1 and reporters() < P.reporters then return nil end
-  local calls = math.min(WINDOW.s + WINDOW.f, MAX_EXACT)
-  local enough = calls >= P.minimum_calls
   if P.retry_opens and R.wait > 0 then return 'upstream_retry_after' end
-  if P.failure_threshold > 0 and peak >= P.failure_threshold then return 'consecutive_failures' end
-  if P.failure_rate > 0 and enough and math.min(WINDOW.f, MAX_EXACT) * MILLION >= P.failure_rate * calls then
-    return 'failure_rate'
-  end
-  if P.slow_rate > 0 and enough and math.min(WINDOW.w, MAX_EXACT) * MILLION >= P.slow_rate * calls then
-    return 'slow_rate'
-  end
+  return over(peak, WINDOW.s, WINDOW.f, WINDOW.w)
 end
 
 local function add(kind, start, n)
@@ -127,13 +148,24 @@ local function prune()
   end
 end
 
+-- cache keeps the sums of the window without its newest bucket for the short way, until the first of the others goes [B9].
+local function cache(start, name)
+  local till = start + math.ceil(P.window / 12)
+  for field in pairs(CALLS) do
+    local at = tonumber(string.sub(field, 2)) -- nil for a reporter
+    if at and at > now - P.window then till = math.min(till, at + P.window) end
+  end
+  local text = string.format('%.0f %.0f %.0f %.0f %.0f %.0f', P.window, start, till, WINDOW.s - (CALLS['s' .. name] or 0),
+    WINDOW.f - (CALLS['f' .. name] or 0), WINDOW.w - (CALLS['w' .. name] or 0))
+  S.past = accepts('text', text) and text or ''
+end
+
 local function count()
   present = true
   local peak = tally()
   local start = now - now % math.ceil(P.window / 12)
   local name = string.format('%.0f', start)
   if not (CALLS['s' .. name] or CALLS['f' .. name] or CALLS['w' .. name]) then prune() end
-  if R.failures + R.slow > 0 then S.trouble_ms = now end
   add('s', start, R.successes)
   add('f', start, R.failures)
   add('w', start, R.slow)
@@ -144,6 +176,8 @@ local function count()
     evidence(WINDOW.f, WINDOW.s + WINDOW.f, WINDOW.w, peak)
     open(now, cause)
     event(now, 'opened', 'closed', '-', cause)
+  else
+    cache(start, name)
   end
   return { code = 'ok' }
 end

@@ -5,6 +5,7 @@
 -- ARGV[11] -> lease token
 -- Returns code ok (lease_ms) or lease_lost.
 
+--@plain
 --@prelude
 
 local EPOCH, TOKEN = ARGV[10], ARGV[11]

@@ -11,7 +11,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -88,8 +87,7 @@ func TestPair(t *testing.T) {
 	if err != nil || v.Successes != made {
 		t.Fatalf("void: Redis counted %d calls, %d were made (%v)", v.Successes, made, err)
 	}
-	times := serverTimes(t, m, store, server)
-	report(t, rows, times, made)
+	report(t, rows, serverTimes(t), made)
 }
 
 // run lets g goroutines make pairs for d, and counts them.
@@ -123,65 +121,6 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// serverTimes measures each script by INFO commandstats, alone, so that the figures are the server's and nobody else's.
-func serverTimes(t *testing.T, m *breaker.Manager, store *redisstore.Store, server *redistest.Server) []string {
-	t.Helper()
-	client := server.Client(t)
-	ctx := t.Context()
-	p := breaker.DefaultPolicy()
-	p.FailureThreshold, p.FailureRateThreshold = 0, 1
-	measure := func(name string, n int, do func(i int) error) string {
-		client.ConfigResetStat(ctx)
-		for i := range n {
-			if err := do(i); err != nil {
-				t.Fatal(name, err)
-			}
-		}
-		return fmt.Sprintf("| %s | %.1f |", name, usecPerCall(t, client))
-	}
-	op := func(agent string, o breaker.Op) func(int) error {
-		return func(i int) error {
-			o.Draw, o.Token = fmt.Sprintf("%015x", i), fmt.Sprintf("%016x", i)
-			if o.Verb == breaker.VerbRecord {
-				o.Token = ""
-			}
-			_, err := store.Apply(ctx, agent, p, o)
-			return err
-		}
-	}
-	success := breaker.Op{Verb: breaker.VerbRecord, Summary: breaker.One(breaker.Outcome{Kind: breaker.Success})}
-	failure := breaker.Op{Verb: breaker.VerbRecord, Summary: breaker.One(breaker.Outcome{Kind: breaker.Failure})}
-	out := []string{measure("acquire, closed", 20_000, op("bench", breaker.Op{Verb: breaker.VerbAcquire}))}
-	if err := op("mixed", failure)(0); err != nil {
-		t.Fatal(err)
-	}
-	out = append(out, measure("record of a success, failures in the window", 20_000, op("mixed", success)),
-		measure("record of a failure", 20_000, op("mixed", failure)))
-	if _, err := m.Force(ctx, "held", breaker.Force{Target: breaker.HoldOpen, Actor: "bench"}); err != nil {
-		t.Fatal(err)
-	}
-	return append(out, measure("acquire, open: refused", 20_000, op("held", breaker.Op{Verb: breaker.VerbAcquire})))
-}
-
-func usecPerCall(t *testing.T, client *redis.Client) float64 {
-	t.Helper()
-	for line := range strings.SplitSeq(client.Info(t.Context(), "commandstats").Val(), "\r\n") {
-		if rest, ok := strings.CutPrefix(line, "cmdstat_evalsha:"); ok {
-			for _, f := range strings.Split(rest, ",") {
-				if v, ok := strings.CutPrefix(f, "usec_per_call="); ok {
-					n, err := strconv.ParseFloat(v, 64)
-					if err != nil {
-						t.Fatal(err)
-					}
-					return n
-				}
-			}
-		}
-	}
-	t.Fatal("INFO commandstats shows no EVALSHA")
-	return 0
-}
-
 // report prints the figures, and puts them into the document.
 func report(t *testing.T, rows, server []string, made int64) {
 	t.Helper()
@@ -191,10 +130,9 @@ func report(t *testing.T, rows, server []string, made int64) {
 |---|---|---|---|---|
 %s
 
-| script | server time, µs a call |
-|---|---|
 %s
-`, runtime.NumCPU(), runtime.GOARCH, runtime.Version(), *rounds, *round, made, strings.Join(rows, "\n"), strings.Join(server, "\n")))
+%s
+`, runtime.NumCPU(), runtime.GOARCH, runtime.Version(), *rounds, *round, made, strings.Join(rows, "\n"), serverHead, strings.Join(server, "\n")))
 }
 
 // replace prints a text, and puts it between the markers of this name in the document.

@@ -125,6 +125,7 @@ func (s *Snapshot) consistent() {
 func (s *Snapshot) loadCalls(raw Raw, nowMs int64) {
 	if raw.Planted.Calls {
 		s.heals.calls++
+		s.past = ""
 		return
 	}
 	if !s.Present && s.edit.to == "" {
@@ -142,11 +143,15 @@ func (s *Snapshot) loadCalls(raw Raw, nowMs int64) {
 			}
 		default:
 			start, _ := wholeNumber(name[1:], maxTimeMs)
-			if n, ok := wholeNumber(text, maxCount); !ok {
+			n, ok := wholeNumber(text, maxCount)
+			if !ok {
 				s.heals.calls++
-			} else if start <= nowMs { // a future bucket goes [B1]
-				s.addBucket(k, start, n)
 			}
+			if !ok || n == 0 || start > nowMs { // a future bucket goes [B1]
+				s.past = ""
+				continue
+			}
+			s.addBucket(k, start, n)
 		}
 	}
 }
@@ -228,7 +233,7 @@ func parseLease(text string) (l Lease, ok bool) {
 func (l Lease) text() string { return fmt.Sprintf("%d %d %d", l.IssuedMs, l.StartMs, l.LengthMs) }
 
 func (s *Snapshot) clampStarts(nowMs int64) {
-	for _, start := range []*int64{&s.OpenedMs, &s.UpstreamMs, &s.Round.StartMs, &s.Ramp.StartMs, &s.Hold.StartMs, &s.TroubleMs} {
+	for _, start := range []*int64{&s.OpenedMs, &s.UpstreamMs, &s.Round.StartMs, &s.Ramp.StartMs, &s.Hold.StartMs} {
 		*start = min(*start, nowMs)
 	}
 }

@@ -1,8 +1,10 @@
 package breaker
 
 import (
+	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 )
 
 // The two most common operations on a healthy breaker have a short way through the scripts, which looks at few fields and heals
@@ -19,37 +21,109 @@ func PlainlyClosed(raw Raw) (epoch string, ok bool) {
 	return epoch, isHex16(epoch)
 }
 
-// PlainlyCounted records successes on a plainly closed breaker that has no run, no upstream wait, no trouble in its window, no
-// expiry to renew, and whose bucket has begun: the bucket counts them, and nothing else changes [B7], [B9], [B25].
-func PlainlyCounted(raw Raw, p Params, op Op, nowMs int64) (after Raw, epoch string, ok bool) {
-	epoch, ok = PlainlyClosed(raw)
+// PlainlyCounted records outcomes on a plainly closed breaker that stays closed, and has no upstream wait and no expiry to
+// renew, if their bucket has begun and the sums of the others are cached: the bucket counts them, the run goes on or ends, and
+// nothing else changes [B6]–[B9], [B25].
+func PlainlyCounted(raw Raw, p Params, op Op, nowMs int64) (after Raw, res Result, ok bool) {
 	sum := op.Summary
-	if !ok || !p.Enabled || op.Verb != VerbRecord || op.ReportID != "" || op.Token != "" || sum.Successes == 0 || sum.Failures+sum.Slow > 0 ||
-		op.Epoch != "" && op.Epoch != epoch {
-		return raw, "", false
+	epoch, plain := PlainlyClosed(raw)
+	_, upstream := raw.Control["upstream_length_ms"]
+	run, runOK := wholeOrNone(raw.Control, "run", MaxRun)
+	expires, expiresOK := wholeOrNone(raw.Control, "expires_ms", maxTimeMs)
+	past, known := parsePast(raw.Control["past"])
+	start := nowMs - nowMs%p.width()
+	switch {
+	case !p.Enabled, op.Verb != VerbRecord, op.Token != "", op.ReportID != "", sum.WaitMs > 0, sum.Calls() == 0,
+		p.TrackReporters && sum.Failures+sum.Slow > 0,
+		!plain, op.Epoch != "" && op.Epoch != epoch, upstream, !runOK, !expiresOK, expires < nowMs+p.TTLMs,
+		!known, past.windowMs != p.WindowMs, past.startMs != start, nowMs >= past.tillMs:
+		return raw, res, false
 	}
-	for _, f := range []string{"run", "upstream_length_ms"} {
-		if _, some := raw.Control[f]; some {
-			return raw, "", false
+	bucket, begun := plainBucket(raw.Calls, start)
+	m := machine{Snapshot: Snapshot{Run: run}, p: p, op: op}
+	peak := m.tally(sum)
+	bucket = bucket.plus(Counts{sum.Successes, sum.Failures, sum.Slow})
+	if !begun || m.over(peak, past.sums.plus(bucket)) != "" {
+		return raw, res, false
+	}
+	raw.Calls, raw.Control = maps.Clone(raw.Calls), maps.Clone(raw.Control)
+	bucket.put(raw.Calls, start)
+	delete(raw.Control, "run")
+	if m.Run > 0 {
+		raw.Control["run"] = strconv.FormatInt(m.Run, 10)
+	}
+	return raw, Result{Code: CodeOK, State: Closed, Epoch: epoch, NowMs: nowMs, Run: m.Run}, true
+}
+
+// PlainlyRefused says whether keys hold an open breaker whose wait goes on, without hold and expiry to renew: an Acquire is then
+// refused, and nothing changes [B3], [B21], [B25].
+func PlainlyRefused(raw Raw, p Params, nowMs int64) (res Result, ok bool) {
+	c := raw.Control
+	_, held := c["hold"]
+	opened, a := wholeNumber(c["opened_ms"], nowMs)
+	wait, b := wholeNumber(c["wait_ms"], maxLengths)
+	expires, d := wholeNumber(c["expires_ms"], maxTimeMs)
+	run, e := wholeOrNone(c, "run", MaxRun)
+	left := opened + wait - nowMs
+	switch {
+	case !p.Enabled, raw.State == nil || *raw.State != string(Open), raw.Timestamp == nil || *raw.Timestamp != FormatTimestamp(opened),
+		c["state"] != string(Open), !isHex16(c["epoch"]), held, !a || !b || !d || !e, left <= 0,
+		expires < max(nowMs+p.TTLMs, opened+wait+dayMs):
+		return res, false
+	}
+	res = Result{Code: CodeRefused, State: Open, Epoch: c["epoch"], NowMs: nowMs, Reason: ReasonOpen, RetryAfterMs: left, Run: run, LeftMs: left}
+	if p.Observe {
+		res.Code, res.RetryAfterMs = CodeObserved, 0
+	}
+	return res, true
+}
+
+// wholeOrNone reads a field that may be absent, which is 0.
+func wholeOrNone(h map[string]string, name string, most int64) (n int64, ok bool) {
+	text, some := h[name]
+	if !some {
+		return 0, true
+	}
+	return wholeNumber(text, most)
+}
+
+// plainBucket reads a bucket that has begun and holds nothing but what it should.
+func plainBucket(h map[string]string, startMs int64) (c Counts, ok bool) {
+	begun := false
+	ok = true
+	for k, n := range map[string]*int64{"s": &c.Successes, "f": &c.Failures, "w": &c.Slow} {
+		var good bool
+		name := k + strconv.FormatInt(startMs, 10)
+		_, some := h[name]
+		*n, good = wholeOrNone(h, name, maxCount)
+		begun, ok = begun || some, ok && good
+	}
+	return c, begun && ok
+}
+
+// pastSums are the sums of the buckets other than the one at startMs that count under a window of windowMs, before tillMs.
+type pastSums struct {
+	windowMs, startMs, tillMs int64
+	sums                      Counts
+}
+
+func (p pastSums) text() string {
+	return fmt.Sprintf("%d %d %d %d %d %d", p.windowMs, p.startMs, p.tillMs, p.sums.Successes, p.sums.Failures, p.sums.Slow)
+}
+
+func parsePast(text string) (p pastSums, ok bool) {
+	words := strings.Split(text, " ")
+	to := []*int64{&p.windowMs, &p.startMs, &p.tillMs, &p.sums.Successes, &p.sums.Failures, &p.sums.Slow}
+	if len(words) != len(to) {
+		return p, false
+	}
+	for i, w := range words {
+		if w == "" || len(w) > 15 || strings.Trim(w, "0123456789") != "" {
+			return p, false
 		}
+		*to[i], _ = strconv.ParseInt(w, 10, 64)
 	}
-	expires, ok := wholeNumber(raw.Control["expires_ms"], maxTimeMs)
-	if !ok || expires < nowMs+p.TTLMs {
-		return raw, "", false
-	}
-	if text, some := raw.Control["trouble_ms"]; some {
-		if trouble, ok := wholeNumber(text, maxTimeMs); !ok || trouble > nowMs-p.WindowMs {
-			return raw, "", false
-		}
-	}
-	name := "s" + strconv.FormatInt(nowMs-nowMs%p.width(), 10)
-	n, ok := wholeNumber(raw.Calls[name], maxCount)
-	if !ok || n == 0 || raw.Planted.Calls && raw.Calls == nil {
-		return raw, "", false
-	}
-	raw.Calls = maps.Clone(raw.Calls)
-	raw.Calls[name] = strconv.FormatInt(n+sum.Successes, 10)
-	return raw, epoch, true
+	return p, true
 }
 
 // width is the length of a bucket in ms [B9].

@@ -59,20 +59,22 @@ func (s Snapshot) saveCalls(raw Raw) map[string]string {
 		maps.Copy(out, raw.Calls)
 		maps.DeleteFunc(out, func(name, _ string) bool { return callsField(name) != 0 })
 	}
-	put := func(k string, start, n int64) {
-		if n != 0 {
-			out[k+strconv.FormatInt(start, 10)] = strconv.FormatInt(n, 10)
-		}
-	}
 	for start, c := range s.Buckets {
-		put("s", start, c.Successes)
-		put("f", start, c.Failures)
-		put("w", start, c.Slow)
+		c.put(out, start)
 	}
 	for name, at := range s.Reporters {
 		out["r:"+name] = strconv.FormatInt(at, 10)
 	}
 	return orNil(out)
+}
+
+// put writes a bucket's fields; a count of 0 has none.
+func (c Counts) put(out map[string]string, startMs int64) {
+	for k, n := range map[string]int64{"s": c.Successes, "f": c.Failures, "w": c.Slow} {
+		if n != 0 {
+			out[k+strconv.FormatInt(startMs, 10)] = strconv.FormatInt(n, 10)
+		}
+	}
 }
 
 // saveProbes leaves :probes alone outside half-open, and lets every transition clear it.

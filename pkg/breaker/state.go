@@ -85,8 +85,6 @@ type Snapshot struct {
 	Ramp  Ramp
 	Hold  Hold
 
-	TroubleMs int64 // the latest failure or slow call of the window; successes after its window need no rates [B7]
-
 	Successes   int64 // lifetime totals of counted outcomes; :control holds what the buckets do not
 	Failures    int64
 	Transitions int64
@@ -98,6 +96,7 @@ type Snapshot struct {
 	Leases    map[string]Lease // token -> lease, half-open only [B12]
 
 	plain   string // the epoch, while closed without hold and ramp: all that an Acquire needs
+	past    string // the sums of the window without its newest bucket: all of the others that a record needs [B9]
 	edit    edit   // what a hand did to the keys since the last save [B19]
 	heals   heals
 	touched touched
@@ -108,6 +107,10 @@ type Evidence struct{ Failures, Calls, Slow, Run int64 }
 
 // Counts is one bucket of the window.
 type Counts struct{ Successes, Failures, Slow int64 }
+
+func (c Counts) plus(o Counts) Counts {
+	return Counts{c.Successes + o.Successes, c.Failures + o.Failures, c.Slow + o.Slow}
+}
 
 // Round is one half-open round: size and need are fixed on entry, so that a policy change never wedges it [B12].
 type Round struct {
@@ -153,9 +156,7 @@ func (s Snapshot) Window(nowMs, windowMs int64) Counts {
 	var sum Counts
 	for start, c := range s.Buckets {
 		if nowMs-windowMs < start && start <= nowMs {
-			sum.Successes += c.Successes
-			sum.Failures += c.Failures
-			sum.Slow += c.Slow
+			sum = sum.plus(c)
 		}
 	}
 	return sum

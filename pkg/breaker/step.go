@@ -70,13 +70,13 @@ func (m *machine) enter(to State) {
 	}
 	m.Present, m.State, m.Epoch = true, to, m.nextEpoch()
 	m.Round, m.Ramp, m.Hold = Round{}, Ramp{}, Hold{}
-	m.Leases, m.touched.probes = nil, true
+	m.Leases, m.touched.probes, m.past = nil, true, ""
 }
 
 // open stores start, length, epoch, cause and evidence [B10].
 func (m *machine) open(at int64, cause string, ev Evidence) {
 	m.enter(Open)
-	m.OpenedMs, m.WaitMs, m.Cause, m.Evidence, m.TroubleMs = at, m.wait(at), cause, ev, 0
+	m.OpenedMs, m.WaitMs, m.Cause, m.Evidence = at, m.wait(at), cause, ev
 }
 
 // wait is the length of an opening at that time, in integers, by repeated multiplication [B10].
@@ -103,7 +103,7 @@ func (m *machine) halfOpen(at int64) {
 func (m *machine) close(at, rampMs int64) {
 	m.enter(Closed)
 	m.Run, m.Reopens, m.OpenedMs, m.WaitMs, m.Cause, m.Evidence = 0, 0, 0, 0, "", Evidence{}
-	m.UpstreamMs, m.UpstreamLengthMs, m.TroubleMs = 0, 0, 0
+	m.UpstreamMs, m.UpstreamLengthMs = 0, 0
 	m.Buckets, m.Reporters, m.touched.calls = nil, nil, true
 	if rampMs > 0 {
 		m.Ramp = Ramp{StartMs: at, LengthMs: rampMs, FloorPPM: m.p.RampFloorPPM}

@@ -139,10 +139,7 @@ func (m *machine) count() {
 	if m.Buckets == nil {
 		m.Buckets = map[int64]Counts{}
 	}
-	if s.Failures+s.Slow > 0 {
-		m.TroubleMs = m.now
-	}
-	m.Buckets[start] = Counts{b.Successes + s.Successes, b.Failures + s.Failures, b.Slow + s.Slow}
+	m.Buckets[start] = b.plus(Counts{s.Successes, s.Failures, s.Slow})
 	if m.Hold.Kind == Closed {
 		return
 	}
@@ -153,7 +150,25 @@ func (m *machine) count() {
 		}
 		m.open(m.now, cause, Evidence{Failures: w.Failures, Calls: w.Failures + w.Successes, Slow: w.Slow, Run: peak})
 		m.event(m.now, EventOpened, Closed, "-", cause)
+		return
 	}
+	m.cache(start, w)
+}
+
+// cache keeps the sums of the window w without the bucket at start for the short way, until the first of the others goes [B9].
+func (m *machine) cache(start int64, w Counts) {
+	till := start + m.p.width()
+	for at := range m.Buckets {
+		if at > m.now-m.p.WindowMs {
+			till = min(till, at+m.p.WindowMs)
+		}
+	}
+	b := m.Buckets[start]
+	text := pastSums{m.p.WindowMs, start, till, Counts{w.Successes - b.Successes, w.Failures - b.Failures, w.Slow - b.Slow}}.text()
+	if !isText(text) {
+		text = ""
+	}
+	m.past = text
 }
 
 // tally keeps what every counted record keeps: totals, run, upstream wait, reporter. It returns the longest run on the way.
@@ -223,12 +238,18 @@ func (m *machine) trip(peak int64, w Counts) string {
 	if m.p.Reporters > 1 && m.reporters() < m.p.Reporters {
 		return ""
 	}
+	if m.p.RetryOpens && m.op.Summary.WaitMs > 0 {
+		return CauseUpstream
+	}
+	return m.over(peak, w)
+}
+
+// over names the threshold that a run, or the sums of the window, have reached.
+func (m *machine) over(peak int64, w Counts) string {
 	calls := min(w.Successes+w.Failures, maxExact)
 	failures, slow := min(w.Failures, maxExact), min(w.Slow, maxExact)
 	enough := calls >= m.p.MinimumCalls
 	switch {
-	case m.p.RetryOpens && m.op.Summary.WaitMs > 0:
-		return CauseUpstream
 	case m.p.FailureThreshold > 0 && peak >= m.p.FailureThreshold:
 		return CauseConsecutive
 	case m.p.FailureRatePPM > 0 && enough && failures*million >= m.p.FailureRatePPM*calls:

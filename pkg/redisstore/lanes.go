@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,7 +14,9 @@ type call struct {
 	script script
 	keys   []string
 	args   []any
-	share  share // zero: shared with nobody
+	share  share        // zero: shared with nobody
+	guess  *atomic.Bool // of an acquire: whether two reads will do; nil: the script
+	read   bool         // they are on their way in its place
 	reply  any
 	err    error
 	// waiters are the callers that queued for it; none for a call that went straight.

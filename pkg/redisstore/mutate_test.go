@@ -40,7 +40,7 @@ func TestEveryMutantIsKilled(t *testing.T) {
 	files := scriptFiles(t)
 	only := regexp.MustCompile(os.Getenv("MUTATE_ONLY"))
 	all := []mutant{{key: "(no fault)"}}
-	for _, name := range append(lua.Prelude(), mutatedVerbs...) {
+	for _, name := range append(lua.Shared(), mutatedVerbs...) {
 		for _, m := range mutants(name+".lua", files[name+".lua"]) {
 			if only.MatchString(m.key) {
 				all = append(all, m)
@@ -58,7 +58,7 @@ func TestEveryMutantIsKilled(t *testing.T) {
 func scriptFiles(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	for _, name := range append(lua.Prelude(), mutatedVerbs...) {
+	for _, name := range append(lua.Shared(), mutatedVerbs...) {
 		b, err := os.ReadFile("../../lua/" + name + ".lua")
 		if err != nil {
 			t.Fatal(err)
@@ -74,17 +74,14 @@ func scriptFiles(t *testing.T) map[string]string {
 }
 
 func assemble(files map[string]string, verb string, m mutant) string {
-	text := func(file string) string {
+	texts := map[string]string{}
+	for file, text := range files {
 		if file == m.file {
-			return m.text
+			text = m.text
 		}
-		return files[file]
+		texts[strings.TrimSuffix(file, ".lua")] = text
 	}
-	var prelude strings.Builder
-	for _, part := range lua.Prelude() {
-		prelude.WriteString(text(part + ".lua"))
-	}
-	return strings.Replace(text(verb+".lua"), "--@prelude", prelude.String(), 1)
+	return lua.Assemble(verb, texts)
 }
 
 // judgeAll runs the mutants on one redis-server for each processor, and gives what killed each; "" for a survivor.

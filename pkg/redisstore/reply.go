@@ -12,7 +12,7 @@ import (
 // args writes ARGV as lua/prelude.lua and the verb's header count it.
 func (s *Store) args(agent string, p *packedPolicy, op breaker.Op) []any {
 	a := make([]any, 0, 20)
-	a = append(a, s.nowMs(), agent, s.keys.Events(), op.Draw, op.JitterPPM, p.enabled, p.window, p.ttl, p.rest)
+	a = append(a, s.nowMs(), agent, s.keys.Events(), op.Draw, op.JitterPPM, p.mode, p.window, p.ttl, p.rest)
 	switch op.Verb {
 	case breaker.VerbAcquire:
 		a = append(a, op.Token, op.RampPPM)
@@ -33,7 +33,7 @@ func (s *Store) args(agent string, p *packedPolicy, op breaker.Op) []any {
 
 // packedPolicy is a policy as the scripts take it, ARGV[6] to ARGV[9].
 type packedPolicy struct {
-	enabled, window, ttl, rest any
+	mode, window, ttl, rest any
 }
 
 // maxPacked bounds the policies that are kept packed; agents share few.
@@ -50,11 +50,15 @@ func (s *Store) packed(p breaker.Params) *packedPolicy {
 	} else if p.RetryOpens {
 		retry = 2
 	}
-	out := &packedPolicy{enabled: bit(p.Enabled), window: strconv.FormatInt(p.WindowMs, 10), ttl: strconv.FormatInt(p.TTLMs, 10)}
+	mode := bit(p.Enabled)
+	if p.Enabled && p.Observe {
+		mode = "2"
+	}
+	out := &packedPolicy{mode: mode, window: strconv.FormatInt(p.WindowMs, 10), ttl: strconv.FormatInt(p.TTLMs, 10)}
 	numbers := []any{
-		bit(p.Observe), p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli,
-		p.JitterPPM, p.MaxCalls, p.Need, p.ProbeTimeoutMs, bit(p.AbandonedFails), p.SlowRatePPM, p.RampMs, p.RampFloorPPM, retry,
-		bit(p.TrackReporters), p.Reporters,
+		p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, bit(p.TrackReporters), p.Reporters,
+		p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli, p.JitterPPM, p.MaxCalls, p.Need, p.ProbeTimeoutMs, bit(p.AbandonedFails),
+		p.RampMs, p.RampFloorPPM, retry,
 	}
 	out.rest = strings.TrimSpace(fmt.Sprintln(numbers...)) // Sprintln puts a blank between any two
 	if s.packs.Add(1) > maxPacked {
@@ -109,7 +113,7 @@ func (r *reader) number() int64 {
 }
 
 // parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}; the
-// short way of acquire answers with the first three only, that of record with four.
+// plainly closed breaker answers an acquire with the first three only, a record with four and run.
 func parseReply(items []any) (breaker.Result, error) {
 	in := &reader{items: items}
 	r := breaker.Result{Code: breaker.Code(in.text()), State: breaker.State(in.text()), Epoch: in.text()}
@@ -117,7 +121,8 @@ func parseReply(items []any) (breaker.Result, error) {
 		return r, in.err
 	}
 	r.NowMs = in.number()
-	if len(in.items) == 0 {
+	if len(in.items) == 1 {
+		r.Run = in.number()
 		return r, in.err
 	}
 	r.RetryAfterMs, r.LeaseMs = in.number(), in.number()

@@ -36,6 +36,7 @@ type Store struct {
 	most     int
 	timeout  time.Duration
 	lanes    *lanes
+	guesses  *guesses
 	replicas atomic.Int64
 	scanMu   sync.Mutex
 	policies sync.Map // breaker.Params -> *packedPolicy
@@ -72,7 +73,7 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 	s := &Store{
 		most:   c.Most,
 		client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
-		timeout: c.Timeout, nowMs: func() string { return "" },
+		timeout: c.Timeout, guesses: newGuesses(), nowMs: func() string { return "" },
 	}
 	s.lanes = newLanes(c.Lanes, s.send, c.Timeout)
 	return s, nil
@@ -96,8 +97,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.client.Eval(ctx, "return redis.call('SET', KEYS[1], '1', 'PX', 1)", []string{s.keys.Prefix + ":ping"}).Err()
 }
 
-// Apply runs op's script: one round trip, shared with concurrent callers. Callers who ask for leave to call one plainly closed
-// agent at the same time share the answer, and successes of one epoch that wait for the same trip are joined into one record.
+// Apply runs op's script, or reads what says that a breaker is plainly closed: one round trip, shared with concurrent callers.
+// Those who ask for leave to call one plainly closed agent at the same time share the answer, and successes of one epoch that
+// wait for the same trip are joined into one record.
 func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
 	keys := s.keys.Machine(agent)
 	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
@@ -105,6 +107,9 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op br
 	}
 	policy := s.packed(p.Params(s.ttl, int(s.replicas.Load())))
 	c := call{script: s.scripts[string(op.Verb)], keys: keys, args: s.args(agent, policy, op), share: sharing(agent, policy, op)}
+	if op.Verb == breaker.VerbAcquire && p.Enabled {
+		c.guess = s.guesses.of(agent)
+	}
 	reply, joined, err := s.run(ctx, c, op.Summary.Successes)
 	if err != nil {
 		return breaker.Result{}, storeError(op.Verb, agent, err)

@@ -80,9 +80,12 @@ func (m *Model) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op
 	}
 	params := p.Params(0, 0)
 	params.TTLMs = m.TTLMs
-	if after, epoch, ok := breaker.PlainlyCounted(raw, params, op, nowMs); ok {
+	if after, res, ok := breaker.PlainlyCounted(raw, params, op, nowMs); ok {
 		m.agents[agent] = after
-		return breaker.Result{Code: breaker.CodeOK, State: breaker.Closed, Epoch: epoch, NowMs: nowMs}, nil
+		return res, nil
+	}
+	if res, ok := breaker.PlainlyRefused(raw, params, nowMs); ok && op.Verb == breaker.VerbAcquire {
+		return res, nil
 	}
 	duplicate := false
 	if op.Verb == breaker.VerbRecord && op.ReportID != "" {

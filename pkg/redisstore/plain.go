@@ -1,0 +1,43 @@
+package redisstore
+
+import (
+	"errors"
+	"hash/maphash"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// guesses remembers which breakers were plainly closed when an acquire last asked: for those two plain reads will do, which cost
+// the server a fraction of a script. Agents are told apart by a hash, and a guess may be wrong: that costs a second round trip, or
+// the script's time, and nothing else.
+type guesses struct {
+	seed   maphash.Seed
+	closed [4096]atomic.Bool
+}
+
+func newGuesses() *guesses { return &guesses{seed: maphash.MakeSeed()} }
+
+func (g *guesses) of(agent string) *atomic.Bool {
+	return &g.closed[maphash.String(g.seed, agent)%uint64(len(g.closed))]
+}
+
+// readPlainly takes the answers to the two reads, of :state and of :control's field plain. The keys may change between them, and
+// still there was a moment between the two at which what they say was so: the field is there only while the breaker is plainly
+// closed, and names that epoch. Where they do not say so, and the call has no answer, the script decides.
+func (c *call) readPlainly(get, hget *redis.Cmd) {
+	for _, cmd := range []*redis.Cmd{get, hget} {
+		if err := cmd.Err(); err != nil && !errors.As(err, new(redis.Error)) {
+			c.err = err
+			return
+		}
+	}
+	state, _ := get.Text() // an error leaves it empty
+	plain, _ := hget.Text()
+	epoch, ok := breaker.PlainlyClosed(breaker.Raw{State: &state, Control: map[string]string{"plain": plain}})
+	if ok {
+		c.reply = []any{string(breaker.CodeOK), string(breaker.Closed), epoch}
+	}
+}
