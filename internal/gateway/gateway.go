@@ -35,9 +35,9 @@ type Options struct {
 
 // Gateway is the handler of /agents/{agent}/…, and the caller of workflows' agents. It is safe for concurrent use.
 type Gateway struct {
-	o       Options
-	buffers buffers
-	log     *slog.Logger
+	o     Options
+	proxy httputil.ReverseProxy // what every call's has in common
+	log   *slog.Logger
 }
 
 // New makes a Gateway.
@@ -51,7 +51,9 @@ func New(o Options) (*Gateway, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Gateway{o: o, log: o.Logger}, nil
+	return &Gateway{o: o, log: o.Logger, proxy: httputil.ReverseProxy{
+		FlushInterval: flushEvery, BufferPool: &buffers{}, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}}, nil
 }
 
 // NewBase is the transport to agents: connections are kept, nothing is compressed or decompressed on the way, HTTP_PROXY and its
@@ -80,14 +82,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.write(c)
 		return
 	}
-	proxy := httputil.ReverseProxy{
-		Rewrite:       func(out *httputil.ProxyRequest) { rewrite(out, agent.URL, rest) },
-		Transport:     g.transport(agent),
-		FlushInterval: flushEvery,
-		BufferPool:    &g.buffers,
-		ErrorLog:      slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
-		ErrorHandler:  func(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, g.log, name, err) },
-	}
+	proxy := g.proxy
+	proxy.Rewrite = func(out *httputil.ProxyRequest) { rewrite(out, agent.URL, rest) }
+	proxy.Transport = g.transport(agent)
+	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, g.log, name, err) }
 	proxy.ServeHTTP(c, r)
 }
 
