@@ -8,6 +8,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/httpapi"
+	"github.com/breakerd/breakerd/internal/version"
 )
 
 // Breakerd runs the service until a signal, and gives the exit code. environ is as os.Environ has it; signals tells of SIGTERM
@@ -24,7 +25,7 @@ func mountBreakerd(s *core) ([]mount, error) {
 	handler, err := httpapi.New(httpapi.Options{
 		Manager: s.manager, Directory: s.directory, Policies: s.book,
 		Health: s.checkup(nil).health, Ready: s.ready.get, LoopbackOnly: s.cfg.Auth == "",
-		Metrics: s.metrics.Handler(), Version: Version(), ReplicaID: s.replica, Logger: s.log,
+		Metrics: s.metrics.Handler(), Version: version.String(), ReplicaID: s.replica, Logger: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the API cannot be built: %w", err)

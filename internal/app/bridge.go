@@ -13,6 +13,7 @@ import (
 	"github.com/breakerd/breakerd/internal/metrics"
 	"github.com/breakerd/breakerd/internal/policies"
 	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
@@ -51,7 +52,7 @@ func mountBridge(s *core) ([]mount, error) {
 		},
 		Executions: workflow.NewStore(workflow.StoreOptions{Records: s.store, Logger: s.log, Away: s.fallback.Degraded}),
 		Gateway:    gate, Health: s.checkup(library).health, Ready: s.ready.get, LoopbackOnly: s.cfg.BridgeAuth == "",
-		Metrics: s.metrics.Handler(), Version: Version(), ReplicaID: s.replica, Logger: s.log,
+		Metrics: s.metrics.Handler(), Version: version.String(), ReplicaID: s.replica, Logger: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the API cannot be built: %w", err)

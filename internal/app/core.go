@@ -15,6 +15,7 @@ import (
 	"github.com/breakerd/breakerd/internal/metrics"
 	"github.com/breakerd/breakerd/internal/policies"
 	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
@@ -78,7 +79,7 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	if err != nil {
 		return nil, err
 	}
-	log.Info("Initialized CircuitBreakerManager", "replica", s.replica, "enabled", cfg.Policy.Enabled, "redis", s.conn.Display, "version", Version())
+	log.Info("Initialized CircuitBreakerManager", "replica", s.replica, "enabled", cfg.Policy.Enabled, "redis", s.conn.Display, "version", version.String())
 	return s, nil
 }
 

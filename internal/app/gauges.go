@@ -3,25 +3,16 @@ package app
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 	"sync"
 
 	"github.com/breakerd/breakerd/internal/metrics"
+	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Version is what the programs call themselves: the tag or commit that Go wrote into the binary.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	return info.Main.Version
-}
-
 func (s *core) newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Options{
-		MaxAgents: s.cfg.MetricsMaxAgents, Version: Version(), States: s.states,
+		MaxAgents: s.cfg.MetricsMaxAgents, Version: version.String(), States: s.states,
 		Degraded: s.fallback.Degraded, Pool: s.poolStats,
 	})
 }

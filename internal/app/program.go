@@ -13,6 +13,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/logging"
+	"github.com/breakerd/breakerd/internal/version"
 )
 
 // Exit codes of the programs.
@@ -71,7 +72,7 @@ func (p program) run(ctx context.Context, args, environ []string, stdout, stderr
 		return exitConfig
 	}
 	return c.serve(ctx, mounts, signals, func(addresses []string) {
-		fmt.Fprintf(stdout, "%s %s listens on http://%s\n", p.name, Version(), addresses[0])
+		fmt.Fprintf(stdout, "%s %s listens on http://%s\n", p.name, version.String(), addresses[0])
 		if c.conn.Embedded != nil {
 			fmt.Fprint(stdout, "Redis is embedded: this process only, and NOTHING IS KEPT when it ends. Set REDIS_URL to share breakers.\n")
 		}
@@ -92,7 +93,7 @@ The table of all of them stands in README.md; .env.example has each at its defau
 `, p.name, p.about)
 	switch args[0] {
 	case "--version", "-version":
-		fmt.Fprintln(stdout, p.name, Version())
+		fmt.Fprintln(stdout, p.name, version.String())
 		return exitOK
 	case "--help", "-help", "-h":
 		fmt.Fprint(stdout, help)

@@ -3,8 +3,8 @@ package demo
 import (
 	"fmt"
 	"net/http"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/breakerd/breakerd/internal/jsondoc"
 )
 
 // code is a problem's stable name; clients may rely on it, not on texts.
@@ -52,18 +52,5 @@ func newProblem(c code, format string, args ...any) *problem {
 
 func (p *problem) write(w http.ResponseWriter) { writeJSON(w, p.Status, "application/problem+json", p) }
 
-// clip makes foreign text fit for an answer or a log line: short and printable.
-func clip(text string) string {
-	const most = 100
-	out := make([]rune, 0, most)
-	for _, r := range text {
-		if len(out) == most {
-			return string(out) + "…"
-		}
-		if !unicode.IsPrint(r) {
-			r = utf8.RuneError
-		}
-		out = append(out, r)
-	}
-	return string(out)
-}
+// clip makes foreign text fit for an answer or a log line.
+func clip(text string) string { return jsondoc.Clip(text, 100) }

@@ -9,12 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/logging"
+	"github.com/breakerd/breakerd/internal/version"
 )
 
 // Exit codes, as the other programs have them.
@@ -70,7 +70,7 @@ func Run(ctx context.Context, args, environ []string, stdout, stderr io.Writer, 
 func usage(args []string, stdout, stderr io.Writer) int {
 	switch args[0] {
 	case "--version", "-version":
-		fmt.Fprintln(stdout, "demo-agent", version())
+		fmt.Fprintln(stdout, "demo-agent", version.String())
 		return exitOK
 	case "--help", "-help", "-h":
 		fmt.Fprint(stdout, help)
@@ -78,15 +78,6 @@ func usage(args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stderr, "demo-agent: unknown argument %q\n\n%s", args[0], help)
 	return exitConfig
-}
-
-// version is what Go wrote into the binary: a tag or a commit.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	return info.Main.Version
 }
 
 // variable is one of the environment's; of two of the same name the last counts, and one that is set to nothing is not set.
@@ -170,8 +161,8 @@ func serve(ctx context.Context, listen string, h http.Handler, log *slog.Logger,
 	server.Protocols.SetUnencryptedHTTP2(true)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	log.Info("listening", "address", listener.Addr().String(), "version", version())
-	fmt.Fprintf(stdout, "demo-agent %s listens on http://%s\n", version(), listener.Addr())
+	log.Info("listening", "address", listener.Addr().String(), "version", version.String())
+	fmt.Fprintf(stdout, "demo-agent %s listens on http://%s\n", version.String(), listener.Addr())
 	select {
 	case err := <-served:
 		log.Error("the listener failed", "error", err)

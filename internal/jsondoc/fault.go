@@ -155,7 +155,7 @@ func (d *Doc) path(to int) string {
 // Field is the path of an object's field; a name that could be taken for something else is quoted.
 func Field(path, name string) string {
 	switch {
-	case !plain(name):
+	case !Plain(name):
 		return path + "[" + Quote(name) + "]"
 	case path == "":
 		return Clip(name, mostText)
@@ -163,8 +163,8 @@ func Field(path, name string) string {
 	return path + "." + Clip(name, mostText)
 }
 
-// plain says whether a name needs no quotes in a path.
-func plain(name string) bool {
+// Plain says whether a name needs no quotes in a path.
+func Plain(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
 		return strings.ContainsRune(`.[]"\`, r) || unicode.IsSpace(r) || !unicode.IsPrint(r)
 	})

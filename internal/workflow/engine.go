@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/jsondoc"
 )
 
 // DefaultMaxParallel is how many steps of one execution run at once, unless the engine is told otherwise.
@@ -78,7 +80,7 @@ func (e *Engine) Execute(ctx context.Context, d Definition, input map[string]any
 	}
 	defer time.AfterFunc(timeout, func() { stop(errTimeUp) }).Stop()
 	if err := d.CheckInput(input); err != nil {
-		r.stop(Failed, ExecutionError{Cause: CauseInputMissing, Reason: clip(err.Error(), maxReason)}, err)
+		r.stop(Failed, ExecutionError{Cause: CauseInputMissing, Reason: jsondoc.Clip(err.Error(), maxReason)}, err)
 	}
 	for done := ctx.Done(); ; {
 		r.start(ctx)

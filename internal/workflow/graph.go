@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/breakerd/breakerd/internal/jsondoc"
 )
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -68,7 +70,7 @@ func ring(steps []string) string {
 			out.WriteString("… -> ")
 			break
 		}
-		out.WriteString(clip(id, 64) + " -> ")
+		out.WriteString(jsondoc.Clip(id, 64) + " -> ")
 	}
-	return out.String() + clip(steps[0], 64)
+	return out.String() + jsondoc.Clip(steps[0], 64)
 }

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"github.com/breakerd/breakerd/internal/jsondoc"
 )
 
 // maxReference bounds a reference, in bytes.
@@ -36,13 +37,6 @@ func literal(text string) string {
 	return text
 }
 
-// plainName says whether a name needs no quotes in a reference or a path.
-func plainName(name string) bool {
-	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
-		return strings.ContainsRune(`.[]"\`, r) || unicode.IsSpace(r) || !unicode.IsPrint(r)
-	})
-}
-
 // parseReference reads a text for which isReference holds.
 func parseReference(text string) (reference, error) {
 	if len(text) > maxReference {
@@ -50,7 +44,7 @@ func parseReference(text string) (reference, error) {
 	}
 	way, err := segments(text[len("$"):])
 	if err != nil {
-		return reference{}, fmt.Errorf("malformed reference %s: %w", quoted(text), err)
+		return reference{}, fmt.Errorf("malformed reference %s: %w", jsondoc.Quote(text), err)
 	}
 	switch way[0].name {
 	case "input":
@@ -58,11 +52,11 @@ func parseReference(text string) (reference, error) {
 	case "steps":
 		if len(way) < 3 || way[1].name == "" || way[2].name != "output" {
 			return reference{}, fmt.Errorf(
-				`malformed reference %s: want $.steps.<id>.output; an id with dots is written $.steps["a.b"].output`, quoted(text))
+				`malformed reference %s: want $.steps.<id>.output; an id with dots is written $.steps["a.b"].output`, jsondoc.Quote(text))
 		}
 		return reference{text: text, step: way[1].name, path: way[3:]}, nil
 	}
-	return reference{}, fmt.Errorf("malformed reference %s: want $.input or $.steps.<id>.output", quoted(text))
+	return reference{}, fmt.Errorf("malformed reference %s: want $.input or $.steps.<id>.output", jsondoc.Quote(text))
 }
 
 // segments reads .name, [0] and ["any name"], one or more, the first a .name.
@@ -89,7 +83,7 @@ func nameSegment(text string) (segment, string, error) {
 	if end < 0 {
 		end = len(text)
 	}
-	if name := text[:end]; plainName(name) {
+	if name := text[:end]; jsondoc.Plain(name) {
 		return segment{name: name, index: -1}, text[end:], nil
 	}
 	return segment{}, "", errors.New(`want a name after each dot; others than plain ones are written ["…"]`)
@@ -177,9 +171,9 @@ func eachReference(value any, way []segment, visit func(text string, way []segme
 func place(path string, way []segment) string {
 	for _, s := range way {
 		if s.index >= 0 {
-			path = item(path, s.index)
+			path = jsondoc.Item(path, s.index)
 		} else {
-			path = field(path, s.name)
+			path = jsondoc.Field(path, s.name)
 		}
 	}
 	return path

@@ -1,6 +1,10 @@
 package workflow
 
-import "maps"
+import (
+	"maps"
+
+	"github.com/breakerd/breakerd/internal/jsondoc"
+)
 
 // take reads a text that came from Redis, and remembers it. "" and a damaged one are ErrUnknown. Which agents there are is not
 // asked again: one that has gone since is the execution's trouble.
@@ -18,7 +22,7 @@ func (l *Library) take(id, text string) (Definition, error) {
 	d, err := ParseDefinition([]byte(text), nil)
 	bad := err != nil || d.ID != id
 	if bad {
-		l.o.Logger.Warn("workflow in Redis is damaged", "event", "circuit_breaker.workflow_bad", "workflow", clip(id, 64), "error", err)
+		l.o.Logger.Warn("workflow in Redis is damaged", "event", "circuit_breaker.workflow_bad", "workflow", jsondoc.Clip(id, 64), "error", err)
 	}
 	d.Origin = FromAPI
 	l.remember(id, seen{text: text, d: d, bad: bad})

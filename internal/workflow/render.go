@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+
+	"github.com/breakerd/breakerd/internal/jsondoc"
 )
 
 // MaxInput bounds the input of one step, in bytes of JSON, once its references are filled in.
@@ -36,7 +38,7 @@ func (d Definition) CheckInput(input map[string]any) error {
 				return
 			}
 			missing[text] = false
-			e.Missing = append(e.Missing, MissingInput{Reference: text, UsedBy: place(field(field("steps", id), "input_mapping"), way)})
+			e.Missing = append(e.Missing, MissingInput{Reference: text, UsedBy: place(jsondoc.Field(jsondoc.Field("steps", id), "input_mapping"), way)})
 		})
 	}
 	return e
@@ -97,7 +99,7 @@ func (r *rendering) array(path string, items []any) error {
 		if i > 0 {
 			r.out.WriteByte(',')
 		}
-		if err := r.value(item(path, i), x); err != nil {
+		if err := r.value(jsondoc.Item(path, i), x); err != nil {
 			return err
 		}
 	}
@@ -115,7 +117,7 @@ func (r *rendering) object(path string, fields map[string]any) error {
 			return err
 		}
 		r.out.WriteByte(':')
-		if err := r.value(field(path, name), fields[name]); err != nil {
+		if err := r.value(jsondoc.Field(path, name), fields[name]); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -167,7 +168,7 @@ func (r *run) halt(ctx context.Context) {
 	running := slices.Sorted(maps.Keys(r.running))
 	e := ExecutionError{
 		Cause:  CauseTimeout,
-		Reason: clip(fmt.Sprintf("not done within %v; running: %s", r.timeout, strings.Join(running, ", ")), maxReason),
+		Reason: jsondoc.Clip(fmt.Sprintf("not done within %v; running: %s", r.timeout, strings.Join(running, ", ")), maxReason),
 	}
 	if len(running) == 1 {
 		e.Step, e.Agent = running[0], r.d.Steps[running[0]].Agent
@@ -209,4 +210,4 @@ func (r *run) finish() Execution {
 // stamp is a time as it is shown: to the millisecond.
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
-func reason(err error) string { return clip(err.Error(), maxReason) }
+func reason(err error) string { return jsondoc.Clip(err.Error(), maxReason) }

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"strings"
 	"sync"
+
+	"github.com/breakerd/breakerd/internal/jsondoc"
 )
 
 // MaxRecord bounds the text of an execution in Redis, in bytes; a longer one is kept without its outputs, and without its steps if need be.
@@ -114,7 +116,7 @@ func (s *Store) Get(ctx context.Context, id string) (json.RawMessage, error) {
 		return text, nil
 	}
 	if !ValidExecutionID(id) {
-		return nil, fmt.Errorf("execution %q: %w", clip(id, 64), ErrUnknown)
+		return nil, fmt.Errorf("execution %q: %w", jsondoc.Clip(id, 64), ErrUnknown)
 	}
 	record, err := s.o.Records.Execution(ctx, id)
 	if err != nil {
