@@ -75,6 +75,7 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	s.manager, err = breaker.NewManager(breaker.Options{
 		Store: s.fallback, Policy: s.book.Policy, Look: s.book.Look, Disabled: !cfg.Policy.Enabled,
 		Reporter: s.replica, Logger: log, Observer: observers{s.metrics, newLogObserver(log), s.samples},
+		FlushInterval: cfg.FlushInterval, MaxStaleness: cfg.MaxStaleness, MaxAgents: cfg.MaxAgents,
 	})
 	if err != nil {
 		return nil, err
@@ -178,6 +179,11 @@ func (s *core) close() {
 		s.stop()
 	}
 	s.tasks.Wait()
+	if s.manager != nil {
+		now, cancel := context.WithCancel(context.Background())
+		cancel() // shutdown has waited
+		_ = s.manager.Close(now)
+	}
 	s.fallback.Close()
 	if err := s.conn.Close(); err != nil {
 		s.log.Debug("redis client not closed cleanly", "error", err)

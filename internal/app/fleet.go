@@ -30,16 +30,19 @@ func heartbeat(ctx context.Context, store *redisstore.Store, replica string) {
 	}
 }
 
-// hear takes a message of the events channel, "agent at_ms kind …": an override that another replica set counts here at once.
+// hear takes a message of the events channel, "agent at_ms kind …": what another replica did counts here at once.
 // The poll of the policies makes up for messages that are lost.
 func (s *core) hear(ctx context.Context, message string) {
 	agent, line, _ := strings.Cut(message, " ")
 	e, ok := breaker.ParseEvent(line)
-	switch {
-	case !ok || !breaker.ValidName(agent):
-	case e.Kind == breaker.EventConfigured:
+	if !ok || !breaker.ValidName(agent) {
+		return
+	}
+	s.manager.Invalidate(agent)
+	switch e.Kind {
+	case breaker.EventConfigured:
 		s.book.Refresh(ctx, agent)
-	case e.Kind == breaker.EventForgotten:
+	case breaker.EventForgotten:
 		s.forget(agent)
 	}
 }

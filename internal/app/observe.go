@@ -32,6 +32,12 @@ func (o observers) Settled(agent string, out breaker.Outcome, r breaker.Report) 
 	}
 }
 
+func (o observers) Flushed(agent string, sum breaker.Summary, r breaker.Report) {
+	for _, x := range o {
+		x.Flushed(agent, sum, r)
+	}
+}
+
 func (o observers) Probed(agent string, out breaker.Outcome) {
 	for _, x := range o {
 		x.Probed(agent, out)

@@ -119,6 +119,9 @@ func (s *core) shutdown(list servers, signals <-chan os.Signal) int {
 		last, cancel := context.WithTimeout(context.Background(), lastWords)
 		defer cancel()
 		_ = s.settled(last) // what was cut settles
+		if err := s.manager.Close(last); err != nil {
+			s.log.Error("outcomes were not sent", "agents", s.manager.Unsent().Agents, "error", err)
+		}
 		logStats(last, s.manager, s.book, s.log)
 		s.log.Info("stopped")
 		return exitOK

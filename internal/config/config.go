@@ -23,6 +23,9 @@ type Config struct {
 
 	KeyPrefix string
 
+	FlushInterval time.Duration // of cached agents
+	MaxStaleness  time.Duration // of cached agents
+
 	RedisURL              Secret // may hold a password; redisstore.Redact prints the rest
 	RedisUsername         string
 	RedisPassword         Secret
@@ -129,6 +132,7 @@ func (c *Config) setRest(all environment) error {
 	c.RedisURL, c.RedisUsername = Secret(strings.TrimSpace(v.RedisURL)), v.RedisUsername
 	c.RedisPassword, c.RedisSentinelPassword = Secret(v.RedisPassword), Secret(v.RedisSentinelPassword)
 	c.RedisTTL, c.RedisTimeout = time.Duration(v.RedisTTL), time.Duration(v.RedisTimeoutMs)*time.Millisecond
+	c.FlushInterval, c.MaxStaleness = time.Duration(v.FlushIntervalMs)*time.Millisecond, time.Duration(v.MaxStalenessMs)*time.Millisecond
 	c.Listen, c.Auth, c.ReplicaID = v.Listen, strings.ToLower(v.Auth), v.ReplicaID
 	c.MaxAgents, c.MetricsMaxAgents = v.MaxAgents, v.MetricsAgents
 	c.ShutdownTimeout, c.ShutdownDelay = time.Duration(v.ShutdownTimeout), time.Duration(v.ShutdownDelay)

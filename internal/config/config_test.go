@@ -44,6 +44,7 @@ func TestNothingSetGivesTheDefaults(t *testing.T) {
 	}
 	want := config.Config{
 		Policy: breaker.DefaultPolicy(), Origins: origins, KeyPrefix: "circuit_breaker", RedisURL: "embedded://",
+		FlushInterval: 10 * time.Millisecond, MaxStaleness: time.Second,
 		RedisTTL: time.Hour, RedisTimeout: 250 * time.Millisecond, Listen: "127.0.0.1:18180",
 		MaxAgents: 100_000, MetricsMaxAgents: 1000, ShutdownTimeout: 20 * time.Second, LogFormat: "auto",
 		BridgeListen: "127.0.0.1:8000", ParallelSteps: 8, Executions: 32, Inbound: config.Inbound{Agent: "header:X-Agent-ID"},
@@ -63,10 +64,11 @@ func TestLoadReadsEachVariable(t *testing.T) {
 		"REPLICA_ID=r1", "MAX_AGENTS=5", "METRICS_MAX_AGENTS=0", "SHUTDOWN_TIMEOUT_SECONDS=0.5", "LOG_LEVEL=WARN", "LOG_FORMAT=JSON",
 		"BRIDGE_LISTEN=:81", "BRIDGE_AUTH=None", "AGENTS_FILE=a.json", "WORKFLOWS_DIR=w", "WORKFLOW_PARALLEL_STEPS=2", "WORKFLOW_PARALLEL_EXECUTIONS=3", "INBOUND_LISTEN=:82",
 		"INBOUND_URL=http://api", "INBOUND_AGENT=jwt:sub", "INBOUND_JWT_KEY_FILE=k.pem", "INBOUND_JWT_SECRET_FILE=s", "SHUTDOWN_DELAY_SECONDS=1",
-		"CIRCUIT_BREAKER_TIMEOUT_SECONDS= 0.25 ", "CIRCUIT_BREAKER_ENABLED=false", "CIRCUIT_BREAKER_MODE=", "HOME=/root", "odd", "=C:=x")
+		"CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=5", "CIRCUIT_BREAKER_MAX_STALENESS_MS=2000", "CIRCUIT_BREAKER_TIMEOUT_SECONDS= 0.25 ", "CIRCUIT_BREAKER_ENABLED=false", "CIRCUIT_BREAKER_MODE=", "HOME=/root", "odd", "=C:=x")
 	policy := breaker.DefaultPolicy()
 	policy.Enabled, policy.Timeout = false, 250*time.Millisecond
 	want := config.Config{
+		FlushInterval: 5 * time.Millisecond, MaxStaleness: 2 * time.Second,
 		Policy: policy, Origins: c.Origins, KeyPrefix: "cb:prod", RedisURL: "redis://u:p@h/0", RedisUsername: "app", RedisPassword: " s ",
 		RedisSentinelPassword: "t", RedisTTL: 7200500 * time.Millisecond, RedisTimeout: 100 * time.Millisecond, Listen: ":80", Auth: "none",
 		ReplicaID: "r1", MaxAgents: 5, ShutdownTimeout: 500 * time.Millisecond, LogLevel: slog.LevelWarn, LogFormat: "json",

@@ -23,6 +23,9 @@ type vars struct {
 
 	KeyPrefix string `env:"CIRCUIT_BREAKER_KEY_PREFIX" envDefault:"circuit_breaker" check:"word 64" doc:"how every key in Redis begins" clause:"section 3"`
 
+	FlushIntervalMs int `env:"CIRCUIT_BREAKER_FLUSH_INTERVAL_MS" envDefault:"10" check:"whole 1 1000" doc:"cached: milliseconds that a success waits at most before it is sent, if Redis keeps up" clause:"section 5"`
+	MaxStalenessMs  int `env:"CIRCUIT_BREAKER_MAX_STALENESS_MS" envDefault:"1000" check:"whole 20 60000" doc:"cached: milliseconds that a breaker counts as closed after Redis last said so" clause:"section 5"`
+
 	RedisURL              string  `env:"REDIS_URL" envDefault:"embedded://" secret:"true" check:"text embedded://, redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://; several hosts and a name as path: Sentinel" doc:"where the breakers live; embedded:// is an in-process store for one process, which keeps nothing" clause:"section 4"`
 	RedisUsername         string  `env:"REDIS_USERNAME" check:"text any text" doc:"user of the data nodes, when REDIS_URL names none" clause:"section 4"`
 	RedisPassword         string  `env:"REDIS_PASSWORD" secret:"true" check:"text any text" doc:"password of the data nodes, when REDIS_URL has none" clause:"section 4"`

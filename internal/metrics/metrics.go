@@ -29,7 +29,8 @@ type Options struct {
 	States   func(ctx context.Context) (map[string]breaker.State, error)
 	Degraded func() bool // whether this replica answers from its own memory
 	Pool     func() PoolStats
-	Now      func() time.Time // nil: time.Now
+	Unsent   func() breaker.Unsent // what cached mode has not sent yet
+	Now      func() time.Time      // nil: time.Now
 }
 
 // Metrics counts what it is told as a breaker.Observer. It is safe for concurrent use.
@@ -106,12 +107,28 @@ func (m *Metrics) askers(o Options) {
 			Help: "1 while this replica answers from its own memory, because the store is away.",
 		}, func() float64 { return bit(o.Degraded()) }))
 	}
+	if o.Unsent != nil {
+		m.registry.MustRegister(unsent(o.Unsent)...)
+	}
 	if o.States != nil {
 		m.states = newStates(o.States, o.Now, m.agents)
 		m.registry.MustRegister(m.states)
 	}
 	if o.Pool != nil {
 		m.registry.MustRegister(newPool(o.Pool))
+	}
+}
+
+// unsent shows the backlog of cached mode.
+func unsent(ask func() breaker.Unsent) []prometheus.Collector {
+	gauge := func(name, help string, of func(breaker.Unsent) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return of(ask()) })
+	}
+	return []prometheus.Collector{
+		gauge("circuit_breaker_unsent_agents", "Agents with outcomes that were not sent to the store yet: cached mode.",
+			func(u breaker.Unsent) float64 { return float64(u.Agents) }),
+		gauge("circuit_breaker_unsent_age_seconds", "Age of the oldest of these outcomes.",
+			func(u breaker.Unsent) float64 { return u.Oldest.Seconds() }),
 	}
 }
 
@@ -147,7 +164,13 @@ func (m *Metrics) Forget(agent string) {
 
 // count adds one to a series of an agent.
 func (m *Metrics) count(v *prometheus.CounterVec, agent string, labels ...string) {
-	m.agents.with(agent, func(label string) { v.WithLabelValues(append([]string{label}, labels...)...).Inc() })
+	m.add(v, 1, agent, labels...)
+}
+
+func (m *Metrics) add(v *prometheus.CounterVec, n int64, agent string, labels ...string) {
+	if n > 0 {
+		m.agents.with(agent, func(label string) { v.WithLabelValues(append([]string{label}, labels...)...).Add(float64(n)) })
+	}
 }
 
 // Admitted implements breaker.Observer: in mode observe it counts what would have been refused.
@@ -162,14 +185,26 @@ func (m *Metrics) Refused(agent string, e *breaker.OpenError) {
 	m.count(m.rejections, agent, string(e.Reason))
 }
 
-// Settled implements breaker.Observer: an outcome is either a call, or it did not count and says why.
+// Settled implements breaker.Observer: an outcome is either a call, or it did not count and says why. Of a pending one Flushed
+// will tell.
 func (m *Metrics) Settled(agent string, o breaker.Outcome, r breaker.Report) {
 	switch {
+	case r.Pending:
 	case r.Counted, o.Kind == breaker.Ignored && r.Why == string(breaker.CodeIgnored):
 		m.count(m.calls, agent, string(o.Kind))
 	default:
 		m.count(m.uncounted, agent, r.Why)
 	}
+}
+
+// Flushed implements breaker.Observer.
+func (m *Metrics) Flushed(agent string, s breaker.Summary, r breaker.Report) {
+	if !r.Counted {
+		m.add(m.uncounted, s.Calls(), agent, r.Why)
+		return
+	}
+	m.add(m.calls, s.Successes, agent, string(breaker.Success))
+	m.add(m.calls, s.Failures, agent, string(breaker.Failure))
 }
 
 // Probed implements breaker.Observer.

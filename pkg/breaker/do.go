@@ -11,7 +11,14 @@ import (
 // fn's own error comes back as it is: trouble with the store never takes its place. A panic in fn counts as a failure and goes
 // on. While fn runs, a probe's lease is renewed in the background.
 func (m *Manager) Do(ctx context.Context, agent string, fn func(context.Context) error) error {
-	p, err := m.Acquire(ctx, agent)
+	if a, ok := m.agents.Load(agent); ok {
+		return a.Do(ctx, fn)
+	}
+	return m.doAsking(ctx, agent, fn)
+}
+
+func (m *Manager) doAsking(ctx context.Context, agent string, fn func(context.Context) error) error {
+	p, err := m.ask(ctx, agent)
 	if err != nil {
 		return err
 	}
@@ -21,15 +28,20 @@ func (m *Manager) Do(ctx context.Context, agent string, fn func(context.Context)
 	defer func() {
 		stop()
 		outcome.Duration = time.Since(start)
-		sctx, cancel := m.outlive(ctx)
-		defer cancel()
-		if _, serr := p.Settle(sctx, outcome); serr != nil {
-			m.o.Logger.WarnContext(sctx, "outcome not recorded", "agent", agent, "outcome", outcome.Kind, "error", serr)
-		}
+		m.settleLate(ctx, &p, outcome)
 	}()
 	err = fn(ctx)
 	outcome = m.classify(ctx, err)
 	return err
+}
+
+// settleLate settles a call that Do made: its context may be over, and nobody waits for an error.
+func (m *Manager) settleLate(ctx context.Context, p *Permit, o Outcome) {
+	ctx, cancel := m.outlive(ctx)
+	defer cancel()
+	if _, err := p.Settle(ctx, o); err != nil {
+		m.o.Logger.WarnContext(ctx, "outcome not recorded", "agent", p.agent, "outcome", o.Kind, "error", err)
+	}
 }
 
 // Classify is the default reading of a call's result [B4]: no error is a success; a call that its own caller cancelled is

@@ -4,7 +4,10 @@
 // A caller asks a Manager for a Permit, calls the agent, and settles the permit with the outcome; Manager.Do does all three.
 // A refusal is an *OpenError. The machine itself is Step, a pure function of policy, snapshot, operation and time; the Redis
 // scripts compute the same and are compared with it operation by operation, and Memory is a map around it. The package imports
-// the standard library only.
+// the standard library, and one lock-free map.
+//
+// Where a policy is Cached, a Manager admits calls of a closed breaker from memory, and sends their outcomes a little later, joined
+// [B5]: agent.go, cell.go and flusher.go. Handles (Manager.Agent) spare the look-up, and Manager.Close sends what is left.
 //
 // # The clauses
 //

@@ -26,11 +26,22 @@ type Options struct {
 	Logger   *slog.Logger // nil: silent
 	// SettleTimeout bounds settling after the caller's context has ended. 0: one second.
 	SettleTimeout time.Duration
+	// What follows is for agents whose policy is Cached. FlushInterval is how long a success waits at most before it is sent, if
+	// the store keeps up (0: 10 ms); MaxStaleness how old what is known of a closed breaker may grow (0: one second); MaxAgents
+	// how many agents are known at once, others are asked for as in strict mode (0: 100,000).
+	FlushInterval, MaxStaleness time.Duration
+	MaxAgents                   int
 }
 
-// Manager gives permits and takes outcomes for every agent. It is safe for concurrent use, holds no lock while an agent is
-// called, and keeps no state of its own: that is the Store's.
-type Manager struct{ o Options }
+// Manager gives permits and takes outcomes for every agent. It is safe for concurrent use, and holds no lock while an agent is
+// called. State is the Store's; of agents whose policy is Cached a Manager keeps what it knows and what it has not sent yet: Close
+// sends that.
+type Manager struct {
+	o       Options
+	watched bool // there is an Observer
+	bare    bool // there is none, and a call without an error is a success
+	cached
+}
 
 // NewManager checks the options and makes a Manager.
 func NewManager(o Options) (*Manager, error) {
@@ -46,6 +57,7 @@ func NewManager(o Options) (*Manager, error) {
 	if o.Look == nil {
 		o.Look = o.Policy
 	}
+	m := &Manager{watched: o.Observer != nil, bare: o.Observer == nil && o.Classify == nil}
 	if o.Classify == nil {
 		o.Classify = Classify
 	}
@@ -58,7 +70,9 @@ func NewManager(o Options) (*Manager, error) {
 	if o.SettleTimeout <= 0 {
 		o.SettleTimeout = time.Second
 	}
-	return &Manager{o: o}, nil
+	m.o = o
+	m.begin(m)
+	return m, nil
 }
 
 func (m *Manager) policy(ctx context.Context, agent string) Policy { return m.o.Policy(ctx, agent) }
@@ -69,18 +83,28 @@ func (m *Manager) outlive(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeout(context.WithoutCancel(ctx), m.o.SettleTimeout)
 }
 
-// Acquire asks for leave to call agent: one round trip. A refusal is an *OpenError. Any other error (ErrBadName, the context's
-// end, a *StoreError where no fallback stands in) also means no permit.
+// Acquire asks for leave to call agent: one round trip, or none where the policy is Cached and the breaker known to be closed. A
+// refusal is an *OpenError. Any other error (ErrBadName, the context's end, a *StoreError where no fallback stands in) also means
+// no permit.
 func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
+	if a, ok := m.agents.Load(agent); ok {
+		return a.Acquire(ctx)
+	}
+	return m.ask(ctx, agent)
+}
+
+// ask asks the store for leave to call agent.
+func (m *Manager) ask(ctx context.Context, agent string) (Permit, error) {
 	if !ValidName(agent) {
 		return Permit{}, ErrBadName
 	}
-	body := &permitBody{m: m, agent: agent, kind: permitDisabled, epoch: ZeroEpoch}
 	if m.o.Disabled {
-		return Permit{body}, nil
+		return Permit{permitBody: &permitBody{m: m, agent: agent, kind: permitDisabled, epoch: ZeroEpoch}}, nil
 	}
+	policy := m.policy(ctx, agent)
+	asked := m.question(agent, policy)
 	op := Op{Verb: VerbAcquire, Token: drawToken(), RampPPM: rand.Int64N(million)}
-	r, err := m.apply(ctx, agent, m.policy(ctx, agent), op)
+	r, err := m.apply(ctx, agent, policy, op)
 	if err != nil {
 		return Permit{}, err
 	}
@@ -92,8 +116,17 @@ func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
 		m.o.Observer.Refused(agent, e)
 		return Permit{}, e
 	}
-	body.epoch, body.degraded, body.would = r.Epoch, r.Degraded, r.Reason
-	body.kind = permitClosed
+	body := asked.adopt(r, policy)
+	if body == nil {
+		body = m.permit(agent, op, r)
+	}
+	m.o.Observer.Admitted(agent, Permit{permitBody: body})
+	return Permit{permitBody: body}, nil
+}
+
+// permit is what the store gave, for one call.
+func (m *Manager) permit(agent string, op Op, r Result) *permitBody {
+	body := &permitBody{m: m, agent: agent, kind: permitClosed, epoch: r.Epoch, degraded: r.Degraded, would: r.Reason}
 	switch {
 	case r.Code == CodeDisabled:
 		body.kind = permitDisabled
@@ -108,8 +141,7 @@ func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
 		body.token = op.Token
 		body.leaseMs.Store(r.LeaseMs)
 	}
-	m.o.Observer.Admitted(agent, Permit{body})
-	return Permit{body}, nil
+	return body
 }
 
 // refusalState is what x-circuit-breaker-state shows: a ramp is shown as half-open, a store that is away as nothing.
@@ -138,7 +170,7 @@ func (m *Manager) Resume(agent, text string) (Permit, error) {
 	if foreign {
 		body.kind = permitForeign
 	}
-	return Permit{body}, nil
+	return Permit{permitBody: body}, nil
 }
 
 const permitForeign permitKind = "foreign"
@@ -161,6 +193,9 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 		m.o.Observer.Settled(p.agent, o, r)
 		return r, nil
 	}
+	if c := m.standing(p, &o); c != nil {
+		return c.settle(&o), nil
+	}
 	policy := m.policy(ctx, p.agent)
 	o.Slow = o.Slow || policy.IsSlow(o.Duration)
 	op := Op{
@@ -171,16 +206,7 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 		op.Reporter = m.o.Reporter
 	}
 	res, err := m.apply(ctx, p.agent, policy, op)
-	r := Report{State: res.State, Counted: res.Code == CodeOK, Degraded: res.Degraded}
-	var away *StoreError
-	switch {
-	case errors.As(err, &away) && away.Unknown, res.Unknown:
-		r.Counted, r.Why = false, "unknown"
-	case err != nil:
-		r.Why = "lost"
-	case !r.Counted:
-		r.Why = string(res.Code)
-	}
+	r := res.report(err)
 	if res.Probe {
 		m.o.Observer.Probed(p.agent, o)
 	}
@@ -248,6 +274,9 @@ type Observer interface {
 	Admitted(agent string, p Permit)
 	Refused(agent string, e *OpenError)
 	Settled(agent string, o Outcome, r Report)
+	// Flushed: outcomes that were settled as Pending have reached the store, or have not; r is of all of them. It runs in the
+	// background.
+	Flushed(agent string, s Summary, r Report)
 	// Probed: a half-open test call was settled with this outcome.
 	Probed(agent string, o Outcome)
 	// Event: this process's operation brought a transition, a heal or a manual action about; degraded: in its own memory only.
@@ -266,6 +295,9 @@ func (NopObserver) Refused(string, *OpenError) {}
 
 // Settled implements Observer.
 func (NopObserver) Settled(string, Outcome, Report) {}
+
+// Flushed implements Observer.
+func (NopObserver) Flushed(string, Summary, Report) {}
 
 // Probed implements Observer.
 func (NopObserver) Probed(string, Outcome) {}

@@ -57,6 +57,7 @@ func (m *Memory) Apply(_ context.Context, agent string, p Policy, op Op) (Result
 	if duplicate {
 		r.Code = CodeDuplicate
 	}
+	r.Plain = op.Verb == VerbAcquire && r.Code == CodeOK && a.s.State == Closed && a.s.Hold.Kind == "" && a.s.Ramp.LengthMs == 0
 	for _, e := range r.Events {
 		a.log = append([]Event{e}, a.log...)
 	}

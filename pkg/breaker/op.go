@@ -88,6 +88,7 @@ type Result struct {
 	LeaseMs      int64  // acquire, renew: what is left of the probe's lease; 0: no lease
 	Reason       Reason // refused, or in mode observe what would have been the reason
 	Probe        bool   // record: a lease was settled
+	Plain        bool   // acquire: admitted by a closed breaker without hold and ramp, as the next would be; false says nothing
 	Events       []Event
 	// What the fallback needs to go on from here when the store goes away: the run, and how long the wait or hold still lasts.
 	Run      int64

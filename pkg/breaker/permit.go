@@ -10,9 +10,14 @@ import (
 	"time"
 )
 
-// Permit is leave to make one call, and owes one outcome [B14]. Copies share that one outcome. Its methods may be called from
-// any goroutine.
-type Permit struct{ *permitBody }
+// Permit is leave to make one call, and owes one outcome [B14]. Its methods may be called from any goroutine. Settle it where it
+// is: a copy that is settled too counts a second time where the permit was given from memory (Cached).
+type Permit struct {
+	*permitBody
+
+	//nolint:modernize // a Permit is returned by value, which an atomic.Uint32 must not be
+	spent uint32 // of a permit of a cell, which shares its body with all others
+}
 
 type permitBody struct {
 	m        *Manager
@@ -24,6 +29,7 @@ type permitBody struct {
 	degraded bool
 	would    Reason
 	settled  atomic.Bool
+	cell     *cell // whose body this is; nil: the permit is of one call
 }
 
 // permitKind is the state in which a permit was given, or why its outcome will not count.
@@ -66,7 +72,7 @@ func (p Permit) String() string {
 	if token == "" {
 		token = "-"
 	}
-	return fmt.Sprintf("v1.%s.%s.%s.%s", p.kind, p.epoch, token, tag(p.agent))
+	return "v1." + string(p.kind) + "." + p.epoch + "." + token + "." + tag(p.agent)
 }
 
 // tag ties a permit's text to its agent, so that a report to another agent is seen to be foreign.
@@ -111,40 +117,63 @@ type Report struct {
 	Counted  bool
 	Why      string // not counted: late, foreign, ignored, observed, disabled, duplicate, lost, unknown
 	Degraded bool   // counted by this process alone
+	Pending  bool   // counted here, and sent to the store soon with others: cached mode
 }
 
 // Settle gives the call's outcome. counted says whether it reached the breaker: late outcomes, and ignored ones, do not.
-// The error is ErrSettled for a second outcome, or a *StoreError. It does not wait longer than ctx and the store's time-out.
-func (p Permit) Settle(ctx context.Context, o Outcome) (counted bool, err error) {
-	r, err := p.Report(ctx, o)
+// The error is ErrSettled for a second outcome, or a *StoreError. It does not wait longer than ctx and the store's time-out; an
+// outcome that is joined with others to be sent (cached mode) neither waits nor looks at ctx.
+func (p *Permit) Settle(ctx context.Context, o Outcome) (counted bool, err error) {
+	r, err := p.report(ctx, &o)
 	return r.Counted, err
 }
 
 // Report is Settle with the whole answer.
-func (p Permit) Report(ctx context.Context, o Outcome) (Report, error) {
-	if !p.settled.CompareAndSwap(false, true) {
+func (p *Permit) Report(ctx context.Context, o Outcome) (Report, error) { return p.report(ctx, &o) }
+
+func (p *Permit) report(ctx context.Context, o *Outcome) (Report, error) {
+	c := p.cell
+	switch {
+	case !p.spend():
 		return Report{}, ErrSettled
+	case c != nil && c.takes(o):
+		return c.settle(o), nil
 	}
-	return p.m.settle(ctx, p.permitBody, o)
+	return p.m.settle(ctx, p.permitBody, *o)
+}
+
+// spend takes the one outcome that the permit owes.
+func (p *Permit) spend() bool {
+	if p.cell != nil {
+		return atomic.CompareAndSwapUint32(&p.spent, 0, 1)
+	}
+	return p.settled.CompareAndSwap(false, true)
 }
 
 // Success settles with a success, and so on; they are Settle for the common cases.
-func (p Permit) Success(ctx context.Context) (bool, error) {
+func (p *Permit) Success(ctx context.Context) (bool, error) {
+	if c := p.cell; c != nil && c.bare {
+		if !atomic.CompareAndSwapUint32(&p.spent, 0, 1) {
+			return false, ErrSettled
+		}
+		c.success()
+		return true, nil
+	}
 	return p.Settle(ctx, Outcome{Kind: Success})
 }
 
 // Failure settles with a failure; class names it for the log and the quarantine.
-func (p Permit) Failure(ctx context.Context, class string) (bool, error) {
+func (p *Permit) Failure(ctx context.Context, class string) (bool, error) {
 	return p.Settle(ctx, Outcome{Kind: Failure, Class: class})
 }
 
 // Ignore settles without counting: a probe's place is given back [B4].
-func (p Permit) Ignore(ctx context.Context) (bool, error) {
+func (p *Permit) Ignore(ctx context.Context) (bool, error) {
 	return p.Settle(ctx, Outcome{Kind: Ignored})
 }
 
 // Done settles with what Classify makes of err. It outlives ctx: a caller that has been cancelled still settles.
-func (p Permit) Done(ctx context.Context, err error) (bool, error) {
+func (p *Permit) Done(ctx context.Context, err error) (bool, error) {
 	o := p.m.classify(ctx, err)
 	ctx, cancel := p.m.outlive(ctx)
 	defer cancel()

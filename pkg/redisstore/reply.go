@@ -118,6 +118,7 @@ func parseReply(items []any) (breaker.Result, error) {
 	in := &reader{items: items}
 	r := breaker.Result{Code: breaker.Code(in.text()), State: breaker.State(in.text()), Epoch: in.text()}
 	if len(in.items) == 0 {
+		r.Plain = true
 		return r, in.err
 	}
 	r.NowMs = in.number()

@@ -118,6 +118,7 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op br
 	if err != nil {
 		return breaker.Result{}, storeError(op.Verb, agent, err)
 	}
+	r.Plain = r.Plain && op.Verb == breaker.VerbAcquire
 	if joined { // told once, by whose record it became
 		r.Events = nil
 	}
