@@ -251,6 +251,21 @@ func (m *Manager) Invalidate(agent string) {
 	}
 }
 
+// sendOf sends what is kept of an agent now.
+func (m *Manager) sendOf(ctx context.Context, agent string) error {
+	a, ok := m.agents.Load(agent)
+	if !ok {
+		return nil
+	}
+	a.mu.Lock()
+	c := a.last
+	a.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	return m.flusher.push(ctx, c)
+}
+
 // Unsent says what cached mode has not yet sent to the store.
 func (m *Manager) Unsent() Unsent { return m.flusher.unsent() }
 

@@ -31,6 +31,9 @@ type queued struct {
 	since  time.Time // when its first outcome came
 	urgent bool
 	sent   time.Time // when its last record left
+
+	records int // sent so far
+	pushes  int // who waits for all that it holds
 }
 
 const (
@@ -68,7 +71,7 @@ func (f *flusher) queueLocked(c *cell, urgent bool, now time.Time) {
 	q := &c.queue
 	due := now.Add(f.interval)
 	switch {
-	case f.hurry || urgent && c.trips(c.holds()):
+	case f.hurry || q.pushes > 0 || urgent && c.trips(c.holds()):
 		due = now
 	case urgent:
 		due = q.sent.Add(f.interval / 2)
@@ -128,7 +131,7 @@ func (f *flusher) next(now time.Time) (c *cell, wait time.Duration) {
 	if wait = c.queue.due.Sub(now); wait > 0 {
 		return nil, wait
 	}
-	if !c.queue.urgent && !f.hurry {
+	if !c.queue.urgent && c.queue.pushes == 0 && !f.hurry {
 		if wait = f.paced.Sub(now); wait > 0 {
 			return nil, wait
 		}
@@ -149,6 +152,7 @@ func (f *flusher) send(c *cell) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.flying, c)
+	c.queue.records++
 	<-f.slots
 	if more := c.holds(); more != (Summary{}) {
 		f.queueLocked(c, more.Failures+more.Slow > 0, time.Now())
@@ -156,25 +160,56 @@ func (f *flusher) send(c *cell) {
 	f.settled.Broadcast()
 }
 
-// drain sends everything now, and waits for it until ctx ends.
+// drain sends everything now, and from now on at once; it waits until ctx ends.
 func (f *flusher) drain(ctx context.Context) error {
+	f.mu.Lock()
+	f.hurry = true
+	for _, c := range f.waiting { // all are due now: any order is a heap
+		c.queue.due = time.Time{}
+	}
+	f.mu.Unlock()
+	return f.await(ctx, func() bool { return len(f.waiting)+len(f.flying) == 0 })
+}
+
+// push sends what c holds now, and waits for it until ctx ends.
+func (f *flusher) push(ctx context.Context, c *cell) error {
+	q := &c.queue
+	f.mu.Lock()
+	q.pushes++
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		q.pushes--
+	}()
+	enough := q.records + 1
+	if q.index > 0 {
+		q.due, q.urgent = time.Time{}, true
+		heap.Fix(&f.waiting, q.index-1)
+	} else if _, flies := f.flying[c]; flies { // what has come since it left goes with the next
+		enough++
+	}
+	f.mu.Unlock()
+	return f.await(ctx, func() bool {
+		_, flies := f.flying[c]
+		return q.index == 0 && !flies || q.records >= enough
+	})
+}
+
+// await wakes the dispatcher, and waits until done, which is asked under mu whenever something has been sent.
+func (f *flusher) await(ctx context.Context, done func() bool) error {
 	stop := context.AfterFunc(ctx, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.settled.Broadcast()
 	})
 	defer stop()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.hurry = true
-	for _, c := range f.waiting { // all are due now: any order is a heap
-		c.queue.due = time.Time{}
-	}
 	select {
 	case f.wake <- struct{}{}:
 	default:
 	}
-	for len(f.waiting)+len(f.flying) > 0 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for !done() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -214,10 +214,14 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 	return r, err
 }
 
-// Inspect shows one agent's breaker, advanced to now, and the policy it follows. Nothing is saved [B11].
+// Inspect shows one agent's breaker, advanced to now, and the policy it follows. Nothing is saved [B11]. What this process has counted,
+// and not sent yet, is sent before.
 func (m *Manager) Inspect(ctx context.Context, agent string) (View, Policy, error) {
 	if !ValidName(agent) {
 		return View{}, Policy{}, ErrBadName
+	}
+	if err := m.sendOf(ctx, agent); err != nil {
+		return View{}, Policy{}, err
 	}
 	p := m.o.Look(ctx, agent)
 	v, err := m.o.Store.Inspect(ctx, agent, p)
