@@ -157,7 +157,13 @@ func TestFailuresGoAtOnceAndThenShare(t *testing.T) {
 		if n, sum, _ := l.count(); n != 1 || sum.Failures != 1 || !l.records[0].at.Equal(start) {
 			t.Fatalf("three failures: %d records, %+v", n, sum)
 		}
-		fails() // the fourth in a row
+		p := acquire(t, m, "a")
+		if _, err := p.Failure(t.Context(), "boom"); err != nil { // the fourth in a row
+			t.Fatal(err)
+		}
+		if _, err := m.Acquire(t.Context(), "a"); !errors.As(err, new(*breaker.OpenError)) {
+			t.Fatalf("a call right behind the failure that trips: %v", err)
+		}
 		if n, sum, _ := l.count(); n != 2 || sum.Failures != 4 || sum.MaxRun != 4 || !l.records[1].at.Equal(start) {
 			t.Fatalf("four failures: %d records, %+v", n, sum)
 		}

@@ -105,8 +105,12 @@ func (c *cell) failure() {
 		case !ok:
 			c.spill(Summary{})
 		case c.word.CompareAndSwap(old, after):
-			if old>>failuresAt&wordFailures == 0 || c.trips(unpack(after)) {
+			trips := c.trips(unpack(after))
+			if trips || old>>failuresAt&wordFailures == 0 {
 				c.at.m.flusher.enqueue(c, true)
+			}
+			if trips {
+				c.at.suspect(c)
 			}
 			return
 		}

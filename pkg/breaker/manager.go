@@ -102,7 +102,10 @@ func (m *Manager) ask(ctx context.Context, agent string) (Permit, error) {
 		return Permit{permitBody: &permitBody{m: m, agent: agent, kind: permitDisabled, epoch: ZeroEpoch}}, nil
 	}
 	policy := m.policy(ctx, agent)
-	asked := m.question(agent, policy)
+	asked, err := m.question(ctx, agent, policy)
+	if err != nil {
+		return Permit{}, err
+	}
 	op := Op{Verb: VerbAcquire, Token: drawToken(), RampPPM: rand.Int64N(million)}
 	r, err := m.apply(ctx, agent, policy, op)
 	if err != nil {
@@ -193,10 +196,12 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 		m.o.Observer.Settled(p.agent, o, r)
 		return r, nil
 	}
-	if c := m.standing(p, &o); c != nil {
-		return c.settle(&o), nil
-	}
 	policy := m.policy(ctx, p.agent)
+	if policy.Consistency == Cached {
+		if c := m.standing(p, &o); c != nil {
+			return c.settle(&o), nil
+		}
+	}
 	o.Slow = o.Slow || policy.IsSlow(o.Duration)
 	op := Op{
 		Verb: VerbRecord, Epoch: p.epoch, Token: p.token, Summary: One(o), Reporter: o.Reporter, ReportID: o.ReportID,

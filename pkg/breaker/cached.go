@@ -1,0 +1,225 @@
+package breaker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/puzpuzpuz/xsync/v4"
+)
+
+// cached is the part of a Manager that answers from memory.
+type cached struct {
+	agents    *xsync.Map[string, *Agent]
+	flusher   *flusher
+	staleness time.Duration
+	began     time.Time
+	most      int
+
+	mu       sync.Mutex
+	sweeping bool
+	work     int64 // given to the sweeper so far
+	closed   bool
+	stop     chan struct{} // ends the sweeper
+	swept    sync.WaitGroup
+	lost     atomic.Bool // outcomes were not recorded, and that was logged
+}
+
+// begin gives the part what it needs; no goroutine runs before the first answer from memory.
+func (c *cached) begin(m *Manager) {
+	interval := m.o.FlushInterval
+	if interval <= 0 {
+		interval = 10 * time.Millisecond
+	}
+	c.staleness, c.most = m.o.MaxStaleness, m.o.MaxAgents
+	if c.staleness <= 0 {
+		c.staleness = time.Second
+	}
+	if c.most <= 0 {
+		c.most = 100_000
+	}
+	c.agents, c.stop, c.began = xsync.NewMap[string, *Agent](), make(chan struct{}), time.Now()
+	c.flusher = newFlusher(m, interval)
+}
+
+// sinceBegan is a clock that costs half of time.Now.
+func (c *cached) sinceBegan() time.Duration { return time.Since(c.began) }
+
+// Agent gives the handle on an agent. ErrBadName for a bad name. Handles are never forgotten: take them for names that are few.
+func (m *Manager) Agent(name string) (*Agent, error) {
+	if !ValidName(name) {
+		return nil, ErrBadName
+	}
+	for {
+		a, _ := m.agents.LoadOrStore(name, &Agent{m: m, name: name})
+		a.mu.Lock()
+		a.pinned = !a.removed
+		ok := a.pinned
+		a.mu.Unlock()
+		if ok {
+			return a, nil
+		}
+	}
+}
+
+// entry is the Agent of a name under a policy that is cached, if there is room for it.
+func (m *Manager) entry(name string, p Policy) *Agent {
+	if p.Consistency != Cached || !p.Enabled {
+		return nil
+	}
+	a, ok := m.agents.Load(name)
+	if !ok {
+		if m.agents.Size() >= m.most {
+			return nil
+		}
+		if !m.keepFresh(func() { a, _ = m.agents.LoadOrStore(name, &Agent{m: m, name: name}) }) {
+			return nil
+		}
+	}
+	return a
+}
+
+// Invalidate says that an agent's breaker has changed somewhere: its next call asks the store. It is for what the store's events
+// tell, and quick.
+func (m *Manager) Invalidate(agent string) {
+	if a, ok := m.agents.Load(agent); ok {
+		a.putAside(nil)
+	}
+}
+
+// sendOf sends what is kept of an agent now.
+func (m *Manager) sendOf(ctx context.Context, agent string) error {
+	a, ok := m.agents.Load(agent)
+	if !ok {
+		return nil
+	}
+	a.mu.Lock()
+	c := a.last
+	a.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	return m.flusher.push(ctx, c)
+}
+
+// Unsent says what cached mode has not yet sent to the store.
+func (m *Manager) Unsent() Unsent { return m.flusher.unsent() }
+
+// Close sends what cached mode has not sent yet, until ctx ends; from then on every call asks the store. A Manager that never was
+// in cached mode need not be closed.
+func (m *Manager) Close(ctx context.Context) error {
+	m.mu.Lock()
+	if !m.closed {
+		m.closed = true
+		close(m.stop)
+	}
+	m.mu.Unlock()
+	m.swept.Wait()
+	m.agents.Range(func(_ string, a *Agent) bool {
+		a.putAside(nil)
+		return true
+	})
+	return m.flusher.drain(ctx)
+}
+
+// keepFresh does what makes work for the sweeper, which runs while there is some; false: the Manager is closed.
+func (m *Manager) keepFresh(do func()) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false
+	}
+	do()
+	m.work++
+	if !m.sweeping {
+		m.sweeping = true
+		m.swept.Go(m.sweep)
+	}
+	return true
+}
+
+// sweep keeps cached answers from growing older than the staleness: every half of it, what was not confirmed in that half is put
+// aside. What has been idle for longer leaves.
+func (m *Manager) sweep() {
+	tick := time.NewTicker(m.staleness / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-m.stop:
+			return
+		case <-tick.C:
+		}
+		m.mu.Lock()
+		work := m.work
+		m.mu.Unlock()
+		left := m.sweepOnce(m.sinceBegan() - m.staleness/2)
+		m.mu.Lock()
+		m.sweeping = left || work != m.work
+		on := m.sweeping
+		m.mu.Unlock()
+		if !on {
+			return
+		}
+	}
+}
+
+// sweepOnce says whether anything is left to look after: a cell, or an Agent whose handle nobody has.
+func (m *Manager) sweepOnce(before time.Duration) (left bool) {
+	m.agents.Range(func(_ string, a *Agent) bool {
+		left = a.sweep(before) || left
+		return true
+	})
+	return left
+}
+
+// flush sends what a cell holds as one record, and learns from the answer whether the epoch goes on.
+func (m *Manager) flush(c *cell) {
+	s := c.take()
+	if s.Calls() == 0 {
+		return
+	}
+	if c.over.Load() {
+		m.o.Observer.Flushed(c.agent, s, Report{Why: string(CodeLate)})
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), m.o.SettleTimeout)
+	defer cancel()
+	p := m.policy(ctx, c.agent)
+	asked := m.sinceBegan()
+	res, err := m.apply(ctx, c.agent, p, Op{Verb: VerbRecord, Epoch: c.epoch, Summary: s, Reporter: m.o.Reporter})
+	r := res.report(err)
+	if err == nil && !res.Degraded {
+		c.over.Store(res.State != Closed || res.Epoch != c.epoch)
+	}
+	if err != nil || res.Degraded || c.over.Load() || p.Consistency != Cached || !p.Enabled || p.SlowCallDuration != c.slow {
+		c.at.putAside(c)
+	} else {
+		c.run.Store(res.Run)
+		c.tripsAt.Store(int64(p.FailureThreshold))
+		c.confirmed.Store(int64(asked))
+	}
+	m.o.Observer.Flushed(c.agent, s, r)
+	switch {
+	case err == nil:
+		m.lost.Store(false)
+	case !m.lost.Swap(true):
+		m.o.Logger.WarnContext(ctx, "outcomes not recorded", "agent", c.agent, "calls", s.Calls(), "error", err)
+	}
+}
+
+// report says what became of a record.
+func (r Result) report(err error) Report {
+	out := Report{State: r.State, Counted: r.Code == CodeOK, Degraded: r.Degraded}
+	var away *StoreError
+	switch {
+	case errors.As(err, &away) && away.Unknown, r.Unknown:
+		out.Counted, out.Why = false, "unknown"
+	case err != nil:
+		out.Counted, out.Why = false, "lost"
+	case !out.Counted:
+		out.Why = string(r.Code)
+	}
+	return out
+}
