@@ -173,6 +173,27 @@ func TestFailuresGoAtOnceAndThenShare(t *testing.T) {
 	})
 }
 
+// TestFailuresOnTheirWayAreCounted: the one that trips comes while those before it are sent, and the call behind it waits for all.
+func TestFailuresOnTheirWayAreCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.latency = 50 * time.Millisecond
+		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = 0 })
+		_ = m.Do(t.Context(), "a", succeed)
+		<-time.After(time.Second / 10)
+		for range 5 {
+			if err := m.Do(t.Context(), "a", fail); !errors.Is(err, errAgent) {
+				t.Fatal(err)
+			}
+			<-time.After(time.Millisecond)
+		}
+		if _, err := m.Acquire(t.Context(), "a"); !errors.As(err, new(*breaker.OpenError)) {
+			t.Errorf("the sixth call: %v", err)
+		}
+	})
+}
+
 // TestAnAgentThatFailsOftenCostsTwoRecordsAnInterval at most.
 func TestAnAgentThatFailsOftenCostsTwoRecordsAnInterval(t *testing.T) {
 	t.Parallel()

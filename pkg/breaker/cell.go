@@ -19,7 +19,7 @@ type cell struct {
 	bare    bool          // nobody observes, and a call without an error is a success
 	slow    time.Duration // slow_call_duration_seconds; 0: durations do not matter
 	tripsAt atomic.Int64  // failure_threshold; 0: off
-	run     atomic.Int64  // of failures, as the store last said [B6]
+	run     atomic.Int64  // of failures, as the store last said, and what is on its way to it makes of that [B6]
 
 	confirmed atomic.Int64 // when the store was last asked and said closed, of this epoch: ns since the Manager began
 	over      atomic.Bool  // the store said that the epoch is over
@@ -150,6 +150,11 @@ func (c *cell) take() (s Summary) {
 		s = c.pending[0]
 		c.pending = append(c.pending[:0], c.pending[1:]...)
 	}
+	if s.Successes > 0 {
+		c.run.Store(s.Trail)
+	} else {
+		c.run.Add(s.Failures)
+	}
 	return s
 }
 
@@ -163,7 +168,7 @@ func (c *cell) holds() (s Summary) {
 	return s.Join(unpack(c.word.Load()))
 }
 
-// trips says whether s, after the run that the store last told of, reaches the threshold of failures in a row [B6].
+// trips says whether s, after the run that is known, reaches the threshold of failures in a row [B6].
 func (c *cell) trips(s Summary) bool {
 	at := c.tripsAt.Load()
 	return at > 0 && max(c.run.Load()+s.Lead, s.MaxRun) >= at
