@@ -158,7 +158,7 @@ func (s *core) start(ctx context.Context) {
 	}
 	s.tasks.Go(func() { s.index.run(ctx, s.book.InUse) })
 	s.tasks.Go(func() { heartbeat(ctx, s.store, s.replica) })
-	s.tasks.Go(func() { s.store.Events(ctx, func(m string) { s.hear(ctx, m) }) })
+	s.tasks.Go(func() { s.store.Events(ctx, func(agent string, e breaker.Event) { s.hear(ctx, agent, e) }) })
 }
 
 // greet says how Redis was found. A Redis that is away is no reason not to start: the fallback answers.

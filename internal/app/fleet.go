@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -30,14 +29,9 @@ func heartbeat(ctx context.Context, store *redisstore.Store, replica string) {
 	}
 }
 
-// hear takes a message of the events channel, "agent at_ms kind …": what another replica did counts here at once.
-// The poll of the policies makes up for messages that are lost.
-func (s *core) hear(ctx context.Context, message string) {
-	agent, line, _ := strings.Cut(message, " ")
-	e, ok := breaker.ParseEvent(line)
-	if !ok || !breaker.ValidName(agent) {
-		return
-	}
+// hear takes an event of the fleet: what another replica did counts here at once. The poll of the policies, and the staleness of
+// cached mode, make up for events that are lost.
+func (s *core) hear(ctx context.Context, agent string, e breaker.Event) {
 	s.manager.Invalidate(agent)
 	switch e.Kind {
 	case breaker.EventConfigured:

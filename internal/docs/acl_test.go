@@ -125,7 +125,7 @@ func manage(t *testing.T, store *redisstore.Store) {
 		"hear": func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 			defer cancel()
-			store.Events(ctx, func(string) {})
+			store.Events(ctx, func(string, breaker.Event) {})
 			return nil
 		},
 		"repair": func(ctx context.Context) error { return store.Repair(ctx, 10) },

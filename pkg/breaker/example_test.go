@@ -84,6 +84,47 @@ func ExampleManager_Acquire() {
 	// Output: counted: true <nil>
 }
 
+// Cached mode: while the breaker is closed, a call costs nanoseconds, and Redis is told of a thousand at once.
+func ExampleManager_Agent() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	conn, err := redisstore.Open(ctx, "embedded://", redisstore.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	store, err := redisstore.New(conn.Client, conn.Cluster, redisstore.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	policy := breaker.DefaultPolicy()
+	policy.Consistency = breaker.Cached
+	m, err := breaker.NewManager(breaker.Options{
+		Store: store, Policy: func(context.Context, string) breaker.Policy { return policy },
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	go store.Events(ctx, func(agent string, _ breaker.Event) { m.Invalidate(agent) }) // trips of other replicas
+
+	agent, err := m.Agent("my-agent") // a handle spares the look-up by name
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for range 1000 {
+		err = errors.Join(err, agent.Do(ctx, func(context.Context) error { return nil }))
+	}
+	err = errors.Join(err, m.Close(ctx)) // sends what has not been sent yet
+	view, _, _ := m.Inspect(ctx, "my-agent")
+	fmt.Println(view.Successes, err)
+	// Output: 1000 <nil>
+}
+
 // A permit's text goes to another process, which settles it.
 func ExampleManager_Resume() {
 	ctx := context.Background()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -296,9 +297,9 @@ func (s *Store) Quarantine(ctx context.Context, agent string) ([]string, error) 
 	return items, nil
 }
 
-// Events calls tell for each message of the events channel, from this replica or another, until ctx ends. It reconnects by
-// itself; what was said meanwhile is lost, so it is a hint beside a poll.
-func (s *Store) Events(ctx context.Context, tell func(message string)) {
+// Events calls tell for each transition, heal and manual action, from this replica or another, until ctx ends. It reconnects by
+// itself; what was said meanwhile is lost, so it is a hint beside a poll. For a Manager in cached mode, tell calls its Invalidate.
+func (s *Store) Events(ctx context.Context, tell func(agent string, e breaker.Event)) {
 	sub := s.client.Subscribe(ctx, s.keys.Events())
 	defer func() { _ = sub.Close() }()
 	in := sub.Channel()
@@ -310,7 +311,10 @@ func (s *Store) Events(ctx context.Context, tell func(message string)) {
 			if !ok {
 				return
 			}
-			tell(m.Payload)
+			agent, line, _ := strings.Cut(m.Payload, " ") // "agent at_ms kind …"
+			if e, ok := breaker.ParseEvent(line); ok && breaker.ValidName(agent) {
+				tell(agent, e)
+			}
 		}
 	}
 }
