@@ -29,12 +29,13 @@ func (d document) decode(e endpoint, schema *huma.Schema, text []byte, v any) *p
 	path, res := huma.NewPathBuffer(make([]byte, 0, 128), 0), &huma.ValidateResult{}
 	path.Push("body")
 	huma.Validate(d.schemas(), schema, path, huma.ModeWriteToServer, plain, res)
-	p := newProblem(codeInvalidValue, "the body is not what this operation takes")
+	var bad []fieldError
 	for _, err := range res.Errors[:min(len(res.Errors), maxErrors)] {
-		p.Errors = append(p.Errors, asFieldError(err))
+		bad = append(bad, asFieldError(err))
 	}
-	d.exactNames(schema, plain, "body", p)
-	if len(p.Errors) > 0 {
+	if bad = d.exactNames(schema, plain, "body", bad); len(bad) > 0 {
+		p := newProblem(codeInvalidValue, "the body is not what this operation takes")
+		p.Errors = bad
 		return p
 	}
 	if err := json.Unmarshal(text, v); err != nil {
@@ -46,31 +47,32 @@ func (d document) decode(e endpoint, schema *huma.Schema, text []byte, v any) *p
 // maxErrors bounds how much a hopeless body can make us say.
 const maxErrors = 20
 
-// exactNames refuses what huma and encoding/json take for a field in spite of its case.
-func (d document) exactNames(s *huma.Schema, v any, at string, p *problem) {
+// exactNames adds to bad what huma and encoding/json take for a field in spite of its case.
+func (d document) exactNames(s *huma.Schema, v any, at string, bad []fieldError) []fieldError {
 	for s != nil && s.Ref != "" {
 		s = d.schemas().SchemaFromRef(s.Ref)
 	}
-	if s == nil || len(p.Errors) >= maxErrors {
-		return
+	if s == nil || len(bad) >= maxErrors {
+		return bad
 	}
 	switch v := v.(type) {
 	case []any:
 		if s.Items == nil {
-			return
+			return bad
 		}
 		for i, item := range v {
-			d.exactNames(s.Items, item, at+"["+strconv.Itoa(i)+"]", p)
+			bad = d.exactNames(s.Items, item, at+"["+strconv.Itoa(i)+"]", bad)
 		}
 	case map[string]any:
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			field, ok := s.Properties[name]
 			if !ok && s.AdditionalProperties == false {
-				p.Errors = append(p.Errors, fieldError{Location: at + "." + clip(name), Message: "unknown field"})
+				bad = append(bad, fieldError{Location: at + "." + clip(name), Message: "unknown field"})
 			}
-			d.exactNames(field, v[name], at+"."+clip(name), p)
+			bad = d.exactNames(field, v[name], at+"."+clip(name), bad)
 		}
 	}
+	return bad
 }
 
 func asFieldError(err error) fieldError {

@@ -146,7 +146,11 @@ type fieldError struct {
 func (p *problem) Error() string { return string(p.Code) + ": " + p.Detail }
 
 func newProblem(c code, format string, args ...any) *problem {
-	status := statuses()[c]
+	return problemOf(c, statuses()[c], format, args...)
+}
+
+// problemOf is newProblem with a status that is known, without the table.
+func problemOf(c code, status int, format string, args ...any) *problem {
 	return &problem{
 		Type: "urn:breakerd:problem:" + string(c), Title: http.StatusText(status), Status: status, Code: c,
 		Detail: fmt.Sprintf(format, args...), Errors: []fieldError{},
@@ -185,9 +189,7 @@ func (p *problem) as(status int) *problem {
 
 // refusal is what a call that the breaker does not admit is answered with [B3].
 func refusal(e *breaker.OpenError) *problem {
-	p := newProblem(codeCircuitBreakerOpen, "the circuit breaker of agent %s refuses the call (%s)", e.Agent, e.Reason)
-	p.Status = breakerhttp.RefusalStatus(e)
-	p.Title = http.StatusText(p.Status)
+	p := problemOf(codeCircuitBreakerOpen, breakerhttp.RefusalStatus(e), "the circuit breaker of agent %s refuses the call (%s)", e.Agent, e.Reason)
 	p.Agent, p.Reason, p.Degraded = e.Agent, string(e.Reason), e.Degraded
 	p.RetryAfterSeconds = breakerhttp.RetryAfterSeconds(e)
 	p.set("Retry-After", strconv.FormatInt(p.RetryAfterSeconds, 10))
