@@ -1,7 +1,7 @@
 # make help lists the targets. `make test` proves everything that a machine with Go and make can prove; nothing is skipped.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help build run tools test stack lint mutate bench fuzz clean
+.PHONY: help build run tools test stack lint mutate bench bench-smoke fuzz clean
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
@@ -12,7 +12,7 @@ BENCHTIME ?= 1s
 HISTORIES := ^TestHistories
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-11s %s\n", $$1, $$2 }'
 
 # The version comes from the tag or commit that Go itself writes into a binary.
 build: ## static binaries of all programs in bin/
@@ -34,6 +34,7 @@ test: ## vet, all tests with the race detector, branch counts of the histories
 	run go vet ./...; \
 	run go vet -tags mutate ./pkg/redisstore; \
 	run go vet -tags docker ./internal/stack ./internal/docs; \
+	run go -C bench vet ./...; \
 	run go test -race -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker -coverprofile=bin/histories.out \
 		-run '$(HISTORIES)' ./pkg/redisstore; \
 	run go run ./internal/branchcount bin/histories.out; \
@@ -47,6 +48,7 @@ stack: ## the compose stacks on a real Docker Engine, with images from Debian pa
 
 lint: $(GOLANGCI) ## golangci-lint, and shellcheck where it is installed
 	$(GOLANGCI) run ./...
+	cd bench && ../$(GOLANGCI) run ./...
 	@if command -v shellcheck >/dev/null; then shellcheck tools/need .ci/run deploy/offline/build deploy/offline/entrypoint deploy/redis/* deploy/tls/*; else echo 'shellcheck is not installed: scripts not checked'; fi
 
 $(GOLANGCI):
@@ -63,9 +65,14 @@ mutate: ## one small fault at a time in the scripts: the suite must notice each 
 	@tools/need redis-server
 	go test -tags mutate -run '^TestEveryMutantIsKilled$$' -v -count 1 -timeout 90m ./pkg/redisstore
 
-bench: ## us and the yardstick in one run, and what scripts cost the server; writes docs/performance.md
+bench: ## us and our peers in turns, in one run (10 minutes of a quiet machine); writes docs/performance.md and its plot
 	@tools/need redis-server wrk
-	go test -tags bench -run '^Test(Pair|Gateway)$$' -v -timeout 15m ./internal/bench -write ../../docs/performance.md
+	go -C bench run . -write ../docs/performance.md
+
+bench-smoke: ## all of bench in a few seconds: does it run, and does Redis count every call?
+	@tools/need redis-server wrk
+	go -C bench test -count 1 -timeout 5m ./...
+	go -C bench run . -smoke
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@tools/need redis-server

@@ -140,10 +140,14 @@ func (m *Manager) keepFresh(do func()) bool {
 	return true
 }
 
-// sweep keeps cached answers from growing older than the staleness: every half of it, what was not confirmed in that half is put
-// aside. What has been idle for longer leaves.
+// sweeps is how many sweeps there are in one staleness.
+const sweeps = 5
+
+// sweep keeps cached answers from growing older than the staleness: what would, before the next sweep, is put aside. What has been idle
+// for longer leaves.
 func (m *Manager) sweep() {
-	tick := time.NewTicker(m.staleness / 2)
+	period := m.staleness / sweeps
+	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
 		select {
@@ -154,7 +158,7 @@ func (m *Manager) sweep() {
 		m.mu.Lock()
 		work := m.work
 		m.mu.Unlock()
-		left := m.sweepOnce(m.sinceBegan() - m.staleness/2)
+		left := m.sweepOnce(m.sinceBegan() - m.staleness + period)
 		m.mu.Lock()
 		m.sweeping = left || work != m.work
 		on := m.sweeping

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// scriptCase is one operation in one situation: prepare once a round, before each call, and the call that is measured.
+type scriptCase struct {
+	name    string
+	prepare func(ctx context.Context, g *ground, agent string) error
+	before  func(ctx context.Context, g *ground, agent string, i int) error // nil: nothing
+	op      breaker.Op
+	goal    float64 // µs; 0: none
+}
+
+func record(outcomes ...breaker.OutcomeKind) breaker.Op {
+	op := breaker.Op{Verb: breaker.VerbRecord}
+	for _, kind := range outcomes {
+		op.Summary = op.Summary.Join(breaker.One(breaker.Outcome{Kind: kind}))
+	}
+	return op
+}
+
+func scriptCases() []scriptCase {
+	const success, failure = breaker.Success, breaker.Failure
+	acquire := breaker.Op{Verb: breaker.VerbAcquire}
+	calm := func(ctx context.Context, g *ground, agent string) error { return g.window(ctx, agent, 0) }
+	failing := func(ctx context.Context, g *ground, agent string) error { return g.window(ctx, agent, 1) }
+	return []scriptCase{
+		{"acquire, closed", failing, nil, acquire, 1.5},
+		{"acquire, open: refused", opened, nil, acquire, 0},
+		{"acquire, held open: refused", forced(breaker.HoldOpen), nil, acquire, 0},
+		{"acquire, half-open, no place: refused", taken, nil, acquire, 0},
+		{"record of a success, calm window", calm, nil, record(success), 10},
+		{"record of a success, failures in the window", failing, nil, record(success), 0},
+		{"record of a failure, failures in the window", failing, endRun, record(failure), 15},
+		{"record of 3 successes around a failure, likewise", failing, nil, record(success, failure, success, success), 0},
+		{"record that begins a window", calm, noBucket, record(success), 0},
+	}
+}
+
+func forced(target breaker.Target) func(context.Context, *ground, string) error {
+	return func(ctx context.Context, g *ground, agent string) error {
+		return g.apply(ctx, agent, breaker.Op{Verb: breaker.VerbForce, Force: breaker.Force{Target: target, Actor: "bench"}})
+	}
+}
+
+func opened(ctx context.Context, g *ground, agent string) error {
+	for range g.policy.FailureThreshold {
+		if err := g.apply(ctx, agent, record(breaker.Failure)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// taken is half-open, with every place of the round taken.
+func taken(ctx context.Context, g *ground, agent string) error {
+	if err := forced(breaker.ResetHalfOpen)(ctx, g, agent); err != nil {
+		return err
+	}
+	for range g.policy.HalfOpenMaxCalls {
+		if err := g.apply(ctx, agent, breaker.Op{Verb: breaker.VerbAcquire}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endRun keeps failures from tripping: a run of five would.
+func endRun(ctx context.Context, g *ground, agent string, i int) error {
+	if i%4 != 0 {
+		return nil
+	}
+	return g.server.client.HDel(ctx, g.store.Keys().Machine(agent)[3], "run").Err()
+}
+
+func noBucket(ctx context.Context, g *ground, agent string, _ int) error {
+	return g.server.client.Del(ctx, g.store.Keys().Machine(agent)[2]).Err()
+}

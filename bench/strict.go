@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/redis/go-redis/v9"
+)
+
+// setting is how many goroutines call how many agents.
+type setting struct{ goroutines, agents int }
+
+// agent is whom goroutine g calls.
+func (s setting) agent(g int) string {
+	return fmt.Sprintf("a%d-%d-%d", s.goroutines, s.agents, g%s.agents)
+}
+
+func (s setting) all() (agents []string) {
+	for i := range s.agents {
+		agents = append(agents, s.agent(i))
+	}
+	return agents
+}
+
+func (s setting) String() string {
+	if s.agents > 1 {
+		return fmt.Sprintf("%d on %d agents", s.goroutines, s.agents)
+	}
+	return strconv.Itoa(s.goroutines)
+}
+
+// pairs is the stand of the strict mode: everyone on the same Redis.
+type pairs struct {
+	server *redisServer
+	us     *replica
+	plain  *redis.Client
+	made   int64 // calls that Redis has counted for us
+}
+
+// strictPairs compares a call in the strict mode, closed breaker and default policy, with two EVALSHA of "return 1" on go-redis's
+// default pool, and with gobreaker's distributed breaker.
+func strictPairs(ctx context.Context, b *bench) (string, error) {
+	server, err := startRedis(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer server.close()
+	p := &pairs{server: server, plain: redis.NewClient(&redis.Options{Addr: server.addr})}
+	defer func() { _ = p.plain.Close() }()
+	if p.us, err = join(ctx, server, breaker.DefaultPolicy(), ""); err != nil {
+		return "", err
+	}
+	defer p.us.close()
+	t := newTable("goroutines", "", "pairs a second", "ratio", "spread of the ratio", "Redis commands a call", "Redis CPU, µs a call",
+		"client CPU, µs a call", "allocations a call")
+	settings := []setting{}
+	for _, g := range b.callers {
+		settings = append(settings, setting{g, 1})
+	}
+	var lost strings.Builder
+	for _, s := range append(settings, setting{64, 64}) {
+		fmt.Fprintln(b.out, "pairs:", s)
+		line, err := p.compare(ctx, b, t, s)
+		if err != nil {
+			return "", fmt.Errorf("%v goroutines: %w", s, err)
+		}
+		lost.WriteString(line)
+	}
+	return fmt.Sprintf("%s\nRedis counted every one of breakerd's %s calls. gobreaker Distributed lost some of its own, without an error:%s.\n",
+		t, count(float64(p.made)), strings.TrimSuffix(lost.String(), ";")), nil
+}
+
+// compare measures one setting, and tells what the distributed peer lost in it.
+func (p *pairs) compare(ctx context.Context, b *bench, t *table, s setting) (string, error) {
+	base, err := p.baseline(ctx)
+	if err != nil {
+		return "", err
+	}
+	peer, err := newDistributed(p.server, s)
+	if err != nil {
+		return "", err
+	}
+	defer peer.close()
+	all := []*contestant{base, p.strict(s), peer.contestant()}
+	rounds, err := b.contest(ctx, meter{p.server}, all, s.goroutines, 1, b.round)
+	if err != nil {
+		return "", err
+	}
+	if err := p.us.exact(ctx, all[1].made, s.all()...); err != nil {
+		return "", err
+	}
+	p.made += all[1].made
+	rate := func(x sample) float64 { return x.rate }
+	for i, c := range all {
+		r := ratios(rounds[i], rounds[0], rate)
+		t.row(s.String(), c.name, count(mid(rounds[i], rate)), fmt.Sprintf("**%.2f**", median(r)), spread(r),
+			figure(rounds[i], func(x sample) float64 { return x.commands }), figure(rounds[i], func(x sample) float64 { return x.redis }),
+			figure(rounds[i], func(x sample) float64 { return x.client }), figure(rounds[i], func(x sample) float64 { return x.allocs }))
+	}
+	p.judge(b, s, rounds)
+	return peer.lost(ctx, all[2])
+}
+
+func figure(rounds []sample, f func(sample) float64) string {
+	return fmt.Sprintf("%.1f", mid(rounds, f))
+}
+
+// judge notes the goals and the bars.
+func (p *pairs) judge(b *bench, s setting, rounds [][]sample) {
+	if s.agents > 1 {
+		return
+	}
+	rate := func(x sample) float64 { return x.rate }
+	if want := map[int]float64{1: 0.95, 64: 2.5, 256: 3.5}[s.goroutines]; want > 0 {
+		b.atLeast("strict pairs against two trivial EVALSHA, "+callers(s.goroutines),
+			median(ratios(rounds[1], rounds[0], rate)), want)
+	}
+	if s.goroutines == 64 {
+		b.atLeast("strict pairs against gobreaker Distributed, 64 callers", median(ratios(rounds[1], rounds[2], rate)), 25)
+	}
+	for i, who := range []contender{trivialPair, strictPair, gobreakerDistributed} {
+		b.bar(who, s.goroutines, mid(rounds[i], sample.perCall))
+	}
+}
+
+func (p *pairs) baseline(ctx context.Context) (*contestant, error) {
+	sha, err := p.plain.ScriptLoad(ctx, "return 1").Result()
+	if err != nil {
+		return nil, err
+	}
+	return &contestant{name: "two trivial EVALSHA", calls: func(ctx context.Context, _, n int) (int, error) {
+		for range 2 * n {
+			if err := p.plain.EvalSha(ctx, sha, []string{"k"}).Err(); err != nil {
+				return 0, err
+			}
+		}
+		return 0, nil
+	}}, nil
+}
+
+func (p *pairs) strict(s setting) *contestant {
+	return &contestant{name: "breakerd, strict", calls: func(ctx context.Context, g, n int) (int, error) {
+		agent := s.agent(g)
+		for range n {
+			permit, err := p.us.m.Acquire(ctx, agent)
+			if err != nil {
+				return 0, err
+			}
+			if _, err := permit.Success(ctx); err != nil {
+				return 0, err
+			}
+		}
+		return 0, nil
+	}}
+}
