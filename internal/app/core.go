@@ -57,7 +57,7 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 		}
 	}()
 	s.index = newIndexer(s.store, cfg.MaxAgents, log)
-	s.directory = directory{s.store, s.index, s.forget}
+	s.directory = directory{s.store, s.index, func(agent string) { s.manager.Drop(agent) }, s.forget}
 	s.registry, err = registry.New(registry.Options{
 		Path: cfg.AgentsFile, Default: cfg.Policy, Origins: cfg.Origins, Profiles: s.directory,
 		Logger: log, Timeout: cfg.RedisTimeout, Most: cfg.MaxAgents, Away: s.fallback.Degraded, Trouble: s.fallback.Report,
@@ -180,9 +180,7 @@ func (s *core) close() {
 	}
 	s.tasks.Wait()
 	if s.manager != nil {
-		now, cancel := context.WithCancel(context.Background())
-		cancel() // shutdown has waited
-		_ = s.manager.Close(now)
+		s.sendAll()
 	}
 	s.fallback.Close()
 	if err := s.conn.Close(); err != nil {

@@ -13,6 +13,7 @@ import (
 type directory struct {
 	*redisstore.Store
 	index  *indexer
+	drop   func(agent string) // told of an agent that will go; nil: nobody
 	forget func(agent string) // told of an agent that is gone; nil: nobody
 }
 
@@ -76,6 +77,9 @@ func conflict(err error) error {
 
 // Forget implements httpapi.Directory; the agent's series go too.
 func (d directory) Forget(ctx context.Context, agent, actor string, force bool) error {
+	if d.drop != nil {
+		d.drop(agent) // or it would come back with outcomes that were not sent yet
+	}
 	if err := d.Store.Forget(ctx, agent, actor, force); err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ func (s *core) hear(ctx context.Context, agent string, e breaker.Event) {
 	switch e.Kind {
 	case breaker.EventConfigured:
 		s.book.Refresh(ctx, agent)
+		s.manager.Invalidate(agent) // who asked meanwhile went by the old policy
 	case breaker.EventForgotten:
 		s.forget(agent)
 	}
@@ -43,6 +44,7 @@ func (s *core) hear(ctx context.Context, agent string, e breaker.Event) {
 
 // forget drops what this replica keeps of an agent that is gone.
 func (s *core) forget(agent string) {
+	s.manager.Drop(agent)
 	s.book.Drop(agent)
 	s.index.drop(agent)
 	s.metrics.Forget(agent)

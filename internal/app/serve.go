@@ -119,9 +119,7 @@ func (s *core) shutdown(list servers, signals <-chan os.Signal) int {
 		last, cancel := context.WithTimeout(context.Background(), lastWords)
 		defer cancel()
 		_ = s.settled(last) // what was cut settles
-		if err := s.manager.Close(last); err != nil {
-			s.log.Error("outcomes were not sent", "agents", s.manager.Unsent().Agents, "error", err)
-		}
+		s.sendAll()
 		logStats(last, s.manager, s.book, s.log)
 		s.log.Info("stopped")
 		return exitOK
@@ -129,6 +127,15 @@ func (s *core) shutdown(list servers, signals <-chan os.Signal) int {
 		s.log.Warn("stopped by a second signal", "signal", sig.String())
 		_ = list.close() // the end is forced; there is nobody to tell
 		return exitForced
+	}
+}
+
+// sendAll sends what cached mode has not sent yet.
+func (s *core) sendAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	if err := s.manager.Close(ctx); err != nil {
+		s.log.Error("outcomes were not sent", "agents", s.manager.Unsent().Agents, "error", err)
 	}
 }
 

@@ -29,11 +29,18 @@ func readBody(w http.ResponseWriter, r *http.Request, free bool) ([]byte, *probl
 	case len(text) == 0:
 		return nil, nil
 	}
-	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || kind != "application/json" && !strings.HasSuffix(kind, "+json") {
+	if !isJSON(r.Header.Get("Content-Type")) {
 		return nil, newProblem(codeUnsupportedMediaType, "want Content-Type: application/json").with("Accept", "application/json")
 	}
 	return text, checkJSON(text, free)
+}
+
+func isJSON(contentType string) bool {
+	if contentType == "application/json" { // as nearly everybody says
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
 }
 
 // unwrapped is net/http's own writer, which MaxBytesReader tells to close the connection.

@@ -123,6 +123,9 @@ func (s *server) checkPath(escaped string) *problem {
 	}
 	segments = segments[1:]
 	for i, segment := range segments {
+		if !strings.Contains(segment, "%") {
+			continue
+		}
 		plain, err := url.PathUnescape(segment)
 		if err != nil {
 			return newProblem(codeNotFound, "no such path")

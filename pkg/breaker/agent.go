@@ -15,12 +15,12 @@ type Agent struct {
 	cell atomic.Pointer[cell] // calls are admitted in it; nil: the store is asked
 
 	mu      sync.Mutex
-	last    *cell // the newest
-	told    int64 // how often the cell was put aside: an answer that was asked for before does not count
-	touched bool  // asked for since the last sweep
-	pinned  bool  // somebody holds the handle
-	removed bool  // from the table
-	tripped *cell // will have opened the breaker, unless somebody else knows better: who asks waits for its record
+	last    *cell         // the newest
+	told    int64         // how often the cell was put aside: an answer that was asked for before does not count
+	asked   time.Duration // when the store was last asked, since the Manager began
+	pinned  bool          // somebody holds the handle
+	removed bool          // from the table
+	tripped *cell         // will have opened the breaker, unless somebody else knows better: who asks waits for its record
 }
 
 // Name is the agent's.
@@ -29,11 +29,8 @@ func (a *Agent) Name() string { return a.name }
 // Acquire is Manager.Acquire. Where the breaker is known to be closed (cached mode), it neither waits nor looks at ctx.
 func (a *Agent) Acquire(ctx context.Context) (Permit, error) {
 	if c := a.cell.Load(); c != nil {
-		p := Permit{permitBody: &c.permitBody}
-		if !c.bare && a.m.watched {
-			a.m.o.Observer.Admitted(a.name, p)
-		}
-		return p, nil
+		c.admitted()
+		return Permit{permitBody: &c.permitBody}, nil
 	}
 	return a.m.ask(ctx, a.name)
 }
@@ -49,7 +46,9 @@ func (a *Agent) Do(ctx context.Context, fn func(context.Context) error) error {
 // suspect says that what c holds will open the breaker, as far as this process knows.
 func (a *Agent) suspect(c *cell) {
 	a.mu.Lock()
-	a.tripped = c
+	if a.last == c {
+		a.tripped = c
+	}
 	a.mu.Unlock()
 	a.putAside(c)
 }
@@ -77,11 +76,11 @@ func (m *Manager) question(ctx context.Context, agent string, p Policy) (questio
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.touched = true
+	a.asked = m.sinceBegan()
 	if a.tripped == c {
 		a.tripped = nil
 	}
-	return question{a: a, at: m.sinceBegan(), told: a.told}, nil
+	return question{a: a, at: a.asked, told: a.told}, nil
 }
 
 // adopt lets calls be admitted in the epoch of a plain answer from now on, unless the cell was put aside since it was asked for.
@@ -97,10 +96,13 @@ func (q question) adopt(r Result, p Policy) *permitBody {
 		return nil
 	}
 	c := a.last
-	if c == nil || c.epoch != r.Epoch || c.over.Load() || c.slow != p.SlowCallDuration {
-		c = newCell(a, r.Epoch, p)
+	switch {
+	case c == nil || c.epoch != r.Epoch:
+		c = newCell(a, r.Epoch)
+	case c.over.Load(): // the answer is from before that
+		return nil
 	}
-	c.tripsAt.Store(int64(p.FailureThreshold))
+	c.follow(p)
 	c.confirmed.Store(int64(q.at))
 	if !a.m.keepFresh(func() { a.cell.Store(c) }) {
 		return nil
@@ -122,7 +124,7 @@ func (a *Agent) home(c *cell) *cell {
 		return c
 	}
 	if other == a {
-		a.removed, a.touched = false, true
+		a.removed, a.asked = false, a.m.sinceBegan()
 		return c
 	}
 	other.mu.Lock() // never the other way about: other is in the table, a is not
@@ -137,17 +139,14 @@ func (a *Agent) home(c *cell) *cell {
 	return to
 }
 
-// standing is the cell in which the outcome of a permit that came from elsewhere, or of none, counts: it must not overtake what that
-// holds. nil: the store is told.
+// standing is the cell in which the outcome of a permit that came from elsewhere, or of none, counts; nil: the store is told.
 func (m *Manager) standing(p *permitBody, o *Outcome) *cell {
 	a, ok := m.agents.Load(p.agent)
 	if !ok || p.token != "" || p.kind != "" && p.kind != permitClosed {
 		return nil
 	}
-	a.mu.Lock()
-	c := a.last
-	a.mu.Unlock()
-	if c == nil || c.over.Load() || p.epoch != c.epoch && (p.epoch != "" || a.cell.Load() != c) || !c.takes(o) {
+	c := a.cell.Load()
+	if c == nil || p.epoch != "" && p.epoch != c.epoch || !c.takes(o) {
 		return nil
 	}
 	return c
@@ -158,16 +157,26 @@ func (m *Manager) standing(p *permitBody, o *Outcome) *cell {
 func (a *Agent) putAside(only *cell) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if only != nil && a.cell.Load() != only {
-		return
-	}
 	a.told++
-	a.cell.Store(nil)
+	if only == nil || a.cell.Load() == only {
+		a.cell.Store(nil)
+	}
 }
 
-// sweep puts aside a cell that the store has not confirmed since before, and takes an Agent that is of no more use out of the table.
-// It says whether to look again.
-func (a *Agent) sweep(before time.Duration) (again bool) {
+// drop forgets what is held, and whatever permits of it will bring: the agent was deleted.
+func (a *Agent) drop() {
+	a.mu.Lock()
+	c := a.last
+	a.mu.Unlock()
+	if c != nil {
+		c.over.Store(true)
+	}
+	a.putAside(nil)
+}
+
+// sweep puts aside a cell that the store has not confirmed since before, and takes an Agent for which it was not asked since idle, and that
+// holds nothing, out of the table. It says whether to look again.
+func (a *Agent) sweep(before, idle time.Duration) (again bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c := a.cell.Load(); c != nil {
@@ -177,8 +186,7 @@ func (a *Agent) sweep(before time.Duration) (again bool) {
 		a.told++
 		a.cell.Store(nil)
 	}
-	if a.touched || a.pinned || a.last != nil && a.last.holds() != (Summary{}) {
-		a.touched = false
+	if a.asked >= idle || a.pinned || a.last != nil && a.last.holds() != (Summary{}) {
 		return !a.pinned
 	}
 	a.removed = true
@@ -186,8 +194,8 @@ func (a *Agent) sweep(before time.Duration) (again bool) {
 	return false
 }
 
-func newCell(a *Agent, epoch string, p Policy) *cell {
-	c := &cell{at: a, slow: p.SlowCallDuration, bare: a.m.bare}
+func newCell(a *Agent, epoch string) *cell {
+	c := &cell{at: a, bare: a.m.bare, watched: a.m.watched}
 	c.m, c.agent, c.kind, c.epoch, c.cell = a.m, a.name, permitClosed, epoch, c
 	return c
 }

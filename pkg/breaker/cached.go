@@ -25,6 +25,7 @@ type cached struct {
 	stop     chan struct{} // ends the sweeper
 	swept    sync.WaitGroup
 	lost     atomic.Bool // outcomes were not recorded, and that was logged
+	away     atomic.Bool // the last answer was given without the store
 }
 
 // begin gives the part what it needs; no goroutine runs before the first answer from memory.
@@ -89,6 +90,21 @@ func (m *Manager) Invalidate(agent string) {
 	}
 }
 
+// InvalidateAll is Invalidate for every agent: the store is away, or back.
+func (m *Manager) InvalidateAll() {
+	m.agents.Range(func(_ string, a *Agent) bool {
+		a.putAside(nil)
+		return true
+	})
+}
+
+// Drop is for an agent that is deleted: what this process has counted of it, and not sent, is not sent any more.
+func (m *Manager) Drop(agent string) {
+	if a, ok := m.agents.Load(agent); ok {
+		a.drop()
+	}
+}
+
 // sendOf sends what is kept of an agent now.
 func (m *Manager) sendOf(ctx context.Context, agent string) error {
 	a, ok := m.agents.Load(agent)
@@ -117,10 +133,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	}
 	m.mu.Unlock()
 	m.swept.Wait()
-	m.agents.Range(func(_ string, a *Agent) bool {
-		a.putAside(nil)
-		return true
-	})
+	m.InvalidateAll()
 	return m.flusher.drain(ctx)
 }
 
@@ -143,10 +156,13 @@ func (m *Manager) keepFresh(do func()) bool {
 // sweeps is how many sweeps there are in one staleness.
 const sweeps = 5
 
+// minIdle is how long an Agent is kept at least after the store was last asked for it: longer than any answer takes.
+const minIdle = time.Second
+
 // sweep keeps cached answers from growing older than the staleness: what would, before the next sweep, is put aside. What has been idle
 // for longer leaves.
 func (m *Manager) sweep() {
-	period := m.staleness / sweeps
+	period := max(m.staleness/sweeps, time.Millisecond)
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
@@ -158,7 +174,8 @@ func (m *Manager) sweep() {
 		m.mu.Lock()
 		work := m.work
 		m.mu.Unlock()
-		left := m.sweepOnce(m.sinceBegan() - m.staleness + period)
+		now := m.sinceBegan()
+		left := m.sweepOnce(now-m.staleness+period, now-max(m.staleness, minIdle))
 		m.mu.Lock()
 		m.sweeping = left || work != m.work
 		on := m.sweeping
@@ -170,9 +187,9 @@ func (m *Manager) sweep() {
 }
 
 // sweepOnce says whether anything is left to look after: a cell, or an Agent whose handle nobody has.
-func (m *Manager) sweepOnce(before time.Duration) (left bool) {
+func (m *Manager) sweepOnce(before, idle time.Duration) (left bool) {
 	m.agents.Range(func(_ string, a *Agent) bool {
-		left = a.sweep(before) || left
+		left = a.sweep(before, idle) || left
 		return true
 	})
 	return left
@@ -197,11 +214,11 @@ func (m *Manager) flush(c *cell) {
 	if err == nil && !res.Degraded {
 		c.over.Store(res.State != Closed || res.Epoch != c.epoch)
 	}
-	if err != nil || res.Degraded || c.over.Load() || p.Consistency != Cached || !p.Enabled || p.SlowCallDuration != c.slow {
+	if err != nil || res.Degraded || c.over.Load() || p.Consistency != Cached || !p.Enabled {
 		c.at.putAside(c)
 	} else {
 		c.run.Store(res.Run)
-		c.tripsAt.Store(int64(p.FailureThreshold))
+		c.follow(p)
 		c.confirmed.Store(int64(asked))
 	}
 	m.o.Observer.Flushed(c.agent, s, r)

@@ -16,16 +16,18 @@ type cell struct {
 	permitBody
 	at *Agent
 
-	bare    bool          // nobody observes, and a call without an error is a success
-	slow    time.Duration // slow_call_duration_seconds; 0: durations do not matter
-	tripsAt atomic.Int64  // failure_threshold; 0: off
-	run     atomic.Int64  // of failures, as the store last said, and what is on its way to it makes of that [B6]
+	bare    bool         // nobody observes, and a call without an error is a success
+	watched bool         // somebody observes
+	slow    atomic.Int64 // slow_call_duration_seconds, in ns; 0: durations do not matter
+	tripsAt atomic.Int64 // failure_threshold; 0: off, or not for one replica to reach [B23]
+	run     atomic.Int64 // of failures, as the store last said, and what is on its way to it makes of that [B6]
 
 	confirmed atomic.Int64 // when the store was last asked and said closed, of this epoch: ns since the Manager began
 	over      atomic.Bool  // the store said that the epoch is over
 
 	mu      sync.Mutex
-	pending []Summary // came before what is in word; each is one record
+	pending []Summary   // came before what is in word; each is one record
+	spilled atomic.Bool // there is some
 
 	queue queued
 
@@ -105,7 +107,7 @@ func (c *cell) failure() {
 		case !ok:
 			c.spill(Summary{})
 		case c.word.CompareAndSwap(old, after):
-			trips := c.trips(unpack(after))
+			trips := c.trips(unpack(after)) || c.spilled.Load() && c.trips(c.holds())
 			if trips || old>>failuresAt&wordFailures == 0 {
 				c.at.m.flusher.enqueue(c, true)
 			}
@@ -139,6 +141,7 @@ func (c *cell) spillLocked(s Summary) {
 	default:
 		c.pending = append(c.pending, s)
 	}
+	c.spilled.Store(len(c.pending) > 0)
 }
 
 // take gives what the next record should carry; the zero Summary: nothing is left.
@@ -150,12 +153,24 @@ func (c *cell) take() (s Summary) {
 		s = c.pending[0]
 		c.pending = append(c.pending[:0], c.pending[1:]...)
 	}
+	c.spilled.Store(len(c.pending) > 0)
 	if s.Successes > 0 {
 		c.run.Store(s.Trail)
 	} else {
 		c.run.Add(s.Failures)
 	}
 	return s
+}
+
+// records is how many records it takes to send what the cell holds.
+func (c *cell) records() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.pending)
+	if c.word.Load() != 0 && (n == 0 || c.pending[n-1].WaitMs > 0) {
+		n++
+	}
+	return n
 }
 
 // holds is all that the cell holds, joined.
@@ -168,17 +183,41 @@ func (c *cell) holds() (s Summary) {
 	return s.Join(unpack(c.word.Load()))
 }
 
+// follow takes what matters of a policy.
+func (c *cell) follow(p Policy) {
+	at := p.FailureThreshold
+	if p.MinimumReporters > 1 {
+		at = 0
+	}
+	c.tripsAt.Store(int64(at))
+	c.slow.Store(int64(p.SlowCallDuration))
+}
+
 // trips says whether s, after the run that is known, reaches the threshold of failures in a row [B6].
 func (c *cell) trips(s Summary) bool {
 	at := c.tripsAt.Load()
 	return at > 0 && max(c.run.Load()+s.Lead, s.MaxRun) >= at
 }
 
+func (c *cell) isSlow(d time.Duration) bool {
+	slow := time.Duration(c.slow.Load())
+	return slow > 0 && d > slow
+}
+
+// admitted tells the observer of a call that is admitted.
+func (c *cell) admitted() {
+	if c.watched {
+		c.at.m.o.Observer.Admitted(c.agent, Permit{permitBody: &c.permitBody})
+	}
+}
+
 // settle joins one outcome; a plain one there is nobody to tell of.
 func (c *cell) settle(o *Outcome) Report {
-	slow := o.Slow || c.slow > 0 && o.Duration > c.slow
+	slow := o.Slow || c.isSlow(o.Duration)
 	r := Report{State: Closed, Counted: true, Pending: true}
 	switch {
+	case c.over.Load():
+		r = Report{Why: string(CodeLate)}
 	case o.Kind == Success && !slow:
 		c.success()
 	case o.Kind == Failure && !slow && o.RetryAfter <= 0:
@@ -187,10 +226,13 @@ func (c *cell) settle(o *Outcome) Report {
 		o.Slow = slow
 		c.spill(One(*o))
 		c.at.m.flusher.enqueue(c, true)
+		if o.Kind == Failure && c.trips(c.holds()) {
+			c.at.suspect(c)
+		}
 	default:
 		r = Report{State: Closed, Why: string(CodeIgnored)}
 	}
-	if !c.bare {
+	if c.watched {
 		c.at.m.o.Observer.Settled(c.agent, *o, r)
 	}
 	return r
@@ -203,7 +245,8 @@ func (c *cell) takes(o *Outcome) bool {
 
 // do is Manager.Do on a closed breaker that is known to be so.
 func (c *cell) do(ctx context.Context, fn func(context.Context) error) (err error) {
-	timed := !c.bare || c.slow > 0
+	c.admitted()
+	timed := !c.bare || c.slow.Load() > 0
 	var start time.Duration
 	if timed {
 		start = c.at.m.sinceBegan()
@@ -221,13 +264,14 @@ func (c *cell) do(ctx context.Context, fn func(context.Context) error) (err erro
 		}
 	}()
 	err = fn(ctx)
-	returned = true
 	d := took()
-	if err == nil && c.bare && (c.slow == 0 || d <= c.slow) {
+	if err == nil && c.bare && !c.isSlow(d) && !c.over.Load() {
+		returned = true
 		c.success()
 		return nil
 	}
 	o := c.at.m.classify(ctx, err)
+	returned = true
 	o.Duration = d
 	if c.takes(&o) {
 		c.settle(&o)

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -49,8 +50,8 @@ func TestAFullWordSpills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCell(&Agent{m: m, name: "a"}, ZeroEpoch, DefaultPolicy())
-	c.queue.index = 1 // the flusher believes that it waits already
+	c := newCell(&Agent{m: m, name: "a"}, ZeroEpoch)
+	m.flusher.flying[c] = time.Now() // nothing is sent
 	c.word.Store(wordSuccesses)
 	c.success()
 	if got := c.holds(); got != (Summary{Successes: wordSuccesses + 1}) {
@@ -74,8 +75,8 @@ func TestWhatFollowsAWaitIsARecordOfItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCell(&Agent{m: m, name: "a"}, ZeroEpoch, DefaultPolicy())
-	c.queue.index = 1
+	c := newCell(&Agent{m: m, name: "a"}, ZeroEpoch)
+	m.flusher.flying[c] = time.Now() // nothing is sent
 	wait := Summary{Failures: 1, Lead: 1, Trail: 1, MaxRun: 1, WaitMs: 5}
 	c.success()
 	c.spill(wait)

@@ -14,10 +14,11 @@ type flusher struct {
 	interval time.Duration
 
 	mu      sync.Mutex
-	waiting dueHeap
+	hasty   dueHeap             // failures, and what somebody waits for
+	waiting dueHeap             // successes
 	flying  map[*cell]time.Time // records under way, and when their first outcome came
 	running bool                // the dispatcher
-	wake    chan struct{}       // the head of waiting may have changed
+	wake    chan struct{}       // the head of a heap may have changed
 	slots   chan struct{}       // bounds the records under way
 	paced   time.Time           // when the next record of successes may go
 	hurry   bool                // Close: nothing waits
@@ -26,11 +27,11 @@ type flusher struct {
 
 // queued is a cell's place in the flusher, under its mu.
 type queued struct {
-	index  int // in waiting, from 1; 0: not there
-	due    time.Time
-	since  time.Time // when its first outcome came
-	urgent bool
-	sent   time.Time // when its last record left
+	index int      // in the heap, from 1; 0: not there
+	in    *dueHeap // the heap
+	due   time.Time
+	since time.Time // when its first outcome came, or a little before
+	sent  time.Time // when its last record left
 
 	records int // sent so far
 	pushes  int // who waits for all that it holds
@@ -62,38 +63,45 @@ func (f *flusher) enqueue(c *cell, urgent bool) {
 	if _, ok := f.flying[c]; ok { // done looks at it again
 		return
 	}
-	f.queueLocked(c, urgent, time.Now())
+	now := time.Now()
+	f.queueLocked(c, urgent, now, now)
 }
 
 // queueLocked puts c in its place. What would trip the breaker goes at once, and so does the first failure after a pause; more
 // failures share a record each half interval, so that an agent that fails often costs no more than that.
-func (f *flusher) queueLocked(c *cell, urgent bool, now time.Time) {
+func (f *flusher) queueLocked(c *cell, urgent bool, now, since time.Time) {
 	q := &c.queue
-	due := now.Add(f.interval)
+	in, due := &f.waiting, now.Add(f.interval)
 	switch {
 	case f.hurry || q.pushes > 0 || urgent && c.trips(c.holds()):
-		due = now
+		in, due = &f.hasty, time.Time{}
 	case urgent:
-		due = q.sent.Add(f.interval / 2)
+		in, due = &f.hasty, q.sent.Add(f.interval/2)
 	}
 	switch {
 	case q.index == 0:
-		q.due, q.since, q.urgent = due, now, urgent
-		heap.Push(&f.waiting, c)
-	case due.Before(q.due) || urgent && !q.urgent:
-		q.due, q.urgent = due, urgent
-		heap.Fix(&f.waiting, q.index-1)
-	default:
+		q.since = since
+	case q.in == in && !due.Before(q.due) || q.in == &f.hasty && in == &f.waiting:
 		return
+	default:
+		heap.Remove(q.in, q.index-1)
 	}
-	if !f.running {
+	q.in, q.due = in, due
+	heap.Push(in, c)
+	switch {
+	case !f.running:
 		f.running = true
 		go f.dispatch()
-	} else if q.index == 1 {
-		select {
-		case f.wake <- struct{}{}:
-		default:
-		}
+	case q.index == 1:
+		f.rouse()
+	}
+}
+
+// rouse makes the dispatcher look again.
+func (f *flusher) rouse() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -119,28 +127,30 @@ func (f *flusher) dispatch() {
 	}
 }
 
-// next takes the first cell that is due, or says how long none will be; below zero: there is none.
+// next takes a cell that is due, or says how long none will be; below zero: there is none.
 func (f *flusher) next(now time.Time) (c *cell, wait time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.waiting) == 0 {
+	if len(f.hasty)+len(f.waiting) == 0 {
 		f.running = false
 		return nil, -1
 	}
-	c = f.waiting[0]
-	if wait = c.queue.due.Sub(now); wait > 0 {
-		return nil, wait
+	from := &f.hasty
+	wait, paced := from.until(now), f.waiting.until(now)
+	if paced <= 0 {
+		paced = f.paced.Sub(now)
 	}
-	if !c.queue.urgent && c.queue.pushes == 0 && !f.hurry {
-		if wait = f.paced.Sub(now); wait > 0 {
-			return nil, wait
-		}
+	if wait > 0 && paced > 0 {
+		return nil, min(wait, paced)
+	}
+	if wait > 0 {
+		from = &f.waiting
 		if f.paced.Before(now.Add(-paceSlack)) {
 			f.paced = now.Add(-paceSlack)
 		}
 		f.paced = f.paced.Add(paceGap)
 	}
-	heap.Pop(&f.waiting)
+	c = heap.Pop(from).(*cell) //nolint:forcetypeassert,errcheck // nothing else is pushed
 	c.queue.sent = now
 	f.flying[c] = c.queue.since
 	return c, 0
@@ -155,7 +165,7 @@ func (f *flusher) send(c *cell) {
 	c.queue.records++
 	<-f.slots
 	if more := c.holds(); more != (Summary{}) {
-		f.queueLocked(c, more.Failures+more.Slow > 0, time.Now())
+		f.queueLocked(c, more.Failures+more.Slow > 0, time.Now(), c.queue.sent)
 	}
 	f.settled.Broadcast()
 }
@@ -164,29 +174,36 @@ func (f *flusher) send(c *cell) {
 func (f *flusher) drain(ctx context.Context) error {
 	f.mu.Lock()
 	f.hurry = true
-	for _, c := range f.waiting { // all are due now: any order is a heap
+	for len(f.waiting) > 0 {
+		f.queueLocked(f.waiting[len(f.waiting)-1], true, time.Now(), time.Time{})
+	}
+	for _, c := range f.hasty { // all are due now: any order is a heap
 		c.queue.due = time.Time{}
 	}
 	f.mu.Unlock()
-	return f.await(ctx, func() bool { return len(f.waiting)+len(f.flying) == 0 })
+	return f.await(ctx, func() bool { return len(f.hasty)+len(f.waiting)+len(f.flying) == 0 })
 }
 
 // push sends what c holds now, and waits for it until ctx ends.
 func (f *flusher) push(ctx context.Context, c *cell) error {
 	q := &c.queue
 	f.mu.Lock()
+	_, flies := f.flying[c]
+	if q.index == 0 && !flies {
+		f.mu.Unlock()
+		return nil
+	}
 	q.pushes++
 	defer func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		q.pushes--
 	}()
-	enough := q.records + 1
-	if q.index > 0 {
-		q.due, q.urgent = time.Time{}, true
-		heap.Fix(&f.waiting, q.index-1)
-	} else if _, flies := f.flying[c]; flies { // what has come since it left goes with the next
+	enough := q.records + max(c.records(), 1)
+	if flies { // what has come since it left goes with the next
 		enough++
+	} else {
+		f.queueLocked(c, true, time.Now(), q.since)
 	}
 	f.mu.Unlock()
 	return f.await(ctx, func() bool {
@@ -203,10 +220,7 @@ func (f *flusher) await(ctx context.Context, done func() bool) error {
 		f.settled.Broadcast()
 	})
 	defer stop()
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
+	f.rouse()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for !done() {
@@ -228,15 +242,17 @@ type Unsent struct {
 func (f *flusher) unsent() Unsent {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	u := Unsent{Agents: len(f.waiting) + len(f.flying)}
+	u := Unsent{Agents: len(f.hasty) + len(f.waiting) + len(f.flying)}
 	var oldest time.Time
 	older := func(t time.Time) {
 		if oldest.IsZero() || t.Before(oldest) {
 			oldest = t
 		}
 	}
-	for _, c := range f.waiting {
-		older(c.queue.since)
+	for _, h := range []dueHeap{f.hasty, f.waiting} {
+		for _, c := range h {
+			older(c.queue.since)
+		}
 	}
 	for _, t := range f.flying {
 		older(t)
@@ -249,6 +265,14 @@ func (f *flusher) unsent() Unsent {
 
 // dueHeap has the cell that is due first at its head.
 type dueHeap []*cell
+
+// until is how long none is due.
+func (h dueHeap) until(now time.Time) time.Duration {
+	if len(h) == 0 {
+		return time.Hour
+	}
+	return h[0].queue.due.Sub(now)
+}
 
 func (h dueHeap) Len() int           { return len(h) }
 func (h dueHeap) Less(i, j int) bool { return h[i].queue.due.Before(h[j].queue.due) }

@@ -201,6 +201,9 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 		if c := m.standing(p, &o); c != nil {
 			return c.settle(&o), nil
 		}
+		if err := m.sendOf(ctx, p.agent); err != nil { // it must not overtake what came before it
+			return Report{Why: "lost"}, err
+		}
 	}
 	o.Slow = o.Slow || policy.IsSlow(o.Duration)
 	op := Op{
@@ -259,6 +262,12 @@ func (m *Manager) apply(ctx context.Context, agent string, p Policy, op Op) (Res
 	m.o.Observer.StoreCall(op.Verb, time.Since(start), err)
 	for _, e := range r.Events {
 		m.o.Observer.Event(agent, e, r.Degraded)
+	}
+	switch {
+	case err == nil && r.Degraded != m.away.Load() && r.Degraded != m.away.Swap(r.Degraded):
+		m.InvalidateAll()
+	case len(r.Events) > 0:
+		m.Invalidate(agent)
 	}
 	return r, err
 }

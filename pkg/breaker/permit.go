@@ -152,7 +152,7 @@ func (p *Permit) spend() bool {
 
 // Success settles with a success, and so on; they are Settle for the common cases.
 func (p *Permit) Success(ctx context.Context) (bool, error) {
-	if c := p.cell; c != nil && c.bare {
+	if c := p.cell; c != nil && c.bare && !c.over.Load() {
 		if !atomic.CompareAndSwapUint32(&p.spent, 0, 1) {
 			return false, ErrSettled
 		}
