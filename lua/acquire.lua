@@ -1,12 +1,13 @@
 -- acquire: admits or refuses one call.
 -- Clauses: B2 B3 B12 B16 B17 B21; the rest by the prelude.
--- KEYS, ARGV[1]..ARGV[9], reply: see prelude.lua.
--- ARGV[10] -> lease token, 16 hex: a token that holds a lease gets the same lease again
--- ARGV[11] -> ramp draw, 0..999999
+-- KEYS, ARGV[1]..ARGV[8], reply: see prelude.lua.
+-- ARGV[9] -> lease token, 16 hex: a token that holds a lease gets the same lease again
+-- ARGV[10] -> ramp draw, 0..999999
 -- Returns code ok (lease_ms > 0 for a probe), refused (reason, retry_after_ms), observed (reason) or disabled.
 -- A plainly closed breaker is answered from two reads: {'ok', 'closed', epoch}. A plainly open one takes three.
 
 --@plain
+--@words
 
 local function short()
   local state = ARGV[6] ~= '0' and redis.pcall('GET', KEYS[1])
@@ -20,7 +21,7 @@ local function short()
   local opened, wait, expires, run = whole(c[3], now), whole(c[4], MAX_LENGTH), whole(c[5], MAX_TIME), whole(c[6] or '0', MAX_RUN)
   if not (opened and wait and expires and run) then return nil end
   local left = opened + wait - now
-  if left <= 0 or expires < now + math.max(tonumber(ARGV[8]), left + DAY)
+  if left <= 0 or expires < now + math.max(tonumber(string.match(ARGV[8], '^%d+ (%d+)')), left + DAY)
       or redis.pcall('GET', KEYS[2]) ~= string.format('%.0f.%03.0f', math.floor(opened / 1000), opened % 1000) then return nil end
   local observe = ARGV[6] == '2'
   return { observe and 'observed' or 'refused', 'open', c[2], now, observe and 0 or left, 0, 'open', 0, run, '', left }
@@ -31,7 +32,7 @@ if answer then return answer end
 
 --@prelude
 
-local TOKEN, RAMP_DRAW = ARGV[10], tonumber(ARGV[11])
+local TOKEN, RAMP_DRAW = ARGV[9], tonumber(ARGV[10])
 
 local function refuse(reason, retry)
   if P.observe then return { code = 'observed', reason = reason } end

@@ -31,7 +31,7 @@ type share struct {
 }
 
 // successesArg is where a record's ARGV has the number of successes.
-const successesArg = 11
+const successesArg = 10
 
 // waiter is one caller in the queue. reply and err are set before done is closed.
 type waiter struct {
