@@ -12,12 +12,17 @@ local function bump(key, field, n)
   if before == 0 then redis.call('HDEL', key, field) else redis.call('HINCRBY', key, field, '-' .. n) end
 end
 
--- calm says whether it has counted n successes of the permits of an epoch. A rule is ARGV[7] of prelude.lua.
-local function calm(state, calls, control, rule, epoch, n)
-  if redis.pcall('GET', state) ~= 'closed' then return false end
-  local c = redis.pcall('HMGET', control, 'plain', 'rule', 'past', 'run')
-  if c[1] ~= epoch or c[2] ~= rule or not c[3] or c[4] then return false end
-  local start, length = string.match(c[3], '^[+](%d+) (%d+) ')
-  return start and #start <= 15 and #length <= 15 and now >= tonumber(start) and now < start + length and bump(calls, 's' .. start, n)
+-- read gives what a record needs of :control; nothing unless :state says closed.
+local function read(state, control)
+  return redis.pcall('GET', state) == 'closed' and redis.pcall('HMGET', control, 'plain', 'rule', 'past', 'run')
+end
+
+-- calm gives the epoch if it has counted n successes of it. c is what was read; a rule is ARGV[7] of prelude.lua.
+local function calm(c, calls, rule, epoch, n)
+  local plain, past = c[1], c[3]
+  if not plain or c[2] ~= rule or not past or c[4] or not (plain == epoch or (epoch == '' and is_hex16(plain))) then return nil end
+  local start, length = string.match(past, '^[+](%d+) (%d+) ')
+  return start and #start <= 15 and #length <= 15 and now >= tonumber(start) and now < start + length
+    and bump(calls, 's' .. start, n) and plain
 end
 

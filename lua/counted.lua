@@ -47,16 +47,14 @@ local function together(calls, start, successes, failures, slow, policy, peak, s
   return true
 end
 
--- counted gives the epoch and the run after the record; nothing if it must go the long way.
-local function counted(state, calls, control, rule, policy, epoch, successes, failures, slow, lead, trail, max_run)
-  if redis.pcall('GET', state) ~= 'closed' then return nil end
-  local c = redis.pcall('HMGET', control, 'plain', 'rule', 'past', 'run')
+-- counted gives the epoch and the run after the record; nothing if it must go the long way. c is what was read.
+local function counted(c, calls, control, rule, policy, epoch, successes, failures, slow, lead, trail, max_run)
   local plain, run = c[1], whole(c[4] or '0', MAX_RUN)
   if not plain or c[2] ~= rule or not c[3] or not run or not (epoch == plain or (epoch == '' and is_hex16(plain))) then return nil end
   local enough, start, length, s, f, w = string.match(c[3], '^([+-])(%d+) (%d+) (%d+) (%d+) (%d+)$')
   if not enough or #start > 15 or #length > 15 or #s > 15 or #f > 15 or #w > 15
       or now < tonumber(start) or now >= start + length
-      or (failures + slow > 0 and string.find(policy, '^%d+ %d+ %d+ %d+ %d+ %d+ 1')) then return nil end -- a reporter to remember
+      or (enough == '-' and failures + slow > 0 and string.find(policy, '^%d+ %d+ %d+ %d+ %d+ %d+ 1')) then return nil end -- a reporter to remember
   local after, peak = runs(run, tonumber(successes), tonumber(failures), tonumber(lead), tonumber(trail), tonumber(max_run))
   local one_kind = enough == '+' and slow == '0' and (failures == '0' or successes == '0')
   if not (one_kind and alone(calls, start, successes, failures, policy, peak, s, f))

@@ -9,23 +9,24 @@
 -- ARGV[15].. -> lead, trail, max_run, wait_ms; left out when there are no failures. All 0: an ignored outcome
 -- Returns code ok, ignored, late, foreign, disabled or duplicate; probe 1 when a lease was settled.
 -- A record that leaves a plainly closed breaker closed, and begins no bucket, goes a short way:
--- {'ok', 'closed', epoch, now_ms, run}.
+-- {'ok', 'closed', epoch, now_ms, run}. On the shortest the run is 0 and left out.
 
 --@plain
 --@calm
 
 local EPOCH, TOKEN = ARGV[9], ARGV[10]
 
--- may_be_short says whether nothing is asked for that only the long way does.
-local may_be_short = ARGV[6] ~= '0' and TOKEN == '' and not KEYS[7] and (ARGV[18] or '0') == '0'
-if may_be_short and ARGV[11] ~= '0' and ARGV[12] == '0' and ARGV[13] == '0'
-    and calm(KEYS[1], KEYS[3], KEYS[4], ARGV[7], EPOCH, ARGV[11]) then return { 'ok', 'closed', EPOCH, now, 0 } end
+-- What was read, unless something is asked for that only the long way does.
+local c = ARGV[6] ~= '0' and TOKEN == '' and not KEYS[7] and (ARGV[18] or '0') == '0' and read(KEYS[1], KEYS[4])
+local epoch = c and ARGV[11] ~= '0' and ARGV[12] == '0' and ARGV[13] == '0' and calm(c, KEYS[3], ARGV[7], EPOCH, ARGV[11])
+if epoch then return { 'ok', 'closed', epoch, now } end
 
 --@words
 --@counted
 
-if may_be_short and not (ARGV[11] == '0' and ARGV[12] == '0') then
-  local epoch, run = counted(KEYS[1], KEYS[3], KEYS[4], ARGV[7], ARGV[8], EPOCH, ARGV[11], ARGV[12], ARGV[13],
+if c and not (ARGV[11] == '0' and ARGV[12] == '0') then
+  local run
+  epoch, run = counted(c, KEYS[3], KEYS[4], ARGV[7], ARGV[8], EPOCH, ARGV[11], ARGV[12], ARGV[13],
     ARGV[15] or '0', ARGV[16] or '0', ARGV[17] or '0')
   if epoch then return { 'ok', 'closed', epoch, now, run } end
 end

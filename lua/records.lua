@@ -11,6 +11,7 @@
 
 local reply = { now }
 for i = 1, #KEYS / 3 do
-  reply[i + 1] = calm(KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i], ARGV[2], ARGV[2 * i + 1], ARGV[2 * i + 2]) and 1 or 0
+  local c = read(KEYS[3 * i - 2], KEYS[3 * i])
+  reply[i + 1] = c and calm(c, KEYS[3 * i - 1], ARGV[2], ARGV[2 * i + 1], ARGV[2 * i + 2]) and 1 or 0
 end
 return reply

@@ -1,4 +1,4 @@
--- words: what a text must be to be believed.
+-- words: what the text of a number must be to be believed.
 -- Clauses: B20.
 
 local function whole(text, most)
@@ -6,6 +6,4 @@ local function whole(text, most)
   local v = tonumber(text)
   if v <= most then return v end
 end
-
-local function is_hex16(text) return #text == 16 and not string.find(text, '[^0-9a-f]') end
 

@@ -51,7 +51,7 @@ func PlainlyCounted(raw Raw, p Params, op Op, nowMs int64) (after Raw, res Resul
 	}
 	_, some := raw.Control["run"]
 	oneKind := past.enough && sum.Slow == 0 && (sum.Failures == 0 || sum.Successes == 0)
-	calm := oneKind && sum.Failures == 0 && !some && op.Epoch != ""
+	calm := oneKind && sum.Failures == 0 && !some
 	run, runOK := wholeOrNone(raw.Control, "run", MaxRun)
 	sums, sumsOK := parseSums(past.sums)
 	after = raw
@@ -60,7 +60,7 @@ func PlainlyCounted(raw Raw, p Params, op Op, nowMs int64) (after Raw, res Resul
 	peak := m.tally(sum)
 	switch {
 	case calm && m.alone(after.Calls, past.start, 0, Counts{}):
-	case !sumsOK, !runOK, p.TrackReporters && sum.Failures+sum.Slow > 0:
+	case !sumsOK, !runOK, !past.enough && p.TrackReporters && sum.Failures+sum.Slow > 0:
 		return raw, res, false
 	case oneKind && m.alone(after.Calls, past.start, peak, sums):
 	case m.together(after.Calls, past.start, peak, sums):

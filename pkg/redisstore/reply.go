@@ -112,7 +112,7 @@ func (r *reader) number() int64 {
 }
 
 // parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}; the
-// plainly closed breaker answers an acquire with the first three only, a record with four and run.
+// plainly closed breaker answers an acquire with the first three only, a record with four, and with run unless that is 0.
 func parseReply(items []any) (breaker.Result, error) {
 	in := &reader{items: items}
 	r := breaker.Result{Code: breaker.Code(in.text()), State: breaker.State(in.text()), Epoch: in.text()}
@@ -120,6 +120,9 @@ func parseReply(items []any) (breaker.Result, error) {
 		return r, in.err
 	}
 	r.NowMs = in.number()
+	if len(in.items) == 0 {
+		return r, in.err
+	}
 	if len(in.items) == 1 {
 		r.Run = in.number()
 		return r, in.err

@@ -107,8 +107,12 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op br
 	}
 	policy := s.packed(p.Params(s.ttl, int(s.replicas.Load())))
 	c := call{script: s.scripts[string(op.Verb)], keys: keys, args: s.args(agent, policy, op), share: sharing(agent, policy, op)}
-	if op.Verb == breaker.VerbAcquire && p.Enabled {
-		c.guess = s.guesses.of(agent)
+	switch closed, calm := s.guesses.of(agent); {
+	case !p.Enabled:
+	case op.Verb == breaker.VerbAcquire:
+		c.guess, c.short = closed, plainReply
+	case c.share.verb == "record" && !s.keys.Cluster:
+		c.guess, c.short = calm, calmReply
 	}
 	reply, joined, err := s.run(ctx, c, op.Summary.Successes)
 	if err != nil {
