@@ -101,6 +101,23 @@ func (s *Store) Ping(ctx context.Context) error {
 // Those who ask for leave to call one plainly closed agent at the same time share the answer, and successes of one epoch that
 // wait for the same trip are joined into one record.
 func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+	c := s.call(agent, p, op)
+	reply, joined, err := s.run(ctx, c, op.Summary.Successes)
+	if err != nil {
+		return breaker.Result{}, storeError(op.Verb, agent, err)
+	}
+	r, err := parseReply(reply)
+	if err != nil {
+		return breaker.Result{}, storeError(op.Verb, agent, err)
+	}
+	if joined { // told once, by whose record it became
+		r.Events = nil
+	}
+	return r, nil
+}
+
+// call is op as it is sent.
+func (s *Store) call(agent string, p breaker.Policy, op breaker.Op) call {
 	keys := s.keys.Machine(agent)
 	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
 		keys = append(keys, s.keys.Report(agent, op.ReportID))
@@ -114,18 +131,7 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op br
 	case c.share.verb == "record" && !s.keys.Cluster:
 		c.guess, c.short = calm, calmReply
 	}
-	reply, joined, err := s.run(ctx, c, op.Summary.Successes)
-	if err != nil {
-		return breaker.Result{}, storeError(op.Verb, agent, err)
-	}
-	r, err := parseReply(reply)
-	if err != nil {
-		return breaker.Result{}, storeError(op.Verb, agent, err)
-	}
-	if joined { // told once, by whose record it became
-		r.Events = nil
-	}
-	return r, nil
+	return c
 }
 
 // sharing says with which other calls this one may become one.

@@ -1,0 +1,68 @@
+package redisstore_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/storetest"
+)
+
+// neighbour is an agent whose successes share a script with the records of the agent under test. It must not feel what that is:
+// a model of its own says what it must answer and hold.
+type neighbour struct {
+	model *storetest.Model
+	turn  int
+}
+
+// applyBeside carries out every second record that may be joined with others beside one of the neighbour.
+func (e *engine) applyBeside(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (got breaker.Result, ok bool, err error) {
+	n, name := e.beside, agent+"-beside"
+	raw, _ := n.model.Dump(nowMs, name)
+	if n.turn++; n.turn%2 == 0 {
+		return got, false, nil
+	}
+	theirs := breaker.Op{
+		Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:], Summary: breaker.Summary{Successes: int64(n.turn)},
+		Epoch: breaker.Load(raw, nowMs).Epoch,
+	}
+	got, gotTheirs, ok, err := e.store.ApplyBeside(context.Background(), agent, p, op, name, theirs)
+	if err != nil || !ok {
+		return got, ok, err
+	}
+	want, _ := n.model.Apply(nowMs, name, p, theirs)
+	if fmt.Sprint(want) != fmt.Sprint(gotTheirs) {
+		return got, true, fmt.Errorf("neighbour's reply: model %+v engine %+v", want, gotTheirs)
+	}
+	raw, _ = n.model.Dump(nowMs, name)
+	held, err := e.Dump(nowMs, name)
+	if a, b := storetest.Lines(raw), storetest.Lines(held); err == nil && !slices.Equal(a, b) {
+		err = fmt.Errorf("neighbour's keys: model %q engine %q", a, b)
+	}
+	return got, true, err
+}
+
+func besideOthers(newEngine func(t testing.TB) *engine) func(t testing.TB) storetest.Engine {
+	return func(t testing.TB) storetest.Engine {
+		e := newEngine(t)
+		e.beside = &neighbour{model: storetest.NewModel()}
+		return e
+	}
+}
+
+func TestHistoriesBesideOthersOnMiniredis(t *testing.T) {
+	t.Parallel()
+	storetest.Histories(t, besideOthers(miniEngine), 7, 300)
+}
+
+func TestHistoriesBesideOthersOnRedis(t *testing.T) {
+	t.Parallel()
+	storetest.Histories(t, besideOthers(realEngine), 8, 3000)
+}
+
+func TestTranscriptsBesideOthers(t *testing.T) {
+	t.Parallel()
+	storetest.Transcripts(t, besideOthers(realEngine))
+}
