@@ -17,7 +17,9 @@ func Verbs() []string {
 
 // Shared are the parts that several verbs have. Each takes the place of the line "--@" and its name, but for the last two: they
 // follow prelude.
-func Shared() []string { return []string{"plain", "calm", "words", "counted", "prelude", "advance", "save"} }
+func Shared() []string {
+	return []string{"plain", "calm", "words", "counted", "prelude", "advance", "save"}
+}
 
 // Source is the whole text of one verb's script, as it is sent to Redis.
 func Source(verb string) (string, error) {

@@ -111,24 +111,38 @@ func (m *machine) together(calls map[string]string, start string, peak int64, su
 	return true
 }
 
-// PlainlyRefused says whether keys hold an open breaker whose wait goes on, without hold and expiry to renew: an Acquire is then
-// refused, and nothing changes [B3], [B21], [B25].
+// PlainlyRefused says whether keys hold an open breaker whose wait or hold goes on, without an expiry to renew: an Acquire is then
+// refused, and nothing changes [B3], [B17], [B21], [B25].
 func PlainlyRefused(raw Raw, p Params, nowMs int64) (res Result, ok bool) {
 	c := raw.Control
-	_, held := c["hold"]
+	hold, held := c["hold"]
 	opened, a := wholeNumber(c["opened_ms"], nowMs)
-	wait, b := wholeNumber(c["wait_ms"], maxLengths)
-	expires, d := wholeNumber(c["expires_ms"], maxTimeMs)
-	run, e := wholeOrNone(c, "run", MaxRun)
-	left := opened + wait - nowMs
-	switch {
-	case !p.Enabled, raw.State == nil || *raw.State != string(Open), raw.Timestamp == nil || *raw.Timestamp != FormatTimestamp(opened),
-		c["state"] != string(Open), !isHex16(c["epoch"]), held, !a || !b || !d || !e, left <= 0,
-		expires < max(nowMs+p.TTLMs, opened+wait+dayMs):
+	run, b := wholeOrNone(c, "run", MaxRun)
+	start, length, d := opened, int64(0), true
+	if held {
+		start, d = wholeOrNone(c, "hold_ms", nowMs)
+		length, ok = wholeOrNone(c, "hold_length_ms", maxLengths)
+	} else {
+		length, ok = wholeNumber(c["wait_ms"], maxLengths)
+	}
+	left := start + length - nowMs
+	if !p.Enabled || !ok || !a || !b || !d || raw.State == nil || *raw.State != string(Open) || c["state"] != string(Open) ||
+		held && hold != string(Open) || !isHex16(c["epoch"]) || raw.Timestamp == nil || *raw.Timestamp != FormatTimestamp(opened) {
+		return res, false
+	}
+	text, expiring := c["expires_ms"]
+	expires, ok := wholeNumber(text, maxTimeMs)
+	endless := held && length == 0
+	if endless && expiring || !endless && (left <= 0 || !ok || expires < max(nowMs+p.TTLMs, start+length+dayMs)) {
 		return res, false
 	}
 	res = Result{Code: CodeRefused, State: Open, Epoch: c["epoch"], NowMs: nowMs, Reason: ReasonOpen, RetryAfterMs: left, Run: run, LeftMs: left}
-	if p.Observe {
+	switch {
+	case endless:
+		res.Reason, res.Hold, res.RetryAfterMs, res.LeftMs = ReasonForcedOpen, Open, p.TimeoutMaxMs, 0
+	case held:
+		res.Reason, res.Hold = ReasonForcedOpen, Open
+	case p.Observe:
 		res.Code, res.RetryAfterMs = CodeObserved, 0
 	}
 	return res, true

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
@@ -28,9 +30,12 @@ func (e *engine) applyBeside(nowMs int64, agent string, p breaker.Policy, op bre
 		Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:], Summary: breaker.Summary{Successes: int64(n.turn)},
 		Epoch: breaker.Load(raw, nowMs).Epoch,
 	}
-	got, gotTheirs, ok, err := e.store.ApplyBeside(context.Background(), agent, p, op, name, theirs)
+	got, gotTheirs, ok, short, err := e.store.ApplyBeside(context.Background(), agent, p, op, name, theirs)
 	if err != nil || !ok {
 		return got, ok, err
+	}
+	if want := shortest(raw, p, theirs, nowMs); short != want {
+		return got, true, fmt.Errorf("neighbour is counted beside others: model %v, engine %v", want, short)
 	}
 	want, _ := n.model.Apply(nowMs, name, p, theirs)
 	if fmt.Sprint(want) != fmt.Sprint(gotTheirs) {
@@ -42,6 +47,17 @@ func (e *engine) applyBeside(nowMs int64, agent string, p breaker.Policy, op bre
 		err = fmt.Errorf("neighbour's keys: model %q engine %q", a, b)
 	}
 	return got, true, err
+}
+
+// shortest says whether a success goes the way of lua/calm.lua.
+func shortest(raw breaker.Raw, p breaker.Policy, op breaker.Op, nowMs int64) bool {
+	after, _, ok := breaker.PlainlyCounted(raw, p.Params(time.Hour, 0), op, nowMs)
+	past := raw.Control["past"]
+	if !ok || !strings.HasPrefix(past, "+") || raw.Control["run"] != "" {
+		return false
+	}
+	bucket := "s" + strings.Fields(past[1:])[0]
+	return raw.Calls[bucket] != "" && raw.Calls[bucket] != after.Calls[bucket]
 }
 
 func besideOthers(newEngine func(t testing.TB) *engine) func(t testing.TB) storetest.Engine {

@@ -23,13 +23,13 @@ func (s *Store) Raw(ctx context.Context, agent string) (breaker.Raw, error) {
 }
 
 // ApplyBeside carries out op, a record that may be joined with others, together with one of another agent: both in the script
-// records, as far as that can be. ok is false, and nothing done, for any other op.
+// records, as far as that can be. ok is false, and nothing done, for any other op; otherShort says that records has counted the other one.
 func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy, op breaker.Op, other string, otherOp breaker.Op) (
-	got, otherGot breaker.Result, ok bool, err error,
+	got, otherGot breaker.Result, ok, otherShort bool, err error,
 ) {
 	a, b := s.call(agent, p, op), s.call(other, p, otherOp)
 	if a.share.verb != "record" || a.guess == nil || b.guess == nil {
-		return got, otherGot, false, nil
+		return got, otherGot, false, false, nil
 	}
 	a.guess.Store(true)
 	b.guess.Store(true)
@@ -41,8 +41,8 @@ func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy,
 			results[i], err = parseReply(list)
 		}
 		if err != nil {
-			return got, otherGot, true, err
+			return got, otherGot, true, false, err
 		}
 	}
-	return results[0], results[1], true, nil
+	return results[0], results[1], true, b.quick, nil
 }
