@@ -16,20 +16,20 @@ import (
 // a model of its own says what it must answer and hold.
 type neighbour struct {
 	model *storetest.Model
-	turn  int
+	turn  int64
 }
 
 // applyBeside carries out every second record that may be joined with others beside one of the neighbour.
 func (e *engine) applyBeside(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (got breaker.Result, ok bool, err error) {
 	n, name := e.beside, agent+"-beside"
-	raw, _ := n.model.Dump(nowMs, name)
-	if n.turn++; n.turn%2 == 0 {
+	if n.turn++; n.turn%2 == 0 || op.Verb != breaker.VerbRecord || op.Epoch == "" {
 		return got, false, nil
 	}
-	theirs := breaker.Op{
-		Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:], Summary: breaker.Summary{Successes: int64(n.turn)},
-		Epoch: breaker.Load(raw, nowMs).Epoch,
+	raw, err := e.prepareNeighbour(nowMs, name, p)
+	if err != nil {
+		return got, false, err
 	}
+	theirs := e.beside.success(breaker.Load(raw, nowMs).Epoch)
 	got, gotTheirs, ok, short, err := e.store.ApplyBeside(context.Background(), agent, p, op, name, theirs)
 	if err != nil || !ok {
 		return got, ok, err
@@ -47,6 +47,37 @@ func (e *engine) applyBeside(nowMs int64, agent string, p breaker.Policy, op bre
 		err = fmt.Errorf("neighbour's keys: model %q engine %q", a, b)
 	}
 	return got, true, err
+}
+
+func (n *neighbour) success(epoch string) breaker.Op {
+	return breaker.Op{Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:], Epoch: epoch, Summary: breaker.Summary{Successes: n.turn}}
+}
+
+// prepareNeighbour begins a bucket of the neighbour, and says that the others hold minimum_calls: it has no failures, so that
+// makes no difference.
+func (e *engine) prepareNeighbour(nowMs int64, name string, p breaker.Policy) (breaker.Raw, error) {
+	n := e.beside
+	op := n.success("")
+	raw, _ := n.model.Dump(nowMs, name)
+	if shortest(raw, p, op, nowMs) {
+		return raw, nil
+	}
+	_, _ = n.model.Apply(nowMs, name, p, op)
+	if _, err := e.store.Apply(context.Background(), name, p, op); err != nil {
+		return raw, err
+	}
+	raw, _ = n.model.Dump(nowMs, name)
+	if past, ok := strings.CutPrefix(raw.Control["past"], "-"); ok {
+		edit := storetest.Edit{Do: storetest.HSet, Key: storetest.Control, Field: "past", Value: "+" + past}
+		if err := n.model.Edit(name, edit); err != nil {
+			return raw, err
+		}
+		if err := e.Edit(name, edit); err != nil {
+			return raw, err
+		}
+	}
+	raw, _ = n.model.Dump(nowMs, name)
+	return raw, nil
 }
 
 // shortest says whether a success goes the way of lua/calm.lua.
