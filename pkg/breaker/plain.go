@@ -118,7 +118,8 @@ func PlainlyRefused(raw Raw, p Params, nowMs int64) (res Result, ok bool) {
 	hold, held := c["hold"]
 	opened, a := wholeNumber(c["opened_ms"], nowMs)
 	run, b := wholeOrNone(c, "run", MaxRun)
-	start, length, d := opened, int64(0), true
+	start, d := opened, true
+	var length int64
 	if held {
 		start, d = wholeOrNone(c, "hold_ms", nowMs)
 		length, ok = wholeOrNone(c, "hold_length_ms", maxLengths)

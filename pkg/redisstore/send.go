@@ -71,6 +71,9 @@ func (s *Store) trip(ctx context.Context, calls []*call) {
 
 // gather puts the quick records of one policy together; one that finds no other goes the ordinary way.
 func gather(calls []*call) (groups [][]*call) {
+	if len(calls) == 1 {
+		return [][]*call{calls}
+	}
 	at := map[*packedPolicy]int{}
 	for _, c := range calls {
 		if c.quick && c.share.verb == "record" {
