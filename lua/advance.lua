@@ -13,7 +13,7 @@ local function enter(to)
   if S.state ~= to then S.transitions = S.transitions + 1 end
   drawn = drawn + 1
   present, S.state, S.epoch = true, to, ARGV[4] .. string.format('%x', drawn)
-  S.past = ''
+  S.rule, S.past = '', ''
   clear_round()
   clear_ramp()
   clear_hold()

@@ -1,18 +1,19 @@
 -- force: an operator's hold or reset.
 -- Clauses: B17 B18; the rest by the prelude.
--- KEYS, ARGV[1]..ARGV[9], reply: see prelude.lua.
--- ARGV[10] -> hold_open, hold_closed, reset_closed or reset_half_open
--- ARGV[11] -> length of the hold in ms, 0: without end
--- ARGV[12] -> length of the ramp in ms (reset_closed)
--- ARGV[13] -> reason, whole           ARGV[14] -> reason cut to 64 bytes
--- ARGV[15] -> actor, a word           ARGV[16] -> 1: protected          ARGV[17] -> 1: lifts a protected hold
+-- KEYS, ARGV[1]..ARGV[8], reply: see prelude.lua.
+-- ARGV[9] -> hold_open, hold_closed, reset_closed or reset_half_open
+-- ARGV[10] -> length of the hold in ms, 0: without end
+-- ARGV[11] -> length of the ramp in ms (reset_closed)
+-- ARGV[12] -> reason, whole           ARGV[13] -> reason cut to 64 bytes
+-- ARGV[14] -> actor, a word           ARGV[15] -> 1: protected          ARGV[16] -> 1: lifts a protected hold
 -- Returns code ok or hold_protected.
 
 --@plain
+--@words
 --@prelude
 
-local TARGET, LENGTH, RAMP = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
-local REASON, CAUSE, ACTOR, PROTECTED, OVERRIDE = ARGV[13], ARGV[14], ARGV[15], ARGV[16] == '1', ARGV[17] == '1'
+local TARGET, LENGTH, RAMP = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+local REASON, CAUSE, ACTOR, PROTECTED, OVERRIDE = ARGV[12], ARGV[13], ARGV[14], ARGV[15] == '1', ARGV[16] == '1'
 
 local function hold(kind)
   S.cause = CAUSE

@@ -1,4 +1,4 @@
-// Package lua holds the Redis scripts and assembles them: what verbs share takes the place of two lines in each.
+// Package lua holds the Redis scripts and assembles them: what verbs share takes the place of a line in each.
 package lua
 
 import (
@@ -12,12 +12,14 @@ var files embed.FS
 
 // Verbs are the scripts, each named as the file that holds it.
 func Verbs() []string {
-	return []string{"acquire", "record", "renew", "force", "configure", "forget", "inspect"}
+	return []string{"acquire", "record", "records", "renew", "force", "configure", "forget", "inspect"}
 }
 
-// Shared are the parts that every writing verb has, in the order in which they follow each other. The first takes the place of
-// its line "--@plain", the rest that of "--@prelude".
-func Shared() []string { return []string{"plain", "prelude", "advance", "save"} }
+// Shared are the parts that several verbs have. Each takes the place of the line "--@" and its name, but for the last two: they
+// follow prelude.
+func Shared() []string {
+	return []string{"plain", "calm", "words", "counted", "prelude", "advance", "save"}
+}
 
 // Source is the whole text of one verb's script, as it is sent to Redis.
 func Source(verb string) (string, error) {
@@ -34,9 +36,13 @@ func Source(verb string) (string, error) {
 
 // Assemble makes the whole text of one verb's script of the texts of its parts.
 func Assemble(verb string, texts map[string]string) string {
-	var prelude strings.Builder
-	for _, part := range Shared()[1:] {
-		prelude.WriteString(texts[part])
+	var pairs []string
+	for _, part := range Shared() {
+		text := texts[part]
+		if part == "prelude" {
+			text += texts["advance"] + texts["save"]
+		}
+		pairs = append(pairs, "--@"+part+"\n", text)
 	}
-	return strings.NewReplacer("--@plain\n", texts[Shared()[0]], "--@prelude\n", prelude.String()).Replace(texts[verb])
+	return strings.NewReplacer(pairs...).Replace(texts[verb])
 }

@@ -10,21 +10,22 @@
 -- ARGV[1] -> now in ms; empty in production: the server's TIME is read, once
 -- ARGV[2] -> agent name               ARGV[3] -> events channel
 -- ARGV[4] -> epoch draw, 15 hex       ARGV[5] -> jitter draw, 0..999999
--- ARGV[6] -> 0: disabled, 1: enabled, 2: observes only               ARGV[7] -> window in ms         ARGV[8] -> TTL in ms
--- ARGV[9] -> the rest of the policy, whole numbers joined by blanks: one argument, made once a policy. First what record's
---            short way needs (failure threshold, failure rate, minimum calls, slow rate, 1: keeps reporters), then P's order
--- ARGV[10].. belong to the verb
+-- ARGV[6] -> 0: disabled, 1: enabled, 2: observes only
+-- ARGV[7] -> the rule: a number that stands for what a record's short way needs of the policy
+-- ARGV[8] -> the policy, whole numbers joined by blanks: window in ms, TTL in ms, failure threshold, failure rate, minimum calls,
+--            slow rate, 1: keeps reporters, then P's order. Both are made once a policy
+-- ARGV[9].. belong to the verb
 --
 -- Returns {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}
 
 local POLICY = {}
-for word in string.gmatch(ARGV[9], '%d+') do POLICY[#POLICY + 1] = tonumber(word) end
+for word in string.gmatch(ARGV[8], '%d+') do POLICY[#POLICY + 1] = tonumber(word) end
 local P = {
-  enabled = ARGV[6] ~= '0', observe = ARGV[6] == '2', window = tonumber(ARGV[7]), ttl = tonumber(ARGV[8]),
-  track_reporters = POLICY[5] == 1, reporters = POLICY[6], timeout = POLICY[7], timeout_max = POLICY[8],
-  multiplier = POLICY[9], jitter = POLICY[10], max_calls = POLICY[11], need = POLICY[12], probe_timeout = POLICY[13],
-  abandoned_fails = POLICY[14] == 1, ramp = POLICY[15], ramp_floor = POLICY[16],
-  retry_extends = POLICY[17] == 1, retry_opens = POLICY[17] == 2,
+  enabled = ARGV[6] ~= '0', observe = ARGV[6] == '2', window = POLICY[1], ttl = POLICY[2], minimum = POLICY[5],
+  track_reporters = POLICY[7] == 1, reporters = POLICY[8], timeout = POLICY[9], timeout_max = POLICY[10],
+  multiplier = POLICY[11], jitter = POLICY[12], max_calls = POLICY[13], need = POLICY[14], probe_timeout = POLICY[15],
+  abandoned_fails = POLICY[16] == 1, ramp = POLICY[17], ramp_floor = POLICY[18],
+  retry_extends = POLICY[19] == 1, retry_opens = POLICY[19] == 2,
 }
 local JITTER_DRAW = tonumber(ARGV[5])
 local ZERO_EPOCH = '0000000000000000'
@@ -39,7 +40,7 @@ local FIELDS = {
   round_ms = MAX_TIME, round_max = 1000, round_need = 1000, round_ok = 1000, round_failed = 1000,
   ramp_ms = MAX_TIME, ramp_length_ms = MAX_LENGTH, ramp_floor_ppm = MILLION,
   hold = 'hold', hold_ms = MAX_TIME, hold_length_ms = MAX_LENGTH, hold_actor = 'word', hold_protected = 1,
-  plain = 'hex', past = 'text', successes = MAX_TOTAL, failures = MAX_TOTAL, transitions = MAX_TOTAL, expires_ms = MAX_TIME,
+  plain = 'hex', rule = 'text', past = 'text', successes = MAX_TOTAL, failures = MAX_TOTAL, transitions = MAX_TOTAL, expires_ms = MAX_TIME,
 }
 local STATES = { closed = true, open = true, half_open = true }
 

@@ -1,78 +1,44 @@
 -- record: counts a summary of outcomes, in the epoch of its permit only. There is one record script, for one call or a thousand.
 -- Clauses: B4 B5 B6 B7 B8 B9 B13 B14 B15 B17 B21 B22 B23; the rest by the prelude.
--- KEYS, ARGV[1]..ARGV[9], reply: see prelude.lua.
+-- KEYS, ARGV[1]..ARGV[8], reply: see prelude.lua.
 -- KEYS[7]  -> <agent>:report:<hash of an Idempotency-Key>; only when there is one
--- ARGV[10] -> epoch of the permit; empty: an outcome without a permit
--- ARGV[11] -> lease token; empty: not a probe
--- ARGV[12] -> successes               ARGV[13] -> failures            ARGV[14] -> slow
--- ARGV[15] -> reporter
--- ARGV[16].. -> lead, trail, max_run, wait_ms; left out when there are no failures. All 0: an ignored outcome
+-- ARGV[9]  -> epoch of the permit; empty: an outcome without a permit
+-- ARGV[10] -> lease token; empty: not a probe
+-- ARGV[11] -> successes               ARGV[12] -> failures            ARGV[13] -> slow
+-- ARGV[14] -> reporter
+-- ARGV[15].. -> lead, trail, max_run, wait_ms; left out when there are no failures. All 0: an ignored outcome
 -- Returns code ok, ignored, late, foreign, disabled or duplicate; probe 1 when a lease was settled.
 -- A record that leaves a plainly closed breaker closed, and begins no bucket, goes a short way:
--- {'ok', 'closed', epoch, now_ms, run}.
+-- {'ok', 'closed', epoch, now_ms, run}. On the shortest the run is 0 and left out.
 
 --@plain
+--@calm
 
-local EPOCH, TOKEN, REPORTER = ARGV[10], ARGV[11], ARGV[15]
-local R = {
-  successes = tonumber(ARGV[12]), failures = tonumber(ARGV[13]), slow = tonumber(ARGV[14]),
-  lead = tonumber(ARGV[16] or '0'), trail = tonumber(ARGV[17] or '0'), max_run = tonumber(ARGV[18] or '0'),
-  wait = tonumber(ARGV[19] or '0'),
-}
-local MAX_EXACT = 9000000000 -- of a sum: times a million it is exact below 2^53
+local EPOCH, TOKEN = ARGV[9], ARGV[10]
 
--- runs gives the run after the record, and the longest on the way [B6].
-local function runs(run)
-  local after, peak = run + R.failures, run + R.failures
-  if R.successes > 0 then after, peak = R.trail, math.max(run + R.lead, R.max_run) end
-  return math.min(after, MAX_RUN), math.min(peak, MAX_RUN)
+-- What was read, unless something is asked for that only the long way does.
+local c = ARGV[6] ~= '0' and TOKEN == '' and not KEYS[7] and (ARGV[18] or '0') == '0' and read(KEYS[1], KEYS[4])
+local epoch = c and ARGV[11] ~= '0' and ARGV[12] == '0' and ARGV[13] == '0' and calm(c, KEYS[3], ARGV[7], EPOCH, ARGV[11])
+if epoch then return { 'ok', 'closed', epoch, now } end
+
+--@words
+--@counted
+
+if c and not (ARGV[11] == '0' and ARGV[12] == '0') then
+  local run
+  epoch, run = counted(c, KEYS[3], KEYS[4], ARGV[7], ARGV[8], EPOCH, ARGV[11], ARGV[12], ARGV[13],
+    ARGV[15] or '0', ARGV[16] or '0', ARGV[17] or '0')
+  if epoch then return { 'ok', 'closed', epoch, now, run } end
 end
-
--- over names the threshold that a run, or the sums of the window, have reached [B6] [B7] [B8].
-local function over(peak, s, f, w)
-  local threshold, rate, minimum, slow_rate = string.match(ARGV[9], '^(%d+) (%d+) (%d+) (%d+)')
-  local calls = math.min(s + f, MAX_EXACT)
-  local function reached(part, share) return share > 0 and math.min(part, MAX_EXACT) * MILLION >= share * calls end
-  if tonumber(threshold) > 0 and peak >= tonumber(threshold) then return 'consecutive_failures' end
-  if calls < tonumber(minimum) then return nil end
-  if reached(f, tonumber(rate)) then return 'failure_rate' end
-  if reached(w, tonumber(slow_rate)) then return 'slow_rate' end
-end
-
--- past reads :control's sums of the window without its newest bucket, and the name of that, if they are those of now [B9].
-local function past(text)
-  local window, start, till, s, f, w = string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
-  if window == ARGV[7] and #till <= 15 and now < tonumber(till) and #s <= 15 and #f <= 15 and #w <= 15
-      and start == string.format('%.0f', now - now % math.ceil(window / 12)) then
-    return start, tonumber(s), tonumber(f), tonumber(w)
-  end
-end
-
-local function short()
-  if ARGV[6] == '0' or TOKEN ~= '' or KEYS[7] or R.wait > 0 or R.successes + R.failures == 0
-      or (R.failures + R.slow > 0 and string.find(ARGV[9], '^%d+ %d+ %d+ %d+ 1')) -- a reporter to remember
-      or redis.pcall('GET', KEYS[1]) ~= 'closed' then return nil end
-  local c = redis.pcall('HMGET', KEYS[4], 'plain', 'run', 'expires_ms', 'past', 'upstream_length_ms')
-  local epoch, run, expires = c[1], whole(c[2] or '0', MAX_RUN), whole(c[3] or '0', MAX_TIME)
-  local start, s, f, w = past(c[4] or '')
-  if not epoch or c[5] or not run or not start or not expires or expires < now + tonumber(ARGV[8])
-      or not (EPOCH == epoch or (EPOCH == '' and is_hex16(epoch))) then return nil end
-  local b = redis.pcall('HMGET', KEYS[3], 's' .. start, 'f' .. start, 'w' .. start)
-  local bs, bf, bw = whole(b[1] or '0', MAX_COUNT), whole(b[2] or '0', MAX_COUNT), whole(b[3] or '0', MAX_COUNT)
-  if not (b[1] or b[2] or b[3]) or not (bs and bf and bw) then return nil end
-  local after, peak = runs(run)
-  if over(peak, s + bs + R.successes, f + bf + R.failures, w + bw + R.slow) then return nil end
-  if R.successes > 0 then redis.call('HINCRBY', KEYS[3], 's' .. start, R.successes) end
-  if R.failures > 0 then redis.call('HINCRBY', KEYS[3], 'f' .. start, R.failures) end
-  if R.slow > 0 then redis.call('HINCRBY', KEYS[3], 'w' .. start, R.slow) end
-  if after > 0 then redis.call('HSET', KEYS[4], 'run', after) elseif c[2] then redis.call('HDEL', KEYS[4], 'run') end
-  return { 'ok', 'closed', epoch, now, after }
-end
-
-local answer = short()
-if answer then return answer end
 
 --@prelude
+
+local REPORTER = ARGV[14]
+local R = {
+  successes = tonumber(ARGV[11]), failures = tonumber(ARGV[12]), slow = tonumber(ARGV[13]),
+  lead = tonumber(ARGV[15] or '0'), trail = tonumber(ARGV[16] or '0'), max_run = tonumber(ARGV[17] or '0'),
+  wait = tonumber(ARGV[18] or '0'),
+}
 
 local REPORT_KEPT = 600000
 
@@ -111,7 +77,7 @@ end
 -- tally keeps what every counted record keeps, and returns the longest run on the way [B6].
 local function tally()
   local peak
-  S.run, peak = runs(S.run)
+  S.run, peak = runs(S.run, R.successes, R.failures, R.lead, R.trail, R.max_run)
   upstream()
   if P.track_reporters and R.failures + R.slow > 0 and REPORTER ~= '' then remember() end
   return peak
@@ -128,7 +94,7 @@ end
 local function trip(peak)
   if P.reporters > 1 and reporters() < P.reporters then return nil end
   if P.retry_opens and R.wait > 0 then return 'upstream_retry_after' end
-  return over(peak, WINDOW.s, WINDOW.f, WINDOW.w)
+  return over(ARGV[8], peak, WINDOW.s, WINDOW.f, WINDOW.w)
 end
 
 local function add(kind, start, n)
@@ -148,16 +114,19 @@ local function prune()
   end
 end
 
--- cache keeps the sums of the window without its newest bucket for the short way, until the first of the others goes [B9].
+-- cache keeps the sums of the window without its newest bucket for the short way, until the first of the others goes or the keys
+-- have less than one life left, and the rule by which no threshold was reached; a + says that they hold minimum_calls [B9] [B25].
 local function cache(start, name)
-  local till = start + math.ceil(P.window / 12)
+  renew_expiry()
+  local till = math.min(start + math.ceil(P.window / 12), S.expires_ms - P.ttl + 1)
   for field in pairs(CALLS) do
     local at = tonumber(string.sub(field, 2)) -- nil for a reporter
     if at and at > now - P.window then till = math.min(till, at + P.window) end
   end
-  local text = string.format('%.0f %.0f %.0f %.0f %.0f %.0f', P.window, start, till, WINDOW.s - (CALLS['s' .. name] or 0),
-    WINDOW.f - (CALLS['f' .. name] or 0), WINDOW.w - (CALLS['w' .. name] or 0))
-  S.past = accepts('text', text) and text or ''
+  local s, f, w = WINDOW.s - (CALLS['s' .. name] or 0), WINDOW.f - (CALLS['f' .. name] or 0), WINDOW.w - (CALLS['w' .. name] or 0)
+  local enough = s + f >= P.minimum and not P.track_reporters
+  local text = string.format('%s%.0f %.0f %.0f %.0f %.0f', enough and '+' or '-', start, till - start, s, f, w)
+  S.rule, S.past = ARGV[7], S.upstream_length_ms == 0 and accepts('text', text) and text or ''
 end
 
 local function count()

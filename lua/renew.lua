@@ -1,14 +1,15 @@
 -- renew: lengthens a probe's lease, until timeout_max after its issue; it never shortens one.
 -- Clauses: B12 B14; the rest by the prelude.
--- KEYS, ARGV[1]..ARGV[9], reply: see prelude.lua.
--- ARGV[10] -> epoch of the permit
--- ARGV[11] -> lease token
+-- KEYS, ARGV[1]..ARGV[8], reply: see prelude.lua.
+-- ARGV[9] -> epoch of the permit
+-- ARGV[10] -> lease token
 -- Returns code ok (lease_ms) or lease_lost.
 
 --@plain
+--@words
 --@prelude
 
-local EPOCH, TOKEN = ARGV[10], ARGV[11]
+local EPOCH, TOKEN = ARGV[9], ARGV[10]
 
 local function renew()
   local lease = LEASES[TOKEN]

@@ -71,6 +71,7 @@ func controlFields() []field {
 		{name: "hold_actor", kind: kindWord, text: func(s *Snapshot) *string { return &s.Hold.Actor }},
 		{name: "hold_protected", kind: kindInt, max: 1, num: func(s *Snapshot) *int64 { return &s.Hold.Protected }},
 		{name: "plain", kind: kindHex, text: func(s *Snapshot) *string { return &s.plain }},
+		{name: "rule", kind: kindText, text: func(s *Snapshot) *string { return &s.rule }},
 		{name: "past", kind: kindText, text: func(s *Snapshot) *string { return &s.past }},
 		{name: "successes", kind: kindInt, max: maxTotal, num: func(s *Snapshot) *int64 { return &s.Successes }},
 		{name: "failures", kind: kindInt, max: maxTotal, num: func(s *Snapshot) *int64 { return &s.Failures }},

@@ -60,7 +60,7 @@ func (s Snapshot) saveCalls(raw Raw) map[string]string {
 		maps.DeleteFunc(out, func(name, _ string) bool { return callsField(name) != 0 })
 	}
 	for start, c := range s.Buckets {
-		c.put(out, start)
+		c.put(out, strconv.FormatInt(start, 10))
 	}
 	for name, at := range s.Reporters {
 		out["r:"+name] = strconv.FormatInt(at, 10)
@@ -69,10 +69,10 @@ func (s Snapshot) saveCalls(raw Raw) map[string]string {
 }
 
 // put writes a bucket's fields; a count of 0 has none.
-func (c Counts) put(out map[string]string, startMs int64) {
+func (c Counts) put(out map[string]string, start string) {
 	for k, n := range map[string]int64{"s": c.Successes, "f": c.Failures, "w": c.Slow} {
 		if n != 0 {
-			out[k+strconv.FormatInt(startMs, 10)] = strconv.FormatInt(n, 10)
+			out[k+start] = strconv.FormatInt(n, 10)
 		}
 	}
 }

@@ -96,6 +96,7 @@ type Snapshot struct {
 	Leases    map[string]Lease // token -> lease, half-open only [B12]
 
 	plain   string // the epoch, while closed without hold and ramp: all that an Acquire needs
+	rule    string // the policy by which no threshold was reached, when past was made
 	past    string // the sums of the window without its newest bucket: all of the others that a record needs [B9]
 	edit    edit   // what a hand did to the keys since the last save [B19]
 	heals   heals

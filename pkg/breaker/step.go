@@ -70,7 +70,7 @@ func (m *machine) enter(to State) {
 	}
 	m.Present, m.State, m.Epoch = true, to, m.nextEpoch()
 	m.Round, m.Ramp, m.Hold = Round{}, Ramp{}, Hold{}
-	m.Leases, m.touched.probes, m.past = nil, true, ""
+	m.Leases, m.touched.probes, m.rule, m.past = nil, true, "", ""
 }
 
 // open stores start, length, epoch, cause and evidence [B10].

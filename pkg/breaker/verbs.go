@@ -155,20 +155,23 @@ func (m *machine) count() {
 	m.cache(start, w)
 }
 
-// cache keeps the sums of the window w without the bucket at start for the short way, until the first of the others goes [B9].
+// cache keeps the sums of the window w without the bucket at start for the short way, until the first of the others goes or the
+// keys have less than one life left, and the rule by which no threshold was reached [B9], [B25].
 func (m *machine) cache(start int64, w Counts) {
-	till := start + m.p.width()
+	m.renewExpiry()
+	till := min(start+m.p.width(), m.ExpiresMs-m.p.TTLMs+1)
 	for at := range m.Buckets {
 		if at > m.now-m.p.WindowMs {
 			till = min(till, at+m.p.WindowMs)
 		}
 	}
 	b := m.Buckets[start]
-	text := pastSums{m.p.WindowMs, start, till, Counts{w.Successes - b.Successes, w.Failures - b.Failures, w.Slow - b.Slow}}.text()
-	if !isText(text) {
-		text = ""
+	sums := Counts{w.Successes - b.Successes, w.Failures - b.Failures, w.Slow - b.Slow}
+	enough := sums.Successes+sums.Failures >= m.p.MinimumCalls && !m.p.TrackReporters
+	m.rule, m.past = m.p.Rule(), pastText(enough, start, till, sums)
+	if m.UpstreamLengthMs > 0 || !isText(m.past) {
+		m.past = ""
 	}
-	m.past = text
 }
 
 // tally keeps what every counted record keeps: totals, run, upstream wait, reporter. It returns the longest run on the way.

@@ -22,7 +22,8 @@ type engine struct {
 	client redis.UniversalClient
 	store  *redisstore.Store
 	now    int64
-	ttls   bool // miniredis has no PEXPIRETIME
+	ttls   bool       // miniredis has no PEXPIRETIME
+	beside *neighbour // nil: every operation goes by itself
 }
 
 func newEngine(t testing.TB, client redis.UniversalClient, ttls bool) *engine {
@@ -55,6 +56,11 @@ func realEngine(t testing.TB) *engine {
 
 func (e *engine) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
 	e.now = nowMs
+	if e.beside != nil {
+		if r, ok, err := e.applyBeside(nowMs, agent, p, op); ok || err != nil {
+			return r, err
+		}
+	}
 	return e.store.Apply(context.Background(), agent, p, op)
 }
 

@@ -21,3 +21,28 @@ func (s *Store) Raw(ctx context.Context, agent string) (breaker.Raw, error) {
 	raw, _, err := parseRaw(reply)
 	return raw, err
 }
+
+// ApplyBeside carries out op, a record that may be joined with others, together with one of another agent: both in the script
+// records, as far as that can be. ok is false, and nothing done, for any other op; otherShort says that records has counted the other one.
+func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy, op breaker.Op, other string, otherOp breaker.Op) (
+	got, otherGot breaker.Result, ok, otherShort bool, err error,
+) {
+	a, b := s.call(agent, p, op), s.call(other, p, otherOp)
+	if a.share.verb != "record" || a.guess == nil || b.guess == nil {
+		return got, otherGot, false, false, nil
+	}
+	a.guess.Store(true)
+	b.guess.Store(true)
+	s.send(ctx, []*call{&a, &b})
+	results := make([]breaker.Result, 2)
+	for i, c := range []*call{&a, &b} {
+		list, _ := c.reply.([]any)
+		if err = c.err; err == nil {
+			results[i], err = parseReply(list)
+		}
+		if err != nil {
+			return got, otherGot, true, false, err
+		}
+	}
+	return results[0], results[1], true, b.quick, nil
+}

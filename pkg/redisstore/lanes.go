@@ -15,8 +15,9 @@ type call struct {
 	keys   []string
 	args   []any
 	share  share        // zero: shared with nobody
-	guess  *atomic.Bool // of an acquire: whether two reads will do; nil: the script
-	read   bool         // they are on their way in its place
+	guess  *atomic.Bool // whether there is a shorter way than the script: for an acquire two reads, for a record one script with others
+	short  int          // how long an answer is that says so
+	quick  bool         // it goes that way
 	reply  any
 	err    error
 	// waiters are the callers that queued for it; none for a call that went straight.
@@ -31,7 +32,7 @@ type share struct {
 }
 
 // successesArg is where a record's ARGV has the number of successes.
-const successesArg = 11
+const successesArg = 10
 
 // waiter is one caller in the queue. reply and err are set before done is closed.
 type waiter struct {
@@ -200,3 +201,6 @@ func (c *call) tell() {
 
 // plainReply is the length of the short answer to an acquire: ok, closed, epoch.
 const plainReply = 3
+
+// calmReply is the length of the shortest answer to a record: ok, closed, epoch, now.
+const calmReply = 4

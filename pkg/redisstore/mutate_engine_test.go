@@ -35,7 +35,7 @@ func newMutantEngine(client *redis.Client) (*mutantEngine, error) {
 		return nil, err
 	}
 	e := &mutantEngine{
-		engine: &engine{client: client, store: store, ttls: true},
+		engine: &engine{client: client, store: store, ttls: true, beside: &neighbour{model: storetest.NewModel()}},
 		clock:  clock, scripts: map[string]*redis.Script{},
 	}
 	store.SetNow(func() int64 { return e.now })

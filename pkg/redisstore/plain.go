@@ -10,18 +10,20 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// guesses remembers which breakers were plainly closed when an acquire last asked: for those two plain reads will do, which cost
+// guesses remembers, of acquires, which breakers were plainly closed when one last asked: for those two plain reads will do, which cost
 // the server a fraction of a script. Agents are told apart by a hash, and a guess may be wrong: that costs a second round trip, or
 // the script's time, and nothing else.
 type guesses struct {
 	seed   maphash.Seed
 	closed [4096]atomic.Bool
+	calm   [4096]atomic.Bool // likewise, whose record went the shortest way: several of those make one script
 }
 
 func newGuesses() *guesses { return &guesses{seed: maphash.MakeSeed()} }
 
-func (g *guesses) of(agent string) *atomic.Bool {
-	return &g.closed[maphash.String(g.seed, agent)%uint64(len(g.closed))]
+func (g *guesses) of(agent string) (closed, calm *atomic.Bool) {
+	i := maphash.String(g.seed, agent) % uint64(len(g.closed))
+	return &g.closed[i], &g.calm[i]
 }
 
 // readPlainly takes the answers to the two reads, of :state and of :control's field plain. The keys may change between them, and

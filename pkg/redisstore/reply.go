@@ -3,7 +3,6 @@ package redisstore
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -12,7 +11,7 @@ import (
 // args writes ARGV as lua/prelude.lua and the verb's header count it.
 func (s *Store) args(agent string, p *packedPolicy, op breaker.Op) []any {
 	a := make([]any, 0, 20)
-	a = append(a, s.nowMs(), agent, s.keys.Events(), op.Draw, op.JitterPPM, p.mode, p.window, p.ttl, p.rest)
+	a = append(a, s.nowMs(), agent, s.keys.Events(), op.Draw, op.JitterPPM, p.mode, p.rule, p.numbers)
 	switch op.Verb {
 	case breaker.VerbAcquire:
 		a = append(a, op.Token, op.RampPPM)
@@ -31,9 +30,9 @@ func (s *Store) args(agent string, p *packedPolicy, op breaker.Op) []any {
 	return a
 }
 
-// packedPolicy is a policy as the scripts take it, ARGV[6] to ARGV[9].
+// packedPolicy is a policy as the scripts take it, ARGV[6] to ARGV[8].
 type packedPolicy struct {
-	mode, window, ttl, rest any
+	mode, rule, numbers any
 }
 
 // maxPacked bounds the policies that are kept packed; agents share few.
@@ -54,13 +53,13 @@ func (s *Store) packed(p breaker.Params) *packedPolicy {
 	if p.Enabled && p.Observe {
 		mode = "2"
 	}
-	out := &packedPolicy{mode: mode, window: strconv.FormatInt(p.WindowMs, 10), ttl: strconv.FormatInt(p.TTLMs, 10)}
-	numbers := []any{
-		p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, bit(p.TrackReporters), p.Reporters,
+	out := &packedPolicy{mode: mode, rule: p.Rule()}
+	all := []any{
+		p.WindowMs, p.TTLMs, p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, bit(p.TrackReporters), p.Reporters,
 		p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli, p.JitterPPM, p.MaxCalls, p.Need, p.ProbeTimeoutMs, bit(p.AbandonedFails),
 		p.RampMs, p.RampFloorPPM, retry,
 	}
-	out.rest = strings.TrimSpace(fmt.Sprintln(numbers...)) // Sprintln puts a blank between any two
+	out.numbers = strings.TrimSpace(fmt.Sprintln(all...)) // Sprintln puts a blank between any two
 	if s.packs.Add(1) > maxPacked {
 		s.policies.Clear()
 		s.packs.Store(1)
@@ -113,7 +112,7 @@ func (r *reader) number() int64 {
 }
 
 // parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}; the
-// plainly closed breaker answers an acquire with the first three only, a record with four and run.
+// plainly closed breaker answers an acquire with the first three only, a record with four, and with run unless that is 0.
 func parseReply(items []any) (breaker.Result, error) {
 	in := &reader{items: items}
 	r := breaker.Result{Code: breaker.Code(in.text()), State: breaker.State(in.text()), Epoch: in.text()}
@@ -122,6 +121,9 @@ func parseReply(items []any) (breaker.Result, error) {
 		return r, in.err
 	}
 	r.NowMs = in.number()
+	if len(in.items) == 0 {
+		return r, in.err
+	}
 	if len(in.items) == 1 {
 		r.Run = in.number()
 		return r, in.err

@@ -101,15 +101,7 @@ func (s *Store) Ping(ctx context.Context) error {
 // Those who ask for leave to call one plainly closed agent at the same time share the answer, and successes of one epoch that
 // wait for the same trip are joined into one record.
 func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
-	keys := s.keys.Machine(agent)
-	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
-		keys = append(keys, s.keys.Report(agent, op.ReportID))
-	}
-	policy := s.packed(p.Params(s.ttl, int(s.replicas.Load())))
-	c := call{script: s.scripts[string(op.Verb)], keys: keys, args: s.args(agent, policy, op), share: sharing(agent, policy, op)}
-	if op.Verb == breaker.VerbAcquire && p.Enabled {
-		c.guess = s.guesses.of(agent)
-	}
+	c := s.call(agent, p, op)
 	reply, joined, err := s.run(ctx, c, op.Summary.Successes)
 	if err != nil {
 		return breaker.Result{}, storeError(op.Verb, agent, err)
@@ -123,6 +115,24 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op br
 		r.Events = nil
 	}
 	return r, nil
+}
+
+// call is op as it is sent.
+func (s *Store) call(agent string, p breaker.Policy, op breaker.Op) call {
+	keys := s.keys.Machine(agent)
+	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
+		keys = append(keys, s.keys.Report(agent, op.ReportID))
+	}
+	policy := s.packed(p.Params(s.ttl, int(s.replicas.Load())))
+	c := call{script: s.scripts[string(op.Verb)], keys: keys, args: s.args(agent, policy, op), share: sharing(agent, policy, op)}
+	switch closed, calm := s.guesses.of(agent); {
+	case !p.Enabled:
+	case op.Verb == breaker.VerbAcquire:
+		c.guess, c.short = closed, plainReply
+	case c.share.verb == "record" && !s.keys.Cluster:
+		c.guess, c.short = calm, calmReply
+	}
+	return c
 }
 
 // sharing says with which other calls this one may become one.

@@ -1,0 +1,115 @@
+package redisstore_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/storetest"
+)
+
+// neighbour is an agent whose successes share a script with the records of the agent under test. It must not feel what that is:
+// a model of its own says what it must answer and hold.
+type neighbour struct {
+	model *storetest.Model
+	turn  int64
+}
+
+// applyBeside carries out every second record that may be joined with others beside one of the neighbour.
+func (e *engine) applyBeside(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (got breaker.Result, ok bool, err error) {
+	n, name := e.beside, agent+"-beside"
+	if n.turn++; n.turn%2 == 0 || op.Verb != breaker.VerbRecord || op.Epoch == "" {
+		return got, false, nil
+	}
+	raw, err := e.prepareNeighbour(nowMs, name, p)
+	if err != nil {
+		return got, false, err
+	}
+	theirs := e.beside.success(breaker.Load(raw, nowMs).Epoch)
+	got, gotTheirs, ok, short, err := e.store.ApplyBeside(context.Background(), agent, p, op, name, theirs)
+	if err != nil || !ok {
+		return got, ok, err
+	}
+	if want := shortest(raw, p, theirs, nowMs); short != want {
+		return got, true, fmt.Errorf("neighbour is counted beside others: model %v, engine %v", want, short)
+	}
+	want, _ := n.model.Apply(nowMs, name, p, theirs)
+	if fmt.Sprint(want) != fmt.Sprint(gotTheirs) {
+		return got, true, fmt.Errorf("neighbour's reply: model %+v engine %+v", want, gotTheirs)
+	}
+	raw, _ = n.model.Dump(nowMs, name)
+	held, err := e.Dump(nowMs, name)
+	if a, b := storetest.Lines(raw), storetest.Lines(held); err == nil && !slices.Equal(a, b) {
+		err = fmt.Errorf("neighbour's keys: model %q engine %q", a, b)
+	}
+	return got, true, err
+}
+
+func (n *neighbour) success(epoch string) breaker.Op {
+	return breaker.Op{Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:], Epoch: epoch, Summary: breaker.Summary{Successes: n.turn}}
+}
+
+// prepareNeighbour begins a bucket of the neighbour, and says that the others hold minimum_calls: it has no failures, so that
+// makes no difference.
+func (e *engine) prepareNeighbour(nowMs int64, name string, p breaker.Policy) (breaker.Raw, error) {
+	n := e.beside
+	op := n.success("")
+	raw, _ := n.model.Dump(nowMs, name)
+	if shortest(raw, p, op, nowMs) {
+		return raw, nil
+	}
+	_, _ = n.model.Apply(nowMs, name, p, op)
+	if _, err := e.store.Apply(context.Background(), name, p, op); err != nil {
+		return raw, err
+	}
+	raw, _ = n.model.Dump(nowMs, name)
+	if past, ok := strings.CutPrefix(raw.Control["past"], "-"); ok {
+		edit := storetest.Edit{Do: storetest.HSet, Key: storetest.Control, Field: "past", Value: "+" + past}
+		if err := n.model.Edit(name, edit); err != nil {
+			return raw, err
+		}
+		if err := e.Edit(name, edit); err != nil {
+			return raw, err
+		}
+	}
+	raw, _ = n.model.Dump(nowMs, name)
+	return raw, nil
+}
+
+// shortest says whether a success goes the way of lua/calm.lua.
+func shortest(raw breaker.Raw, p breaker.Policy, op breaker.Op, nowMs int64) bool {
+	after, _, ok := breaker.PlainlyCounted(raw, p.Params(time.Hour, 0), op, nowMs)
+	past := raw.Control["past"]
+	if !ok || !strings.HasPrefix(past, "+") || raw.Control["run"] != "" {
+		return false
+	}
+	bucket := "s" + strings.Fields(past[1:])[0]
+	return raw.Calls[bucket] != "" && raw.Calls[bucket] != after.Calls[bucket]
+}
+
+func besideOthers(newEngine func(t testing.TB) *engine) func(t testing.TB) storetest.Engine {
+	return func(t testing.TB) storetest.Engine {
+		e := newEngine(t)
+		e.beside = &neighbour{model: storetest.NewModel()}
+		return e
+	}
+}
+
+func TestHistoriesBesideOthersOnMiniredis(t *testing.T) {
+	t.Parallel()
+	storetest.Histories(t, besideOthers(miniEngine), 7, 300)
+}
+
+func TestHistoriesBesideOthersOnRedis(t *testing.T) {
+	t.Parallel()
+	storetest.Histories(t, besideOthers(realEngine), 8, 3000)
+}
+
+func TestTranscriptsBesideOthers(t *testing.T) {
+	t.Parallel()
+	storetest.Transcripts(t, besideOthers(realEngine))
+}

@@ -1,0 +1,181 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// calmStore is a store with agents whose next success may share a script.
+func calmStore(t *testing.T, cluster bool, agents ...string) (*Store, *redis.Client) {
+	t.Helper()
+	client := redistest.Start(t).Client(t)
+	s, err := New(client, cluster, Config{Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := int64(4_102_444_800_000)
+	s.SetNow(func() int64 { return now })
+	for _, successes := range []int64{10, 1, 1} { // the sums hold minimum_calls; the bucket has begun; there was a short way
+		for _, agent := range agents {
+			if _, err := s.Apply(t.Context(), agent, breaker.DefaultPolicy(), success(successes)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if successes == 10 {
+			now += 10_000
+		}
+	}
+	return s, client
+}
+
+func success(n int64) breaker.Op {
+	return breaker.Op{Verb: breaker.VerbRecord, Epoch: breaker.ZeroEpoch, Draw: breaker.ZeroEpoch[1:], Summary: breaker.Summary{Successes: n}}
+}
+
+// together sends one success of each agent in one trip.
+func together(t *testing.T, s *Store, agents ...string) {
+	t.Helper()
+	var calls []*call
+	for _, agent := range agents {
+		c := s.call(agent, breaker.DefaultPolicy(), success(1))
+		calls = append(calls, &c)
+	}
+	s.send(t.Context(), calls)
+	for i, c := range calls {
+		list, _ := c.reply.([]any)
+		r, err := parseReply(list)
+		if c.err != nil || err != nil || r.Code != breaker.CodeOK || r.State != breaker.Closed || r.Epoch != breaker.ZeroEpoch {
+			t.Errorf("%s: %+v, %v, %v", agents[i], r, c.err, err)
+		}
+	}
+}
+
+func counts(t *testing.T, s *Store, want int64, agents ...string) {
+	t.Helper()
+	for _, agent := range agents {
+		if v, err := s.Inspect(t.Context(), agent, breaker.DefaultPolicy()); err != nil || v.Successes != want {
+			t.Errorf("%s: %d successes, want %d (%v)", agent, v.Successes, want, err)
+		}
+	}
+}
+
+// scripts is how many scripts the server has run since it was last asked, be it by name or by text.
+func scripts(t *testing.T, client *redis.Client) (n int) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`cmdstat_eval(?:sha)?:calls=(\d+).*failed_calls=(\d+)`).
+		FindAllStringSubmatch(client.Info(t.Context(), "commandstats").Val(), -1) {
+		calls, _ := strconv.Atoi(m[1])
+		failed, _ := strconv.Atoi(m[2])
+		n += calls - failed
+	}
+	_ = client.ConfigResetStat(t.Context()).Err()
+	return n
+}
+
+func TestSuccessesThatShareATripAreOneScript(t *testing.T) {
+	t.Parallel()
+	agents := []string{"a", "b", "c"}
+	s, client := calmStore(t, false, agents...)
+	scripts(t, client)
+	together(t, s, agents...)
+	if n := scripts(t, client); n != 1 {
+		t.Errorf("three records took %d scripts", n)
+	}
+	counts(t, s, 13, agents...)
+	if err := client.ScriptFlush(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	together(t, s, agents...)
+	counts(t, s, 14, agents...)
+	scripts(t, client)
+	together(t, s, "a")
+	if n := scripts(t, client); n != 1 || !s.call("a", breaker.DefaultPolicy(), success(1)).guess.Load() {
+		t.Errorf("one record took %d scripts", n)
+	}
+	counts(t, s, 15, "a")
+}
+
+func TestWhoCannotShareAScriptGetsItsOwn(t *testing.T) {
+	t.Parallel()
+	agents := []string{"a", "b", "c", "d"}
+	s, client := calmStore(t, false, agents...)
+	ctx := t.Context()
+	for i, agent := range agents[1:] { // planted; nothing there; a run
+		key := s.keys.Machine(agent)
+		var err error
+		switch i {
+		case 0:
+			_ = client.Del(ctx, key[2]).Err()
+			err = client.SAdd(ctx, key[2], "planted").Err()
+		case 1:
+			err = client.Del(ctx, key...).Err()
+		case 2:
+			err = client.HSet(ctx, key[3], "run", 1).Err()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	scripts(t, client)
+	together(t, s, agents...)
+	if n := scripts(t, client); n != 4 {
+		t.Errorf("one record alike, and three others, took %d scripts, want 1 and 3", n)
+	}
+	counts(t, s, 13, "a", "d")
+	counts(t, s, 1, "b", "c")
+}
+
+func TestOnAClusterEachRecordIsItsOwnScript(t *testing.T) {
+	t.Parallel()
+	s, client := calmStore(t, true, "a", "b")
+	scripts(t, client)
+	together(t, s, "a", "b")
+	if n := scripts(t, client); n != 2 {
+		t.Errorf("two records took %d scripts", n)
+	}
+}
+
+func TestRecordsOfTwoPoliciesAreNotOneScript(t *testing.T) {
+	t.Parallel()
+	a, b := &packedPolicy{rule: "1"}, &packedPolicy{rule: "2"}
+	var calls []*call
+	for _, policy := range []*packedPolicy{a, b, a, a} {
+		calls = append(calls, &call{quick: true, share: share{verb: "record", policy: policy}})
+	}
+	groups := gather(append(calls, &call{quick: true, share: share{verb: "acquire", policy: a}}))
+	if got := fmt.Sprint(len(groups), len(groups[0]), len(groups[1]), len(groups[2])); got != "3 3 1 1" || calls[1].quick || !calls[0].quick {
+		t.Errorf("groups of lengths %s", got)
+	}
+}
+
+func TestAnErrorOfManyRecordsIsThatOfEach(t *testing.T) {
+	t.Parallel()
+	s := new(Store)
+	for _, c := range []struct {
+		reply any
+		err   error
+	}{{nil, context.DeadlineExceeded}, {[]any{int64(1), int64(1)}, nil}, {"ok", nil}} {
+		cmd := redis.NewCmd(t.Context())
+		cmd.SetErr(c.err)
+		if c.err == nil {
+			cmd.SetVal(c.reply)
+		}
+		calls := []*call{{}, {}}
+		s.settleRecords(t.Context(), calls, cmd)
+		for _, call := range calls {
+			if call.err == nil || call.reply != nil || c.err != nil && !errors.Is(call.err, c.err) {
+				t.Errorf("%v: %v, %v", c, call.reply, call.err)
+			}
+		}
+	}
+}
