@@ -12,7 +12,7 @@
 -- refused is the answer of an open breaker whose wait or hold goes on.
 local function refused()
   local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'wait_ms', 'expires_ms', 'run', 'hold', 'hold_ms', 'hold_length_ms')
-  local epoch, hold, ttl, most = c[2], c[7], string.match(ARGV[8], '^%d+ (%d+) %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+)')
+  local epoch, hold = c[2], c[7]
   if c[1] ~= 'open' or not (epoch and c[3]) or not is_hex16(epoch) or (hold and hold ~= 'open') then return nil end
   local opened, run, start, length = whole(c[3], now), whole(c[6] or '0', MAX_RUN), c[3], c[4] or ''
   if hold then start, length = c[8] or '0', c[9] or '0' end
@@ -22,11 +22,14 @@ local function refused()
   local endless = hold and length == 0
   if endless then
     if c[5] then return nil end
-  elseif left <= 0 or not expires or expires < now + math.max(tonumber(ttl), left + DAY) then
+  elseif left <= 0 or not expires or expires < now + math.max(tonumber(string.match(ARGV[8], '^%d+ (%d+)')), left + DAY) then
     return nil
   end
   if redis.pcall('GET', KEYS[2]) ~= string.format('%.0f.%03.0f', math.floor(opened / 1000), opened % 1000) then return nil end
-  if endless then return { 'refused', 'open', epoch, now, tonumber(most), 0, 'forced_open', 0, run, 'open', 0 } end
+  if endless then
+    local most = string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+)')
+    return { 'refused', 'open', epoch, now, tonumber(most), 0, 'forced_open', 0, run, 'open', 0 }
+  end
   if hold then return { 'refused', 'open', epoch, now, left, 0, 'forced_open', 0, run, 'open', left } end
   local observe = ARGV[6] == '2'
   return { observe and 'observed' or 'refused', 'open', epoch, now, observe and 0 or left, 0, 'open', 0, run, '', left }
