@@ -1,13 +1,14 @@
 # make help lists the targets. `make test` proves everything that a machine with Go and make can prove; nothing is skipped.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help build run tools test stack lint mutate bench bench-smoke fuzz clean
+.PHONY: help build run tools test stack lint mutate bench bench-smoke soak fuzz clean
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
 NEEDED := redis-server redis-cli jq curl openssl cc unshare nsenter ip chromium nginx
 STACK_NEEDED := docker docker-compose curl redis-cli jq openssl
 FUZZTIME ?= 30s
+SOAK ?= 10m
 BENCHTIME ?= 1s
 HISTORIES := ^TestHistories
 
@@ -73,6 +74,10 @@ bench-smoke: ## all of bench in a few seconds: does it run, and does Redis count
 	@tools/need redis-server wrk
 	go -C bench test -count 1 -timeout 5m ./...
 	go -C bench run . -smoke
+
+soak: ## a fleet at work for SOAK (10m), Redis killed on the way: nothing grows, and every count is right
+	@tools/need redis-server
+	go -C bench test -count 1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAK)
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@tools/need redis-server

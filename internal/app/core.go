@@ -57,7 +57,7 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 		}
 	}()
 	s.index = newIndexer(s.store, cfg.MaxAgents, log)
-	s.directory = directory{s.store, s.index, func(agent string) { s.manager.Drop(agent) }, s.forget}
+	s.directory = directory{s.store, s.index, func(ctx context.Context, agent string) error { return s.manager.Flush(ctx, agent) }, s.forget}
 	s.registry, err = registry.New(registry.Options{
 		Path: cfg.AgentsFile, Default: cfg.Policy, Origins: cfg.Origins, Profiles: s.directory,
 		Logger: log, Timeout: cfg.RedisTimeout, Most: cfg.MaxAgents, Away: s.fallback.Degraded, Trouble: s.fallback.Report,

@@ -13,8 +13,8 @@ import (
 type directory struct {
 	*redisstore.Store
 	index  *indexer
-	drop   func(agent string) // told of an agent that will go; nil: nobody
-	forget func(agent string) // told of an agent that is gone; nil: nobody
+	flush  func(ctx context.Context, agent string) error // sends what is kept of an agent; nil: nothing is
+	forget func(agent string)                            // told of an agent that is gone; nil: nobody
 }
 
 var (
@@ -77,8 +77,10 @@ func conflict(err error) error {
 
 // Forget implements httpapi.Directory; the agent's series go too.
 func (d directory) Forget(ctx context.Context, agent, actor string, force bool) error {
-	if d.drop != nil {
-		d.drop(agent) // or it would come back with outcomes that were not sent yet
+	if d.flush != nil { // or it would come back with outcomes that were not sent yet
+		if err := d.flush(ctx, agent); err != nil {
+			return err
+		}
 	}
 	if err := d.Store.Forget(ctx, agent, actor, force); err != nil {
 		return err

@@ -61,6 +61,7 @@ func TestCachedTripIsSeenByTheOtherReplica(t *testing.T) {
 		d.run(agent, "success", 2)
 	}
 	late := b.acquire(agent).want(http.StatusOK).text("permit")
+	b.show(agent) // sends its successes: none comes between the failures
 	a.run(agent, "failure", 5)
 	a.acquire(agent).refused("OPEN", "open") // behind one's own failures at once
 	redistest.Eventually(t, "the other replica to refuse", 2*time.Second, func() error {
@@ -117,4 +118,31 @@ func TestCachedReplicasAnswerAloneWhileRedisIsAway(t *testing.T) {
 	})
 	a.run(agent, "failure", 5)
 	a.acquire(agent).refused("OPEN", "open")
+}
+
+// TestCachedAgentThatIsDeletedStaysAbsent: outcomes that were not sent yet do not bring it back, not even at the end, when all are sent.
+func TestCachedAgentThatIsDeletedStaysAbsent(t *testing.T) {
+	t.Parallel()
+	a, b, s := cachedPair(t, "CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=1000")
+	const agent, kept = "Deleted", "Kept"
+	for _, name := range []string{kept, agent} {
+		for range 5 {
+			permit := a.acquire(name).want(http.StatusOK).text("permit")
+			a.report(name, permit, "success").want(http.StatusOK).has("counted", true)
+		}
+	}
+	a.call(http.MethodDelete, adminPath+agent, "").want(http.StatusNoContent)
+	a.call(http.MethodGet, adminPath+agent, "").want(http.StatusNotFound)
+	if list := a.call(http.MethodGet, strings.TrimSuffix(adminPath, "/"), "").want(http.StatusOK); strings.Contains(string(list.body), agent) {
+		t.Errorf("the list shows it: %s", list.body)
+	}
+	a.signal(syscall.SIGTERM)
+	if code := a.exitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	b.call(http.MethodGet, adminPath+agent, "").want(http.StatusNotFound)
+	b.show(kept).has("totals.successes", 5.0)
+	if got := redisCLI(t, s, "KEYS", "*:Deleted:*"); got != "" {
+		t.Errorf("keys that are left: %s", got)
+	}
 }

@@ -96,11 +96,8 @@ func (q question) adopt(r Result, p Policy) *permitBody {
 		return nil
 	}
 	c := a.last
-	switch {
-	case c == nil || c.epoch != r.Epoch:
+	if c == nil || c.epoch != r.Epoch || c.over.Load() { // over: the epoch has come back, as that of no keys at all does
 		c = newCell(a, r.Epoch)
-	case c.over.Load(): // the answer is from before that
-		return nil
 	}
 	c.follow(p)
 	c.confirmed.Store(int64(q.at))
@@ -163,15 +160,18 @@ func (a *Agent) putAside(only *cell) {
 	}
 }
 
-// drop forgets what is held, and whatever permits of it will bring: the agent was deleted.
-func (a *Agent) drop() {
+// end says that c's epoch is over; what c holds, and whatever permits of it will bring, is late. nil: the newest cell's.
+func (a *Agent) end(c *cell) {
 	a.mu.Lock()
-	c := a.last
-	a.mu.Unlock()
+	defer a.mu.Unlock()
+	if c == nil {
+		c = a.last
+	}
+	a.told++
 	if c != nil {
 		c.over.Store(true)
+		a.cell.CompareAndSwap(c, nil)
 	}
-	a.putAside(nil)
 }
 
 // sweep puts aside a cell that the store has not confirmed since before, and takes an Agent for which it was not asked since idle, and that

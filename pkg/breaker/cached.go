@@ -101,12 +101,12 @@ func (m *Manager) InvalidateAll() {
 // Drop is for an agent that is deleted: what this process has counted of it, and not sent, is not sent any more.
 func (m *Manager) Drop(agent string) {
 	if a, ok := m.agents.Load(agent); ok {
-		a.drop()
+		a.end(nil)
 	}
 }
 
-// sendOf sends what is kept of an agent now.
-func (m *Manager) sendOf(ctx context.Context, agent string) error {
+// Flush sends what this process has counted of an agent, and not sent yet, and waits for it until ctx ends.
+func (m *Manager) Flush(ctx context.Context, agent string) error {
 	a, ok := m.agents.Load(agent)
 	if !ok {
 		return nil
@@ -211,12 +211,12 @@ func (m *Manager) flush(c *cell) {
 	asked := m.sinceBegan()
 	res, err := m.apply(ctx, c.agent, p, Op{Verb: VerbRecord, Epoch: c.epoch, Summary: s, Reporter: m.o.Reporter})
 	r := res.report(err)
-	if err == nil && !res.Degraded {
-		c.over.Store(res.State != Closed || res.Epoch != c.epoch)
-	}
-	if err != nil || res.Degraded || c.over.Load() || p.Consistency != Cached || !p.Enabled {
+	switch {
+	case err == nil && !res.Degraded && (res.State != Closed || res.Epoch != c.epoch):
+		c.at.end(c)
+	case err != nil || res.Degraded || p.Consistency != Cached || !p.Enabled:
 		c.at.putAside(c)
-	} else {
+	default:
 		c.run.Store(res.Run)
 		c.follow(p)
 		c.confirmed.Store(int64(asked))

@@ -38,13 +38,13 @@ type queued struct {
 }
 
 const (
-	// maxFlying records are under way at once: what two full pipelines hold.
-	maxFlying = 64
+	// maxFlying records are under way at once: what the store's lanes carry.
+	maxFlying = 128
 	// paceGap bounds the records of successes to 50,000 a second and process, so that many busy agents leave Redis, which needs
 	// about 10 µs for one, half its time (docs/capacity.md). Failures do not wait for it.
 	paceGap = 20 * time.Microsecond
 	// paceSlack is how far behind its pace the flusher may catch up at once, for timers are coarse.
-	paceSlack = 5 * time.Millisecond
+	paceSlack = 100 * time.Millisecond
 )
 
 func newFlusher(m *Manager, interval time.Duration) *flusher {
@@ -235,10 +235,10 @@ func (f *flusher) await(ctx context.Context, done func() bool) error {
 // Unsent is what a Manager in cached mode has not yet sent to the store.
 type Unsent struct {
 	Agents int           // with outcomes that wait or are on their way
-	Oldest time.Duration // how long the longest of them has waited
+	Oldest time.Duration // how long the longest of them has waited, give or take one record's time
 }
 
-// unsent looks at everything that waits.
+// unsent looks at what is due first, and at what is on its way.
 func (f *flusher) unsent() Unsent {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -249,9 +249,9 @@ func (f *flusher) unsent() Unsent {
 			oldest = t
 		}
 	}
-	for _, h := range []dueHeap{f.hasty, f.waiting} {
-		for _, c := range h {
-			older(c.queue.since)
+	for _, h := range []dueHeap{f.hasty, f.waiting} { // who is due first has waited longest, but for what came during a record
+		if len(h) > 0 {
+			older(h[0].queue.since)
 		}
 	}
 	for _, t := range f.flying {

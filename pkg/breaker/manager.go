@@ -201,8 +201,10 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 		if c := m.standing(p, &o); c != nil {
 			return c.settle(&o), nil
 		}
-		if err := m.sendOf(ctx, p.agent); err != nil { // it must not overtake what came before it
-			return Report{Why: "lost"}, err
+		if err := m.Flush(ctx, p.agent); err != nil { // it must not overtake what came before it
+			r := Report{Why: "lost"}
+			m.o.Observer.Settled(p.agent, o, r)
+			return r, err
 		}
 	}
 	o.Slow = o.Slow || policy.IsSlow(o.Duration)
@@ -228,7 +230,7 @@ func (m *Manager) Inspect(ctx context.Context, agent string) (View, Policy, erro
 	if !ValidName(agent) {
 		return View{}, Policy{}, ErrBadName
 	}
-	if err := m.sendOf(ctx, agent); err != nil {
+	if err := m.Flush(ctx, agent); err != nil {
 		return View{}, Policy{}, err
 	}
 	p := m.o.Look(ctx, agent)
