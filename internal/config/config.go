@@ -147,6 +147,10 @@ func (c *Config) setRest(all environment) error {
 		c.warnf("REDIS_TTL_SECONDS (%v) is less than %sWINDOW_SIZE_SECONDS (%v): an agent that is seldom called loses its history early",
 			c.RedisTTL, policyPrefix, c.Policy.WindowSize)
 	}
+	if c.MaxStaleness < 4*c.FlushInterval {
+		c.warnf("CIRCUIT_BREAKER_MAX_STALENESS_MS (%d) is less than four times CIRCUIT_BREAKER_FLUSH_INTERVAL_MS (%d): "+
+			"cached agents ask Redis again before it was told of them", c.MaxStaleness.Milliseconds(), c.FlushInterval.Milliseconds())
+	}
 	return nil
 }
 

@@ -202,6 +202,13 @@ func TestATTLShorterThanTheWindowIsWarnedAbout(t *testing.T) {
 	}
 }
 
+func TestAStalenessThatNoRecordCanKeepIsWarnedAbout(t *testing.T) {
+	t.Parallel()
+	if c := load(t, "CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=500"); len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "CIRCUIT_BREAKER_MAX_STALENESS_MS") {
+		t.Errorf("got %q", c.Warnings)
+	}
+}
+
 func TestOnlyLoopbackNeedsNoAuth(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
