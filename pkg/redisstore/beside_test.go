@@ -101,12 +101,12 @@ func besideOthers(newEngine func(t testing.TB) *engine) func(t testing.TB) store
 
 func TestHistoriesBesideOthersOnMiniredis(t *testing.T) {
 	t.Parallel()
-	storetest.Histories(t, besideOthers(miniEngine), 7, 300)
+	storetest.Histories(t, besideOthers(miniEngine), 7, 100)
 }
 
 func TestHistoriesBesideOthersOnRedis(t *testing.T) {
 	t.Parallel()
-	storetest.Histories(t, besideOthers(realEngine), 8, 3000)
+	storetest.Histories(t, besideOthers(realEngine), 8, 1000)
 }
 
 func TestTranscriptsBesideOthers(t *testing.T) {
