@@ -59,7 +59,7 @@ type need struct {
 func (l fleetLoad) pairs() float64 { return l.agents * l.callers }
 
 // of is the model: an acquire and a record a call in the strict mode. In the cached mode a replica sends a record an agent in every
-// interval in which there is something to send, and asks again when half the staleness has gone by since the last answer.
+// interval in which there is something to send, and asks again when four fifths of the staleness have gone by since the last answer.
 func (l fleetLoad) of(c costs) (n need) {
 	n.acquires, n.records = l.calls, l.calls
 	if l.cached {

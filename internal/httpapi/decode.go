@@ -33,10 +33,7 @@ func (d document) decode(e endpoint, schema *huma.Schema, text []byte, v any) *p
 	for _, err := range res.Errors[:min(len(res.Errors), maxErrors)] {
 		bad = append(bad, asFieldError(err))
 	}
-	if !d.exact(schema, plain) {
-		bad = d.exactNames(schema, plain, "body", bad)
-	}
-	if len(bad) > 0 {
+	if bad = d.exactNames(schema, plain, "body", bad); len(bad) > 0 {
 		p := newProblem(codeInvalidValue, "the body is not what this operation takes")
 		p.Errors = bad
 		return p
@@ -49,32 +46,6 @@ func (d document) decode(e endpoint, schema *huma.Schema, text []byte, v any) *p
 
 // maxErrors bounds how much a hopeless body can make us say.
 const maxErrors = 20
-
-// exact says whether exactNames has nothing to add: what is asked of every body, and cheap.
-func (d document) exact(s *huma.Schema, v any) bool {
-	for s != nil && s.Ref != "" {
-		s = d.schemas().SchemaFromRef(s.Ref)
-	}
-	if s == nil {
-		return true
-	}
-	switch v := v.(type) {
-	case []any:
-		for _, item := range v {
-			if s.Items != nil && !d.exact(s.Items, item) {
-				return false
-			}
-		}
-	case map[string]any:
-		for name, value := range v {
-			field, ok := s.Properties[name]
-			if !ok && s.AdditionalProperties == false || !d.exact(field, value) {
-				return false
-			}
-		}
-	}
-	return true
-}
 
 // exactNames adds to bad what huma and encoding/json take for a field in spite of its case.
 func (d document) exactNames(s *huma.Schema, v any, at string, bad []fieldError) []fieldError {

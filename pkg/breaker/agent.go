@@ -46,11 +46,11 @@ func (a *Agent) Do(ctx context.Context, fn func(context.Context) error) error {
 // suspect says that what c holds will open the breaker, as far as this process knows.
 func (a *Agent) suspect(c *cell) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.last == c {
 		a.tripped = c
 	}
-	a.mu.Unlock()
-	a.putAside(c)
+	a.putAsideLocked(c)
 }
 
 // question is one that the store was asked for an Agent: a plain answer to it lets calls be admitted from memory.
@@ -154,6 +154,10 @@ func (m *Manager) standing(p *permitBody, o *Outcome) *cell {
 func (a *Agent) putAside(only *cell) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.putAsideLocked(only)
+}
+
+func (a *Agent) putAsideLocked(only *cell) {
 	a.told++
 	if only == nil || a.cell.Load() == only {
 		a.cell.Store(nil)
@@ -167,11 +171,10 @@ func (a *Agent) end(c *cell) {
 	if c == nil {
 		c = a.last
 	}
-	a.told++
 	if c != nil {
 		c.over.Store(true)
-		a.cell.CompareAndSwap(c, nil)
 	}
+	a.putAsideLocked(c)
 }
 
 // sweep puts aside a cell that the store has not confirmed since before, and takes an Agent for which it was not asked since idle, and that
@@ -183,8 +186,7 @@ func (a *Agent) sweep(before, idle time.Duration) (again bool) {
 		if time.Duration(c.confirmed.Load()) >= before {
 			return true
 		}
-		a.told++
-		a.cell.Store(nil)
+		a.putAsideLocked(c)
 	}
 	if a.asked >= idle || a.pinned || a.last != nil && a.last.holds() != (Summary{}) {
 		return !a.pinned

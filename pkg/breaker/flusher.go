@@ -60,7 +60,7 @@ func (f *flusher) enqueue(c *cell, urgent bool) {
 	c = c.at.home(c)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.flying[c]; ok { // done looks at it again
+	if _, ok := f.flying[c]; ok { // send looks at it again
 		return
 	}
 	now := time.Now()
