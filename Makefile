@@ -36,7 +36,7 @@ test: ## vet, all tests with the race detector, branch counts of the histories
 	run go vet -tags mutate ./pkg/redisstore; \
 	run go vet -tags docker ./internal/stack ./internal/docs; \
 	run go -C bench vet ./...; \
-	run go test -race -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker -coverprofile=bin/histories.out \
+	run go test -race -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker/machine -coverprofile=bin/histories.out \
 		-run '$(HISTORIES)' ./pkg/redisstore; \
 	run go run ./internal/branchcount bin/histories.out; \
 	run go test -race -count 1 -timeout 10m -skip '$(HISTORIES)' ./...; \

@@ -23,7 +23,7 @@ func smallCapacity() capacityPlan {
 
 // capacity measures the constants of the model and what it is worth, and tells how far it reaches.
 func capacity(ctx context.Context, plan capacityPlan) (string, error) {
-	where, err := machine(ctx, bench{}.plan)
+	where, err := host(ctx, bench{}.plan)
 	if err != nil {
 		return "", err
 	}

@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // point is one load of which the model's answer is compared with what is measured.

@@ -6,8 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // crowdCallers is how many goroutines make the crowd's calls, each to its share of the agents.

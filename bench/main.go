@@ -157,7 +157,7 @@ func (b *bench) measure(ctx context.Context, chosen []section, doc document, who
 	}
 	found["goals"] = goalTable(b.goals)
 	fmt.Fprintln(b.out, found["goals"])
-	text, err := machine(ctx, b.plan)
+	text, err := host(ctx, b.plan)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -27,8 +28,8 @@ type watchedStore struct {
 }
 
 // Apply implements breaker.Store.
-func (w *watchedStore) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
-	if op.Verb == breaker.VerbAcquire {
+func (w *watchedStore) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
+	if op.Verb == machine.VerbAcquire {
 		w.mu.Lock()
 		w.asked[agent]++
 		w.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // scriptCase is one operation in one situation: prepare once a round, before each call, and the call that is measured.
@@ -11,21 +12,21 @@ type scriptCase struct {
 	name    string
 	prepare func(ctx context.Context, g *ground, agent string) error
 	before  func(ctx context.Context, g *ground, agent string, i int) error // nil: nothing
-	op      breaker.Op
+	op      machine.Op
 	goal    float64 // µs; 0: none
 }
 
-func record(outcomes ...breaker.OutcomeKind) breaker.Op {
-	op := breaker.Op{Verb: breaker.VerbRecord}
+func record(outcomes ...breaker.OutcomeKind) machine.Op {
+	op := machine.Op{Verb: machine.VerbRecord}
 	for _, kind := range outcomes {
-		op.Summary = op.Summary.Join(breaker.One(breaker.Outcome{Kind: kind}))
+		op.Summary = op.Summary.Join(breaker.Outcome{Kind: kind}.Summary())
 	}
 	return op
 }
 
 func scriptCases() []scriptCase {
 	const success, failure = breaker.Success, breaker.Failure
-	acquire := breaker.Op{Verb: breaker.VerbAcquire}
+	acquire := machine.Op{Verb: machine.VerbAcquire}
 	calm := func(ctx context.Context, g *ground, agent string) error { return g.window(ctx, agent, 0) }
 	failing := func(ctx context.Context, g *ground, agent string) error { return g.window(ctx, agent, 1) }
 	return []scriptCase{
@@ -43,7 +44,7 @@ func scriptCases() []scriptCase {
 
 func forced(target breaker.Target) func(context.Context, *ground, string) error {
 	return func(ctx context.Context, g *ground, agent string) error {
-		return g.apply(ctx, agent, breaker.Op{Verb: breaker.VerbForce, Force: breaker.Force{Target: target, Actor: "bench"}})
+		return g.apply(ctx, agent, machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: target, Actor: "bench"}})
 	}
 }
 
@@ -62,7 +63,7 @@ func taken(ctx context.Context, g *ground, agent string) error {
 		return err
 	}
 	for range g.policy.HalfOpenMaxCalls {
-		if err := g.apply(ctx, agent, breaker.Op{Verb: breaker.VerbAcquire}); err != nil {
+		if err := g.apply(ctx, agent, machine.Op{Verb: machine.VerbAcquire}); err != nil {
 			return err
 		}
 	}

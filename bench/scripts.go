@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -54,11 +55,11 @@ func scripts(ctx context.Context, b *bench) (string, error) {
 
 // window gives an agent twelve buckets with many successes, and so many failures in each.
 func (g *ground) window(ctx context.Context, agent string, failures int) error {
-	first := breaker.Summary{Successes: 1}
+	first := machine.Summary{Successes: 1}
 	if failures > 0 {
-		first = breaker.Summary{Successes: 1, Failures: 1, Lead: 1, MaxRun: 1}
+		first = machine.Summary{Successes: 1, Failures: 1, Lead: 1, MaxRun: 1}
 	}
-	if err := g.apply(ctx, agent, breaker.Op{Verb: breaker.VerbRecord, Summary: first}); err != nil {
+	if err := g.apply(ctx, agent, machine.Op{Verb: machine.VerbRecord, Summary: first}); err != nil {
 		return err
 	}
 	at, err := g.server.client.Time(ctx).Result()
@@ -81,10 +82,10 @@ func (g *ground) window(ctx context.Context, agent string, failures int) error {
 	return g.server.client.HDel(ctx, keys[3], "past").Err() // the cached sums are those before this hand
 }
 
-func (g *ground) apply(ctx context.Context, agent string, op breaker.Op) error {
+func (g *ground) apply(ctx context.Context, agent string, op machine.Op) error {
 	g.draws++
 	op.Draw = fmt.Sprintf("%015x", g.draws)
-	if op.Verb == breaker.VerbAcquire {
+	if op.Verb == machine.VerbAcquire {
 		op.Token = fmt.Sprintf("%016x", g.draws)
 	}
 	_, err := g.store.Apply(ctx, agent, g.policy, op)

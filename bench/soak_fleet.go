@@ -10,6 +10,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/policies"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -95,9 +96,9 @@ func (s *soak) newReplica(ctx context.Context, name string, policy breaker.Polic
 func (r *soakReplica) hear(ctx context.Context, agent string, e breaker.Event) {
 	r.m.Invalidate(agent)
 	switch e.Kind {
-	case breaker.EventConfigured:
+	case machine.EventConfigured:
 		r.book.Refresh(ctx, agent)
-	case breaker.EventForgotten:
+	case machine.EventForgotten:
 		r.book.Drop(agent)
 	}
 }

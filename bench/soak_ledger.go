@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // account is what the replicas were told of one agent's outcomes.
@@ -73,7 +74,7 @@ func (l *ledger) Settled(agent string, _ breaker.Outcome, r breaker.Report) {
 }
 
 // Flushed implements breaker.Observer. It may come before the Settled of the same outcome.
-func (l *ledger) Flushed(agent string, s breaker.Summary, r breaker.Report) {
+func (l *ledger) Flushed(agent string, s machine.Summary, r breaker.Report) {
 	l.records.Add(1)
 	l.told(agent, s.Calls(), r)
 	l.each(agent, func(a *account) { a.pending.Add(-s.Calls()) })
@@ -106,9 +107,9 @@ func (l *ledger) Probed(string, breaker.Outcome) { l.probes.Add(1) }
 // Event implements breaker.Observer.
 func (l *ledger) Event(_ string, e breaker.Event, _ bool) {
 	switch e.Kind {
-	case breaker.EventOpened:
+	case machine.EventOpened:
 		l.opened.Add(1)
-	case breaker.EventClosed:
+	case machine.EventClosed:
 		l.closed.Add(1)
 	}
 }

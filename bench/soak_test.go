@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 var soakFor = flag.Duration("soak", 2*time.Second, "how long TestSoak lasts; whether anything grows is told from 30s on")
@@ -72,7 +73,7 @@ func TestTheLedgerKnowsWhatBecameOfEachOutcome(t *testing.T) {
 	t.Parallel()
 	l := newLedger()
 	a := l.open("a")
-	three := breaker.Summary{Successes: 3}
+	three := machine.Summary{Successes: 3}
 	l.Flushed("a", three, breaker.Report{Counted: true}) // before two of the Settled
 	for range 3 {
 		l.Settled("a", breaker.Outcome{}, breaker.Report{Counted: true, Pending: true})

@@ -6,8 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // setting is how many goroutines call how many agents.

@@ -1,5 +1,5 @@
 -- advance: the second part of the prelude: transitions, hands on the keys, and what falls due until now. The twin of
--- pkg/breaker/step.go; KEYS and ARGV as in prelude.lua.
+-- pkg/breaker/machine/step.go; KEYS and ARGV as in prelude.lua.
 -- Clauses: B2 B10 B11 B12 B13 B16 B17 B19 B20.
 
 -- ---- transitions ------------------------------------------------------------------------------------------------------

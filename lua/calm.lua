@@ -1,6 +1,6 @@
 -- calm: the shortest way of a record: successes of a plainly closed breaker without a run, whose bucket has some already, when the
 -- sums of the other buckets are those of now, hold minimum_calls, and stayed below every threshold under this rule. Then these do
--- too: a success makes every share less [B7] [B8]. pkg/breaker/plain.go is its twin.
+-- too: a success makes every share less [B7] [B8]. pkg/breaker/machine/plain.go is its twin.
 -- Clauses: B5 B6 B7 B8 B9 B20 B25.
 
 -- bump counts n in a bucket that has some of that kind, and gives how many these are now. Else it takes them back.

@@ -1,5 +1,5 @@
 -- counted: the short way of a record: outcomes of a plainly closed breaker that stays closed, if their bucket has begun and the
--- sums of the others are those of now and of this rule. pkg/breaker/plain.go is its twin.
+-- sums of the others are those of now and of this rule. pkg/breaker/machine/plain.go is its twin.
 -- Clauses: B5 B6 B7 B8 B9 B20 B25.
 -- Numbers come as the texts that ARGV has; rule and policy are ARGV[7] and ARGV[8] of prelude.lua.
 

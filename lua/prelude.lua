@@ -31,7 +31,7 @@ local JITTER_DRAW = tonumber(ARGV[5])
 local ZERO_EPOCH = '0000000000000000'
 
 -- FIELDS is the table of what :control may hold [B20]: a number is the largest value of a whole number, a word is a kind.
--- Every default is "absent", which reads as 0 or ''. pkg/breaker/fields.go has the same rows.
+-- Every default is "absent", which reads as 0 or ''. pkg/breaker/machine/fields.go has the same rows.
 local FIELDS = {
   state = 'state', epoch = 'hex', run = MAX_RUN, reopens = MAX_REOPENS,
   opened_ms = MAX_TIME, wait_ms = MAX_LENGTH, cause = 'text',

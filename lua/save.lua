@@ -1,5 +1,5 @@
 -- save: the last part of the prelude: writes what changed, gives all keys one instant to expire at, and answers. The twin of
--- pkg/breaker/save.go; KEYS and ARGV as in prelude.lua.
+-- pkg/breaker/machine/save.go; KEYS and ARGV as in prelude.lua.
 -- Clauses: B19 B20 B25.
 
 -- ---- saving -----------------------------------------------------------------------------------------------------------

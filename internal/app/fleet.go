@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -34,10 +35,10 @@ func heartbeat(ctx context.Context, store *redisstore.Store, replica string) {
 func (s *core) hear(ctx context.Context, agent string, e breaker.Event) {
 	s.manager.Invalidate(agent)
 	switch e.Kind {
-	case breaker.EventConfigured:
+	case machine.EventConfigured:
 		s.book.Refresh(ctx, agent)
 		s.manager.Invalidate(agent) // who asked meanwhile went by the old policy
-	case breaker.EventForgotten:
+	case machine.EventForgotten:
 		s.forget(agent)
 	}
 }

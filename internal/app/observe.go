@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // observers tells several observers the same.
@@ -32,7 +33,7 @@ func (o observers) Settled(agent string, out breaker.Outcome, r breaker.Report) 
 	}
 }
 
-func (o observers) Flushed(agent string, sum breaker.Summary, r breaker.Report) {
+func (o observers) Flushed(agent string, sum machine.Summary, r breaker.Report) {
 	for _, x := range o {
 		x.Flushed(agent, sum, r)
 	}
@@ -50,7 +51,7 @@ func (o observers) Event(agent string, e breaker.Event, degraded bool) {
 	}
 }
 
-func (o observers) StoreCall(v breaker.Verb, took time.Duration, err error) {
+func (o observers) StoreCall(v machine.Verb, took time.Duration, err error) {
 	for _, x := range o {
 		x.StoreCall(v, took, err)
 	}
@@ -101,9 +102,9 @@ func (l *logObserver) Event(agent string, e breaker.Event, degraded bool) {
 	}
 	level, text := slog.LevelInfo, "Circuit breaker transitioned to "+e.To.Upper()
 	switch {
-	case e.Kind == breaker.EventHealed:
+	case e.Kind == machine.EventHealed:
 		level, text = slog.LevelWarn, "Circuit breaker keys held what they cannot hold, and were healed"
-	case e.Kind == breaker.EventHandRestored:
+	case e.Kind == machine.EventHandRestored:
 		level, text = slog.LevelWarn, "Circuit breaker keys were edited under a protected hold, and put back"
 	case e.To == breaker.Open:
 		level, text = slog.LevelWarn, "Circuit breaker OPENED"
@@ -167,7 +168,7 @@ func newQuarantine(push func(ctx context.Context, agent, item string) error, rep
 
 // Settled keeps nothing where the breaker is off: that records nothing [B21]. Nor of what belongs to another agent.
 func (q *quarantine) Settled(agent string, o breaker.Outcome, r breaker.Report) {
-	if o.Kind == breaker.Failure && r.Why != string(breaker.CodeDisabled) && r.Why != string(breaker.CodeForeign) {
+	if o.Kind == breaker.Failure && r.Why != string(machine.CodeDisabled) && r.Why != string(machine.CodeForeign) {
 		q.add(sampleItem{AgentID: agent, Kind: "failure", State: r.State.Upper(), Error: clean(o.Class), Seconds: o.Duration.Seconds(), Degraded: r.Degraded})
 	}
 }

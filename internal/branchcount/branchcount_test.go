@@ -78,7 +78,7 @@ func TestProfileThatDoesNotCountIsRefused(t *testing.T) {
 
 func TestMachineIsFound(t *testing.T) {
 	t.Parallel()
-	functions, err := readFunctions("../../pkg/breaker")
+	functions, err := readFunctions("../../pkg/breaker/machine")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// machineFiles hold the machine; the rest of pkg/breaker is not what histories are for.
+// machineFiles hold the machine.
 func machineFiles() []string {
 	return []string{"step.go", "verbs.go", "load.go", "save.go", "summary.go", "fields.go"}
 }

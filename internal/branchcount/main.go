@@ -1,7 +1,7 @@
 // Command branchcount prints how often random histories went through every branch of the machine, and fails where they did so
 // too seldom. It reads the coverage profile of the histories:
 //
-//	go test -covermode=atomic -coverpkg=./pkg/breaker -coverprofile=histories.out -run '^TestHistories' ./pkg/redisstore
+//	go test -covermode=atomic -coverpkg=./pkg/breaker/machine -coverprofile=histories.out -run '^TestHistories' ./pkg/redisstore
 //	go run ./internal/branchcount histories.out
 //
 // A branch is a basic block of the Go machine, which the scripts equal operation by operation. What histories cannot reach
@@ -46,7 +46,7 @@ func count(path string, stdout io.Writer) (wrong []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	functions, err := readFunctions("pkg/breaker")
+	functions, err := readFunctions("pkg/breaker/machine")
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func TestEveryClauseIsDocumentedScriptedAndTested(t *testing.T) {
 		cites map[int]bool
 		not   map[int]string
 	}{
-		{"doc.go", cited(t, "pkg/breaker/doc.go", everywhere), unbuilt()},
+		{"doc.go", cited(t, "pkg/breaker/machine/doc.go", everywhere), unbuilt()},
 		{"a script's header", headers(t), scriptless()},
 		{"a test", tests(t), unbuilt()},
 	}

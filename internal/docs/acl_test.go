@@ -14,6 +14,7 @@ import (
 	"github.com/breakerd/breakerd/internal/redistest"
 	"github.com/breakerd/breakerd/lua"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -78,7 +79,7 @@ func operate(t *testing.T, store *redisstore.Store) {
 	t.Helper()
 	p := breaker.DefaultPolicy()
 	draw := 0
-	do := func(op breaker.Op) breaker.Result {
+	do := func(op machine.Op) machine.Result {
 		t.Helper()
 		draw++
 		op.Draw = strings.Repeat("0", 14) + string("0123456789abcdef"[draw%16])
@@ -89,22 +90,22 @@ func operate(t *testing.T, store *redisstore.Store) {
 		return r
 	}
 	token := "00000000000000aa"
-	success, failure := breaker.One(breaker.Outcome{Kind: breaker.Success}), breaker.One(breaker.Outcome{Kind: breaker.Failure})
-	do(breaker.Op{Verb: breaker.VerbAcquire, Token: token})
-	do(breaker.Op{Verb: breaker.VerbRecord, Summary: success, ReportID: "one"})
-	do(breaker.Op{Verb: breaker.VerbRecord, Summary: success, ReportID: "one"})
+	success, failure := machine.One(false, false, 0), machine.One(true, false, 0)
+	do(machine.Op{Verb: machine.VerbAcquire, Token: token})
+	do(machine.Op{Verb: machine.VerbRecord, Summary: success, ReportID: "one"})
+	do(machine.Op{Verb: machine.VerbRecord, Summary: success, ReportID: "one"})
 	for range 3 {
-		do(breaker.Op{Verb: breaker.VerbRecord, Summary: success})
+		do(machine.Op{Verb: machine.VerbRecord, Summary: success})
 	}
 	for range p.FailureThreshold {
-		do(breaker.Op{Verb: breaker.VerbRecord, Summary: failure})
+		do(machine.Op{Verb: machine.VerbRecord, Summary: failure})
 	}
-	do(breaker.Op{Verb: breaker.VerbForce, Force: breaker.Force{Target: breaker.HoldOpen, Reason: "r", Actor: "a"}})
-	do(breaker.Op{Verb: breaker.VerbForce, Force: breaker.Force{Target: breaker.ResetHalfOpen, Reason: "r", Actor: "a"}})
-	epoch := do(breaker.Op{Verb: breaker.VerbAcquire, Token: token}).Epoch
-	do(breaker.Op{Verb: breaker.VerbRenew, Token: token, Epoch: epoch})
-	do(breaker.Op{Verb: breaker.VerbRecord, Token: token, Epoch: epoch, Summary: success})
-	do(breaker.Op{Verb: breaker.VerbForce, Force: breaker.Force{Target: breaker.ResetClosed, Reason: "r", Actor: "a"}})
+	do(machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: breaker.HoldOpen, Reason: "r", Actor: "a"}})
+	do(machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: breaker.ResetHalfOpen, Reason: "r", Actor: "a"}})
+	epoch := do(machine.Op{Verb: machine.VerbAcquire, Token: token}).Epoch
+	do(machine.Op{Verb: machine.VerbRenew, Token: token, Epoch: epoch})
+	do(machine.Op{Verb: machine.VerbRecord, Token: token, Epoch: epoch, Summary: success})
+	do(machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: breaker.ResetClosed, Reason: "r", Actor: "a"}})
 	if _, err := store.Inspect(t.Context(), "my-agent", p); err != nil {
 		t.Error(err)
 	}

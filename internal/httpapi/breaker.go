@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // BreakerEntry is one agent's breaker as lists show it; the first seven fields are the StemeDB runbook's. It is exported, so that
@@ -100,7 +101,7 @@ func entryOf(agent string, v breaker.View, p breaker.Policy) BreakerEntry {
 
 // figures are the failures and calls that the breaker opened on, or while it is closed those of its window.
 func figures(v breaker.View, p breaker.Policy) (failures, calls int64) {
-	if v.State != breaker.Closed && v.Evidence != (breaker.Evidence{}) {
+	if v.State != breaker.Closed && v.Evidence != (machine.Evidence{}) {
 		return v.Evidence.Failures, v.Evidence.Calls
 	}
 	w := v.Window(v.NowMs, p.WindowSize.Milliseconds())
@@ -110,7 +111,7 @@ func figures(v breaker.View, p breaker.Policy) (failures, calls int64) {
 // wholeReason is the cause; the snapshot keeps only its beginning, the log all of it.
 func wholeReason(v breaker.View) string {
 	for _, e := range v.Log {
-		if len(e.Text) > len(v.Cause) && v.Cause != "" && breaker.Clip(e.Text) == v.Cause {
+		if len(e.Text) > len(v.Cause) && v.Cause != "" && machine.Clip(e.Text) == v.Cause {
 			return e.Text
 		}
 	}

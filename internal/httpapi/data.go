@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // acquireBody may be left out.
@@ -124,7 +125,7 @@ func (a *api) report(ctx context.Context, agent string, in reportBody, id string
 	if err != nil {
 		return reportReply{}, err
 	}
-	if r.Degraded && r.Why == string(breaker.CodeLost) { // nobody counted it, and on_store_error does not let this replica do so
+	if r.Degraded && r.Why == string(machine.CodeLost) { // nobody counted it, and on_store_error does not let this replica do so
 		return reportReply{}, newProblem(codeStoreUnavailable, "Redis is away, and the outcome was not counted").with("Retry-After", "1")
 	}
 	out := reportReply{Counted: r.Counted, Why: r.Why, Degraded: r.Degraded}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // keeper is store, directory and policies in memory. With away set it answers like a Redis that is away.
@@ -26,11 +27,11 @@ type keeper struct {
 	entries  map[string]string // of workflows, for lists
 	records  map[string]string // of executions
 	lenient  bool              // Apply and Inspect answer, degraded, even while away
-	lastOp   breaker.Op
+	lastOp   machine.Op
 	panics   bool
 }
 
-func (k *keeper) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (k *keeper) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	k.mu.Lock()
 	away, lenient, panics := k.away, k.lenient, k.panics
 	k.lastOp = op
@@ -38,8 +39,8 @@ func (k *keeper) Apply(ctx context.Context, agent string, p breaker.Policy, op b
 	if panics {
 		panic("the store panics")
 	}
-	if away != nil && (!lenient || op.Verb == breaker.VerbForce) {
-		return breaker.Result{}, away
+	if away != nil && (!lenient || op.Verb == machine.VerbForce) {
+		return machine.Result{}, away
 	}
 	r, err := k.Memory.Apply(ctx, agent, p, op)
 	k.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 const (
@@ -51,7 +52,7 @@ func (r *request) listQuery() (l listQuery, err error) {
 	}
 	if text := q.Get("state"); text != "" {
 		var ok bool
-		if l.state, ok = breaker.ParseState(text); !ok {
+		if l.state, ok = machine.ParseState(text); !ok {
 			return l, badValue("query.state", text, "CLOSED, OPEN or HALF_OPEN")
 		}
 	}

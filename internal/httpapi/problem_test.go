@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 func TestRefusalsHaveTheStatusAndHeadersOfTheirReason(t *testing.T) {
@@ -50,8 +51,8 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 // brokenStore never answers.
 type brokenStore struct{}
 
-func (brokenStore) Apply(context.Context, string, breaker.Policy, breaker.Op) (breaker.Result, error) {
-	return breaker.Result{}, &breaker.StoreError{Err: io.EOF}
+func (brokenStore) Apply(context.Context, string, breaker.Policy, machine.Op) (machine.Result, error) {
+	return machine.Result{}, &breaker.StoreError{Err: io.EOF}
 }
 
 func (brokenStore) Inspect(context.Context, string, breaker.Policy) (breaker.View, error) {

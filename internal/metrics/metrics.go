@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // DefaultMaxAgents is METRICS_MAX_AGENTS.
@@ -190,7 +191,7 @@ func (m *Metrics) Refused(agent string, e *breaker.OpenError) {
 func (m *Metrics) Settled(agent string, o breaker.Outcome, r breaker.Report) {
 	switch {
 	case r.Pending:
-	case r.Counted, o.Kind == breaker.Ignored && r.Why == string(breaker.CodeIgnored):
+	case r.Counted, o.Kind == breaker.Ignored && r.Why == string(machine.CodeIgnored):
 		m.count(m.calls, agent, string(o.Kind))
 	default:
 		m.count(m.uncounted, agent, r.Why)
@@ -198,7 +199,7 @@ func (m *Metrics) Settled(agent string, o breaker.Outcome, r breaker.Report) {
 }
 
 // Flushed implements breaker.Observer.
-func (m *Metrics) Flushed(agent string, s breaker.Summary, r breaker.Report) {
+func (m *Metrics) Flushed(agent string, s machine.Summary, r breaker.Report) {
 	if !r.Counted {
 		m.add(m.uncounted, s.Calls(), agent, r.Why)
 		return
@@ -214,7 +215,7 @@ func (m *Metrics) Probed(agent string, o breaker.Outcome) { m.count(m.probes, ag
 func (m *Metrics) Event(agent string, e breaker.Event, degraded bool) {
 	switch {
 	case degraded:
-	case e.Kind == breaker.EventHealed:
+	case e.Kind == machine.EventHealed:
 		m.count(m.heals, agent)
 	case e.From != e.To && e.From != "" && e.To != "":
 		m.count(m.transitions, agent, string(e.From), string(e.To))
@@ -222,7 +223,7 @@ func (m *Metrics) Event(agent string, e breaker.Event, degraded bool) {
 }
 
 // StoreCall implements breaker.Observer.
-func (m *Metrics) StoreCall(verb breaker.Verb, took time.Duration, err error) {
+func (m *Metrics) StoreCall(verb machine.Verb, took time.Duration, err error) {
 	result := "ok"
 	var away *breaker.StoreError
 	switch {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -109,13 +110,13 @@ func TestObserveCountsWhatItWouldRefuse(t *testing.T) {
 func TestOnlyRealTransitionsOfThisReplicaCount(t *testing.T) {
 	t.Parallel()
 	m := New(Options{})
-	opened := breaker.Event{Kind: breaker.EventOpened, From: breaker.Closed, To: breaker.Open}
+	opened := breaker.Event{Kind: machine.EventOpened, From: breaker.Closed, To: breaker.Open}
 	m.Event("a", opened, true)
-	m.Event("a", breaker.Event{Kind: breaker.EventManualOpen, From: breaker.Open, To: breaker.Open}, false)
-	m.Event("a", breaker.Event{Kind: breaker.EventConfigured, To: breaker.Open}, false)
-	m.Event("a", breaker.Event{Kind: breaker.EventHealed, From: breaker.Open, To: breaker.Open}, false)
-	m.StoreCall(breaker.VerbRecord, time.Millisecond, &breaker.StoreError{Unknown: true, Err: errors.New("x")})
-	m.StoreCall(breaker.VerbRecord, time.Millisecond, &breaker.StoreError{Err: errors.New("x")})
+	m.Event("a", breaker.Event{Kind: machine.EventManualOpen, From: breaker.Open, To: breaker.Open}, false)
+	m.Event("a", breaker.Event{Kind: machine.EventConfigured, To: breaker.Open}, false)
+	m.Event("a", breaker.Event{Kind: machine.EventHealed, From: breaker.Open, To: breaker.Open}, false)
+	m.StoreCall(machine.VerbRecord, time.Millisecond, &breaker.StoreError{Unknown: true, Err: errors.New("x")})
+	m.StoreCall(machine.VerbRecord, time.Millisecond, &breaker.StoreError{Err: errors.New("x")})
 	text := scrape(t, m)
 	wantLines(t, text, `circuit_breaker_heals_total{agent="a"} 1`, `circuit_breaker_store_duration_seconds_count{result="unknown",verb="record"} 1`,
 		`circuit_breaker_store_duration_seconds_count{result="error",verb="record"} 1`)

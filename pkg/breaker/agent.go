@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // Agent is a handle on one agent's breaker: it saves the look-up by name, which matters in cached mode only. It is safe for
@@ -85,7 +87,7 @@ func (m *Manager) question(ctx context.Context, agent string, p Policy) (questio
 
 // adopt lets calls be admitted in the epoch of a plain answer from now on, unless the cell was put aside since it was asked for.
 // nil: the answer is for one call.
-func (q question) adopt(r Result, p Policy) *permitBody {
+func (q question) adopt(r machine.Result, p Policy) *permitBody {
 	a := q.a
 	if a == nil || !r.Plain || r.Degraded {
 		return nil
@@ -188,7 +190,7 @@ func (a *Agent) sweep(before, idle time.Duration) (again bool) {
 		}
 		a.putAsideLocked(c)
 	}
-	if a.asked >= idle || a.pinned || a.last != nil && a.last.holds() != (Summary{}) {
+	if a.asked >= idle || a.pinned || a.last != nil && a.last.holds() != (machine.Summary{}) {
 		return !a.pinned
 	}
 	a.removed = true

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/puzpuzpuz/xsync/v4"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // cached is the part of a Manager that answers from memory.
@@ -202,15 +204,15 @@ func (m *Manager) flush(c *cell) {
 		return
 	}
 	if c.over.Load() {
-		m.o.Observer.Flushed(c.agent, s, Report{Why: string(CodeLate)})
+		m.o.Observer.Flushed(c.agent, s, Report{Why: string(machine.CodeLate)})
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), m.o.SettleTimeout)
 	defer cancel()
 	p := m.policy(ctx, c.agent)
 	asked := m.sinceBegan()
-	res, err := m.apply(ctx, c.agent, p, Op{Verb: VerbRecord, Epoch: c.epoch, Summary: s, Reporter: m.o.Reporter})
-	r := res.report(err)
+	res, err := m.apply(ctx, c.agent, p, machine.Op{Verb: machine.VerbRecord, Epoch: c.epoch, Summary: s, Reporter: m.o.Reporter})
+	r := reportOf(res, err)
 	switch {
 	case err == nil && !res.Degraded && (res.State != Closed || res.Epoch != c.epoch):
 		c.at.end(c)
@@ -231,8 +233,8 @@ func (m *Manager) flush(c *cell) {
 }
 
 // report says what became of a record.
-func (r Result) report(err error) Report {
-	out := Report{State: r.State, Counted: r.Code == CodeOK, Degraded: r.Degraded}
+func reportOf(r machine.Result, err error) Report {
+	out := Report{State: r.State, Counted: r.Code == machine.CodeOK, Degraded: r.Degraded}
 	var away *StoreError
 	switch {
 	case errors.As(err, &away) && away.Unknown, r.Unknown:

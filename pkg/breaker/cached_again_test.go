@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // F1: a record was under way when the agent was deleted: its answer says closed, and undoes what Drop said.
@@ -22,7 +23,7 @@ func TestADropDuringARecordStands(t *testing.T) {
 		m.Drop("a")
 		<-time.After(20 * time.Millisecond)
 		r, err := q.Report(t.Context(), breaker.Outcome{Kind: breaker.Success})
-		if want := (breaker.Report{Why: string(breaker.CodeLate)}); r != want || err != nil {
+		if want := (breaker.Report{Why: string(machine.CodeLate)}); r != want || err != nil {
 			t.Errorf("%+v, %v; want %+v", r, err, want)
 		}
 	})

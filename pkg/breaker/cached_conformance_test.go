@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // oracle is a store for replicas in cached mode, and beside it one that gets the same outcomes in the same order, each by itself,
@@ -43,16 +44,16 @@ func (o *oracle) fail() {
 	}
 }
 
-func (o *oracle) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (o *oracle) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	before, _ := o.joined.Inspect(ctx, agent, p)
-	if op.Verb == breaker.VerbRecord && before.Epoch != op.Epoch { // late: a replica that knows so does not send it
+	if op.Verb == machine.VerbRecord && before.Epoch != op.Epoch { // late: a replica that knows so does not send it
 		delete(o.due, op.Reporter+" "+op.Epoch)
 	}
 	got, _ := o.joined.Apply(ctx, agent, p, op)
-	var want breaker.Result
-	if key := op.Reporter + " " + op.Epoch; op.Verb == breaker.VerbRecord && len(o.due[key]) > 0 && op.Token == "" {
+	var want machine.Result
+	if key := op.Reporter + " " + op.Epoch; op.Verb == machine.VerbRecord && len(o.due[key]) > 0 && op.Token == "" {
 		n := int(op.Summary.Calls())
 		mine := o.due[key]
 		if n > len(mine) {
@@ -65,7 +66,7 @@ func (o *oracle) Apply(ctx context.Context, agent string, p breaker.Policy, op b
 	} else {
 		want, _ = o.single.Apply(ctx, agent, p, op)
 	}
-	if want.State != got.State || want.Epoch != got.Epoch || want.Code != got.Code && op.Verb != breaker.VerbRecord {
+	if want.State != got.State || want.Epoch != got.Epoch || want.Code != got.Code && op.Verb != machine.VerbRecord {
 		o.differ("%+v\njoined: %+v\nsingle: %+v", op, got, want)
 	}
 	o.compare(ctx, agent, p, op)
@@ -73,7 +74,7 @@ func (o *oracle) Apply(ctx context.Context, agent string, p breaker.Policy, op b
 }
 
 // one records outcomes as strict mode would.
-func (o *oracle) one(ctx context.Context, agent string, p breaker.Policy, op breaker.Op, outcomes []breaker.Outcome) (last breaker.Result) {
+func (o *oracle) one(ctx context.Context, agent string, p breaker.Policy, op machine.Op, outcomes []breaker.Outcome) (last machine.Result) {
 	if op.Summary != join(outcomes) {
 		o.differ("sent %+v, settled %+v", op.Summary, join(outcomes))
 	}
@@ -82,27 +83,27 @@ func (o *oracle) one(ctx context.Context, agent string, p breaker.Policy, op bre
 		if i < len(outcomes)-1 {
 			q.FailureRateThreshold, q.SlowCallRateThreshold = 0, 0
 		}
-		op.Summary = breaker.One(out)
+		op.Summary = out.Summary()
 		last, _ = o.single.Apply(ctx, agent, q, op)
 	}
 	return last
 }
 
-func join(outcomes []breaker.Outcome) (s breaker.Summary) {
+func join(outcomes []breaker.Outcome) (s machine.Summary) {
 	for _, out := range outcomes {
-		s = s.Join(breaker.One(out))
+		s = s.Join(out.Summary())
 	}
 	return s
 }
 
 // compare looks at what decides the future. An opening in the midst of a record leaves what came after it in the window, where
 // strict mode has it late: that shows in the evidence only.
-func (o *oracle) compare(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) {
+func (o *oracle) compare(ctx context.Context, agent string, p breaker.Policy, op machine.Op) {
 	a, _ := o.joined.Inspect(ctx, agent, p)
 	b, _ := o.single.Inspect(ctx, agent, p)
 	for _, v := range []*breaker.View{&a, &b} {
 		v.Log, v.ExpiresMs = nil, 0
-		v.Evidence, v.Successes, v.Failures = breaker.Evidence{}, 0, 0
+		v.Evidence, v.Successes, v.Failures = machine.Evidence{}, 0, 0
 		if v.State != breaker.Closed {
 			v.Run, v.Buckets, v.Reporters = 0, nil, nil
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // TestStalenessIsBounded: another replica opens the breaker, and nobody is told. A replica that only asks refuses within the
@@ -92,9 +93,9 @@ func TestAnAnswerFromBeforeATransitionDoesNotCount(t *testing.T) {
 // slowAnswers gives answers to acquires a second late.
 type slowAnswers struct{ *ledger }
 
-func (s *slowAnswers) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (s *slowAnswers) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	r, err := s.ledger.Apply(ctx, agent, p, op)
-	if op.Verb == breaker.VerbAcquire {
+	if op.Verb == machine.VerbAcquire {
 		<-time.After(time.Second)
 	}
 	return r, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // ledger is a Store that remembers what records it was sent, and can keep them waiting or fail them.
@@ -25,20 +26,20 @@ type ledger struct {
 type entry struct {
 	agent string
 	at    time.Time
-	sum   breaker.Summary
+	sum   machine.Summary
 }
 
 func newLedger() *ledger {
 	return &ledger{Store: breaker.NewMemory(nil, 0), flying: map[string]int{}}
 }
 
-func (l *ledger) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (l *ledger) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	l.mu.Lock()
 	err := l.err
 	switch op.Verb {
-	case breaker.VerbAcquire:
+	case machine.VerbAcquire:
 		l.asked++
-	case breaker.VerbRecord:
+	case machine.VerbRecord:
 		l.records = append(l.records, entry{agent, time.Now(), op.Summary})
 		l.flying[agent]++
 		l.most = max(l.most, l.flying[agent])
@@ -51,7 +52,7 @@ func (l *ledger) Apply(ctx context.Context, agent string, p breaker.Policy, op b
 	latency := l.latency
 	l.mu.Unlock()
 	if err != nil {
-		return breaker.Result{}, err
+		return machine.Result{}, err
 	}
 	if latency > 0 {
 		<-time.After(latency)
@@ -60,7 +61,7 @@ func (l *ledger) Apply(ctx context.Context, agent string, p breaker.Policy, op b
 }
 
 // count gives how many records came, what they hold in all, and how often leave was asked for.
-func (l *ledger) count() (records int, sum breaker.Summary, asked int) {
+func (l *ledger) count() (records int, sum machine.Summary, asked int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.records {
@@ -118,7 +119,7 @@ func (o *told) Settled(_ string, _ breaker.Outcome, r breaker.Report) {
 	}
 }
 
-func (o *told) Flushed(_ string, s breaker.Summary, r breaker.Report) {
+func (o *told) Flushed(_ string, s machine.Summary, r breaker.Report) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.add(r, s.Calls())

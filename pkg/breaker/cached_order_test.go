@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // TestOutcomesSentByThemselvesDoNotOvertake: F F F, S, F F is no run of five, though only the success waits to be sent with others.
@@ -205,7 +206,7 @@ func TestOutcomesOfAnEpochThatIsOverAreLateAtOnce(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				late := breaker.Report{Why: string(breaker.CodeLate)}
+				late := breaker.Report{Why: string(machine.CodeLate)}
 				if r, err := old[0].Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); r != late || err != nil {
 					t.Errorf("a success: %+v, %v", r, err)
 				}
@@ -299,7 +300,7 @@ func TestADeletedAgentDoesNotComeBack(t *testing.T) {
 		settleAll(t, all[:2], breaker.Outcome{Kind: breaker.Success})
 		_, _ = other.Success(t.Context())
 		m.Drop("a")
-		late := breaker.Report{Why: string(breaker.CodeLate)}
+		late := breaker.Report{Why: string(machine.CodeLate)}
 		for i, kind := range []breaker.OutcomeKind{breaker.Success, breaker.Failure} {
 			if r, err := all[2+i].Report(t.Context(), breaker.Outcome{Kind: kind}); r != late || err != nil {
 				t.Errorf("%s after it: %+v, %v", kind, r, err)

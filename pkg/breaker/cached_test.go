@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 func TestOnlyTheFirstCallAsksAndSuccessesShareARecord(t *testing.T) {
@@ -37,7 +38,7 @@ func TestOnlyTheFirstCallAsksAndSuccessesShareARecord(t *testing.T) {
 		}
 		<-time.After(time.Millisecond)
 		synctest.Wait()
-		if n, sum, _ := l.count(); n != 1 || sum != (breaker.Summary{Successes: 1000}) || l.records[0].at != start.Add(10*time.Millisecond) {
+		if n, sum, _ := l.count(); n != 1 || sum != (machine.Summary{Successes: 1000}) || l.records[0].at != start.Add(10*time.Millisecond) {
 			t.Errorf("%d records, %+v after %v", n, sum, l.records[0].at.Sub(start))
 		}
 		if u := m.Unsent(); u != (breaker.Unsent{}) {
@@ -240,7 +241,7 @@ func TestEveryWayOutOfDoIsJoined(t *testing.T) {
 		_ = m.Do(t.Context(), "a", succeed)
 		_ = m.Do(t.Context(), "a", slow)
 		_ = m.Close(t.Context())
-		want := breaker.Summary{Successes: 3, Failures: 3, Slow: 1, MaxRun: 3}
+		want := machine.Summary{Successes: 3, Failures: 3, Slow: 1, MaxRun: 3}
 		if _, sum, _ := l.count(); sum != want {
 			t.Errorf("got %+v, want %+v", sum, want)
 		}
@@ -265,7 +266,7 @@ func TestEveryOutcomeIsToldOnce(t *testing.T) {
 		}
 		<-time.After(time.Second)
 		l.mu.Lock()
-		l.err = &breaker.StoreError{Verb: breaker.VerbRecord, Unknown: true, Err: errAgent}
+		l.err = &breaker.StoreError{Verb: machine.VerbRecord, Unknown: true, Err: errAgent}
 		l.mu.Unlock()
 		if _, err := m.Acquire(t.Context(), "a"); err == nil {
 			t.Fatal("admitted without an answer")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // byRun opens on failures in a row only: five of them.
@@ -325,7 +326,7 @@ func TestOneOutageIsKnownToAllAgents(t *testing.T) {
 // together is a fleet in which more than one replica must fail: alone this one opens nothing.
 type together struct{ *ledger }
 
-func (s *together) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (s *together) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	p.FailureThreshold = 0
 	return s.ledger.Apply(ctx, agent, p, op)
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // cell is where a replica in cached mode keeps the outcomes of one agent in one closed epoch until they are sent. All permits
@@ -26,8 +28,8 @@ type cell struct {
 	over      atomic.Bool  // the store said that the epoch is over
 
 	mu      sync.Mutex
-	pending []Summary   // came before what is in word; each is one record
-	spilled atomic.Bool // there is some
+	pending []machine.Summary // came before what is in word; each is one record
+	spilled atomic.Bool       // there is some
 
 	queue queued
 
@@ -57,22 +59,22 @@ func withSuccess(word uint64) (after uint64, ok bool) {
 // withFailure is word and then a failure.
 func withFailure(word uint64) (after uint64, ok bool) {
 	trail := word >> trailAt & byteMask
-	if trail < MaxRun {
+	if trail < machine.MaxRun {
 		trail++
 		word += 1 << trailAt
 	}
 	if trail > word>>maxRunAt {
 		word += 1 << maxRunAt
 	}
-	if word&wordSuccesses == 0 && word>>leadAt&byteMask < MaxRun {
+	if word&wordSuccesses == 0 && word>>leadAt&byteMask < machine.MaxRun {
 		word += 1 << leadAt
 	}
 	return word + 1<<failuresAt, word>>failuresAt&wordFailures < wordFailures
 }
 
 // unpack gives the Summary that word holds.
-func unpack(word uint64) Summary {
-	return Summary{
+func unpack(word uint64) machine.Summary {
+	return machine.Summary{
 		Successes: int64(word & wordSuccesses),
 		Failures:  int64(word >> failuresAt & wordFailures),
 		Lead:      int64(word >> leadAt & byteMask),
@@ -88,7 +90,7 @@ func (c *cell) success() {
 		after, ok := withSuccess(old)
 		switch {
 		case !ok:
-			c.spill(Summary{})
+			c.spill(machine.Summary{})
 		case c.word.CompareAndSwap(old, after):
 			if old == 0 {
 				c.at.m.flusher.enqueue(c, false)
@@ -105,7 +107,7 @@ func (c *cell) failure() {
 		after, ok := withFailure(old)
 		switch {
 		case !ok:
-			c.spill(Summary{})
+			c.spill(machine.Summary{})
 		case c.word.CompareAndSwap(old, after):
 			trips := c.trips(unpack(after)) || c.spilled.Load() && c.trips(c.holds())
 			if trips || old>>failuresAt&wordFailures == 0 {
@@ -120,7 +122,7 @@ func (c *cell) failure() {
 }
 
 // spill moves what word holds, and then s, to pending.
-func (c *cell) spill(s Summary) {
+func (c *cell) spill(s machine.Summary) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.spillLocked(s)
@@ -131,7 +133,7 @@ const maxPending = 16
 
 // spillLocked is spill. What follows an upstream wait is a record of its own: what a success after it does depends on the policy,
 // which no joined Summary could tell [B22].
-func (c *cell) spillLocked(s Summary) {
+func (c *cell) spillLocked(s machine.Summary) {
 	s = unpack(c.word.Swap(0)).Join(s)
 	n := len(c.pending)
 	switch {
@@ -145,10 +147,10 @@ func (c *cell) spillLocked(s Summary) {
 }
 
 // take gives what the next record should carry; the zero Summary: nothing is left.
-func (c *cell) take() (s Summary) {
+func (c *cell) take() (s machine.Summary) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.spillLocked(Summary{})
+	c.spillLocked(machine.Summary{})
 	if len(c.pending) > 0 {
 		s = c.pending[0]
 		c.pending = append(c.pending[:0], c.pending[1:]...)
@@ -174,7 +176,7 @@ func (c *cell) records() int {
 }
 
 // holds is all that the cell holds, joined.
-func (c *cell) holds() (s Summary) {
+func (c *cell) holds() (s machine.Summary) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range c.pending {
@@ -194,7 +196,7 @@ func (c *cell) follow(p Policy) {
 }
 
 // trips says whether s, after the run that is known, reaches the threshold of failures in a row [B6].
-func (c *cell) trips(s Summary) bool {
+func (c *cell) trips(s machine.Summary) bool {
 	at := c.tripsAt.Load()
 	return at > 0 && max(c.run.Load()+s.Lead, s.MaxRun) >= at
 }
@@ -217,20 +219,20 @@ func (c *cell) settle(o *Outcome) Report {
 	r := Report{State: Closed, Counted: true, Pending: true}
 	switch {
 	case c.over.Load():
-		r = Report{Why: string(CodeLate)}
+		r = Report{Why: string(machine.CodeLate)}
 	case o.Kind == Success && !slow:
 		c.success()
 	case o.Kind == Failure && !slow && o.RetryAfter <= 0:
 		c.failure()
 	case o.Kind == Success, o.Kind == Failure:
 		o.Slow = slow
-		c.spill(One(*o))
+		c.spill(o.Summary())
 		c.at.m.flusher.enqueue(c, true)
 		if o.Kind == Failure && c.trips(c.holds()) {
 			c.at.suspect(c)
 		}
 	default:
-		r = Report{State: Closed, Why: string(CodeIgnored)}
+		r = Report{State: Closed, Why: string(machine.CodeIgnored)}
 	}
 	if c.watched {
 		c.at.m.o.Observer.Settled(c.agent, *o, r)

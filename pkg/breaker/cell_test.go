@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // FuzzWord joins outcomes into a word, and by Summary.Join: both must say the same, up to where a run stops counting.
@@ -26,19 +28,19 @@ func checkWord[T interface {
 	Fatalf(format string, args ...any)
 }](t T, outcomes []byte) {
 	var word uint64
-	var want Summary
+	var want machine.Summary
 	for i, b := range outcomes {
-		o, with := Outcome{Kind: Failure}, withFailure
+		failed, with := true, withFailure
 		if b%2 == 0 {
-			o, with = Outcome{Kind: Success}, withSuccess
+			failed, with = false, withSuccess
 		}
 		var ok bool
 		if word, ok = with(word); !ok {
 			t.Fatalf("no room for outcome %d", i)
 		}
-		want = want.Join(One(o))
+		want = want.Join(machine.One(failed, false, 0))
 	}
-	want.Lead, want.Trail, want.MaxRun = min(want.Lead, MaxRun), min(want.Trail, MaxRun), min(want.MaxRun, MaxRun)
+	want.Lead, want.Trail, want.MaxRun = min(want.Lead, machine.MaxRun), min(want.Trail, machine.MaxRun), min(want.MaxRun, machine.MaxRun)
 	if got := unpack(word); got != want {
 		t.Fatalf("word says %+v, Join %+v", got, want)
 	}
@@ -50,11 +52,11 @@ func TestAFullWordSpills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCell(&Agent{m: m, name: "a"}, ZeroEpoch)
+	c := newCell(&Agent{m: m, name: "a"}, machine.ZeroEpoch)
 	m.flusher.flying[c] = time.Now() // nothing is sent
 	c.word.Store(wordSuccesses)
 	c.success()
-	if got := c.holds(); got != (Summary{Successes: wordSuccesses + 1}) {
+	if got := c.holds(); got != (machine.Summary{Successes: wordSuccesses + 1}) {
 		t.Errorf("2^24 successes are kept as %+v", got)
 	}
 	c.take()
@@ -62,8 +64,8 @@ func TestAFullWordSpills(t *testing.T) {
 	for range wordFailures + 3 {
 		c.failure()
 	}
-	want := Summary{Failures: wordFailures + 3, Lead: MaxRun, Trail: MaxRun, MaxRun: MaxRun}
-	if got := c.holds(); got.Failures != want.Failures || got.MaxRun < MaxRun || got.Lead < MaxRun || got.Trail < MaxRun {
+	want := machine.Summary{Failures: wordFailures + 3, Lead: machine.MaxRun, Trail: machine.MaxRun, MaxRun: machine.MaxRun}
+	if got := c.holds(); got.Failures != want.Failures || got.MaxRun < machine.MaxRun || got.Lead < machine.MaxRun || got.Trail < machine.MaxRun {
 		t.Errorf("65538 failures are kept as %+v", got)
 	}
 }
@@ -75,16 +77,16 @@ func TestWhatFollowsAWaitIsARecordOfItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCell(&Agent{m: m, name: "a"}, ZeroEpoch)
+	c := newCell(&Agent{m: m, name: "a"}, machine.ZeroEpoch)
 	m.flusher.flying[c] = time.Now() // nothing is sent
-	wait := Summary{Failures: 1, Lead: 1, Trail: 1, MaxRun: 1, WaitMs: 5}
+	wait := machine.Summary{Failures: 1, Lead: 1, Trail: 1, MaxRun: 1, WaitMs: 5}
 	c.success()
 	c.spill(wait)
 	c.success()
 	c.failure()
 	c.spill(wait)
 	c.success()
-	want := []Summary{
+	want := []machine.Summary{
 		{Successes: 1, Failures: 1, Trail: 1, MaxRun: 1, WaitMs: 5},
 		{Successes: 1, Failures: 2, Trail: 2, MaxRun: 2, WaitMs: 5},
 		{Successes: 1},

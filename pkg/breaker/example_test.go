@@ -197,21 +197,3 @@ func ExampleManager_Classic() {
 	fmt.Println(stats.State, stats.FailureCount, err)
 	// Output: open 5 <nil>
 }
-
-// Step is the machine itself: the same arguments give the same answer, for a simulation or a test.
-func ExampleStep() {
-	p := breaker.DefaultPolicy().Params(time.Hour, 0)
-	failure := breaker.Op{Verb: breaker.VerbRecord, Draw: "000000000000001", Summary: breaker.One(breaker.Outcome{Kind: breaker.Failure})}
-	s := breaker.Load(breaker.Raw{}, 0)
-	for now := int64(1000); now <= 5000; now += 1000 {
-		var r breaker.Result
-		s, r = breaker.Step(p, s, failure, now)
-		fmt.Println(now, r.State, r.Run)
-	}
-	// Output:
-	// 1000 closed 1
-	// 2000 closed 2
-	// 3000 closed 3
-	// 4000 closed 4
-	// 5000 open 5
-}

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // Fallback stands before a shared Store and answers while that is away, as each agent's on_store_error says:
@@ -29,7 +31,7 @@ type Fallback struct {
 	turn       sync.RWMutex // answers from memory against the turn to it: no answer straddles two outages
 	suspecting atomic.Bool
 	mu         sync.Mutex
-	seen       map[string]Result // the last that the shared store said of each agent
+	seen       map[string]machine.Result // the last that the shared store said of each agent
 	stop       context.CancelFunc
 	ctx        context.Context //nolint:containedctx // the life of the probe, ended by Close
 	wg         sync.WaitGroup
@@ -44,7 +46,7 @@ func NewFallback(store Store, ping func(context.Context) error, maxAgents int, o
 	if maxAgents <= 0 {
 		maxAgents = 100_000
 	}
-	f := &Fallback{store: store, ping: ping, onChange: onChange, most: maxAgents, seen: map[string]Result{}}
+	f := &Fallback{store: store, ping: ping, onChange: onChange, most: maxAgents, seen: map[string]machine.Result{}}
 	f.local = NewMemory(f.clock.nowMs, maxAgents)
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
@@ -67,12 +69,12 @@ func (f *Fallback) Report(err error) {
 }
 
 // Apply implements Store.
-func (f *Fallback) Apply(ctx context.Context, agent string, p Policy, op Op) (Result, error) {
+func (f *Fallback) Apply(ctx context.Context, agent string, p Policy, op machine.Op) (machine.Result, error) {
 	if f.degraded.Load() {
 		return f.alone(ctx, agent, p, op, nil)
 	}
 	if op.Local { // the shared store never saw this permit's epoch
-		return Result{Code: CodeLost}, nil
+		return machine.Result{Code: machine.CodeLost}, nil
 	}
 	r, err := f.store.Apply(ctx, agent, p, op)
 	if err == nil {
@@ -115,16 +117,16 @@ func TimeIsUp(ctx context.Context) bool {
 }
 
 // alone answers without the store. cause is the store's error if it was asked just now.
-func (f *Fallback) alone(ctx context.Context, agent string, p Policy, op Op, cause error) (Result, error) {
+func (f *Fallback) alone(ctx context.Context, agent string, p Policy, op machine.Op, cause error) (machine.Result, error) {
 	var away *StoreError
-	unknown := errors.As(cause, &away) && away.Unknown && op.Verb == VerbRecord
-	if op.Verb == VerbForce {
+	unknown := errors.As(cause, &away) && away.Unknown && op.Verb == machine.VerbRecord
+	if op.Verb == machine.VerbForce {
 		if cause == nil {
 			cause = &StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("degraded: an operator's action needs the shared store")}
 		}
-		return Result{}, cause
+		return machine.Result{}, cause
 	}
-	r := Result{State: Closed, Epoch: ZeroEpoch, NowMs: f.clock.nowMs(), Degraded: true, Unknown: unknown, Code: CodeOK}
+	r := machine.Result{State: Closed, Epoch: machine.ZeroEpoch, NowMs: f.clock.nowMs(), Degraded: true, Unknown: unknown, Code: machine.CodeOK}
 	switch {
 	case p.OnStoreError == OnStoreErrorLocal:
 		f.turn.RLock()
@@ -134,10 +136,10 @@ func (f *Fallback) alone(ctx context.Context, agent string, p Policy, op Op, cau
 		res.Degraded, res.Unknown = true, unknown
 		res.Local = res.Epoch != seeded
 		return res, err
-	case op.Verb != VerbAcquire:
-		r.Code = CodeLost
+	case op.Verb != machine.VerbAcquire:
+		r.Code = machine.CodeLost
 	case p.OnStoreError == OnStoreErrorDeny:
-		r.Code, r.Reason, r.RetryAfterMs = CodeRefused, ReasonStoreUnavailable, 1000
+		r.Code, r.Reason, r.RetryAfterMs = machine.CodeRefused, ReasonStoreUnavailable, 1000
 	default:
 		r.Local = true
 	}
@@ -145,7 +147,7 @@ func (f *Fallback) alone(ctx context.Context, agent string, p Policy, op Op, cau
 }
 
 // remember keeps what the store last said of an agent.
-func (f *Fallback) remember(agent string, r Result) {
+func (f *Fallback) remember(agent string, r machine.Result) {
 	if r.NowMs > 0 {
 		f.clock.set(r.NowMs)
 	}
@@ -171,11 +173,11 @@ func (f *Fallback) plant(agent string) (epoch string) {
 	r, ok := f.seen[agent]
 	f.mu.Unlock()
 	if !ok {
-		return ZeroEpoch
+		return machine.ZeroEpoch
 	}
-	s := Snapshot{Present: true, State: r.State, Epoch: r.Epoch, Run: r.Run}
+	s := machine.Snapshot{Present: true, State: r.State, Epoch: r.Epoch, Run: r.Run}
 	if r.Hold != "" {
-		s.Hold = Hold{Kind: r.Hold, StartMs: r.NowMs, LengthMs: max(r.LeftMs, 0)}
+		s.Hold = machine.Hold{Kind: r.Hold, StartMs: r.NowMs, LengthMs: max(r.LeftMs, 0)}
 	}
 	if r.State == Open {
 		s.OpenedMs, s.WaitMs = r.NowMs, max(r.LeftMs, 1)

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // awayStore never answers.
 type awayStore struct{}
 
-func (awayStore) Apply(_ context.Context, agent string, _ breaker.Policy, op breaker.Op) (breaker.Result, error) {
-	return breaker.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("away")}
+func (awayStore) Apply(_ context.Context, agent string, _ breaker.Policy, op machine.Op) (machine.Result, error) {
+	return machine.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("away")}
 }
 
 func (awayStore) Inspect(_ context.Context, agent string, _ breaker.Policy) (breaker.View, error) {
@@ -32,15 +33,15 @@ type switched struct {
 	asked atomic.Int64
 }
 
-func (s *switched) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (s *switched) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	s.asked.Add(1)
 	if err := s.trouble(ctx, agent, op.Verb); err != nil {
-		return breaker.Result{}, err
+		return machine.Result{}, err
 	}
 	return s.Memory.Apply(ctx, agent, p, op)
 }
 
-func (s *switched) trouble(ctx context.Context, agent string, v breaker.Verb) error {
+func (s *switched) trouble(ctx context.Context, agent string, v machine.Verb) error {
 	if s.hang.Load() {
 		ctx, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
 		defer cancel()

@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // flusher sends what cells hold to the store in the background: successes an interval after the first, failures at once, at most
@@ -164,7 +166,7 @@ func (f *flusher) send(c *cell) {
 	delete(f.flying, c)
 	c.queue.records++
 	<-f.slots
-	if more := c.holds(); more != (Summary{}) {
+	if more := c.holds(); more != (machine.Summary{}) {
 		f.queueLocked(c, more.Failures+more.Slow > 0, time.Now(), c.queue.sent)
 	}
 	f.settled.Broadcast()

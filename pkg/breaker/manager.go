@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // Options configures a Manager. Store is required; every other field has a default.
@@ -99,21 +101,21 @@ func (m *Manager) ask(ctx context.Context, agent string) (Permit, error) {
 		return Permit{}, ErrBadName
 	}
 	if m.o.Disabled {
-		return Permit{permitBody: &permitBody{m: m, agent: agent, kind: permitDisabled, epoch: ZeroEpoch}}, nil
+		return Permit{permitBody: &permitBody{m: m, agent: agent, kind: permitDisabled, epoch: machine.ZeroEpoch}}, nil
 	}
 	policy := m.policy(ctx, agent)
 	asked, err := m.question(ctx, agent, policy)
 	if err != nil {
 		return Permit{}, err
 	}
-	op := Op{Verb: VerbAcquire, Token: drawToken(), RampPPM: rand.Int64N(million)}
+	op := machine.Op{Verb: machine.VerbAcquire, Token: drawToken(), RampPPM: rand.Int64N(machine.Million)}
 	r, err := m.apply(ctx, agent, policy, op)
 	if err != nil {
 		return Permit{}, err
 	}
-	if r.Code == CodeRefused {
+	if r.Code == machine.CodeRefused {
 		e := &OpenError{
-			Agent: agent, State: r.refusalState(), Reason: r.Reason, Degraded: r.Degraded,
+			Agent: agent, State: refusalState(r), Reason: r.Reason, Degraded: r.Degraded,
 			RetryAfter: time.Duration(r.RetryAfterMs) * time.Millisecond,
 		}
 		m.o.Observer.Refused(agent, e)
@@ -128,12 +130,12 @@ func (m *Manager) ask(ctx context.Context, agent string) (Permit, error) {
 }
 
 // permit is what the store gave, for one call.
-func (m *Manager) permit(agent string, op Op, r Result) *permitBody {
+func (m *Manager) permit(agent string, op machine.Op, r machine.Result) *permitBody {
 	body := &permitBody{m: m, agent: agent, kind: permitClosed, epoch: r.Epoch, degraded: r.Degraded, would: r.Reason}
 	switch {
-	case r.Code == CodeDisabled:
+	case r.Code == machine.CodeDisabled:
 		body.kind = permitDisabled
-	case r.Code == CodeObserved && r.Reason != ReasonRamping:
+	case r.Code == machine.CodeObserved && r.Reason != ReasonRamping:
 		body.kind = permitObserved
 	case r.Local:
 		body.kind = permitLocal
@@ -148,7 +150,7 @@ func (m *Manager) permit(agent string, op Op, r Result) *permitBody {
 }
 
 // refusalState is what x-circuit-breaker-state shows: a ramp is shown as half-open, a store that is away as nothing.
-func (r Result) refusalState() State {
+func refusalState(r machine.Result) State {
 	switch r.Reason {
 	case ReasonRamping:
 		return HalfOpen
@@ -208,15 +210,15 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 		}
 	}
 	o.Slow = o.Slow || policy.IsSlow(o.Duration)
-	op := Op{
-		Verb: VerbRecord, Epoch: p.epoch, Token: p.token, Summary: One(o), Reporter: o.Reporter, ReportID: o.ReportID,
+	op := machine.Op{
+		Verb: machine.VerbRecord, Epoch: p.epoch, Token: p.token, Summary: o.Summary(), Reporter: o.Reporter, ReportID: o.ReportID,
 		Local: p.kind == permitLocal,
 	}
 	if op.Reporter == "" {
 		op.Reporter = m.o.Reporter
 	}
 	res, err := m.apply(ctx, p.agent, policy, op)
-	r := res.report(err)
+	r := reportOf(res, err)
 	if res.Probe {
 		m.o.Observer.Probed(p.agent, o)
 	}
@@ -246,19 +248,19 @@ func (m *Manager) Force(ctx context.Context, agent string, f Force) (State, erro
 	if !ValidWord(f.Actor) {
 		return "", fmt.Errorf("actor %q: want 1 to 64 of A-Z a-z 0-9 . _ : @ -", f.Actor)
 	}
-	r, err := m.apply(ctx, agent, m.policy(ctx, agent), Op{Verb: VerbForce, Force: f})
+	r, err := m.apply(ctx, agent, m.policy(ctx, agent), machine.Op{Verb: machine.VerbForce, Force: f})
 	if err != nil {
 		return "", err
 	}
-	if r.Code == CodeHoldProtected {
+	if r.Code == machine.CodeHoldProtected {
 		return r.State, fmt.Errorf("agent %q: %w", agent, ErrHoldProtected)
 	}
 	return r.State, nil
 }
 
 // apply draws what chance there is, asks the store, and tells the observer what happened.
-func (m *Manager) apply(ctx context.Context, agent string, p Policy, op Op) (Result, error) {
-	op.Draw, op.JitterPPM = hex16(rand.Uint64())[1:], rand.Int64N(million)
+func (m *Manager) apply(ctx context.Context, agent string, p Policy, op machine.Op) (machine.Result, error) {
+	op.Draw, op.JitterPPM = hex16(rand.Uint64())[1:], rand.Int64N(machine.Million)
 	start := time.Now()
 	r, err := m.o.Store.Apply(ctx, agent, p, op)
 	m.o.Observer.StoreCall(op.Verb, time.Since(start), err)
@@ -296,12 +298,12 @@ type Observer interface {
 	Settled(agent string, o Outcome, r Report)
 	// Flushed: outcomes that were settled as Pending have reached the store, or have not; r is of all of them. It runs in the
 	// background.
-	Flushed(agent string, s Summary, r Report)
+	Flushed(agent string, s machine.Summary, r Report)
 	// Probed: a half-open test call was settled with this outcome.
 	Probed(agent string, o Outcome)
 	// Event: this process's operation brought a transition, a heal or a manual action about; degraded: in its own memory only.
 	Event(agent string, e Event, degraded bool)
-	StoreCall(verb Verb, took time.Duration, err error)
+	StoreCall(verb machine.Verb, took time.Duration, err error)
 }
 
 // NopObserver does nothing.
@@ -317,7 +319,7 @@ func (NopObserver) Refused(string, *OpenError) {}
 func (NopObserver) Settled(string, Outcome, Report) {}
 
 // Flushed implements Observer.
-func (NopObserver) Flushed(string, Summary, Report) {}
+func (NopObserver) Flushed(string, machine.Summary, Report) {}
 
 // Probed implements Observer.
 func (NopObserver) Probed(string, Outcome) {}
@@ -326,4 +328,4 @@ func (NopObserver) Probed(string, Outcome) {}
 func (NopObserver) Event(string, Event, bool) {}
 
 // StoreCall implements Observer.
-func (NopObserver) StoreCall(Verb, time.Duration, error) {}
+func (NopObserver) StoreCall(machine.Verb, time.Duration, error) {}

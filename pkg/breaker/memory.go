@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // Memory is a Store in this process alone: a map around Step. It is what a replica falls back on while Redis is away, and
@@ -18,7 +20,7 @@ type Memory struct {
 
 // remembered is one agent's breaker and its newest events.
 type remembered struct {
-	s       Snapshot
+	s       machine.Snapshot
 	log     []Event
 	reports map[string]int64 // idempotency keys
 	order   []string         // the same, oldest first
@@ -43,25 +45,25 @@ const reportKeptMs = 10 * 60 * 1000
 const maxReports = 10_000
 
 // Apply implements Store; it never fails.
-func (m *Memory) Apply(_ context.Context, agent string, p Policy, op Op) (Result, error) {
+func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op) (machine.Result, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.nowMs()
 	a := m.at(agent, now)
-	duplicate := op.Verb == VerbRecord && op.ReportID != "" && a.seen(op.ReportID, now)
+	duplicate := op.Verb == machine.VerbRecord && op.ReportID != "" && a.seen(op.ReportID, now)
 	if duplicate {
-		op = Op{Verb: VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
+		op = machine.Op{Verb: machine.VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
 	}
-	var r Result
-	a.s, r = Step(p.Params(m.ttl, 1), a.s, op, now)
+	var r machine.Result
+	a.s, r = machine.Step(p.Params(m.ttl, 1), a.s, op, now)
 	if duplicate {
-		r.Code = CodeDuplicate
+		r.Code = machine.CodeDuplicate
 	}
-	r.Plain = op.Verb == VerbAcquire && r.Code == CodeOK && a.s.State == Closed && a.s.Hold.Kind == "" && a.s.Ramp.LengthMs == 0
+	r.Plain = op.Verb == machine.VerbAcquire && r.Code == machine.CodeOK && a.s.State == Closed && a.s.Hold.Kind == "" && a.s.Ramp.LengthMs == 0
 	for _, e := range r.Events {
 		a.log = append([]Event{e}, a.log...)
 	}
-	a.log = a.log[:min(len(a.log), MaxLog)]
+	a.log = a.log[:min(len(a.log), machine.MaxLog)]
 	return r, nil
 }
 
@@ -72,9 +74,9 @@ func (m *Memory) Inspect(_ context.Context, agent string, p Policy) (View, error
 	now := m.nowMs()
 	a, ok := m.agents[agent]
 	if !ok {
-		a = &remembered{s: Snapshot{State: Closed, Epoch: ZeroEpoch}}
+		a = &remembered{s: machine.Snapshot{State: Closed, Epoch: machine.ZeroEpoch}}
 	}
-	s, _ := Step(p.Params(m.ttl, 1), a.s, Op{Verb: VerbLook, Draw: ZeroEpoch[1:]}, now)
+	s, _ := machine.Step(p.Params(m.ttl, 1), a.s, machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, now)
 	return View{Snapshot: s, NowMs: now, Log: append([]Event(nil), a.log...)}, nil
 }
 
@@ -90,13 +92,13 @@ func (m *Memory) at(agent string, now int64) *remembered {
 			break
 		}
 	}
-	a = &remembered{s: Snapshot{State: Closed, Epoch: ZeroEpoch}}
+	a = &remembered{s: machine.Snapshot{State: Closed, Epoch: machine.ZeroEpoch}}
 	m.agents[agent] = a
 	return a
 }
 
 // seed puts a breaker in place if there is none.
-func (m *Memory) seed(agent string, s Snapshot) {
+func (m *Memory) seed(agent string, s machine.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, ok := m.agents[agent]; !ok {

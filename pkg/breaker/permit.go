@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // Permit is leave to make one call, and owes one outcome [B14]. Its methods may be called from any goroutine. Settle it where it
@@ -85,12 +87,12 @@ func tag(agent string) string {
 // parsePermit reads a permit's text; foreign says that it is another agent's.
 func parsePermit(agent, text string) (p *permitBody, foreign bool, err error) {
 	f := strings.Split(text, ".")
-	if len(f) != 5 || f[0] != "v1" || !isHex16(f[2]) || len(f[4]) != 8 {
+	if len(f) != 5 || f[0] != "v1" || !machine.IsHex16(f[2]) || len(f[4]) != 8 {
 		return nil, false, ErrBadPermit
 	}
 	p = &permitBody{agent: agent, kind: permitKind(f[1]), epoch: f[2]}
 	if f[3] != "-" {
-		if !isHex16(f[3]) {
+		if !machine.IsHex16(f[3]) {
 			return nil, false, ErrBadPermit
 		}
 		p.token = f[3]
@@ -188,16 +190,16 @@ func (p Permit) Renew(ctx context.Context) error {
 	if p.token == "" {
 		return nil
 	}
-	r, err := p.m.apply(ctx, p.agent, p.m.policy(ctx, p.agent), Op{Verb: VerbRenew, Token: p.token, Epoch: p.epoch, Local: p.kind == permitLocal})
+	r, err := p.m.apply(ctx, p.agent, p.m.policy(ctx, p.agent), machine.Op{Verb: machine.VerbRenew, Token: p.token, Epoch: p.epoch, Local: p.kind == permitLocal})
 	if err != nil {
 		return err
 	}
 	switch {
-	case r.Code == CodeOK:
+	case r.Code == machine.CodeOK:
 		p.leaseMs.Store(r.LeaseMs)
 		return nil
 	case r.Degraded && p.kind != permitLocal: // this process's memory knows nothing of a lease that the store gave
-		return &StoreError{Verb: VerbRenew, Agent: p.agent, Err: errors.New("the lease may stand, and cannot be renewed now")}
+		return &StoreError{Verb: machine.VerbRenew, Agent: p.agent, Err: errors.New("the lease may stand, and cannot be renewed now")}
 	}
 	return fmt.Errorf("renew the probe of agent %q: %w", p.agent, ErrLeaseLost)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // Mode says whether refusals are enforced or only reported [B21].
@@ -56,7 +58,7 @@ const (
 )
 
 // Policy is how one agent's breaker behaves. The zero value is not valid: start from DefaultPolicy.
-// Durations count to 1 ms, rates and shares to one millionth, the multiplier to one thousandth.
+// Durations count to 1 ms, rates and shares to one machine.Millionth, the multiplier to one thousandth.
 type Policy struct {
 	Enabled                  bool           // [B21]; false: the machine admits all and records nothing, holds still stand
 	FailureThreshold         int            // [B6]; 0 turns it off, at most 255
@@ -95,9 +97,6 @@ func DefaultPolicy() Policy {
 // MaxDuration bounds every duration of a policy, a hold and a ramp: 30 days. It keeps the machine's integers exact in Lua's doubles.
 const MaxDuration = 30 * 24 * time.Hour
 
-// MaxProbes bounds HalfOpenMaxCalls.
-const MaxProbes = 1000
-
 // PolicyError names one bad value of a policy: the field as the override and the registry spell it, the value, and what is allowed.
 type PolicyError struct{ Field, Value, Allowed string }
 
@@ -108,7 +107,7 @@ func (e *PolicyError) Error() string {
 // Validate reports the first bad value as a *PolicyError.
 func (p Policy) Validate() error {
 	checks := []error{
-		intIn("failure_threshold", p.FailureThreshold, 0, MaxRun),
+		intIn("failure_threshold", p.FailureThreshold, 0, machine.MaxRun),
 		rateIn("failure_rate_threshold", p.FailureRateThreshold),
 		intIn("minimum_calls", p.MinimumCalls, 1, 1_000_000_000),
 		durationIn("window_size_seconds", p.WindowSize, 12*time.Millisecond),
@@ -116,8 +115,8 @@ func (p Policy) Validate() error {
 		floatIn("timeout_multiplier", p.TimeoutMultiplier, 1, 100),
 		durationIn("timeout_max_seconds", p.TimeoutMax, time.Millisecond),
 		rateIn("timeout_jitter", p.TimeoutJitter),
-		intIn("half_open_max_calls", p.HalfOpenMaxCalls, 1, MaxProbes),
-		intIn("half_open_success_threshold", p.HalfOpenSuccessThreshold, 0, MaxProbes),
+		intIn("half_open_max_calls", p.HalfOpenMaxCalls, 1, machine.MaxProbes),
+		intIn("half_open_success_threshold", p.HalfOpenSuccessThreshold, 0, machine.MaxProbes),
 		durationIn("probe_timeout_seconds", p.ProbeTimeout, time.Millisecond),
 		oneOf("abandoned_probe", p.AbandonedProbe, ReleaseAbandoned, FailAbandoned),
 		durationIn("slow_call_duration_seconds", p.SlowCallDuration, 0),
@@ -126,7 +125,7 @@ func (p Policy) Validate() error {
 		rateIn("ramp_floor", p.RampFloor),
 		oneOf("mode", p.Mode, Enforce, Observe),
 		oneOf("retry_after", p.RetryAfter, RetryAfterIgnore, RetryAfterExtend, RetryAfterOpen),
-		intIn("minimum_reporters", p.MinimumReporters, 1, MaxReporters),
+		intIn("minimum_reporters", p.MinimumReporters, 1, machine.MaxReporters),
 		oneOf("on_store_error", p.OnStoreError, OnStoreErrorLocal, OnStoreErrorAllow, OnStoreErrorDeny),
 		oneOf("consistency", p.Consistency, Strict, Cached),
 	}
@@ -179,27 +178,8 @@ func (p Policy) IsSlow(d time.Duration) bool {
 	return p.SlowCallDuration > 0 && d > p.SlowCallDuration
 }
 
-// Params is a policy as the machine reads it, in Go and in Lua alike: integers only, milliseconds and millionths,
-// so that both compute the same to the last digit.
-type Params struct {
-	Enabled, Observe                  bool
-	FailureThreshold                  int64
-	FailureRatePPM, MinimumCalls      int64
-	WindowMs, TimeoutMs, TimeoutMaxMs int64
-	MultiplierMilli, JitterPPM        int64
-	MaxCalls, Need                    int64
-	ProbeTimeoutMs                    int64
-	AbandonedFails                    bool
-	SlowRatePPM                       int64
-	RampMs, RampFloorPPM              int64
-	RetryExtends, RetryOpens          bool
-	TrackReporters                    bool
-	Reporters                         int64 // how many a trip needs, already min(K, live replicas) [B23]
-	TTLMs                             int64
-}
-
 // Params turns p into integers. ttl is REDIS_TTL_SECONDS; replicas is how many are alive (0: unknown, K stands).
-func (p Policy) Params(ttl time.Duration, replicas int) Params {
+func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 	need := int64(p.HalfOpenSuccessThreshold)
 	if need == 0 || need > int64(p.HalfOpenMaxCalls) {
 		need = int64(p.HalfOpenMaxCalls)
@@ -208,7 +188,7 @@ func (p Policy) Params(ttl time.Duration, replicas int) Params {
 	if replicas > 0 {
 		reporters = min(reporters, int64(replicas))
 	}
-	return Params{
+	return machine.Params{
 		Enabled: p.Enabled, Observe: p.Mode == Observe, FailureThreshold: int64(p.FailureThreshold),
 		FailureRatePPM: ppm(p.FailureRateThreshold), MinimumCalls: int64(p.MinimumCalls),
 		WindowMs: p.WindowSize.Milliseconds(), TimeoutMs: p.Timeout.Milliseconds(), TimeoutMaxMs: p.TimeoutMax.Milliseconds(),
@@ -221,7 +201,4 @@ func (p Policy) Params(ttl time.Duration, replicas int) Params {
 	}
 }
 
-// million is how shares and rates are scaled to integers.
-const million = 1_000_000
-
-func ppm(v float64) int64 { return int64(math.Round(v * million)) }
+func ppm(v float64) int64 { return int64(math.Round(v * machine.Million)) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // Store keeps breakers. Implementations are safe for concurrent use. Redis, memory and the fallback are all Stores.
@@ -12,13 +14,13 @@ import (
 // Both return within the context's deadline and the store's own, whichever is earlier; a store that cannot answer returns an
 // error that is ErrStoreUnavailable, a *StoreError.
 type Store interface {
-	Apply(ctx context.Context, agent string, p Policy, op Op) (Result, error)
+	Apply(ctx context.Context, agent string, p Policy, op machine.Op) (machine.Result, error)
 	Inspect(ctx context.Context, agent string, p Policy) (View, error)
 }
 
 // View is what Inspect shows: the advanced snapshot, the moment on the store's clock, and the agent's log, newest first.
 type View struct {
-	Snapshot
+	machine.Snapshot
 	NowMs    int64
 	Log      []Event
 	Degraded bool // shown from this process's memory, because the store is away
@@ -29,7 +31,7 @@ var ErrStoreUnavailable = errors.New("store unavailable")
 
 // StoreError says which operation on which agent the store did not answer.
 type StoreError struct {
-	Verb    Verb
+	Verb    machine.Verb
 	Agent   string
 	Unknown bool // the operation may have been carried out: a time-out, a cut connection
 	Err     error

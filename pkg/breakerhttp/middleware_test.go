@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
@@ -359,8 +360,8 @@ func TestNamers(t *testing.T) {
 // away is a store that never answers.
 type away struct{ breaker.Store }
 
-func (away) Apply(_ context.Context, agent string, _ breaker.Policy, op breaker.Op) (breaker.Result, error) {
-	return breaker.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("cable cut")}
+func (away) Apply(_ context.Context, agent string, _ breaker.Policy, op machine.Op) (machine.Result, error) {
+	return machine.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("cable cut")}
 }
 
 func TestStoreThatIsAwayWithoutAFallbackIsSaid(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 func TestOwnClassifyDecides(t *testing.T) {
@@ -36,14 +37,14 @@ func TestOwnClassifyDecides(t *testing.T) {
 // mute is a store that admits, and then does not answer.
 type mute struct{ breaker.Store }
 
-func (s mute) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
-	if op.Verb != breaker.VerbRecord {
+func (s mute) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
+	if op.Verb != machine.VerbRecord {
 		return s.Store.Apply(ctx, agent, p, op)
 	}
 	if ctx.Err() != nil {
-		return breaker.Result{}, errors.New("asked with a context that has ended")
+		return machine.Result{}, errors.New("asked with a context that has ended")
 	}
-	return breaker.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("store is mute")}
+	return machine.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("store is mute")}
 }
 
 func TestTroubleWithTheStoreIsForTheLogAlone(t *testing.T) {

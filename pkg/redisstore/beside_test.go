@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
@@ -20,16 +21,16 @@ type neighbour struct {
 }
 
 // applyBeside carries out every second record that may be joined with others beside one of the neighbour.
-func (e *engine) applyBeside(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (got breaker.Result, ok bool, err error) {
+func (e *engine) applyBeside(nowMs int64, agent string, p breaker.Policy, op machine.Op) (got machine.Result, ok bool, err error) {
 	n, name := e.beside, agent+"-beside"
-	if n.turn++; n.turn%2 == 0 || op.Verb != breaker.VerbRecord || op.Epoch == "" {
+	if n.turn++; n.turn%2 == 0 || op.Verb != machine.VerbRecord || op.Epoch == "" {
 		return got, false, nil
 	}
 	raw, err := e.prepareNeighbour(nowMs, name, p)
 	if err != nil {
 		return got, false, err
 	}
-	theirs := e.beside.success(breaker.Load(raw, nowMs).Epoch)
+	theirs := e.beside.success(machine.Load(raw, nowMs).Epoch)
 	got, gotTheirs, ok, short, err := e.store.ApplyBeside(context.Background(), agent, p, op, name, theirs)
 	if err != nil || !ok {
 		return got, ok, err
@@ -49,13 +50,13 @@ func (e *engine) applyBeside(nowMs int64, agent string, p breaker.Policy, op bre
 	return got, true, err
 }
 
-func (n *neighbour) success(epoch string) breaker.Op {
-	return breaker.Op{Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:], Epoch: epoch, Summary: breaker.Summary{Successes: n.turn}}
+func (n *neighbour) success(epoch string) machine.Op {
+	return machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Epoch: epoch, Summary: machine.Summary{Successes: n.turn}}
 }
 
 // prepareNeighbour begins a bucket of the neighbour, and says that the others hold minimum_calls: it has no failures, so that
 // makes no difference.
-func (e *engine) prepareNeighbour(nowMs int64, name string, p breaker.Policy) (breaker.Raw, error) {
+func (e *engine) prepareNeighbour(nowMs int64, name string, p breaker.Policy) (machine.Raw, error) {
 	n := e.beside
 	op := n.success("")
 	raw, _ := n.model.Dump(nowMs, name)
@@ -81,8 +82,8 @@ func (e *engine) prepareNeighbour(nowMs int64, name string, p breaker.Policy) (b
 }
 
 // shortest says whether a success goes the way of lua/calm.lua.
-func shortest(raw breaker.Raw, p breaker.Policy, op breaker.Op, nowMs int64) bool {
-	after, _, ok := breaker.PlainlyCounted(raw, p.Params(time.Hour, 0), op, nowMs)
+func shortest(raw machine.Raw, p breaker.Policy, op machine.Op, nowMs int64) bool {
+	after, _, ok := machine.PlainlyCounted(raw, p.Params(time.Hour, 0), op, nowMs)
 	past := raw.Control["past"]
 	if !ok || !strings.HasPrefix(past, "+") || raw.Control["run"] != "" {
 		return false

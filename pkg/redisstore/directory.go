@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // ErrConflict says that another hand changed the document first.
@@ -52,7 +53,7 @@ func (s *Store) Document(ctx context.Context, d Doc, agent string) (string, erro
 	case errors.Is(err, redis.Nil), redis.HasErrorPrefix(err, "WRONGTYPE"): // a planted key is no document
 		return "", nil
 	}
-	return "", storeError(breaker.Verb("read "+string(d)), agent, err)
+	return "", storeError(machine.Verb("read "+string(d)), agent, err)
 }
 
 // Documents reads many agents' documents at once, in order; "" where there is none.
@@ -74,7 +75,7 @@ func (s *Store) States(ctx context.Context, agents []string) ([]breaker.State, e
 	texts, err := s.getAll(ctx, "read state", keys)
 	out := make([]breaker.State, len(texts))
 	for i, t := range texts {
-		out[i], _ = breaker.ParseState(t)
+		out[i], _ = machine.ParseState(t)
 	}
 	return out, err
 }
@@ -91,7 +92,7 @@ func (s *Store) getAll(ctx context.Context, what string, keys []string) ([]strin
 		for _, c := range cmds {
 			text, err := c.Result()
 			if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-				return nil, storeError(breaker.Verb(what), "", err)
+				return nil, storeError(machine.Verb(what), "", err)
 			}
 			out = append(out, text)
 		}
@@ -312,7 +313,7 @@ func (s *Store) Events(ctx context.Context, tell func(agent string, e breaker.Ev
 				return
 			}
 			agent, line, _ := strings.Cut(m.Payload, " ") // "agent at_ms kind …"
-			if e, ok := breaker.ParseEvent(line); ok && breaker.ValidName(agent) {
+			if e, ok := machine.ParseEvent(line); ok && breaker.ValidName(agent) {
 				tell(agent, e)
 			}
 		}

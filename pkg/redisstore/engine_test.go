@@ -13,6 +13,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/redistest"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
@@ -54,7 +55,7 @@ func realEngine(t testing.TB) *engine {
 	return newEngine(t, redistest.Start(t).Client(t), true)
 }
 
-func (e *engine) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (e *engine) Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	e.now = nowMs
 	if e.beside != nil {
 		if r, ok, err := e.applyBeside(nowMs, agent, p, op); ok || err != nil {
@@ -64,7 +65,7 @@ func (e *engine) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.O
 	return e.store.Apply(context.Background(), agent, p, op)
 }
 
-func (e *engine) Dump(nowMs int64, agent string) (breaker.Raw, error) {
+func (e *engine) Dump(nowMs int64, agent string) (machine.Raw, error) {
 	e.now = nowMs
 	return e.store.Raw(context.Background(), agent)
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // SetNow makes the store's clock an argument of the test.
@@ -13,10 +14,10 @@ func (s *Store) SetNow(nowMs func() int64) {
 }
 
 // Raw reads the keys as inspect does.
-func (s *Store) Raw(ctx context.Context, agent string) (breaker.Raw, error) {
+func (s *Store) Raw(ctx context.Context, agent string) (machine.Raw, error) {
 	reply, err := s.script(ctx, "inspect", s.keys.Machine(agent), []any{s.nowMs()})
 	if err != nil {
-		return breaker.Raw{}, err
+		return machine.Raw{}, err
 	}
 	raw, _, err := parseRaw(reply)
 	return raw, err
@@ -24,8 +25,8 @@ func (s *Store) Raw(ctx context.Context, agent string) (breaker.Raw, error) {
 
 // ApplyBeside carries out op, a record that may be joined with others, together with one of another agent: both in the script
 // records, as far as that can be. ok is false, and nothing done, for any other op; otherShort says that records has counted the other one.
-func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy, op breaker.Op, other string, otherOp breaker.Op) (
-	got, otherGot breaker.Result, ok, otherShort bool, err error,
+func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy, op machine.Op, other string, otherOp machine.Op) (
+	got, otherGot machine.Result, ok, otherShort bool, err error,
 ) {
 	a, b := s.call(agent, p, op), s.call(other, p, otherOp)
 	if a.share.verb != "record" || a.guess == nil || b.guess == nil {
@@ -34,7 +35,7 @@ func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy,
 	a.guess.Store(true)
 	b.guess.Store(true)
 	s.send(ctx, []*call{&a, &b})
-	results := make([]breaker.Result, 2)
+	results := make([]machine.Result, 2)
 	for i, c := range []*call{&a, &b} {
 		list, _ := c.reply.([]any)
 		if err = c.err; err == nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/redistest"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -90,7 +91,7 @@ func keepOneBreaker(t *testing.T, mode breaker.Consistency) {
 		t.Fatal(err)
 	}
 	// What is due is carried out, or the view would be a transition ahead of what was told.
-	_, err = store.Apply(t.Context(), "shared", fleetPolicy(t.Context(), ""), breaker.Op{Verb: breaker.VerbAcquire, Draw: breaker.ZeroEpoch[1:], Token: breaker.ZeroEpoch})
+	_, err = store.Apply(t.Context(), "shared", fleetPolicy(t.Context(), ""), machine.Op{Verb: machine.VerbAcquire, Draw: machine.ZeroEpoch[1:], Token: machine.ZeroEpoch})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +124,7 @@ func oneTransitionAnEpoch(t *testing.T, in <-chan *redis.Message, v breaker.View
 	for int64(len(epochs)) < v.Transitions {
 		select {
 		case m := <-in:
-			e, ok := breaker.ParseEvent(m.Payload[len("shared "):])
+			e, ok := machine.ParseEvent(m.Payload[len("shared "):])
 			if !ok {
 				t.Fatalf("channel carries %q", m.Payload)
 			}
@@ -240,7 +241,7 @@ type flushed struct {
 	total *tally
 }
 
-func (f flushed) Flushed(_ string, s breaker.Summary, r breaker.Report) {
+func (f flushed) Flushed(_ string, s machine.Summary, r breaker.Report) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // wire is a server for lanes: it holds each trip until it is let go.
@@ -118,7 +119,7 @@ func TestARefusedConnectionIsNotUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Apply(t.Context(), "a", breaker.DefaultPolicy(), breaker.Op{Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:]})
+	_, err = s.Apply(t.Context(), "a", breaker.DefaultPolicy(), machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:]})
 	var away *breaker.StoreError
 	if !errors.As(err, &away) || away.Unknown {
 		t.Errorf("%v, want a StoreError that says: not done", err)

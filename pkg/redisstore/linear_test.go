@@ -15,12 +15,13 @@ import (
 
 	"github.com/breakerd/breakerd/internal/redistest"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
 // linearState is the sequential breaker that porcupine runs: the keys, as Load, Step and Save make them.
-type linearState struct{ raw breaker.Raw }
+type linearState struct{ raw machine.Raw }
 
 // linearModel is Step as a sequential specification. A reply carries the server's now_ms, which is what Step needs to say
 // what the reply must have been; a plainly closed acquire carries none, and must have met a plainly closed breaker.
@@ -29,16 +30,16 @@ func linearModel(p breaker.Policy) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return linearState{} },
 		Step: func(state, input, output any) (bool, any) {
-			s, op, got := state.(linearState), input.(breaker.Op), output.(breaker.Result)
+			s, op, got := state.(linearState), input.(machine.Op), output.(machine.Result)
 			if got.NowMs == 0 {
-				epoch, ok := breaker.PlainlyClosed(s.raw)
-				return ok && op.Verb == breaker.VerbAcquire && epoch == got.Epoch, s
+				epoch, ok := machine.PlainlyClosed(s.raw)
+				return ok && op.Verb == machine.VerbAcquire && epoch == got.Epoch, s
 			}
-			after, want := breaker.Step(params, breaker.Load(s.raw, got.NowMs), op, got.NowMs)
+			after, want := machine.Step(params, machine.Load(s.raw, got.NowMs), op, got.NowMs)
 			if fmt.Sprint(want) != fmt.Sprint(got) {
 				return false, s
 			}
-			return true, linearState{breaker.Save(s.raw, after, want.Events)}
+			return true, linearState{machine.Save(s.raw, after, want.Events)}
 		},
 		Equal: func(a, b any) bool {
 			return slices.Equal(storetest.Lines(a.(linearState).raw), storetest.Lines(b.(linearState).raw))
@@ -61,7 +62,7 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	for h := range 60 {
 		ops := recordHistory(t, store, p, fmt.Sprintf("linear-%d", h), uint64(h))
 		for _, o := range ops {
-			states[string(o.Output.(breaker.Result).State)]++
+			states[string(o.Output.(machine.Result).State)]++
 		}
 		if res, info := porcupine.CheckOperationsVerbose(linearModel(p), ops, 20*time.Second); res != porcupine.Ok {
 			t.Fatalf("history %d: %s: %+v", h, res, info)
@@ -81,9 +82,9 @@ func recordHistory(t *testing.T, store *redisstore.Store, p breaker.Policy, agen
 	for worker := range 6 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(seed, uint64(worker)))
-			var owed []breaker.Op
+			var owed []machine.Op
 			for i := range 14 {
-				op := breaker.Op{Verb: breaker.VerbAcquire, Draw: fmt.Sprintf("%05x%05x%05x", seed, worker, i), Token: fmt.Sprintf("%08x%04x%04x", seed+1, worker, i)}
+				op := machine.Op{Verb: machine.VerbAcquire, Draw: fmt.Sprintf("%05x%05x%05x", seed, worker, i), Token: fmt.Sprintf("%08x%04x%04x", seed+1, worker, i)}
 				if len(owed) > 0 && r.IntN(2) == 0 {
 					op = owed[0]
 					owed = owed[1:]
@@ -96,12 +97,12 @@ func recordHistory(t *testing.T, store *redisstore.Store, p breaker.Policy, agen
 					t.Error(err)
 					return
 				}
-				if op.Verb == breaker.VerbAcquire && res.Code == breaker.CodeOK {
+				if op.Verb == machine.VerbAcquire && res.Code == machine.CodeOK {
 					kind := breaker.Failure
 					if r.IntN(3) == 0 {
 						kind = breaker.Success
 					}
-					settle := breaker.Op{Verb: breaker.VerbRecord, Epoch: res.Epoch, Summary: breaker.One(breaker.Outcome{Kind: kind})}
+					settle := machine.Op{Verb: machine.VerbRecord, Epoch: res.Epoch, Summary: breaker.Outcome{Kind: kind}.Summary()}
 					if res.LeaseMs > 0 {
 						settle.Token = op.Token
 					}
@@ -129,8 +130,8 @@ func TestTheCheckerSeesAWrongReply(t *testing.T) {
 	}
 	ops := recordHistory(t, store, p, "wrong", 7)
 	for i := range ops {
-		if res := ops[i].Output.(breaker.Result); res.Code == breaker.CodeRefused {
-			res.Code, res.Reason, res.RetryAfterMs = breaker.CodeOK, "", 0
+		if res := ops[i].Output.(machine.Result); res.Code == machine.CodeRefused {
+			res.Code, res.Reason, res.RetryAfterMs = machine.CodeOK, "", 0
 			ops[i].Output = res
 			break
 		}

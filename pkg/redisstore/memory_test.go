@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // memoryRow is a row of the table in docs/keys.md: state, then bytes with a name of 12 and of 32 bytes, in a calm window and in
@@ -59,7 +60,7 @@ func memoryByState(t *testing.T, agent string, failing int) map[breaker.State]in
 	t.Helper()
 	e, p, out := realEngine(t), breaker.DefaultPolicy(), map[breaker.State]int64{}
 	now := int64(1_800_000_000_000)
-	apply := func(op breaker.Op, want breaker.State) {
+	apply := func(op machine.Op, want breaker.State) {
 		t.Helper()
 		op.Draw = "0123456789abcde"
 		if r, err := e.Apply(now, agent, p, op); err != nil || r.State != want {
@@ -75,20 +76,20 @@ func memoryByState(t *testing.T, agent string, failing int) map[breaker.State]in
 		}
 	}
 	for i := range full {
-		s := breaker.Summary{Successes: 900}
+		s := machine.Summary{Successes: 900}
 		if i >= full-failing {
-			s = breaker.Summary{Successes: 900, Failures: 100, Lead: 1, Trail: 1, MaxRun: 2}
+			s = machine.Summary{Successes: 900, Failures: 100, Lead: 1, Trail: 1, MaxRun: 2}
 		}
 		now += p.WindowSize.Milliseconds() / 12
-		apply(breaker.Op{Verb: breaker.VerbRecord, Summary: s}, breaker.Closed)
+		apply(machine.Op{Verb: machine.VerbRecord, Summary: s}, breaker.Closed)
 	}
 	measure(breaker.Closed)
-	run := breaker.Summary{Failures: 5, Lead: 5, Trail: 5, MaxRun: 5}
-	apply(breaker.Op{Verb: breaker.VerbRecord, Summary: run}, breaker.Open)
+	run := machine.Summary{Failures: 5, Lead: 5, Trail: 5, MaxRun: 5}
+	apply(machine.Op{Verb: machine.VerbRecord, Summary: run}, breaker.Open)
 	measure(breaker.Open)
 	now += p.Timeout.Milliseconds()
 	for range p.HalfOpenMaxCalls {
-		apply(breaker.Op{Verb: breaker.VerbAcquire, Token: fmt.Sprintf("%016x", now)}, breaker.HalfOpen)
+		apply(machine.Op{Verb: machine.VerbAcquire, Token: fmt.Sprintf("%016x", now)}, breaker.HalfOpen)
 		now++
 	}
 	measure(breaker.HalfOpen)

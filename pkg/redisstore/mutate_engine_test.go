@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
@@ -82,7 +83,7 @@ func (e *mutantEngine) histories(n int) error {
 	return nil
 }
 
-func (e *mutantEngine) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (e *mutantEngine) Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	r, err := e.engine.Apply(nowMs, agent, p, op)
 	if err != nil {
 		return r, err
@@ -92,7 +93,7 @@ func (e *mutantEngine) Apply(nowMs int64, agent string, p breaker.Policy, op bre
 			return r, err
 		}
 	}
-	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
+	if op.Verb == machine.VerbRecord && op.ReportID != "" {
 		left, err := e.client.PTTL(context.Background(), e.store.Keys().Report(agent, op.ReportID)).Result()
 		if err != nil || left <= 0 || left > 10*time.Minute {
 			return r, fmt.Errorf("an Idempotency-Key is kept for %v (%w)", left, err)
@@ -102,7 +103,7 @@ func (e *mutantEngine) Apply(nowMs int64, agent string, p breaker.Policy, op bre
 }
 
 // Dump also looks behind the 64 lines of the log that a Raw shows.
-func (e *mutantEngine) Dump(nowMs int64, agent string) (breaker.Raw, error) {
+func (e *mutantEngine) Dump(nowMs int64, agent string) (machine.Raw, error) {
 	raw, err := e.engine.Dump(nowMs, agent)
 	if err != nil {
 		return raw, err
@@ -137,7 +138,7 @@ func (e *mutantEngine) readsClock(agent string) error {
 // meanwhile is begun the long way.
 func (e *mutantEngine) readsClockShortly() error {
 	ctx, control := context.Background(), e.store.Keys().Machine("clock")[3]
-	op := breaker.Op{Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:], Summary: breaker.Summary{Successes: 1}}
+	op := machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Summary: machine.Summary{Successes: 1}}
 	for range 3 {
 		if err := e.client.HSet(ctx, control, "ev_run", "300").Err(); err != nil {
 			return err
@@ -167,7 +168,7 @@ func (e *mutantEngine) readsClockOnce(o breaker.Outcome) error {
 	if err != nil {
 		return err
 	}
-	op := breaker.Op{Verb: breaker.VerbRecord, Draw: breaker.ZeroEpoch[1:], Summary: breaker.One(o)} // a success goes the short way
+	op := machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Summary: o.Summary()} // a success goes the short way
 	r, err := e.clock.Apply(ctx, "clock", breaker.DefaultPolicy(), op)
 	if err != nil {
 		return err

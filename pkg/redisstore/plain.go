@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // guesses remembers, of acquires, which breakers were plainly closed when one last asked: for those two plain reads will do, which cost
@@ -38,8 +39,8 @@ func (c *call) readPlainly(get, hget *redis.Cmd) {
 	}
 	state, _ := get.Text() // an error leaves it empty
 	plain, _ := hget.Text()
-	epoch, ok := breaker.PlainlyClosed(breaker.Raw{State: &state, Control: map[string]string{"plain": plain}})
+	epoch, ok := machine.PlainlyClosed(machine.Raw{State: &state, Control: map[string]string{"plain": plain}})
 	if ok {
-		c.reply = []any{string(breaker.CodeOK), string(breaker.Closed), epoch}
+		c.reply = []any{string(machine.CodeOK), string(breaker.Closed), epoch}
 	}
 }

@@ -6,26 +6,27 @@ import (
 	"strings"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // args writes ARGV as lua/prelude.lua and the verb's header count it.
-func (s *Store) args(agent string, p *packedPolicy, op breaker.Op) []any {
+func (s *Store) args(agent string, p *packedPolicy, op machine.Op) []any {
 	a := make([]any, 0, 20)
 	a = append(a, s.nowMs(), agent, s.keys.Events(), op.Draw, op.JitterPPM, p.mode, p.rule, p.numbers)
 	switch op.Verb {
-	case breaker.VerbAcquire:
+	case machine.VerbAcquire:
 		a = append(a, op.Token, op.RampPPM)
-	case breaker.VerbRecord:
+	case machine.VerbRecord:
 		m := op.Summary
 		a = append(a, op.Epoch, op.Token, m.Successes, m.Failures, m.Slow, op.Reporter)
 		if m.Failures > 0 {
 			a = append(a, m.Lead, m.Trail, m.MaxRun, m.WaitMs)
 		}
-	case breaker.VerbRenew:
+	case machine.VerbRenew:
 		a = append(a, op.Epoch, op.Token)
-	case breaker.VerbForce:
+	case machine.VerbForce:
 		f := op.Force
-		a = append(a, string(f.Target), f.LengthMs, f.RampMs, f.Reason, breaker.Clip(f.Reason), f.Actor, bit(f.Protected), bit(f.Override))
+		a = append(a, string(f.Target), f.LengthMs, f.RampMs, f.Reason, machine.Clip(f.Reason), f.Actor, bit(f.Protected), bit(f.Override))
 	}
 	return a
 }
@@ -39,7 +40,7 @@ type packedPolicy struct {
 const maxPacked = 1000
 
 // packed gives the policy as the scripts take it, made once a policy.
-func (s *Store) packed(p breaker.Params) *packedPolicy {
+func (s *Store) packed(p machine.Params) *packedPolicy {
 	if known, ok := s.policies.Load(p); ok {
 		return known.(*packedPolicy) //nolint:forcetypeassert,errcheck // nothing else is stored
 	}
@@ -113,9 +114,9 @@ func (r *reader) number() int64 {
 
 // parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}; the
 // plainly closed breaker answers an acquire with the first three only, a record with four, and with run unless that is 0.
-func parseReply(items []any) (breaker.Result, error) {
+func parseReply(items []any) (machine.Result, error) {
 	in := &reader{items: items}
-	r := breaker.Result{Code: breaker.Code(in.text()), State: breaker.State(in.text()), Epoch: in.text()}
+	r := machine.Result{Code: machine.Code(in.text()), State: breaker.State(in.text()), Epoch: in.text()}
 	if len(in.items) == 0 {
 		r.Plain = true
 		return r, in.err
@@ -133,7 +134,7 @@ func parseReply(items []any) (breaker.Result, error) {
 	r.Probe, r.Run = in.number() == 1, in.number()
 	r.Hold, r.LeftMs = breaker.State(in.text()), in.number()
 	for len(in.items) > 0 && in.err == nil {
-		e, ok := breaker.ParseEvent(in.text())
+		e, ok := machine.ParseEvent(in.text())
 		if !ok {
 			return r, errors.New("script reply holds an event that cannot be read")
 		}
@@ -143,17 +144,17 @@ func parseReply(items []any) (breaker.Result, error) {
 }
 
 // parseRaw reads inspect's {now_ms, planted, state, open_timestamp, calls, control, probes, log}.
-func parseRaw(items []any) (breaker.Raw, int64, error) {
+func parseRaw(items []any) (machine.Raw, int64, error) {
 	in := &reader{items: items}
 	now, planted := in.number(), in.text()
-	raw := breaker.Raw{State: in.maybeText(), Timestamp: in.maybeText(), Calls: in.hash(), Control: in.hash(), Probes: in.hash()}
+	raw := machine.Raw{State: in.maybeText(), Timestamp: in.maybeText(), Calls: in.hash(), Control: in.hash(), Probes: in.hash()}
 	for _, v := range in.list() {
 		if s, ok := v.(string); ok {
 			raw.Log = append(raw.Log, s)
 		}
 	}
 	has := func(digit string) bool { return strings.Contains(planted, digit) }
-	raw.Planted = breaker.Planted{State: has("1"), Timestamp: has("2"), Calls: has("3"), Control: has("4"), Probes: has("5")}
+	raw.Planted = machine.Planted{State: has("1"), Timestamp: has("2"), Calls: has("3"), Control: has("4"), Probes: has("5")}
 	return raw, now, in.err
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // send runs calls in one round trip. What takes a second one is a call whose breaker is no longer as it was guessed to be: its own
@@ -124,7 +125,7 @@ func (s *Store) settleRecords(ctx context.Context, calls []*call, cmd *redis.Cmd
 		case err != nil:
 			c.err = err
 		case counted[i+1] == 1:
-			c.reply = []any{string(breaker.CodeOK), string(breaker.Closed), c.share.epoch, counted[0]}
+			c.reply = []any{string(machine.CodeOK), string(breaker.Closed), c.share.epoch, counted[0]}
 		default:
 			c.guess.Store(false)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/redistest"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // calmStore is a store with agents whose next success may share a script.
@@ -38,8 +39,8 @@ func calmStore(t *testing.T, cluster bool, agents ...string) (*Store, *redis.Cli
 	return s, client
 }
 
-func success(n int64) breaker.Op {
-	return breaker.Op{Verb: breaker.VerbRecord, Epoch: breaker.ZeroEpoch, Draw: breaker.ZeroEpoch[1:], Summary: breaker.Summary{Successes: n}}
+func success(n int64) machine.Op {
+	return machine.Op{Verb: machine.VerbRecord, Epoch: machine.ZeroEpoch, Draw: machine.ZeroEpoch[1:], Summary: machine.Summary{Successes: n}}
 }
 
 // together sends one success of each agent in one trip.
@@ -54,7 +55,7 @@ func together(t *testing.T, s *Store, agents ...string) {
 	for i, c := range calls {
 		list, _ := c.reply.([]any)
 		r, err := parseReply(list)
-		if c.err != nil || err != nil || r.Code != breaker.CodeOK || r.State != breaker.Closed || r.Epoch != breaker.ZeroEpoch {
+		if c.err != nil || err != nil || r.Code != machine.CodeOK || r.State != breaker.Closed || r.Epoch != machine.ZeroEpoch {
 			t.Errorf("%s: %+v, %v, %v", agents[i], r, c.err, err)
 		}
 	}

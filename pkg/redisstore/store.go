@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // Config says how a Store uses its connection. The zero value is usable.
@@ -100,17 +101,17 @@ func (s *Store) Ping(ctx context.Context) error {
 // Apply runs op's script, or reads what says that a breaker is plainly closed: one round trip, shared with concurrent callers.
 // Those who ask for leave to call one plainly closed agent at the same time share the answer, and successes of one epoch that
 // wait for the same trip are joined into one record.
-func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	c := s.call(agent, p, op)
 	reply, joined, err := s.run(ctx, c, op.Summary.Successes)
 	if err != nil {
-		return breaker.Result{}, storeError(op.Verb, agent, err)
+		return machine.Result{}, storeError(op.Verb, agent, err)
 	}
 	r, err := parseReply(reply)
 	if err != nil {
-		return breaker.Result{}, storeError(op.Verb, agent, err)
+		return machine.Result{}, storeError(op.Verb, agent, err)
 	}
-	r.Plain = r.Plain && op.Verb == breaker.VerbAcquire
+	r.Plain = r.Plain && op.Verb == machine.VerbAcquire
 	if joined { // told once, by whose record it became
 		r.Events = nil
 	}
@@ -118,16 +119,16 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op br
 }
 
 // call is op as it is sent.
-func (s *Store) call(agent string, p breaker.Policy, op breaker.Op) call {
+func (s *Store) call(agent string, p breaker.Policy, op machine.Op) call {
 	keys := s.keys.Machine(agent)
-	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
+	if op.Verb == machine.VerbRecord && op.ReportID != "" {
 		keys = append(keys, s.keys.Report(agent, op.ReportID))
 	}
 	policy := s.packed(p.Params(s.ttl, int(s.replicas.Load())))
 	c := call{script: s.scripts[string(op.Verb)], keys: keys, args: s.args(agent, policy, op), share: sharing(agent, policy, op)}
 	switch closed, calm := s.guesses.of(agent); {
 	case !p.Enabled:
-	case op.Verb == breaker.VerbAcquire:
+	case op.Verb == machine.VerbAcquire:
 		c.guess, c.short = closed, plainReply
 	case c.share.verb == "record" && !s.keys.Cluster:
 		c.guess, c.short = calm, calmReply
@@ -136,12 +137,12 @@ func (s *Store) call(agent string, p breaker.Policy, op breaker.Op) call {
 }
 
 // sharing says with which other calls this one may become one.
-func sharing(agent string, policy *packedPolicy, op breaker.Op) share {
+func sharing(agent string, policy *packedPolicy, op machine.Op) share {
 	sum := op.Summary
 	switch {
-	case op.Verb == breaker.VerbAcquire:
+	case op.Verb == machine.VerbAcquire:
 		return share{verb: "acquire", agent: agent, policy: policy}
-	case op.Verb == breaker.VerbRecord && op.Epoch != "" && op.Token == "" && op.ReportID == "" &&
+	case op.Verb == machine.VerbRecord && op.Epoch != "" && op.Token == "" && op.ReportID == "" &&
 		sum.Successes > 0 && sum.Failures+sum.Slow == 0:
 		return share{verb: "record", agent: agent, epoch: op.Epoch, policy: policy}
 	}
@@ -161,11 +162,11 @@ func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (br
 	return look(raw, now, p.Params(s.ttl, int(s.replicas.Load()))), nil
 }
 
-func look(raw breaker.Raw, now int64, p breaker.Params) breaker.View {
-	after, _ := breaker.Step(p, breaker.Load(raw, now), breaker.Op{Verb: breaker.VerbLook, Draw: breaker.ZeroEpoch[1:]}, now)
+func look(raw machine.Raw, now int64, p machine.Params) breaker.View {
+	after, _ := machine.Step(p, machine.Load(raw, now), machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, now)
 	v := breaker.View{Snapshot: after, NowMs: now}
 	for _, line := range raw.Log {
-		if e, ok := breaker.ParseEvent(line); ok {
+		if e, ok := machine.ParseEvent(line); ok {
 			v.Log = append(v.Log, e)
 		}
 	}
@@ -240,7 +241,7 @@ func cannotHaveRun(err error) bool {
 	return false
 }
 
-func storeError(verb breaker.Verb, agent string, err error) error {
+func storeError(verb machine.Verb, agent string, err error) error {
 	var reply redis.Error
 	return &breaker.StoreError{Verb: verb, Agent: agent, Err: err, Unknown: !cannotHaveRun(err) && !errors.As(err, &reply) &&
 		!errors.Is(err, errNotSent)}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // ErrFull says that Redis holds as many workflows as it may.
@@ -129,7 +129,7 @@ func nilIsNone(err error) error {
 	return err
 }
 
-func workflowError(verb breaker.Verb, err error) error {
+func workflowError(verb machine.Verb, err error) error {
 	if err = nilIsNone(err); err != nil {
 		return storeError(verb, "", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/redistest"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -165,7 +166,7 @@ func TestWorkflowsAreNoAgents(t *testing.T) {
 		}
 	}
 	p := breaker.DefaultPolicy()
-	failure := breaker.Op{Verb: breaker.VerbRecord, Draw: "0123456789abcde", Summary: breaker.One(breaker.Outcome{Kind: breaker.Failure})}
+	failure := machine.Op{Verb: machine.VerbRecord, Draw: "0123456789abcde", Summary: breaker.Outcome{Kind: breaker.Failure}.Summary()}
 	if _, err := e.Apply(1_800_000_000_000, "a", p, failure); err != nil {
 		t.Fatal(err)
 	}

@@ -8,17 +8,18 @@ import (
 	"slices"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // Engine is a store as the suite drives it: the time is an argument, the keys can be edited and read back.
 // An Engine is used by one goroutine.
 type Engine interface {
 	// Apply carries out op at nowMs.
-	Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error)
+	Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op) (machine.Result, error)
 	// Edit is a hand on one key.
 	Edit(agent string, e Edit) error
 	// Dump reads all keys of the agent, byte for byte.
-	Dump(nowMs int64, agent string) (breaker.Raw, error)
+	Dump(nowMs int64, agent string) (machine.Raw, error)
 	// ExpiryMs gives PEXPIRETIME of the agent's existing keys; -1: never. nil: the engine has no TTLs.
 	ExpiryMs(agent string) ([]int64, error)
 }
@@ -63,46 +64,46 @@ const (
 // Model is the oracle: Load, Step, Save around a map. It is the deliberately plain twin of the scripts.
 type Model struct {
 	TTLMs   int64
-	agents  map[string]breaker.Raw
+	agents  map[string]machine.Raw
 	reports map[string]int64
 }
 
 // NewModel makes an empty oracle whose keys live an hour.
 func NewModel() *Model {
-	return &Model{TTLMs: 3600_000, agents: map[string]breaker.Raw{}, reports: map[string]int64{}}
+	return &Model{TTLMs: 3600_000, agents: map[string]machine.Raw{}, reports: map[string]int64{}}
 }
 
 // Apply implements Engine.
-func (m *Model) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (m *Model) Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	raw := m.agents[agent]
-	if epoch, ok := breaker.PlainlyClosed(raw); ok && op.Verb == breaker.VerbAcquire && p.Enabled {
-		return breaker.Result{Code: breaker.CodeOK, State: breaker.Closed, Epoch: epoch}, nil
+	if epoch, ok := machine.PlainlyClosed(raw); ok && op.Verb == machine.VerbAcquire && p.Enabled {
+		return machine.Result{Code: machine.CodeOK, State: breaker.Closed, Epoch: epoch}, nil
 	}
 	params := p.Params(0, 0)
 	params.TTLMs = m.TTLMs
-	if after, res, ok := breaker.PlainlyCounted(raw, params, op, nowMs); ok {
+	if after, res, ok := machine.PlainlyCounted(raw, params, op, nowMs); ok {
 		m.agents[agent] = after
 		return res, nil
 	}
-	if res, ok := breaker.PlainlyRefused(raw, params, nowMs); ok && op.Verb == breaker.VerbAcquire {
+	if res, ok := machine.PlainlyRefused(raw, params, nowMs); ok && op.Verb == machine.VerbAcquire {
 		return res, nil
 	}
 	duplicate := false
-	if op.Verb == breaker.VerbRecord && op.ReportID != "" {
+	if op.Verb == machine.VerbRecord && op.ReportID != "" {
 		duplicate = m.seen(agent+" "+op.ReportID, nowMs)
 	}
 	if duplicate {
-		op = breaker.Op{Verb: breaker.VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
+		op = machine.Op{Verb: machine.VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
 	}
-	after, res := breaker.Step(params, breaker.Load(raw, nowMs), op, nowMs)
+	after, res := machine.Step(params, machine.Load(raw, nowMs), op, nowMs)
 	if duplicate {
-		res.Code = breaker.CodeDuplicate
+		res.Code = machine.CodeDuplicate
 	}
-	raw = breaker.Save(raw, after, res.Events)
+	raw = machine.Save(raw, after, res.Events)
 	// a hand's unknown fields may have left no room for ours
-	raw.Planted.Calls = len(raw.Calls) > breaker.MaxCallsFields
-	raw.Planted.Control = len(raw.Control) > breaker.MaxControlFields
-	raw.Planted.Probes = raw.Planted.Probes || len(raw.Probes) > breaker.MaxProbesFields
+	raw.Planted.Calls = len(raw.Calls) > machine.MaxCallsFields
+	raw.Planted.Control = len(raw.Control) > machine.MaxControlFields
+	raw.Planted.Probes = raw.Planted.Probes || len(raw.Probes) > machine.MaxProbesFields
 	m.agents[agent] = raw
 	return res, nil
 }
@@ -114,7 +115,7 @@ func (m *Model) seen(id string, nowMs int64) bool {
 }
 
 // Dump implements Engine.
-func (m *Model) Dump(_ int64, agent string) (breaker.Raw, error) { return m.agents[agent], nil }
+func (m *Model) Dump(_ int64, agent string) (machine.Raw, error) { return m.agents[agent], nil }
 
 // ExpiryMs implements Engine.
 func (m *Model) ExpiryMs(string) ([]int64, error) { return nil, nil }
@@ -124,17 +125,17 @@ func (m *Model) Edit(agent string, e Edit) error {
 	raw := m.agents[agent]
 	switch {
 	case e.Do == DelAll:
-		raw = breaker.Raw{}
+		raw = machine.Raw{}
 	case e.Key == State:
 		raw.State, raw.Planted.State = editString(raw.State, raw.Planted.State, e)
 	case e.Key == Timestamp:
 		raw.Timestamp, raw.Planted.Timestamp = editString(raw.Timestamp, raw.Planted.Timestamp, e)
 	case e.Key == Calls:
-		raw.Calls, raw.Planted.Calls = editHash(raw.Calls, raw.Planted.Calls, e, breaker.MaxCallsFields)
+		raw.Calls, raw.Planted.Calls = editHash(raw.Calls, raw.Planted.Calls, e, machine.MaxCallsFields)
 	case e.Key == Control:
-		raw.Control, raw.Planted.Control = editHash(raw.Control, raw.Planted.Control, e, breaker.MaxControlFields)
+		raw.Control, raw.Planted.Control = editHash(raw.Control, raw.Planted.Control, e, machine.MaxControlFields)
 	case e.Key == Probes:
-		raw.Probes, raw.Planted.Probes = editHash(raw.Probes, raw.Planted.Probes, e, breaker.MaxProbesFields)
+		raw.Probes, raw.Planted.Probes = editHash(raw.Probes, raw.Planted.Probes, e, machine.MaxProbesFields)
 	default: // the log: any edit that the suite makes loses its lines
 		raw.Log = nil
 	}
@@ -185,7 +186,7 @@ func editHash(h map[string]string, planted bool, e Edit, most int) (map[string]s
 }
 
 // Lines shows a Raw for a failing test: one sorted line a field.
-func Lines(r breaker.Raw) []string {
+func Lines(r machine.Raw) []string {
 	var out []string
 	add := func(name string, v *string, planted bool) {
 		if planted {

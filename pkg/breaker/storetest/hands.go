@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // edit is a hand on the keys: the supported ones, and planted rubbish [B19], [B20].
@@ -30,7 +30,7 @@ func (h *history) edit() error {
 		edits = []Edit{{Do: Set, Key: State, Value: pick(h.src, "open", "closed", "half_open")}}
 	case c < 54:
 		at := h.now + int64(h.src.n(200_000)) - 150_000
-		edits = []Edit{{Do: Set, Key: Timestamp, Value: pick(h.src, breaker.FormatTimestamp(at), strconv.FormatInt(at/1000, 10))}}
+		edits = []Edit{{Do: Set, Key: Timestamp, Value: pick(h.src, machine.FormatTimestamp(at), strconv.FormatInt(at/1000, 10))}}
 	case c < 58:
 		edits = []Edit{{Do: DelAll}}
 	case c < 64:

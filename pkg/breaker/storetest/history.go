@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // BaseMs is the moment at which histories begin: far enough ahead of any real clock that no key of a test expires by itself.
@@ -102,7 +103,7 @@ func (h *history) step() error {
 		return err
 	}
 	h.note("-> %+v", got)
-	if op.Verb == breaker.VerbAcquire && got.Code == breaker.CodeOK {
+	if op.Verb == machine.VerbAcquire && got.Code == machine.CodeOK {
 		p := permit{epoch: got.Epoch}
 		if got.LeaseMs > 0 {
 			p.token = op.Token
@@ -115,7 +116,7 @@ func (h *history) step() error {
 // expire deletes all keys when their instant has come, as Redis would [B25].
 func (h *history) expire() error {
 	raw, _ := h.model.Dump(h.now, h.agent)
-	s := breaker.Load(raw, h.now)
+	s := machine.Load(raw, h.now)
 	if s.ExpiresMs == 0 || s.ExpiresMs > h.now {
 		return nil
 	}
@@ -126,7 +127,7 @@ func (h *history) expire() error {
 // moveClock leans on the edges: deadlines, bucket edges, leases, ±1 ms; sometimes the clock goes back.
 func (h *history) moveClock() {
 	raw, _ := h.model.Dump(h.now, h.agent)
-	s := breaker.Load(raw, h.now)
+	s := machine.Load(raw, h.now)
 	edges := []int64{
 		s.OpenedMs + s.WaitMs, s.Hold.StartMs + s.Hold.LengthMs, s.Ramp.StartMs + s.Ramp.LengthMs,
 		s.Ramp.StartMs + s.Ramp.LengthMs/2, s.UpstreamMs + s.UpstreamLengthMs, s.ExpiresMs, s.ExpiresMs - h.model.TTLMs,
@@ -171,11 +172,11 @@ func (h *history) token() string {
 	return fmt.Sprintf("%016x", uint64(h.src.n(65536))<<32|uint64(h.draws))
 }
 
-func (h *history) operation() breaker.Op {
-	op := breaker.Op{Draw: h.draw(), JitterPPM: int64(h.src.n(10)) * 111_111, RampPPM: int64(h.src.n(11)) * 99_999}
+func (h *history) operation() machine.Op {
+	op := machine.Op{Draw: h.draw(), JitterPPM: int64(h.src.n(10)) * 111_111, RampPPM: int64(h.src.n(11)) * 99_999}
 	switch c := h.src.n(100); {
 	case c < 42:
-		op.Verb, op.Token = breaker.VerbAcquire, h.token()
+		op.Verb, op.Token = machine.VerbAcquire, h.token()
 		if len(h.permits) > 0 && h.src.one(14) { // sent again
 			if p := h.somePermit(); p.token != "" {
 				op.Token = p.token
@@ -184,22 +185,22 @@ func (h *history) operation() breaker.Op {
 	case c < 90:
 		h.record(&op)
 	case c < 94:
-		op.Verb = breaker.VerbRenew
+		op.Verb = machine.VerbRenew
 		if len(h.permits) > 0 {
 			p := h.somePermit()
 			op.Epoch, op.Token = p.epoch, p.token
 		}
 	default:
-		op.Verb, op.Force = breaker.VerbForce, randomForce(h.src)
+		op.Verb, op.Force = machine.VerbForce, randomForce(h.src)
 	}
-	if op.Verb == breaker.VerbForce && h.crowd {
-		op.Verb, op.Token = breaker.VerbAcquire, h.token()
+	if op.Verb == machine.VerbForce && h.crowd {
+		op.Verb, op.Token = machine.VerbAcquire, h.token()
 	}
-	if op.Verb == breaker.VerbRecord && h.src.one(2) { // forged: the epoch of now, and no lease
+	if op.Verb == machine.VerbRecord && h.src.one(2) { // forged: the epoch of now, and no lease
 		raw, _ := h.model.Dump(h.now, h.agent)
-		op.Epoch, op.Token = breaker.Load(raw, h.now).Epoch, ""
+		op.Epoch, op.Token = machine.Load(raw, h.now).Epoch, ""
 	}
-	if op.Verb == breaker.VerbRecord && h.src.one(6) { // a round given by hand, a bare report on it
+	if op.Verb == machine.VerbRecord && h.src.one(6) { // a round given by hand, a bare report on it
 		op.Epoch, op.Token = "", ""
 	}
 	return op
@@ -213,8 +214,8 @@ func (h *history) somePermit() permit {
 	return h.permits[len(h.permits)-1-h.src.n(min(2, len(h.permits)))]
 }
 
-func (h *history) record(op *breaker.Op) {
-	op.Verb = breaker.VerbRecord
+func (h *history) record(op *machine.Op) {
+	op.Verb = machine.VerbRecord
 	op.Reporter = pick(h.src, "a", "b", "c", "")
 	if h.crowd {
 		op.Reporter = fmt.Sprintf("r%d", h.src.n(40))
@@ -232,7 +233,7 @@ func (h *history) record(op *breaker.Op) {
 	op.Summary = randomSummary(h.src)
 }
 
-func randomOutcome(src *source) breaker.Summary {
+func randomOutcome(src *source) machine.Summary {
 	o := breaker.Outcome{Slow: src.one(30)}
 	switch c := src.n(100); {
 	case c < 45:
@@ -245,10 +246,10 @@ func randomOutcome(src *source) breaker.Summary {
 	default:
 		o.Kind = breaker.Ignored
 	}
-	return breaker.One(o)
+	return o.Summary()
 }
 
-func randomSummary(src *source) breaker.Summary {
+func randomSummary(src *source) machine.Summary {
 	s := randomOutcome(src)
 	if src.one(20) {
 		for range 1 + src.n(12) {
@@ -256,7 +257,7 @@ func randomSummary(src *source) breaker.Summary {
 		}
 	}
 	if src.one(2) {
-		s = breaker.Summary{Failures: 300, Lead: 300, Trail: 300, MaxRun: 300}
+		s = machine.Summary{Failures: 300, Lead: 300, Trail: 300, MaxRun: 300}
 	}
 	return s
 }

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // outcomes reads "ssff": s success, f failure, S and F slow ones, i ignored; joined in order. "f300" is 300 failures.
-func outcomes(letters string, waitMs int64) breaker.Summary {
-	var s breaker.Summary
+func outcomes(letters string, waitMs int64) machine.Summary {
+	var s machine.Summary
 	for _, m := range regexp.MustCompile(`([sfSFi])(\d*)`).FindAllStringSubmatch(letters, -1) {
 		o := breaker.Outcome{Kind: breaker.Success, Slow: m[1] == "S" || m[1] == "F"}
 		switch m[1] {
@@ -27,7 +28,7 @@ func outcomes(letters string, waitMs int64) breaker.Summary {
 			n, _ = strconv.Atoi(m[2])
 		}
 		for range n {
-			s = s.Join(breaker.One(o))
+			s = s.Join(o.Summary())
 		}
 	}
 	return s
@@ -81,7 +82,7 @@ func (r *reading) edit(w []string) error {
 		case "set":
 			e.Value = value(w[2:])
 			if d, err := time.ParseDuration(w[2]); err == nil && k == "open_timestamp" && d != 0 {
-				e.Value = breaker.FormatTimestamp(BaseMs + d.Milliseconds())
+				e.Value = machine.FormatTimestamp(BaseMs + d.Milliseconds())
 			}
 		case "hset":
 			e.Field, e.Value = value(w[2:3]), value(w[3:])

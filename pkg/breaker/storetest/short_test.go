@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // shortcut is a model that, where a short way applies, goes the long way too and compares. It holds its tongue where the two may
@@ -27,30 +28,30 @@ func (s *shortcut) Edit(agent string, e Edit) error {
 	return s.Model.Edit(agent, e)
 }
 
-func (s *shortcut) Apply(nowMs int64, agent string, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (s *shortcut) Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	raw := s.agents[agent]
 	params := p.Params(0, 0)
 	params.TTLMs = s.TTLMs
-	after, res := breaker.Step(params, breaker.Load(raw, nowMs), op, nowMs)
-	kept := breaker.Save(raw, after, res.Events)
-	_, counted, isCounted := breaker.PlainlyCounted(raw, params, op, nowMs)
-	refused, isRefused := breaker.PlainlyRefused(raw, params, nowMs)
+	after, res := machine.Step(params, machine.Load(raw, nowMs), op, nowMs)
+	kept := machine.Save(raw, after, res.Events)
+	_, counted, isCounted := machine.PlainlyCounted(raw, params, op, nowMs)
+	refused, isRefused := machine.PlainlyRefused(raw, params, nowMs)
 	got, err := s.Model.Apply(nowMs, agent, p, op)
 	if err != nil || nowMs < s.high {
 		return got, err
 	}
 	s.high = nowMs
-	var want breaker.Result
+	var want machine.Result
 	switch {
 	case isCounted:
 		want = counted
-	case isRefused && op.Verb == breaker.VerbAcquire:
+	case isRefused && op.Verb == machine.VerbAcquire:
 		want = refused
 	default:
 		return got, nil
 	}
 	s.short++
-	if len(res.Events) > 0 && res.Events[0].Kind == breaker.EventHealed || s.touched[agent] {
+	if len(res.Events) > 0 && res.Events[0].Kind == machine.EventHealed || s.touched[agent] {
 		return got, nil
 	}
 	s.equal++

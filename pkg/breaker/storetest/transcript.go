@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 //go:embed testdata/*.txt
@@ -193,7 +194,7 @@ func millionths(w []string, name string) int64 {
 
 func (r *reading) operate(w []string) (string, error) {
 	r.draws++
-	op := breaker.Op{Verb: breaker.Verb(w[0]), Draw: fmt.Sprintf("%015x", r.draws), JitterPPM: millionths(w, "jitter"), RampPPM: millionths(w, "draw")}
+	op := machine.Op{Verb: machine.Verb(w[0]), Draw: fmt.Sprintf("%015x", r.draws), JitterPPM: millionths(w, "jitter"), RampPPM: millionths(w, "draw")}
 	switch w[0] {
 	case "acquire":
 		op.Token = fmt.Sprintf("%016x", r.draws)
@@ -244,7 +245,7 @@ func (r *reading) operate(w []string) (string, error) {
 }
 
 // answer writes a result in words.
-func answer(res breaker.Result) string {
+func answer(res machine.Result) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s %s", res.Code, res.State)
 	if res.Reason != "" {
@@ -266,7 +267,7 @@ func answer(res breaker.Result) string {
 func (r *reading) look() (string, error) {
 	raw, err := r.dump(r.now)
 	p := r.policy.Params(time.Hour, 0)
-	s, _ := breaker.Step(p, breaker.Load(raw, r.now), breaker.Op{Verb: breaker.VerbLook, Draw: breaker.ZeroEpoch[1:]}, r.now)
+	s, _ := machine.Step(p, machine.Load(raw, r.now), machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, r.now)
 	w := s.Window(r.now, p.WindowMs)
 	out := fmt.Sprintf("%s epoch=%s run=%d reopens=%d window=%d+%d slow=%d buckets=%d total=%d+%d transitions=%d", s.State, s.Epoch, s.Run, s.Reopens, w.Successes,
 		w.Failures, w.Slow, len(s.Buckets), s.Successes, s.Failures, s.Transitions)

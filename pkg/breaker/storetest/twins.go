@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // twins drive an engine and the model with the same operations and the same hands, and compare all that can be seen of the two
@@ -28,7 +29,7 @@ func newTwins(engine Engine, model *Model, agent string) *twins {
 }
 
 // apply carries out op on both.
-func (t *twins) apply(nowMs int64, p breaker.Policy, op breaker.Op) (breaker.Result, error) {
+func (t *twins) apply(nowMs int64, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	before, _ := t.model.Dump(nowMs, t.agent)
 	want, _ := t.model.Apply(nowMs, t.agent, p, op)
 	got, err := t.engine.Apply(nowMs, t.agent, p, op)
@@ -51,7 +52,7 @@ func (t *twins) apply(nowMs int64, p breaker.Policy, op breaker.Op) (breaker.Res
 }
 
 // dump reads all keys of both.
-func (t *twins) dump(nowMs int64) (breaker.Raw, error) {
+func (t *twins) dump(nowMs int64) (machine.Raw, error) {
 	want, _ := t.model.Dump(nowMs, t.agent)
 	got, err := t.engine.Dump(nowMs, t.agent)
 	if err != nil {
@@ -87,7 +88,7 @@ func (t *twins) hand(e Edit) error {
 }
 
 // washed forgets the stains when the machine has given all keys an instant anew: a new one, or because it noticed a hand.
-func (t *twins) washed(before, after breaker.Raw, events []breaker.Event) {
+func (t *twins) washed(before, after machine.Raw, events []breaker.Event) {
 	noticed := before.Control["expires_ms"] != after.Control["expires_ms"]
 	for _, e := range events {
 		noticed = noticed || strings.HasPrefix(e.Kind, "hand_")
@@ -102,14 +103,14 @@ func (t *twins) washed(before, after breaker.Raw, events []breaker.Event) {
 }
 
 // without are the first lines of a that b lacks.
-func without(a, b breaker.Raw) []string {
+func without(a, b machine.Raw) []string {
 	others := Lines(b)
 	only := slices.DeleteFunc(Lines(a), func(l string) bool { return slices.Contains(others, l) })
 	return only[:min(len(only), 20)]
 }
 
 // existing are the keys that are there.
-func (t *twins) existing(r breaker.Raw) map[Key]bool {
+func (t *twins) existing(r machine.Raw) map[Key]bool {
 	out := map[Key]bool{}
 	for k, there := range map[Key]bool{
 		State: r.State != nil || r.Planted.State, Timestamp: r.Timestamp != nil || r.Planted.Timestamp,
@@ -124,7 +125,7 @@ func (t *twins) existing(r breaker.Raw) map[Key]bool {
 }
 
 // sameExpiry checks that all keys expire at the instant that :control names [B25], but for the stained ones.
-func (t *twins) sameExpiry(raw breaker.Raw) error {
+func (t *twins) sameExpiry(raw machine.Raw) error {
 	at, err := t.engine.ExpiryMs(t.agent)
 	if err != nil || at == nil || raw.Control["state"] == "" { // what is left without a breaker keeps its life
 		return err
@@ -145,14 +146,14 @@ func (t *twins) sameExpiry(raw breaker.Raw) error {
 	return nil
 }
 
-func sameResult(a, b breaker.Result) bool {
+func sameResult(a, b machine.Result) bool {
 	ea, eb := a.Events, b.Events
 	a.Events, b.Events = nil, nil
 	return slices.Equal(ea, eb) && reflect.DeepEqual(a, b)
 }
 
 // sameRaw compares two sets of keys byte for byte; what a planted key holds is nobody's business.
-func sameRaw(a, b breaker.Raw) bool {
+func sameRaw(a, b machine.Raw) bool {
 	text := func(x, y *string) bool { return x == y || x != nil && y != nil && *x == *y }
 	hash := func(planted bool, x, y map[string]string) bool { return planted || maps.Equal(x, y) }
 	return a.Planted == b.Planted && text(a.State, b.State) && text(a.Timestamp, b.Timestamp) && slices.Equal(a.Log, b.Log) &&

@@ -1,4 +1,4 @@
-package breaker
+package machine
 
 import (
 	"maps"
@@ -85,7 +85,7 @@ func (s Snapshot) saveProbes(raw Raw) map[string]string {
 	out := map[string]string{}
 	if !raw.Planted.Probes && !s.touched.probes {
 		maps.Copy(out, raw.Probes)
-		maps.DeleteFunc(out, func(name, _ string) bool { return isHex16(name) })
+		maps.DeleteFunc(out, func(name, _ string) bool { return IsHex16(name) })
 	}
 	for token, l := range s.Leases {
 		out[token] = l.text()

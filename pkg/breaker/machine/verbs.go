@@ -1,4 +1,4 @@
-package breaker
+package machine
 
 // acquire admits or refuses one call [B3]. Precedence: holds, then enabled, then the machine [B21].
 func (m *machine) acquire() {
@@ -32,7 +32,7 @@ func (m *machine) refuse(why Reason, retryMs int64) {
 
 // share is the part of all calls that a ramp admits now, in millionths [B16].
 func (m *machine) share() int64 {
-	return m.Ramp.FloorPPM + (million-m.Ramp.FloorPPM)*(m.now-m.Ramp.StartMs)/m.Ramp.LengthMs
+	return m.Ramp.FloorPPM + (Million-m.Ramp.FloorPPM)*(m.now-m.Ramp.StartMs)/m.Ramp.LengthMs
 }
 
 // probe gives a lease while the round has a place [B12]. A token that holds a lease gets the same one again.
@@ -255,9 +255,9 @@ func (m *machine) over(peak int64, w Counts) string {
 	switch {
 	case m.p.FailureThreshold > 0 && peak >= m.p.FailureThreshold:
 		return CauseConsecutive
-	case m.p.FailureRatePPM > 0 && enough && failures*million >= m.p.FailureRatePPM*calls:
+	case m.p.FailureRatePPM > 0 && enough && failures*Million >= m.p.FailureRatePPM*calls:
 		return CauseFailureRate
-	case m.p.SlowRatePPM > 0 && enough && slow*million >= m.p.SlowRatePPM*calls:
+	case m.p.SlowRatePPM > 0 && enough && slow*Million >= m.p.SlowRatePPM*calls:
 		return CauseSlowRate
 	}
 	return ""

@@ -1,4 +1,4 @@
-package breaker
+package machine
 
 import "fmt"
 
@@ -85,7 +85,7 @@ func (m *machine) wait(at int64) int64 {
 	for i := int64(0); i < m.Reopens && length < m.p.TimeoutMaxMs && m.p.MultiplierMilli > 1000; i++ {
 		length = min(length*m.p.MultiplierMilli/1000, m.p.TimeoutMaxMs)
 	}
-	length += length * (m.p.JitterPPM * m.op.JitterPPM / million) / million
+	length += length * (m.p.JitterPPM * m.op.JitterPPM / Million) / Million
 	return max(length, min(m.UpstreamMs+m.UpstreamLengthMs-at, m.p.TimeoutMaxMs))
 }
 

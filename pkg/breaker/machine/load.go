@@ -1,4 +1,4 @@
-package breaker
+package machine
 
 import (
 	"fmt"
@@ -201,7 +201,7 @@ func (s *Snapshot) loadLeases(raw Raw, nowMs int64) {
 		return
 	}
 	for token, text := range raw.Probes {
-		if !isHex16(token) {
+		if !IsHex16(token) {
 			continue
 		}
 		l, ok := parseLease(text)

@@ -1,4 +1,4 @@
-package breaker
+package machine
 
 // MaxRun is where a run of consecutive failures stops counting [B6].
 const MaxRun = 255
@@ -18,18 +18,13 @@ type Summary struct {
 // Calls is the number of outcomes in s.
 func (s Summary) Calls() int64 { return s.Successes + s.Failures }
 
-// One is the summary of one call.
-func One(o Outcome) Summary {
-	var s Summary
-	switch o.Kind {
-	case Success:
-		s.Successes = 1
-	case Failure:
-		s = Summary{Failures: 1, Lead: 1, Trail: 1, MaxRun: 1, WaitMs: max(0, o.RetryAfter.Milliseconds())}
-	default:
-		return s
+// One is the summary of one call; waitMs is what the upstream of a failed one asked for [B22].
+func One(failed, slow bool, waitMs int64) Summary {
+	s := Summary{Successes: 1}
+	if failed {
+		s = Summary{Failures: 1, Lead: 1, Trail: 1, MaxRun: 1, WaitMs: max(0, waitMs)}
 	}
-	if o.Slow {
+	if slow {
 		s.Slow = 1
 	}
 	return s

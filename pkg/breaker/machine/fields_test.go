@@ -1,4 +1,4 @@
-package breaker
+package machine
 
 import (
 	"maps"
@@ -12,7 +12,7 @@ import (
 // TestLuaHasTheSameFields is [B20]: one table of fields, the same in Lua and in Go.
 func TestLuaHasTheSameFields(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../lua/prelude.lua")
+	text, err := os.ReadFile("../../../lua/prelude.lua")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func TestLuaHasTheSameFields(t *testing.T) {
 	}
 	limits := map[string]int64{
 		"MAX_RUN": MaxRun, "MAX_REOPENS": maxReopens, "MAX_TIME": maxTimeMs, "MAX_LENGTH": maxLengths,
-		"MAX_TOTAL": maxTotal, "MILLION": million,
+		"MAX_TOTAL": maxTotal, "MILLION": Million,
 	}
 	inLua, inGo := map[string]string{}, map[string]string{}
 	for _, m := range regexp.MustCompile(`(\w+) = ('(\w+)'|\w+)`).FindAllStringSubmatch(table, -1) {
@@ -42,7 +42,7 @@ func TestLuaHasTheSameFields(t *testing.T) {
 	if !maps.Equal(inLua, inGo) {
 		t.Errorf("Lua %v\nGo  %v", inLua, inGo)
 	}
-	if text, err = os.ReadFile("../../lua/plain.lua"); err != nil {
+	if text, err = os.ReadFile("../../../lua/plain.lua"); err != nil {
 		t.Fatal(err)
 	}
 	for name, most := range map[string]int64{"MAX_TIME": maxTimeMs, "MAX_LENGTH": maxLengths, "MAX_COUNT": maxCount, "MAX_TOTAL": maxTotal} {

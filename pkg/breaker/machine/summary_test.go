@@ -1,23 +1,19 @@
-package breaker_test
+package machine_test
 
 import (
 	"testing"
 
 	"pgregory.net/rapid"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // summaries draws the joined summary of up to 12 calls, and the calls.
-func summaries(t *rapid.T, label string) (breaker.Summary, []bool) {
+func summaries(t *rapid.T, label string) (machine.Summary, []bool) {
 	calls := rapid.SliceOfN(rapid.Bool(), 0, 12).Draw(t, label)
-	var s breaker.Summary
+	var s machine.Summary
 	for _, ok := range calls {
-		kind := breaker.Failure
-		if ok {
-			kind = breaker.Success
-		}
-		s = s.Join(breaker.One(breaker.Outcome{Kind: kind}))
+		s = s.Join(machine.One(!ok, false, 0))
 	}
 	return s, calls
 }
@@ -32,7 +28,7 @@ func TestJoinIsAssociative(t *testing.T) {
 		if l, r := a.Join(b).Join(c), a.Join(b.Join(c)); l != r {
 			t.Fatalf("(ab)c = %+v, a(bc) = %+v", l, r)
 		}
-		if a.Join(breaker.Summary{}) != a || (breaker.Summary{}).Join(a) != a {
+		if a.Join(machine.Summary{}) != a || (machine.Summary{}).Join(a) != a {
 			t.Fatalf("the empty summary is not neutral to %+v", a)
 		}
 	})
@@ -41,26 +37,21 @@ func TestJoinIsAssociative(t *testing.T) {
 // TestAJoinedRecordOpensOnRunsAsItsCallsWould is [B5], [B6]: against each call recorded by itself.
 func TestAJoinedRecordOpensOnRunsAsItsCallsWould(t *testing.T) {
 	t.Parallel()
-	p := breaker.DefaultPolicy()
-	p.FailureRateThreshold = 0
+	p := machine.Params{Enabled: true, MinimumCalls: 10, WindowMs: 120_000, TimeoutMs: 60_000, TimeoutMaxMs: 3_600_000, MaxCalls: 3, Need: 3, TTLMs: 3_600_000}
 	rapid.Check(t, func(t *rapid.T) {
-		p.FailureThreshold = rapid.IntRange(1, 8).Draw(t, "threshold")
+		p.FailureThreshold = rapid.Int64Range(1, 8).Draw(t, "threshold")
 		before, first := summaries(t, "before")
 		joined, second := summaries(t, "joined")
-		step := func(s breaker.Snapshot, sum breaker.Summary) breaker.Snapshot {
-			s, _ = breaker.Step(p.Params(0, 0), s, breaker.Op{Verb: breaker.VerbRecord, Draw: "000000000000001", Summary: sum}, 1_000_000)
+		step := func(s machine.Snapshot, sum machine.Summary) machine.Snapshot {
+			s, _ = machine.Step(p, s, machine.Op{Verb: machine.VerbRecord, Draw: "000000000000001", Summary: sum}, 1_000_000)
 			return s
 		}
-		one := breaker.Snapshot{State: breaker.Closed, Epoch: breaker.ZeroEpoch}
+		one := machine.Snapshot{State: machine.Closed, Epoch: machine.ZeroEpoch}
 		for _, ok := range append(append([]bool(nil), first...), second...) {
-			kind := breaker.Failure
-			if ok {
-				kind = breaker.Success
-			}
-			one = step(one, breaker.One(breaker.Outcome{Kind: kind}))
+			one = step(one, machine.One(!ok, false, 0))
 		}
-		both := step(step(breaker.Snapshot{State: breaker.Closed, Epoch: breaker.ZeroEpoch}, before), joined)
-		if one.State != both.State || one.State == breaker.Closed && one.Run != both.Run {
+		both := step(step(machine.Snapshot{State: machine.Closed, Epoch: machine.ZeroEpoch}, before), joined)
+		if one.State != both.State || one.State == machine.Closed && one.Run != both.Run {
 			t.Fatalf("one by one: %s run %d; joined: %s run %d", one.State, one.Run, both.State, both.Run)
 		}
 	})

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// machine says on what the figures were measured.
-func machine(ctx context.Context, p plan) (string, error) {
+// host says on what the figures were measured.
+func host(ctx context.Context, p plan) (string, error) {
 	out, err := exec.CommandContext(ctx, "redis-server", "--version").Output()
 	if err != nil {
 		return "", err

@@ -1,10 +1,9 @@
-package breaker
+package machine
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Verb names what is asked of a breaker; each is one script.
@@ -155,25 +154,4 @@ func ParseEvent(line string) (e Event, ok bool) {
 		AtMs: at, Kind: f[1], From: State(from), To: State(to), Epoch: f[3], Actor: f[4],
 		Failures: v[0], Calls: v[1], Run: v[2], Text: f[6],
 	}, true
-}
-
-// OutcomeKind is how one call ended [B4].
-type OutcomeKind string
-
-// The outcomes [B4].
-const (
-	Success OutcomeKind = "success"
-	Failure OutcomeKind = "failure"
-	Ignored OutcomeKind = "ignored"
-)
-
-// Outcome is what one call came to [B4].
-type Outcome struct {
-	Kind       OutcomeKind
-	Slow       bool          // set by Permit.Settle from Duration and the policy, when Duration is given
-	Duration   time.Duration // 0: not measured
-	Class      string        // error class, for the quarantine and the log; free text
-	RetryAfter time.Duration // what the upstream asked for [B22]; 0: nothing
-	Reporter   string        // who saw it, a word; "": the Manager's own [B23]
-	ReportID   string        // idempotency key of a report by HTTP [B14]; "": none
 }

@@ -1,4 +1,4 @@
-package breaker
+package machine
 
 import (
 	"encoding/binary"
@@ -20,7 +20,7 @@ func PlainlyClosed(raw Raw) (epoch string, ok bool) {
 		return "", false
 	}
 	epoch = raw.Control["plain"]
-	return epoch, isHex16(epoch)
+	return epoch, IsHex16(epoch)
 }
 
 // Rule stands for what a record's short way needs of a policy: a number below 2^63 in decimal digits, which Redis keeps in nine
@@ -128,7 +128,7 @@ func PlainlyRefused(raw Raw, p Params, nowMs int64) (res Result, ok bool) {
 	}
 	left := start + length - nowMs
 	if !p.Enabled || !ok || !a || !b || !d || raw.State == nil || *raw.State != string(Open) || c["state"] != string(Open) ||
-		held && hold != string(Open) || !isHex16(c["epoch"]) || raw.Timestamp == nil || *raw.Timestamp != FormatTimestamp(opened) {
+		held && hold != string(Open) || !IsHex16(c["epoch"]) || raw.Timestamp == nil || *raw.Timestamp != FormatTimestamp(opened) {
 		return res, false
 	}
 	text, expiring := c["expires_ms"]

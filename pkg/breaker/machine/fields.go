@@ -1,12 +1,13 @@
-package breaker
+package machine
 
 import "strconv"
 
 // Bounds of what the keys may hold. What lies outside is treated as absent, and healed [B20].
 const (
-	MaxReporters     = 8   // remembered reporters [B23]
-	MaxControlFields = 128 // a :control with more fields was planted
-	MaxCallsFields   = 512 // likewise :calls; 13 buckets of three fields and 8 reporters are usual
+	MaxProbes        = 1000 // of a round [B12]
+	MaxReporters     = 8    // remembered reporters [B23]
+	MaxControlFields = 128  // a :control with more fields was planted
+	MaxCallsFields   = 512  // likewise :calls; 13 buckets of three fields and 8 reporters are usual
 	MaxProbesFields  = 1024
 	MaxLog           = 64 // newest entries of :log
 
@@ -16,7 +17,7 @@ const (
 	maxCount   = 1_000_000_000_000
 	maxTotal   = 9_000_000_000_000_000 // below 2^53
 	maxReopens = 1_000_000
-	maxExact   = 9_000_000_000 // times a million still exact below 2^53
+	maxExact   = 9_000_000_000 // times a Million still exact below 2^53
 	buckets    = 12
 )
 
@@ -64,7 +65,7 @@ func controlFields() []field {
 		{name: "round_failed", kind: kindInt, max: MaxProbes, num: func(s *Snapshot) *int64 { return &s.Round.Failed }},
 		{name: "ramp_ms", kind: kindInt, max: maxTimeMs, num: func(s *Snapshot) *int64 { return &s.Ramp.StartMs }},
 		{name: "ramp_length_ms", kind: kindInt, max: maxLengths, num: func(s *Snapshot) *int64 { return &s.Ramp.LengthMs }},
-		{name: "ramp_floor_ppm", kind: kindInt, max: million, num: func(s *Snapshot) *int64 { return &s.Ramp.FloorPPM }},
+		{name: "ramp_floor_ppm", kind: kindInt, max: Million, num: func(s *Snapshot) *int64 { return &s.Ramp.FloorPPM }},
 		{name: "hold", kind: kindHold, text: func(s *Snapshot) *string { return (*string)(&s.Hold.Kind) }},
 		{name: "hold_ms", kind: kindInt, max: maxTimeMs, num: func(s *Snapshot) *int64 { return &s.Hold.StartMs }},
 		{name: "hold_length_ms", kind: kindInt, max: maxLengths, num: func(s *Snapshot) *int64 { return &s.Hold.LengthMs }},
@@ -114,7 +115,7 @@ func (k kind) accepts(text string) bool {
 	case kindHold:
 		return State(text) == Open || State(text) == Closed
 	case kindHex:
-		return isHex16(text)
+		return IsHex16(text)
 	case kindWord:
 		return isWord(text)
 	default:
@@ -136,7 +137,8 @@ func wholeNumber(text string, most int64) (int64, bool) {
 	return v, err == nil && v <= most
 }
 
-func isHex16(s string) bool {
+// IsHex16 says whether s is an epoch or a token: 16 lower-case hex digits.
+func IsHex16(s string) bool {
 	if len(s) != 16 {
 		return false
 	}

@@ -1,0 +1,44 @@
+package breaker
+
+import "github.com/breakerd/breakerd/pkg/breaker/machine"
+
+// What a caller meets of the machine has a name here too.
+type (
+	State  = machine.State
+	Reason = machine.Reason
+	Force  = machine.Force
+	Target = machine.Target
+	Event  = machine.Event
+)
+
+// The three states [B2].
+const (
+	Closed   = machine.Closed
+	Open     = machine.Open
+	HalfOpen = machine.HalfOpen
+)
+
+// The reasons of a refusal [B3].
+const (
+	ReasonOpen             = machine.ReasonOpen
+	ReasonForcedOpen       = machine.ReasonForcedOpen
+	ReasonProbesBusy       = machine.ReasonProbesBusy
+	ReasonRamping          = machine.ReasonRamping
+	ReasonShedding         = machine.ReasonShedding
+	ReasonEmergencyStop    = machine.ReasonEmergencyStop
+	ReasonStoreUnavailable = machine.ReasonStoreUnavailable
+)
+
+// The targets of a Force: two holds [B17] and two resets [B18].
+const (
+	HoldOpen      = machine.HoldOpen
+	HoldClosed    = machine.HoldClosed
+	ResetClosed   = machine.ResetClosed
+	ResetHalfOpen = machine.ResetHalfOpen
+)
+
+// ValidName says whether s may name an agent: 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit.
+func ValidName(s string) bool { return machine.ValidName(s) }
+
+// ValidWord says whether s may name a reporter or an actor: 1 to 64 of A-Z a-z 0-9 . _ : @ -.
+func ValidWord(s string) bool { return machine.ValidWord(s) }
