@@ -1,72 +1,130 @@
 -- acquire: admits or refuses one call.
--- Clauses: B2 B3 B12 B16 B17 B21; the rest by the prelude.
--- KEYS, ARGV[1]..ARGV[8], reply: see prelude.lua.
+-- Clauses: B2 B3 B12 B16 B17 B21; the rest by the general way.
+-- KEYS, ARGV[1]..ARGV[8], reply: see load.lua.
 -- ARGV[9] -> lease token, 16 hex: a token that holds a lease gets the same lease again
 -- ARGV[10] -> ramp draw, 0..999999
--- Returns code ok (lease_ms > 0 for a probe), refused (reason, retry_after_ms), observed (reason) or disabled.
--- A plainly closed breaker is answered from two reads: {'ok', 'closed', epoch}. An open one whose wait or hold goes on takes three.
+-- ARGV[11] -> useless_after in ms of the server's time: from then on nobody waits for a lease; empty: not known
+-- Returns code ok (lease_ms > 0 for a probe), refused (reason, retry_after_ms), observed (reason), expired or disabled.
+-- A plainly closed breaker is answered from two reads: {'ok', 'closed', epoch}. The fast path also answers for an open one whose wait
+-- or hold goes on, and for a half-open one without a place.
 
---@plain
---@words
+--@numbers
 
--- refused is the answer of an open breaker whose wait or hold goes on.
-local function refused()
-  local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'wait_ms', 'expires_ms', 'run', 'hold', 'hold_ms', 'hold_length_ms')
-  local epoch, hold = c[2], c[7]
-  if c[1] ~= 'open' or not (epoch and c[3]) or not is_hex16(epoch) or (hold and hold ~= 'open') then return nil end
-  local opened, run, start, length = whole(c[3], now), whole(c[6] or '0', MAX_RUN), c[3], c[4] or ''
-  if hold then start, length = c[8] or '0', c[9] or '0' end
-  start, length = whole(start, now), whole(length, MAX_LENGTH)
-  if not (opened and run and start and length) then return nil end
-  local left, expires = start + length - now, whole(c[5] or '', MAX_TIME)
-  local endless = hold and length == 0
-  if endless then
-    if c[5] then return nil end
-  elseif left <= 0 or not expires or expires < now + math.max(tonumber(string.match(ARGV[8], '^%d+ (%d+)')), left + DAY) then
-    return nil
-  end
-  if redis.pcall('GET', KEYS[2]) ~= string.format('%.0f.%03.0f', math.floor(opened / 1000), opened % 1000) then return nil end
-  if endless then
-    local most = string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+)')
-    return { 'refused', 'open', epoch, now, tonumber(most), 0, 'forced_open', 0, run, 'open', 0 }
-  end
-  if hold then return { 'refused', 'open', epoch, now, left, 0, 'forced_open', 0, run, 'open', left } end
-  local observe = ARGV[6] == '2'
-  return { observe and 'observed' or 'refused', 'open', epoch, now, observe and 0 or left, 0, 'open', 0, run, '', left }
-end
-
-local function short()
+local function plainly()
   local state = ARGV[6] ~= '0' and redis.pcall('GET', KEYS[1])
-  if state == 'open' then return refused() end
-  local epoch = state == 'closed' and redis.pcall('HGET', KEYS[4], 'plain')
-  return type(epoch) == 'string' and is_hex16(epoch) and { 'ok', 'closed', epoch }
+  if state ~= 'closed' then return state end
+  local epoch = redis.pcall('HGET', KEYS[4], 'plain')
+  return state, type(epoch) == 'string' and is_hex16(epoch) and { 'ok', 'closed', epoch }
 end
 
-local answer = short()
+local state, answer = plainly()
 if answer then return answer end
 
---@prelude
+--@clock
 
-local TOKEN, RAMP_DRAW = ARGV[9], tonumber(ARGV[10])
+-- refused answers for the fast path; in mode observe the call is admitted.
+local function refused(state, epoch, reason, retry, run, hold, left)
+  if ARGV[6] == '2' and hold == '' then return { 'observed', state, epoch, now, 0, 0, reason, 2, run, hold, left, 0 } end
+  return { 'refused', state, epoch, now, retry, 0, reason, 2, run, hold, left, 0 }
+end
 
-local function refuse(reason, retry)
+-- lives says that the expiry is not due for renewal, the latest deadline of the breaker being in `left` ms [B25].
+local function lives(expires, left)
+  expires = whole(expires or '', MAX_TIME)
+  return expires and expires >= now + math.max(tonumber(string.match(ARGV[8], '^%d+ (%d+)')), left + 86400000)
+end
+
+-- stamped says that nobody has edited the timestamp.
+local function stamped(opened)
+  return redis.pcall('GET', KEYS[2]) == string.format('%.0f.%03.0f', math.floor(opened / 1000), opened % 1000)
+end
+
+-- waiting answers for an open breaker whose wait or hold goes on.
+local function waiting()
+  local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'wait_ms', 'expires_ms', 'run', 'hold', 'hold_ms', 'hold_length_ms', 'plain')
+  local epoch, hold = c[2], c[7]
+  if c[1] ~= 'open' or not (epoch and c[3]) or not is_hex16(epoch) or (hold and hold ~= 'open') or c[10] then return nil end
+  local opened, run, start, length = whole(c[3], now), whole(c[6] or '0', 255), c[3], c[4] or ''
+  if hold then start, length = c[8] or '0', c[9] or '0' end
+  start, length = whole(start, now), whole(length, 259200000000)
+  if not (opened and run and start and length) then return nil end
+  local left = start + length - now
+  if hold and length == 0 then
+    if c[5] or not stamped(opened) then return nil end
+    local most = string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+)')
+    return refused('open', epoch, 'forced_open', tonumber(most), run, 'open', 0)
+  end
+  if left <= 0 or not lives(c[5], left) or not stamped(opened) then return nil end
+  return refused('open', epoch, hold and 'forced_open' or 'open', left, run, hold or '', left)
+end
+
+-- leases reads :probes: how many there are, the latest deadline, and how long the first lasts that nobody renews, at most `most`; nil
+-- if one is over, or bad, or the caller's.
+local function leases(most)
+  local n, last = redis.pcall('HLEN', KEYS[5]), 0
+  if type(n) == 'table' or n > 1024 then return nil end
+  local h = redis.call('HGETALL', KEYS[5])
+  n = 0
+  for i = 1, #h, 2 do
+    if is_hex16(h[i]) then
+      local a, b, c = string.match(h[i + 1], '^(%d+) (%d+) (%d+)$')
+      a, b, c = a and whole(a, now), b and whole(b, now), c and whole(c, 259200000000)
+      if not (a and b and c) or b + c <= now or h[i] == ARGV[9] then return nil end
+      n, last = n + 1, math.max(last, b + c)
+      if b <= a then most = math.min(most, b + c - now) end
+    end
+  end
+  return n, last, most
+end
+
+-- busy answers for a half-open breaker without a place.
+local function busy()
+  local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'expires_ms', 'run', 'hold', 'round_ms', 'round_max', 'round_need',
+    'round_ok', 'round_failed', 'round_slow', 'plain')
+  if c[1] ~= 'half_open' or not (c[2] and c[3]) or not is_hex16(c[2]) or c[6] or c[13] then return nil end
+  local opened, run, start, max, need = whole(c[3], now), whole(c[5] or '0', 255), whole(c[7] or '0', now), whole(c[8] or '0', 1000), whole(c[9] or '0', 1000)
+  local ok, failed, slow = whole(c[10] or '0', 1000), whole(c[11] or '0', 1000), whole(c[12] or '0', 1000)
+  if not (opened and run and start and max and need and ok and failed and slow) or need < 1 or need > max or ok >= need
+      or failed > max - need or slow > ok + failed then return nil end
+  local timeout_max, probe_timeout = string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+) %d+ %d+ %d+ %d+ (%d+)')
+  local n, last, retry = leases(math.min(tonumber(timeout_max), tonumber(probe_timeout)))
+  if not n or ok + failed + n < max or not lives(c[4], math.max(start, last) - now) or not stamped(opened) then return nil end
+  return refused('half_open', c[2], 'probes_busy', retry, run, '', 0)
+end
+
+if state == 'open' then answer = waiting() elseif state == 'half_open' then answer = busy() end
+if answer then return answer end
+
+--@window
+--@general
+
+local TOKEN, RAMP_DRAW, USELESS_AFTER = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+
+function B.refuse(reason, retry)
   if P.observe then return { code = 'observed', reason = reason } end
   return { code = 'refused', reason = reason, retry = retry }
 end
 
-local function probe()
-  if LEASES[TOKEN] then return { code = 'ok', lease = deadline(LEASES[TOKEN]) - now } end
-  local live = 0
-  for _ in pairs(LEASES) do live = live + 1 end
-  if S.round_ok + S.round_failed + live >= S.round_max then
-    return refuse('probes_busy', deadline(LEASES[first_lease(deadline)]) - now)
+-- place is how long until a place becomes free: until the first lease ends that nobody renews. If all are renewed, nothing in the
+-- keys says when, and it is one lease's length [B3].
+function B.place(left)
+  for _, lease in pairs(B.leases) do
+    if lease.start <= lease.issued then left = math.min(left, B.deadline(lease) - now) end
   end
-  local length = math.min(P.probe_timeout, P.timeout_max)
-  LEASES[TOKEN] = { issued = now, start = now, length = length }
+  return left
+end
+
+function B.probe()
+  if B.leases[TOKEN] then return { code = 'ok', lease = B.deadline(B.leases[TOKEN]) - now } end
+  local live, length = 0, math.min(P.probe_timeout, P.timeout_max)
+  for _ in pairs(B.leases) do live = live + 1 end
+  if S.round_ok + S.round_failed + live >= S.round_max then return B.refuse('probes_busy', B.place(length)) end
+  if USELESS_AFTER and now >= USELESS_AFTER then return { code = 'expired' } end
+  B.leases[TOKEN] = { issued = now, start = now, length = length }
   return { code = 'ok', lease = length }
 end
 
-local function acquire()
+function B.acquire()
   if S.hold == 'open' then
     local left = P.timeout_max
     if S.hold_length_ms > 0 then left = S.hold_ms + S.hold_length_ms - now end
@@ -74,14 +132,14 @@ local function acquire()
   end
   if S.hold == 'closed' then return { code = 'ok' } end
   if not P.enabled then return { code = 'disabled' } end
-  if S.state == 'open' then return refuse('open', S.opened_ms + S.wait_ms - now) end
-  if S.state == 'half_open' then return probe() end
+  if S.state == 'open' then return B.refuse('open', S.opened_ms + S.wait_ms - now) end
+  if S.state == 'half_open' then return B.probe() end
   if S.ramp_length_ms > 0 then
-    local share = S.ramp_floor_ppm + math.floor((MILLION - S.ramp_floor_ppm) * (now - S.ramp_ms) / S.ramp_length_ms)
-    if RAMP_DRAW >= share then return refuse('ramping', 1000) end
+    local share = S.ramp_floor_ppm + math.floor((1000000 - S.ramp_floor_ppm) * (now - S.ramp_ms) / S.ramp_length_ms)
+    if RAMP_DRAW >= share then return B.refuse('ramping', 1000) end
   end
   return { code = 'ok' }
 end
 
-begin()
-return finish(acquire())
+B.begin()
+return B.finish(B.acquire())

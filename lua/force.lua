@@ -1,6 +1,6 @@
 -- force: an operator's hold or reset.
--- Clauses: B17 B18; the rest by the prelude.
--- KEYS, ARGV[1]..ARGV[8], reply: see prelude.lua.
+-- Clauses: B17 B18; the rest by the general way.
+-- KEYS, ARGV[1]..ARGV[8], reply: see load.lua.
 -- ARGV[9] -> hold_open, hold_closed, reset_closed or reset_half_open
 -- ARGV[10] -> length of the hold in ms, 0: without end
 -- ARGV[11] -> length of the ramp in ms (reset_closed)
@@ -8,42 +8,45 @@
 -- ARGV[14] -> actor, a word           ARGV[15] -> 1: protected          ARGV[16] -> 1: lifts a protected hold
 -- Returns code ok or hold_protected.
 
---@plain
---@words
---@prelude
+--@clock
+--@numbers
+--@window
+--@general
 
 local TARGET, LENGTH, RAMP = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
 local REASON, CAUSE, ACTOR, PROTECTED, OVERRIDE = ARGV[12], ARGV[13], ARGV[14], ARGV[15] == '1', ARGV[16] == '1'
 
-local function hold(kind)
-  S.cause = CAUSE
+function B.hold(kind)
   S.hold, S.hold_ms, S.hold_length_ms, S.hold_actor = kind, now, LENGTH, ACTOR
   S.hold_protected = PROTECTED and 1 or 0
 end
 
-local function force()
+function B.force()
   local from = S.state
   if S.hold_protected == 1 and not OVERRIDE then return { code = 'hold_protected' } end
   local kind = 'manual_reset'
   if TARGET == 'hold_open' then
-    enter('open')
+    B.enter('open')
+    B.blame(CAUSE)
+    B.clear_wait()
     S.opened_ms, S.wait_ms = now, LENGTH
-    evidence(0, 0, 0, 0)
-    hold('open')
+    B.evidence(0, 0, 0, 0)
+    B.hold('open')
     kind = 'manual_open'
   elseif TARGET == 'hold_closed' then
-    close(now, 0)
-    hold('closed')
+    B.close(now, 0)
+    S.cause = CAUSE
+    B.hold('closed')
     kind = 'manual_close'
   elseif TARGET == 'reset_closed' then
-    close(now, RAMP)
+    B.close(now, RAMP)
   else
-    half_open(now)
-    S.cause = CAUSE
+    B.half_open(now)
+    B.blame(CAUSE)
   end
-  event(now, kind, from, ACTOR, REASON)
+  B.event(now, kind, from, ACTOR, REASON)
   return { code = 'ok' }
 end
 
-begin()
-return finish(force())
+B.begin()
+return B.finish(B.force())

@@ -1,16 +1,13 @@
 -- inspect: reads all keys of one agent and the clock, and writes nothing. The caller runs Load and Step on the answer, which is
 -- how the advanced state is shown without being saved.
 -- Clauses: B1 B11 B20.
--- KEYS[1]..KEYS[6]: see prelude.lua
+-- KEYS[1]..KEYS[7]: see load.lua
 -- ARGV[1] -> now in ms; empty in production
--- Returns {now_ms, planted, state, open_timestamp, calls, control, probes, log}: planted is a string of the digits of the KEYS
--- that are of a wrong type or have too many fields; hashes are flat lists of fields and values; log is newest first.
+-- Returns {now_ms, planted, state, open_timestamp, calls, control, probes, log, history}: planted is a string of the digits of the
+-- KEYS that are of a wrong type or have too many fields; hashes are flat lists of fields and values; log is newest first.
 
-local now = tonumber(ARGV[1])
-if not now then
-  local t = redis.call('TIME')
-  now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-end
+--@clock
+
 local planted = ''
 
 local function text(i)
@@ -32,7 +29,7 @@ local function hash(i, most)
 end
 
 local state, timestamp = text(1), text(2)
-local calls, control, probes = hash(3, 512), hash(4, 128), hash(5, 1024)
+local calls, control, probes, history = hash(3, 512), hash(4, 128), hash(5, 1024), hash(7, 2880)
 local log = redis.pcall('LRANGE', KEYS[6], 0, 63)
 if log.err then log = {} end
-return { now, planted, state, timestamp, calls, control, probes, log }
+return { now, planted, state, timestamp, calls, control, probes, log, history }

@@ -4,6 +4,7 @@ package lua
 import (
 	"embed"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -12,13 +13,13 @@ var files embed.FS
 
 // Verbs are the scripts, each named as the file that holds it.
 func Verbs() []string {
-	return []string{"acquire", "record", "records", "renew", "force", "configure", "forget", "inspect"}
+	return []string{"acquire", "record", "records", "replay", "renew", "force", "configure", "forget", "inspect"}
 }
 
-// Shared are the parts that several verbs have. Each takes the place of the line "--@" and its name, but for the last two: they
-// follow prelude.
+// Shared are the parts that several verbs have. A line "--@clock" in a verb's file stands for the part clock; "--@general" for the
+// last four, which are the general way and need window.
 func Shared() []string {
-	return []string{"plain", "calm", "words", "counted", "prelude", "advance", "save"}
+	return []string{"clock", "numbers", "window", "calm", "closed", "reporters", "events", "load", "advance", "save"}
 }
 
 // Source is the whole text of one verb's script, as it is sent to Redis.
@@ -36,13 +37,12 @@ func Source(verb string) (string, error) {
 
 // Assemble makes the whole text of one verb's script of the texts of its parts.
 func Assemble(verb string, texts map[string]string) string {
-	var pairs []string
-	for _, part := range Shared() {
-		text := texts[part]
-		if part == "prelude" {
-			text += texts["advance"] + texts["save"]
+	include := regexp.MustCompile(`(?m)^--@(\w+)\n`)
+	return include.ReplaceAllStringFunc(texts[verb], func(line string) string {
+		name := strings.TrimSuffix(strings.TrimPrefix(line, "--@"), "\n")
+		if name == "general" {
+			return texts["events"] + texts["load"] + texts["advance"] + texts["save"]
 		}
-		pairs = append(pairs, "--@"+part+"\n", text)
-	}
-	return strings.NewReplacer(pairs...).Replace(texts[verb])
+		return texts[name]
+	})
 }

@@ -1,23 +1,24 @@
 -- renew: lengthens a probe's lease, until timeout_max after its issue; it never shortens one.
--- Clauses: B12 B14; the rest by the prelude.
--- KEYS, ARGV[1]..ARGV[8], reply: see prelude.lua.
+-- Clauses: B12 B14; the rest by the general way.
+-- KEYS, ARGV[1]..ARGV[8], reply: see load.lua.
 -- ARGV[9] -> epoch of the permit
 -- ARGV[10] -> lease token
 -- Returns code ok (lease_ms) or lease_lost.
 
---@plain
---@words
---@prelude
+--@clock
+--@numbers
+--@window
+--@general
 
 local EPOCH, TOKEN = ARGV[9], ARGV[10]
 
-local function renew()
-  local lease = LEASES[TOKEN]
+function B.renew()
+  local lease = B.leases[TOKEN]
   if not lease or EPOCH ~= S.epoch then return { code = 'lease_lost' } end
-  local till = math.max(deadline(lease), math.min(now + P.probe_timeout, lease.issued + P.timeout_max))
+  local till = math.max(B.deadline(lease), math.min(now + P.probe_timeout, lease.issued + P.timeout_max))
   lease.start, lease.length = now, till - now
   return { code = 'ok', lease = lease.length }
 end
 
-begin()
-return finish(renew())
+B.begin()
+return B.finish(B.renew())

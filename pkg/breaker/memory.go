@@ -55,7 +55,9 @@ func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op)
 		op = machine.Op{Verb: machine.VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
 	}
 	var r machine.Result
-	a.s, r = machine.Step(p.Params(m.ttl, 1), a.s, op, now)
+	params := p.Params(m.ttl, 1)
+	op.ShiftMs = params.Shift(agent)
+	a.s, r = machine.Step(params, machine.Loaded{Snapshot: a.s}, op, now)
 	if duplicate {
 		r.Code = machine.CodeDuplicate
 	}
@@ -76,7 +78,7 @@ func (m *Memory) Inspect(_ context.Context, agent string, p Policy) (View, error
 	if !ok {
 		a = &remembered{s: machine.Snapshot{State: Closed, Epoch: machine.ZeroEpoch}}
 	}
-	s, _ := machine.Step(p.Params(m.ttl, 1), a.s, machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, now)
+	s, _ := machine.Step(p.Params(m.ttl, 1), machine.Loaded{Snapshot: a.s}, machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, now)
 	return View{Snapshot: s, NowMs: now, Log: append([]Event(nil), a.log...)}, nil
 }
 

@@ -198,6 +198,7 @@ func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 		RampMs: p.RecoveryRamp.Milliseconds(), RampFloorPPM: ppm(p.RampFloor),
 		RetryExtends: p.RetryAfter == RetryAfterExtend, RetryOpens: p.RetryAfter == RetryAfterOpen,
 		TrackReporters: p.MinimumReporters > 1, Reporters: reporters, TTLMs: ttl.Milliseconds(),
+		RetryMaxMs: 900_000,
 	}
 }
 

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
@@ -30,15 +30,19 @@ func (e *engine) applyBeside(nowMs int64, agent string, p breaker.Policy, op mac
 	if err != nil {
 		return got, false, err
 	}
-	theirs := e.beside.success(machine.Load(raw, nowMs).Epoch)
+	theirs := e.beside.success(machine.Load(raw).Epoch)
+	theirs.ShiftMs = n.model.Params(p).Shift(name)
 	got, gotTheirs, ok, short, err := e.store.ApplyBeside(context.Background(), agent, p, op, name, theirs)
 	if err != nil || !ok {
 		return got, ok, err
 	}
-	if want := shortest(raw, p, theirs, nowMs); short != want {
+	if want := isCalm(raw, n.model.Params(p), theirs, nowMs); short != want {
 		return got, true, fmt.Errorf("neighbour is counted beside others: model %v, engine %v", want, short)
 	}
-	want, _ := n.model.Apply(nowMs, name, p, theirs)
+	want, err := n.model.Expect(nowMs, name, p, theirs, gotTheirs.Fast)
+	if err != nil {
+		return got, true, err
+	}
 	if fmt.Sprint(want) != fmt.Sprint(gotTheirs) {
 		return got, true, fmt.Errorf("neighbour's reply: model %+v engine %+v", want, gotTheirs)
 	}
@@ -59,12 +63,16 @@ func (n *neighbour) success(epoch string) machine.Op {
 func (e *engine) prepareNeighbour(nowMs int64, name string, p breaker.Policy) (machine.Raw, error) {
 	n := e.beside
 	op := n.success("")
+	op.ShiftMs = n.model.Params(p).Shift(name)
 	raw, _ := n.model.Dump(nowMs, name)
-	if shortest(raw, p, op, nowMs) {
+	if isCalm(raw, n.model.Params(p), op, nowMs) {
 		return raw, nil
 	}
-	_, _ = n.model.Apply(nowMs, name, p, op)
-	if _, err := e.store.Apply(context.Background(), name, p, op); err != nil {
+	r, err := e.store.Apply(context.Background(), name, p, op)
+	if err != nil {
+		return raw, err
+	}
+	if _, err := n.model.Expect(nowMs, name, p, op, r.Fast); err != nil {
 		return raw, err
 	}
 	raw, _ = n.model.Dump(nowMs, name)
@@ -81,15 +89,18 @@ func (e *engine) prepareNeighbour(nowMs int64, name string, p breaker.Policy) (m
 	return raw, nil
 }
 
-// shortest says whether a success goes the way of lua/calm.lua.
-func shortest(raw machine.Raw, p breaker.Policy, op machine.Op, nowMs int64) bool {
-	after, _, ok := machine.PlainlyCounted(raw, p.Params(time.Hour, 0), op, nowMs)
-	past := raw.Control["past"]
-	if !ok || !strings.HasPrefix(past, "+") || raw.Control["run"] != "" {
+// isCalm says whether a success goes the way of lua/calm.lua.
+func isCalm(raw machine.Raw, p machine.Params, op machine.Op, nowMs int64) bool {
+	c := raw.Control
+	w := strings.Fields(strings.TrimPrefix(c["past"], "+"))
+	if !p.Enabled || raw.State == nil || *raw.State != "closed" || !machine.IsHex16(c["plain"]) || c["rule"] != p.Rule() || c["run"] != "" ||
+		!strings.HasPrefix(c["past"], "+") || op.Epoch != "" && op.Epoch != c["plain"] || len(w) != 5 {
 		return false
 	}
-	bucket := "s" + strings.Fields(past[1:])[0]
-	return raw.Calls[bucket] != "" && raw.Calls[bucket] != after.Calls[bucket]
+	start, _ := strconv.ParseInt(w[0], 10, 64)
+	length, _ := strconv.ParseInt(w[1], 10, 64)
+	n, _ := strconv.ParseInt(raw.Calls["s"+w[0]], 10, 64)
+	return start <= nowMs && nowMs < start+length && n > 0
 }
 
 func besideOthers(newEngine func(t testing.TB) *engine) func(t testing.TB) storetest.Engine {

@@ -108,17 +108,27 @@ func (s *Store) PutDocument(ctx context.Context, d Doc, agent, expected, text, a
 			return err
 		}
 	}
-	reply, err := s.script(ctx, "configure", []string{s.docKey(d, agent), s.keys.Log(agent)}, []any{
-		s.nowMs(), agent,
-		s.keys.Events(), expected, text, actor, string(d) + " " + putWord(text), s.ttl.Milliseconds(),
+	reply, err := s.script(ctx, "configure", s.configureKeys(d, agent), []any{
+		s.nowMs(), s.keys.Events() + " " + agent, s.ttl.Milliseconds(),
+		expected, text, actor, string(d) + " " + putWord(text),
 	})
 	if err != nil {
 		return storeError("configure", agent, err)
 	}
-	if in := (&reader{items: reply}); in.number() != 1 {
+	in := &reader{items: reply}
+	if in.number() != 1 {
 		return fmt.Errorf("%s of agent %q: %w", d, agent, ErrConflict)
 	}
+	s.tellLine(ctx, agent, in.text())
 	return nil
+}
+
+func (s *Store) configureKeys(d Doc, agent string) []string {
+	keys := []string{s.docKey(d, agent), s.keys.Log(agent)}
+	if !s.keys.Cluster {
+		keys = append(keys, s.keys.Stream(), s.keys.Audit())
+	}
+	return keys
 }
 
 func putWord(text string) string {
@@ -131,13 +141,15 @@ func putWord(text string) string {
 // Forget deletes everything kept of an agent. breaker.ErrHoldProtected: a protected hold stands and force is not given.
 func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) error {
 	keys := append(s.keys.Machine(agent), s.keys.Quarantine(agent), s.keys.Config(agent), s.keys.Profile(agent))
-	reply, err := s.script(ctx, "forget", keys, []any{bit(force), agent, s.keys.Events(), actor})
+	reply, err := s.script(ctx, "forget", s.keys.withFleet(keys), []any{s.nowMs(), s.keys.Events() + " " + agent, bit(force), actor})
 	if err != nil {
 		return storeError("forget", agent, err)
 	}
-	if in := (&reader{items: reply}); in.number() < 0 {
+	in := &reader{items: reply}
+	if in.number() < 0 {
 		return fmt.Errorf("agent %q: %w", agent, breaker.ErrHoldProtected)
 	}
+	s.tellLine(ctx, agent, in.text())
 	if err := s.client.ZRem(ctx, s.keys.Agents(), agent).Err(); err != nil {
 		return storeError("forget", agent, err)
 	}

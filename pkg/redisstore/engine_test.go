@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,17 +24,18 @@ type engine struct {
 	client redis.UniversalClient
 	store  *redisstore.Store
 	now    int64
-	ttls   bool       // miniredis has no PEXPIRETIME
-	beside *neighbour // nil: every operation goes by itself
+	ttls   bool              // miniredis has no PEXPIRETIME
+	beside *neighbour        // nil: every operation goes by itself
+	read   map[string]string // stream -> the last entry that was read
 }
 
 func newEngine(t testing.TB, client redis.UniversalClient, ttls bool) *engine {
 	t.Helper()
-	store, err := redisstore.New(client, false, redisstore.Config{Timeout: 30 * time.Second})
+	store, err := redisstore.New(client, false, redisstore.Config{Timeout: 30 * time.Second, History: 60})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine{client: client, store: store, ttls: ttls}
+	e := &engine{client: client, store: store, ttls: ttls, read: map[string]string{}}
 	store.SetNow(func() int64 { return e.now })
 	return e
 }
@@ -62,7 +64,67 @@ func (e *engine) Apply(nowMs int64, agent string, p breaker.Policy, op machine.O
 			return r, err
 		}
 	}
-	return e.store.Apply(context.Background(), agent, p, op)
+	r, err := e.store.Apply(context.Background(), agent, p, op)
+	if err == nil {
+		err = e.toldFleet(agent, r)
+	}
+	return r, err
+}
+
+// toldFleet says whether the fleet's streams end with the events of r, and whether its index has the agent if it must.
+func (e *engine) toldFleet(agent string, r machine.Result) error {
+	if len(r.Events) == 0 {
+		return nil
+	}
+	ctx, keys := context.Background(), e.store.Keys()
+	var all, manual []string
+	for _, event := range r.Events {
+		all = append(all, event.String())
+		if event.Manual() {
+			manual = append(manual, event.String())
+		}
+	}
+	for stream, want := range map[string][]string{keys.Stream(): all, keys.Audit(): manual} {
+		if err := e.grownBy(ctx, stream, agent, want); err != nil {
+			return err
+		}
+	}
+	score, err := e.client.ZScore(ctx, keys.NotClosed(), agent).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	transition := slices.ContainsFunc(r.Events, func(ev machine.Event) bool {
+		return ev.Kind != machine.EventHealed && ev.Kind != machine.EventHandRestored
+	})
+	listed, due := err == nil, r.State != machine.Closed || r.Hold != ""
+	if transition && (listed != due || listed && int64(score) != r.NowMs) {
+		return fmt.Errorf("%s lists %s: %v (%.0f), at %d its state is %s, hold %q", keys.NotClosed(), agent, listed, score, r.NowMs, r.State, r.Hold)
+	}
+	return nil
+}
+
+// grownBy says whether a stream has grown by just these events of the agent since it was last looked at.
+func (e *engine) grownBy(ctx context.Context, stream, agent string, want []string) error {
+	from := "-"
+	if last := e.read[stream]; last != "" {
+		from = "(" + last
+	}
+	entries, err := e.client.XRange(ctx, stream, from, "+").Result()
+	if err != nil {
+		return err
+	}
+	var got []string
+	for _, entry := range entries {
+		e.read[stream] = entry.ID
+		if entry.Values["agent"] != agent {
+			return fmt.Errorf("%s has %v of another agent than %s", stream, entry.Values, agent)
+		}
+		got = append(got, fmt.Sprint(entry.Values["event"]))
+	}
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("%s has grown by %q, not %q", stream, got, want)
+	}
+	return nil
 }
 
 func (e *engine) Dump(nowMs int64, agent string) (machine.Raw, error) {

@@ -8,9 +8,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// SetNow makes the store's clock an argument of the test.
+// SetNow makes the store's clock an argument of the test, and lets each operation bring its own shift.
 func (s *Store) SetNow(nowMs func() int64) {
-	s.nowMs = func() string { return strconv.FormatInt(nowMs(), 10) }
+	s.nowMs, s.shifted = func() string { return strconv.FormatInt(nowMs(), 10) }, true
 }
 
 // Raw reads the keys as inspect does.

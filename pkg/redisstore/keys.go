@@ -20,12 +20,20 @@ func (k Keys) agent(agent, what string) string {
 	return k.Prefix + ":" + agent + ":" + what
 }
 
-// Machine gives the six keys of the machine, in the order in which the scripts take them.
+// Machine gives the seven keys of the machine, in the order in which the scripts take them.
 func (k Keys) Machine(agent string) []string {
 	return []string{
 		k.agent(agent, "state"), k.agent(agent, "open_timestamp"), k.agent(agent, "calls"),
-		k.agent(agent, "control"), k.agent(agent, "probes"), k.agent(agent, "log"),
+		k.agent(agent, "control"), k.agent(agent, "probes"), k.agent(agent, "log"), k.agent(agent, "history"),
 	}
+}
+
+// withFleet adds the fleet's keys that the deciding scripts write; on a Cluster those are other slots', and the replica writes them.
+func (k Keys) withFleet(keys []string) []string {
+	if k.Cluster {
+		return keys
+	}
+	return append(keys, k.NotClosed(), k.Stream(), k.Audit())
 }
 
 // Log is the agent's capped list of transitions and manual actions.
@@ -45,6 +53,18 @@ func (k Keys) Report(agent, id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return k.agent(agent, "report:"+hex.EncodeToString(sum[:16]))
 }
+
+// Replay remembers one replayed batch until none of its buckets counts [B26].
+func (k Keys) Replay(agent, token string) string { return k.agent(agent, "replay."+token) }
+
+// NotClosed is the index of breakers that are not closed, or held: a sorted set, score = ms of the last transition.
+func (k Keys) NotClosed() string { return k.Prefix + ":notclosed" }
+
+// Stream has the newest 10,000 or so events of all agents, Audit the newest 100,000 or so that a person brought about.
+func (k Keys) Stream() string { return k.Prefix + ":stream" }
+
+// Audit is described at Stream.
+func (k Keys) Audit() string { return k.Prefix + ":audit" }
 
 // Agents is the index of agents: a sorted set, score = last seen in seconds.
 func (k Keys) Agents() string { return k.Prefix + ":agents" }

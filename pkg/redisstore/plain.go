@@ -7,7 +7,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
@@ -39,8 +38,7 @@ func (c *call) readPlainly(get, hget *redis.Cmd) {
 	}
 	state, _ := get.Text() // an error leaves it empty
 	plain, _ := hget.Text()
-	epoch, ok := machine.PlainlyClosed(machine.Raw{State: &state, Control: map[string]string{"plain": plain}})
-	if ok {
-		c.reply = []any{string(machine.CodeOK), string(breaker.Closed), epoch}
+	if state == string(machine.Closed) && machine.IsHex16(plain) {
+		c.reply = []any{string(machine.CodeOK), state, plain}
 	}
 }

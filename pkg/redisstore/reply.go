@@ -5,22 +5,29 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// args writes ARGV as lua/prelude.lua and the verb's header count it.
+// args writes ARGV as lua/load.lua and the verb's header count it.
 func (s *Store) args(agent string, p *packedPolicy, op machine.Op) []any {
 	a := make([]any, 0, 20)
-	a = append(a, s.nowMs(), agent, s.keys.Events(), op.Draw, op.JitterPPM, p.mode, p.rule, p.numbers)
+	a = append(a, s.nowMs(), s.keys.Events()+" "+agent, op.ShiftMs, op.Draw, op.JitterPPM, p.mode, p.rule, p.numbers)
 	switch op.Verb {
 	case machine.VerbAcquire:
 		a = append(a, op.Token, op.RampPPM)
+		if op.UselessAfterMs > 0 {
+			a = append(a, op.UselessAfterMs)
+		}
 	case machine.VerbRecord:
 		m := op.Summary
 		a = append(a, op.Epoch, op.Token, m.Successes, m.Failures, m.Slow, op.Reporter)
 		if m.Failures > 0 {
 			a = append(a, m.Lead, m.Trail, m.MaxRun, m.WaitMs)
+		}
+	case machine.VerbReplay:
+		a = append(a, op.Epoch, op.Reporter)
+		for _, b := range op.Batch {
+			a = append(a, b.StartMs, b.Successes, b.Failures, b.Slow)
 		}
 	case machine.VerbRenew:
 		a = append(a, op.Epoch, op.Token)
@@ -56,9 +63,10 @@ func (s *Store) packed(p machine.Params) *packedPolicy {
 	}
 	out := &packedPolicy{mode: mode, rule: p.Rule()}
 	all := []any{
-		p.WindowMs, p.TTLMs, p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, bit(p.TrackReporters), p.Reporters,
+		p.WindowMs, p.TTLMs, p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, bit(p.TrackReporters),
+		p.HistoryMinutes, p.Reporters,
 		p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli, p.JitterPPM, p.MaxCalls, p.Need, p.ProbeTimeoutMs, bit(p.AbandonedFails),
-		p.RampMs, p.RampFloorPPM, retry,
+		p.RampMs, p.RampFloorPPM, retry, p.RetryMaxMs,
 	}
 	out.numbers = strings.TrimSpace(fmt.Sprintln(all...)) // Sprintln puts a blank between any two
 	if s.packs.Add(1) > maxPacked {
@@ -112,12 +120,12 @@ func (r *reader) number() int64 {
 	return n
 }
 
-// parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, probe, run, hold, left_ms, event...}; the
-// plainly closed breaker answers an acquire with the first three only, a record with four, and with run unless that is 0.
+// parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, flags, run, hold, left_ms, counted, event...}. The
+// fast path answers the acquire of a closed breaker with the first three only, a record with four, and with run unless that is 0.
 func parseReply(items []any) (machine.Result, error) {
 	in := &reader{items: items}
-	r := machine.Result{Code: machine.Code(in.text()), State: breaker.State(in.text()), Epoch: in.text()}
-	if len(in.items) == 0 {
+	r := machine.Result{Code: machine.Code(in.text()), State: machine.State(in.text()), Epoch: in.text()}
+	if r.Fast = len(in.items) < 3; len(in.items) == 0 {
 		r.Plain = true
 		return r, in.err
 	}
@@ -130,9 +138,10 @@ func parseReply(items []any) (machine.Result, error) {
 		return r, in.err
 	}
 	r.RetryAfterMs, r.LeaseMs = in.number(), in.number()
-	r.Reason = breaker.Reason(in.text())
-	r.Probe, r.Run = in.number() == 1, in.number()
-	r.Hold, r.LeftMs = breaker.State(in.text()), in.number()
+	r.Reason = machine.Reason(in.text())
+	flags := in.number()
+	r.Probe, r.Fast, r.Run = flags&1 != 0, flags&2 != 0, in.number()
+	r.Hold, r.LeftMs, r.Counted = machine.State(in.text()), in.number(), in.number()
 	for len(in.items) > 0 && in.err == nil {
 		e, ok := machine.ParseEvent(in.text())
 		if !ok {
@@ -143,7 +152,7 @@ func parseReply(items []any) (machine.Result, error) {
 	return r, in.err
 }
 
-// parseRaw reads inspect's {now_ms, planted, state, open_timestamp, calls, control, probes, log}.
+// parseRaw reads inspect's {now_ms, planted, state, open_timestamp, calls, control, probes, log, history}.
 func parseRaw(items []any) (machine.Raw, int64, error) {
 	in := &reader{items: items}
 	now, planted := in.number(), in.text()
@@ -153,8 +162,9 @@ func parseRaw(items []any) (machine.Raw, int64, error) {
 			raw.Log = append(raw.Log, s)
 		}
 	}
+	raw.History = in.hash()
 	has := func(digit string) bool { return strings.Contains(planted, digit) }
-	raw.Planted = machine.Planted{State: has("1"), Timestamp: has("2"), Calls: has("3"), Control: has("4"), Probes: has("5")}
+	raw.Planted = machine.Planted{State: has("1"), Timestamp: has("2"), Calls: has("3"), Control: has("4"), Probes: has("5"), History: has("7")}
 	return raw, now, in.err
 }
 

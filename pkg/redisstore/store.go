@@ -22,6 +22,7 @@ type Config struct {
 	Prefix  string        // of all keys; "" means circuit_breaker
 	Most    int           // agents in the index, MAX_AGENTS; 0 means 100,000
 	TTL     time.Duration // REDIS_TTL_SECONDS; 0 means one hour [B25]
+	History int           // HISTORY_MINUTES, up to 1440: how far :history goes back; 0 keeps none
 	Timeout time.Duration // no operation waits longer, retries included; 0 means DefaultTimeout
 	// Lanes is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 4, above
 	// which more stopped helping (docs/performance.md).
@@ -42,7 +43,9 @@ type Store struct {
 	scanMu   sync.Mutex
 	policies sync.Map // breaker.Params -> *packedPolicy
 	packs    atomic.Int64
-	nowMs    func() string // "" in production: the server's clock. Only tests of this package can set it.
+	history  int64         // minutes
+	nowMs    func() string // "" in production: the server's clock. Only tests of this package can set it, and
+	shifted  bool          // that an operation brings its own ShiftMs.
 }
 
 var _ breaker.Store = (*Store)(nil)
@@ -74,7 +77,7 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 	s := &Store{
 		most:   c.Most,
 		client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
-		timeout: c.Timeout, guesses: newGuesses(), nowMs: func() string { return "" },
+		timeout: c.Timeout, history: int64(min(max(c.History, 0), 1440)), guesses: newGuesses(), nowMs: func() string { return "" },
 	}
 	s.lanes = newLanes(c.Lanes, s.send, c.Timeout)
 	return s, nil
@@ -115,16 +118,33 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op ma
 	if joined { // told once, by whose record it became
 		r.Events = nil
 	}
+	if s.keys.Cluster && len(r.Events) > 0 {
+		s.tell(ctx, agent, r)
+	}
 	return r, nil
+}
+
+// params is a policy as the scripts follow it here.
+func (s *Store) params(p breaker.Policy) machine.Params {
+	out := p.Params(s.ttl, int(s.replicas.Load()))
+	out.HistoryMinutes = s.history
+	return out
 }
 
 // call is op as it is sent.
 func (s *Store) call(agent string, p breaker.Policy, op machine.Op) call {
-	keys := s.keys.Machine(agent)
-	if op.Verb == machine.VerbRecord && op.ReportID != "" {
+	keys := s.keys.withFleet(s.keys.Machine(agent))
+	switch {
+	case op.Verb == machine.VerbRecord && op.ReportID != "":
 		keys = append(keys, s.keys.Report(agent, op.ReportID))
+	case op.Verb == machine.VerbReplay:
+		keys = append(keys, s.keys.Replay(agent, op.Token))
 	}
-	policy := s.packed(p.Params(s.ttl, int(s.replicas.Load())))
+	params := s.params(p)
+	if !s.shifted {
+		op.ShiftMs = params.Shift(agent)
+	}
+	policy := s.packed(params)
 	c := call{script: s.scripts[string(op.Verb)], keys: keys, args: s.args(agent, policy, op), share: sharing(agent, policy, op)}
 	switch closed, calm := s.guesses.of(agent); {
 	case !p.Enabled:
@@ -159,11 +179,11 @@ func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (br
 	if err != nil {
 		return breaker.View{}, storeError("inspect", agent, err)
 	}
-	return look(raw, now, p.Params(s.ttl, int(s.replicas.Load()))), nil
+	return look(raw, now, s.params(p)), nil
 }
 
 func look(raw machine.Raw, now int64, p machine.Params) breaker.View {
-	after, _ := machine.Step(p, machine.Load(raw, now), machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, now)
+	after, _ := machine.Step(p, machine.Load(raw), machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, now)
 	v := breaker.View{Snapshot: after, NowMs: now}
 	for _, line := range raw.Log {
 		if e, ok := machine.ParseEvent(line); ok {

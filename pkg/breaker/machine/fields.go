@@ -42,7 +42,19 @@ type field struct {
 	text func(s *Snapshot) *string
 }
 
-// controlFields is the table [B20]; lua/prelude.lua has the same rows, and a test compares the two.
+// plainField holds the epoch while the breaker is closed without hold and ramp, and is absent else: all that most Acquires read.
+// Load believes it over what it contradicts.
+const plainField = "plain"
+
+// plain is what plainField should hold.
+func (s *Snapshot) plain() string {
+	if s.State != Closed || s.Hold.Kind != "" || s.Ramp.LengthMs > 0 {
+		return ""
+	}
+	return s.Epoch
+}
+
+// controlFields is the table [B20]; lua/load.lua has the same rows, and a test compares the two.
 func controlFields() []field {
 	return []field{
 		{name: "state", kind: kindState, text: func(s *Snapshot) *string { return (*string)(&s.State) }},
@@ -51,7 +63,11 @@ func controlFields() []field {
 		{name: "reopens", kind: kindInt, max: maxReopens, num: func(s *Snapshot) *int64 { return &s.Reopens }},
 		{name: "opened_ms", kind: kindInt, max: maxTimeMs, num: func(s *Snapshot) *int64 { return &s.OpenedMs }},
 		{name: "wait_ms", kind: kindInt, max: maxLengths, num: func(s *Snapshot) *int64 { return &s.WaitMs }},
+		{name: "wait_base_ms", kind: kindInt, max: maxLengths, num: func(s *Snapshot) *int64 { return &s.Wait.BaseMs }},
+		{name: "wait_jitter_ms", kind: kindInt, max: maxLengths, num: func(s *Snapshot) *int64 { return &s.Wait.JitterMs }},
+		{name: "wait_upstream_ms", kind: kindInt, max: maxLengths, num: func(s *Snapshot) *int64 { return &s.Wait.UpstreamMs }},
 		{name: "cause", kind: kindText, text: func(s *Snapshot) *string { return &s.Cause }},
+		{name: "first_cause", kind: kindText, text: func(s *Snapshot) *string { return &s.FirstCause }},
 		{name: "ev_failures", kind: kindInt, max: maxTotal, num: func(s *Snapshot) *int64 { return &s.Evidence.Failures }},
 		{name: "ev_calls", kind: kindInt, max: maxTotal, num: func(s *Snapshot) *int64 { return &s.Evidence.Calls }},
 		{name: "ev_slow", kind: kindInt, max: maxTotal, num: func(s *Snapshot) *int64 { return &s.Evidence.Slow }},
@@ -63,6 +79,7 @@ func controlFields() []field {
 		{name: "round_need", kind: kindInt, max: MaxProbes, num: func(s *Snapshot) *int64 { return &s.Round.Need }},
 		{name: "round_ok", kind: kindInt, max: MaxProbes, num: func(s *Snapshot) *int64 { return &s.Round.OK }},
 		{name: "round_failed", kind: kindInt, max: MaxProbes, num: func(s *Snapshot) *int64 { return &s.Round.Failed }},
+		{name: "round_slow", kind: kindInt, max: MaxProbes, num: func(s *Snapshot) *int64 { return &s.Round.Slow }},
 		{name: "ramp_ms", kind: kindInt, max: maxTimeMs, num: func(s *Snapshot) *int64 { return &s.Ramp.StartMs }},
 		{name: "ramp_length_ms", kind: kindInt, max: maxLengths, num: func(s *Snapshot) *int64 { return &s.Ramp.LengthMs }},
 		{name: "ramp_floor_ppm", kind: kindInt, max: Million, num: func(s *Snapshot) *int64 { return &s.Ramp.FloorPPM }},
@@ -71,9 +88,9 @@ func controlFields() []field {
 		{name: "hold_length_ms", kind: kindInt, max: maxLengths, num: func(s *Snapshot) *int64 { return &s.Hold.LengthMs }},
 		{name: "hold_actor", kind: kindWord, text: func(s *Snapshot) *string { return &s.Hold.Actor }},
 		{name: "hold_protected", kind: kindInt, max: 1, num: func(s *Snapshot) *int64 { return &s.Hold.Protected }},
-		{name: "plain", kind: kindHex, text: func(s *Snapshot) *string { return &s.plain }},
-		{name: "rule", kind: kindText, text: func(s *Snapshot) *string { return &s.rule }},
-		{name: "past", kind: kindText, text: func(s *Snapshot) *string { return &s.past }},
+		{name: plainField, kind: kindHex, text: func(s *Snapshot) *string { return new(s.plain()) }},
+		{name: "rule", kind: kindText, text: func(s *Snapshot) *string { return &s.Cache.Rule }},
+		{name: "past", kind: kindText, text: func(s *Snapshot) *string { return &s.Cache.Past }},
 		{name: "successes", kind: kindInt, max: maxTotal, num: func(s *Snapshot) *int64 { return &s.Successes }},
 		{name: "failures", kind: kindInt, max: maxTotal, num: func(s *Snapshot) *int64 { return &s.Failures }},
 		{name: "transitions", kind: kindInt, max: maxTotal, num: func(s *Snapshot) *int64 { return &s.Transitions }},

@@ -14,43 +14,48 @@ type Raw struct {
 	Control   map[string]string
 	Probes    map[string]string
 	Log       []string // newest first
+	History   map[string]string
 	Planted   Planted
 }
 
 // Planted marks keys of a wrong type, or hashes with more fields than the machine ever writes; their content is not read [B20].
-type Planted struct{ State, Timestamp, Calls, Control, Probes bool }
+type Planted struct{ State, Timestamp, Calls, Control, Probes, History bool }
 
-// Load reads the keys as they were found at nowMs: it notices hands [B19], drops what is bad [B20], and counts a start that lies
-// in the future as now [B1]. What it noticed travels in the Snapshot to Step, which has the policy to act on it.
-func Load(raw Raw, nowMs int64) Snapshot {
-	s := Snapshot{Epoch: ZeroEpoch, State: Closed}
-	known := s.loadControl(raw)
+// Load reads the keys as they were found: it notices edits [B19] and drops what is bad [B20]. What it noticed goes to Step, which has
+// the policy to act on it.
+func Load(raw Raw) Loaded {
+	l := Loaded{Snapshot: Snapshot{Epoch: ZeroEpoch, State: Closed}}
+	known := l.loadControl(raw)
 	mirror := State(raw.Control["state"])
+	plain := raw.Control[plainField]
+	isPlain := IsHex16(plain) && !raw.Planted.Control
+	if isPlain {
+		mirror, l.State, l.Epoch = Closed, Closed, plain
+	}
 	mirrored := !raw.Planted.Control && mirror.valid()
 	state, stateBad := loadState(raw)
 	if stateBad {
-		s.heals.state++
+		l.Repairs.State++
 	}
 	switch {
 	case mirrored && (state == mirror || stateBad): // a bad :state is put back from its mirror
-		s.Present = true
+		l.Present = true
 	case mirrored && state == "":
-		s.Present, s.edit = true, edit{to: Closed, text: "state deleted", manual: true}
+		l.Present, l.Edit = true, Edit{To: Closed, Text: "state deleted", Manual: true}
 	case mirrored:
-		s.Present, s.edit = true, edit{to: state, text: "state set", manual: true}
+		l.Present, l.Edit = true, Edit{To: state, Text: "state set", Manual: true}
 	case state != "":
-		s.State, s.edit = state, edit{to: state, text: "control missing"}
+		l.State, l.Edit = state, Edit{To: state, Text: "control missing"}
 	case known > 0:
-		s.edit = edit{to: Closed, text: "control damaged"}
+		l.Edit = Edit{To: Closed, Text: "control damaged"}
 	}
-	s.loadTimestamp(raw)
-	s.consistent()
-	s.loadCalls(raw, nowMs)
-	if s.State == HalfOpen {
-		s.loadLeases(raw, nowMs)
+	l.loadTimestamp(raw)
+	l.consistent(isPlain)
+	l.loadCalls(raw)
+	if l.State == HalfOpen {
+		l.loadLeases(raw)
 	}
-	s.clampStarts(nowMs)
-	return s
+	return l
 }
 
 func loadState(raw Raw) (s State, bad bool) {
@@ -68,9 +73,9 @@ func loadState(raw Raw) (s State, bad bool) {
 }
 
 // loadControl reads the known fields, and says how many it found, good or bad.
-func (s *Snapshot) loadControl(raw Raw) (known int) {
+func (s *Loaded) loadControl(raw Raw) (known int) {
 	if raw.Planted.Control {
-		s.heals.control++
+		s.Repairs.Control++
 		return 0
 	}
 	for _, f := range controlFields() {
@@ -79,15 +84,15 @@ func (s *Snapshot) loadControl(raw Raw) (known int) {
 			continue
 		}
 		known++
-		if !f.read(s, text) {
-			s.heals.control++
+		if !f.read(&s.Snapshot, text) {
+			s.Repairs.Control++
 		}
 	}
 	return known
 }
 
 // loadTimestamp believes the key over its mirror, but under a hold, which timestamp edits never touch [B19].
-func (s *Snapshot) loadTimestamp(raw Raw) {
+func (s *Loaded) loadTimestamp(raw Raw) {
 	at, bad := int64(0), raw.Planted.Timestamp
 	if !bad && raw.Timestamp != nil {
 		var ok bool
@@ -95,41 +100,41 @@ func (s *Snapshot) loadTimestamp(raw Raw) {
 		bad = !ok
 	}
 	if bad {
-		s.heals.timestamp++
+		s.Repairs.Timestamp++
 	}
-	if s.Hold.Kind != "" || s.State == Closed && s.edit.to != Open && s.edit.to != HalfOpen {
+	if s.Hold.Kind != "" || s.State == Closed && s.Edit.To != Open && s.Edit.To != HalfOpen {
 		return
 	}
-	s.edit.ts = at != s.OpenedMs
+	s.Edit.Timestamp = at != s.OpenedMs
 	s.OpenedMs = at
 }
 
-// consistent drops what contradicts itself: a hold against the state, a round that is over or not under way, a ramp while not closed.
-func (s *Snapshot) consistent() {
-	if s.Hold != (Hold{}) && s.Hold.Kind != s.State {
+// consistent drops what contradicts itself: a hold against the state, a round that is over or not under way, a ramp while not closed,
+// and a hold or a ramp beside the field that says that there is none.
+func (s *Loaded) consistent(isPlain bool) {
+	if s.Hold != (Hold{}) && (isPlain || s.Hold.Kind != s.State) {
 		s.Hold = Hold{}
-		s.heals.control++
+		s.Repairs.Control++
 	}
 	r := s.Round
-	if r != (Round{}) && (s.State != HalfOpen || r.Need < 1 || r.Need > r.Max || r.OK >= r.Need || r.Failed > r.Max-r.Need) {
+	if r != (Round{}) && (s.State != HalfOpen || r.Need < 1 || r.Need > r.Max || r.OK >= r.Need || r.Failed > r.Max-r.Need ||
+		r.Slow > r.OK+r.Failed) {
 		s.Round = Round{}
-		s.heals.control++
+		s.Repairs.Control++
 	}
-	if s.Ramp != (Ramp{}) && (s.State != Closed || s.Ramp.LengthMs == 0) {
+	if s.Ramp != (Ramp{}) && (isPlain || s.State != Closed || s.Ramp.LengthMs == 0) {
 		s.Ramp = Ramp{}
-		s.heals.control++
+		s.Repairs.Control++
 	}
 }
 
 // loadCalls reads buckets and reporters; without a breaker they belong to none, and go.
-func (s *Snapshot) loadCalls(raw Raw, nowMs int64) {
+func (s *Loaded) loadCalls(raw Raw) {
 	if raw.Planted.Calls {
-		s.heals.calls++
-		s.past = ""
+		s.Repairs.Calls++
 		return
 	}
-	if !s.Present && s.edit.to == "" {
-		s.touched.calls = true
+	if !s.Present && s.Edit.To == "" {
 		return
 	}
 	for name, text := range raw.Calls {
@@ -137,21 +142,19 @@ func (s *Snapshot) loadCalls(raw Raw, nowMs int64) {
 		case 0:
 		case 'r':
 			if at, ok := wholeNumber(text, maxTimeMs); !ok {
-				s.heals.calls++
+				s.Repairs.Calls++
 			} else {
-				s.setReporter(name[2:], min(at, nowMs))
+				s.setReporter(name[2:], at)
 			}
 		default:
 			start, _ := wholeNumber(name[1:], maxTimeMs)
 			n, ok := wholeNumber(text, maxCount)
-			if !ok {
-				s.heals.calls++
+			switch {
+			case !ok:
+				s.Repairs.Calls++
+			case n > 0:
+				s.addBucket(k, start, n)
 			}
-			if !ok || n == 0 || start > nowMs { // a future bucket goes [B1]
-				s.past = ""
-				continue
-			}
-			s.addBucket(k, start, n)
 		}
 	}
 }
@@ -195,9 +198,9 @@ func (s *Snapshot) addBucket(k byte, start, n int64) {
 	s.Buckets[start] = c
 }
 
-func (s *Snapshot) loadLeases(raw Raw, nowMs int64) {
+func (s *Loaded) loadLeases(raw Raw) {
 	if raw.Planted.Probes {
-		s.heals.probes++
+		s.Repairs.Probes++
 		return
 	}
 	for token, text := range raw.Probes {
@@ -206,10 +209,9 @@ func (s *Snapshot) loadLeases(raw Raw, nowMs int64) {
 		}
 		l, ok := parseLease(text)
 		if !ok {
-			s.heals.probes++
+			s.Repairs.Probes++
 			continue
 		}
-		l.IssuedMs, l.StartMs = min(l.IssuedMs, nowMs), min(l.StartMs, nowMs)
 		if s.Leases == nil {
 			s.Leases = map[string]Lease{}
 		}
@@ -231,12 +233,6 @@ func parseLease(text string) (l Lease, ok bool) {
 }
 
 func (l Lease) text() string { return fmt.Sprintf("%d %d %d", l.IssuedMs, l.StartMs, l.LengthMs) }
-
-func (s *Snapshot) clampStarts(nowMs int64) {
-	for _, start := range []*int64{&s.OpenedMs, &s.UpstreamMs, &s.Round.StartMs, &s.Ramp.StartMs, &s.Hold.StartMs} {
-		*start = min(*start, nowMs)
-	}
-}
 
 // ParseTimestamp reads Unix seconds with at most nine decimals, of which three count, into milliseconds.
 func ParseTimestamp(text string) (ms int64, ok bool) {

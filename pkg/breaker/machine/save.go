@@ -1,14 +1,16 @@
 package machine
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 )
 
-// Save is what the keys hold after a Step: raw with s written over it. Unknown fields stay, for a newer version may have
+// Save is what the keys hold after a Step by p: raw with s written over it. Unknown fields stay, for a newer version may have
 // written them; a key that did not change keeps its very text [B20].
-func Save(raw Raw, s Snapshot, events []Event) Raw {
+func Save(raw Raw, p Params, s Snapshot, events []Event, nowMs int64) Raw {
 	out := Raw{Log: raw.Log}
 	if s.Present {
 		out.State = new(string(s.State))
@@ -24,7 +26,8 @@ func Save(raw Raw, s Snapshot, events []Event) Raw {
 	out.Control = s.saveControl(raw)
 	out.Calls = s.saveCalls(raw)
 	out.Probes = s.saveProbes(raw)
-	out.Planted.Probes = raw.Planted.Probes && s.State != HalfOpen && !s.touched.probes
+	out.History, out.Planted.History = s.saveHistory(raw, p, nowMs)
+	out.Planted.Probes = raw.Planted.Probes && s.State != HalfOpen && !s.Wiped.Probes
 	for _, e := range events {
 		out.Log = slices.Insert(slices.Clone(out.Log), 0, e.String())
 	}
@@ -55,7 +58,7 @@ func (s Snapshot) saveControl(raw Raw) map[string]string {
 
 func (s Snapshot) saveCalls(raw Raw) map[string]string {
 	out := map[string]string{}
-	if !raw.Planted.Calls && !s.touched.calls {
+	if !raw.Planted.Calls && !s.Wiped.Calls {
 		maps.Copy(out, raw.Calls)
 		maps.DeleteFunc(out, func(name, _ string) bool { return callsField(name) != 0 })
 	}
@@ -79,11 +82,11 @@ func (c Counts) put(out map[string]string, start string) {
 
 // saveProbes leaves :probes alone outside half-open, and lets every transition clear it.
 func (s Snapshot) saveProbes(raw Raw) map[string]string {
-	if s.State != HalfOpen && !s.touched.probes {
+	if s.State != HalfOpen && !s.Wiped.Probes {
 		return raw.Probes
 	}
 	out := map[string]string{}
-	if !raw.Planted.Probes && !s.touched.probes {
+	if !raw.Planted.Probes && !s.Wiped.Probes {
 		maps.Copy(out, raw.Probes)
 		maps.DeleteFunc(out, func(name, _ string) bool { return IsHex16(name) })
 	}
@@ -91,6 +94,48 @@ func (s Snapshot) saveProbes(raw Raw) map[string]string {
 		out[token] = l.text()
 	}
 	return orNil(out)
+}
+
+const (
+	minuteMs          = 60_000
+	maxHistoryMinutes = 1440
+	// MaxHistoryFields is what :history may hold; with more it was planted.
+	MaxHistoryFields = 2 * maxHistoryMinutes
+)
+
+// saveHistory adds the buckets that left the window to their minutes, "calls failures slow", and drops minutes that are too old.
+// Where nothing left, the key is not looked at.
+func (s Snapshot) saveHistory(raw Raw, p Params, nowMs int64) (history map[string]string, planted bool) {
+	if len(s.Folded) == 0 {
+		return raw.History, raw.Planted.History
+	}
+	out := map[string]string{}
+	if !raw.Planted.History {
+		maps.Copy(out, raw.History)
+	}
+	for minute, c := range s.Folded {
+		name := strconv.FormatInt(minute, 10)
+		calls, failures, slow := parseMinute(out[name])
+		out[name] = fmt.Sprintf("%d %d %d", calls+c.Successes+c.Failures, failures+c.Failures, slow+c.Slow)
+	}
+	maps.DeleteFunc(out, func(name, _ string) bool {
+		minute, ok := wholeNumber(name, maxTimeMs)
+		return ok && minute <= nowMs/minuteMs-p.HistoryMinutes
+	})
+	return orNil(out), false
+}
+
+// parseMinute reads "calls failures slow"; what is none of ours counts nothing.
+func parseMinute(text string) (calls, failures, slow int64) {
+	w := strings.Split(text, " ")
+	if len(w) != 3 {
+		return 0, 0, 0
+	}
+	n, ok := numbers(w)
+	if !ok {
+		return 0, 0, 0
+	}
+	return n[0], n[1], n[2]
 }
 
 func orNil(m map[string]string) map[string]string {

@@ -73,10 +73,12 @@ type Snapshot struct {
 	Run     int64 // consecutive failures, at most 255 [B6]
 	Reopens int64 // openings since it was last closed, less the first [B10]
 
-	OpenedMs int64 // when it opened; 0 while closed, or after a hand deleted the timestamp
-	WaitMs   int64 // how long it stays open; 0 under a hold without end
-	Cause    string
-	Evidence Evidence
+	OpenedMs   int64 // when it opened; 0 while closed, or after somebody deleted the timestamp
+	WaitMs     int64 // how long it stays open; 0 under a hold without end
+	Wait       Wait  // what WaitMs is made of
+	Cause      string
+	FirstCause string // of the opening that began this episode, where it is not Cause; "" once closed
+	Evidence   Evidence
 
 	UpstreamMs       int64 // upstream Retry-After: when it was said, and how long [B22]
 	UpstreamLengthMs int64
@@ -95,13 +97,42 @@ type Snapshot struct {
 	Reporters map[string]int64 // reporter -> its last failure [B23]
 	Leases    map[string]Lease // token -> lease, half-open only [B12]
 
-	plain   string // the epoch, while closed without hold and ramp: all that an Acquire needs
-	rule    string // the policy by which no threshold was reached, when past was made
-	past    string // the sums of the window without its newest bucket: all of the others that a record needs [B9]
-	edit    edit   // what a hand did to the keys since the last save [B19]
-	heals   heals
-	touched touched
+	Cache Cache
+
+	// What a Step has done besides, for Save: nothing of it is loaded.
+	Wiped  Wiped
+	Folded map[int64]Counts // minute since 1970 -> buckets that left the window in it, for :history
 }
+
+// Cache is what :control keeps of the window for the next record: the sums of all buckets but the newest, as text, and the rule
+// (Params.Rule) under which no threshold was reached. parsePast reads the text.
+type Cache struct{ Rule, Past string }
+
+// Wiped says which keys a transition has emptied as a whole, unknown fields included.
+type Wiped struct{ Calls, Probes bool }
+
+// Wait is what the length of an opening is made of [B10]: BaseMs is the time-out after its multiplications, JitterMs comes on
+// top, UpstreamMs is what was left of an upstream's Retry-After. The wait is the larger of the first two together and the third.
+type Wait struct{ BaseMs, JitterMs, UpstreamMs int64 }
+
+// Loaded is a breaker as it was found in the keys: the snapshot, and what Step has yet to do about somebody's edit and about what
+// could not be believed. A breaker that Step itself gave is Loaded{Snapshot: s}.
+type Loaded struct {
+	Snapshot
+	Edit    Edit
+	Repairs Repairs
+}
+
+// Edit is an edit of the keys from outside, noticed by Load and carried out by Step, which has the policy and the draw [B19].
+type Edit struct {
+	To        State  // the state that the edit asks for; "" none
+	Text      string // what was seen, for the log
+	Manual    bool   // false: keys without :control, which are believed as they are
+	Timestamp bool   // the timestamp was edited
+}
+
+// Repairs counts the bad fields of each key, which Save takes out [B20].
+type Repairs struct{ State, Timestamp, Control, Calls, Probes int }
 
 // Evidence is what was in the window, or in the round, when the breaker opened.
 type Evidence struct{ Failures, Calls, Slow, Run int64 }
@@ -117,6 +148,7 @@ func (c Counts) plus(o Counts) Counts {
 type Round struct {
 	StartMs               int64
 	Max, Need, OK, Failed int64
+	Slow                  int64 // of OK and Failed, those that were slow [B13]
 }
 
 // Ramp is a gradual return after closing [B16]. LengthMs 0: none.
@@ -134,6 +166,8 @@ type Hold struct {
 // Lease is one probe's place in a round [B12].
 type Lease struct{ IssuedMs, StartMs, LengthMs int64 }
 
+// renewed says that the lease was renewed: its deadline is not when its place becomes free [B3].
+func (l Lease) renewed() bool     { return l.StartMs > l.IssuedMs }
 func (l Lease) deadlineMs() int64 { return l.StartMs + l.LengthMs }
 func (h Hold) deadlineMs() int64  { return h.StartMs + h.LengthMs }
 
@@ -162,17 +196,3 @@ func (s Snapshot) Window(nowMs, windowMs int64) Counts {
 	}
 	return sum
 }
-
-// edit is a hand on the keys, noticed by Load and carried out by Step, which has the policy and the draw.
-type edit struct {
-	to     State  // the state that the hand asks for; "" none
-	text   string // what was seen, for the log
-	manual bool   // false: keys without :control, which are believed as they are
-	ts     bool   // the timestamp was edited
-}
-
-// heals counts bad fields by key.
-type heals struct{ state, timestamp, control, calls, probes int }
-
-// touched says which keys must be cleared as a whole on save.
-type touched struct{ calls, probes bool }

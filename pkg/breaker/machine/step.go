@@ -2,18 +2,25 @@ package machine
 
 import "fmt"
 
-// Step is the machine [B3]–[B25]: it advances s to nowMs, carries out op, and answers. It is pure: the same arguments give the
-// same result, and s is not changed. The Redis scripts compute exactly this, and are compared with it operation by operation.
-func Step(p Params, s Snapshot, op Op, nowMs int64) (Snapshot, Result) {
-	m := machine{Snapshot: s.clone(), p: p, op: op, now: nowMs}
-	m.repair()
-	m.applyEdit()
+// Step is the machine [B3]–[B26]: it advances l to nowMs, carries out op, and answers. It is pure: the same arguments give the same
+// result, and l is not changed. The Redis scripts compute exactly this, and are compared with it operation by operation.
+func Step(p Params, l Loaded, op Op, nowMs int64) (Snapshot, Result) {
+	m := machine{Snapshot: l.clone(), p: p, op: op, now: nowMs, edited: l.Edit != Edit{}}
+	if m.State == "" { // the zero Snapshot [B2]
+		m.State, m.Epoch = Closed, ZeroEpoch
+	}
+	m.Wiped, m.Folded = Wiped{Calls: !l.Present && l.Edit.To == ""}, nil // without a breaker, buckets belong to none
+	m.forgetFuture()
+	m.repair(l.Repairs)
+	m.applyEdit(l.Edit)
 	m.advance()
 	switch op.Verb {
 	case VerbAcquire:
 		m.acquire()
 	case VerbRecord:
 		m.record()
+	case VerbReplay:
+		m.replay()
 	case VerbRenew:
 		m.renew()
 	case VerbForce:
@@ -22,23 +29,19 @@ func Step(p Params, s Snapshot, op Op, nowMs int64) (Snapshot, Result) {
 		m.res.Code = CodeOK
 	}
 	m.renewExpiry()
-	m.plain = ""
-	if m.Present && m.State == Closed && m.Hold.Kind == "" && m.Ramp.LengthMs == 0 {
-		m.plain = m.Epoch
-	}
 	m.answer()
-	m.edit, m.heals = edit{}, heals{}
 	return m.Snapshot, m.res
 }
 
 // machine is one Step under way.
 type machine struct {
 	Snapshot
-	p     Params
-	op    Op
-	now   int64
-	res   Result
-	drawn int // epochs drawn so far
+	p      Params
+	op     Op
+	now    int64
+	res    Result
+	drawn  int // epochs drawn so far
+	edited bool
 }
 
 func (m *machine) answer() {
@@ -59,7 +62,7 @@ func (m *machine) nextEpoch() string {
 func (m *machine) event(at int64, kind string, from State, actor, text string) {
 	m.res.Events = append(m.res.Events, Event{
 		AtMs: at, Kind: kind, From: from, To: m.State, Epoch: m.Epoch, Actor: actor,
-		Failures: m.Evidence.Failures, Calls: m.Evidence.Calls, Run: m.Evidence.Run, Text: text,
+		Failures: m.Evidence.Failures, Calls: m.Evidence.Calls, Run: m.Evidence.Run, Slow: m.Evidence.Slow, Text: text,
 	})
 }
 
@@ -70,30 +73,42 @@ func (m *machine) enter(to State) {
 	}
 	m.Present, m.State, m.Epoch = true, to, m.nextEpoch()
 	m.Round, m.Ramp, m.Hold = Round{}, Ramp{}, Hold{}
-	m.Leases, m.touched.probes, m.rule, m.past = nil, true, "", ""
+	m.Leases, m.Wiped.Probes, m.Cache = nil, true, Cache{}
 }
 
 // open stores start, length, epoch, cause and evidence [B10].
 func (m *machine) open(at int64, cause string, ev Evidence) {
 	m.enter(Open)
-	m.OpenedMs, m.WaitMs, m.Cause, m.Evidence = at, m.wait(at), cause, ev
+	m.blame(cause)
+	m.OpenedMs, m.WaitMs, m.Evidence = at, m.wait(at), ev
 }
 
-// wait is the length of an opening at that time, in integers, by repeated multiplication [B10].
+// blame gives an opening its cause, and keeps the one that began the episode.
+func (m *machine) blame(cause string) {
+	if m.FirstCause == "" && m.Cause != cause {
+		m.FirstCause = m.Cause
+	}
+	m.Cause = cause
+}
+
+// wait is the length of an opening at that time, in integers, by repeated multiplication, and keeps its parts [B10].
 func (m *machine) wait(at int64) int64 {
 	length := min(m.p.TimeoutMs, m.p.TimeoutMaxMs)
 	for i := int64(0); i < m.Reopens && length < m.p.TimeoutMaxMs && m.p.MultiplierMilli > 1000; i++ {
 		length = min(length*m.p.MultiplierMilli/1000, m.p.TimeoutMaxMs)
 	}
-	length += length * (m.p.JitterPPM * m.op.JitterPPM / Million) / Million
-	return max(length, min(m.UpstreamMs+m.UpstreamLengthMs-at, m.p.TimeoutMaxMs))
+	m.Wait = Wait{
+		BaseMs: length, JitterMs: length * (m.p.JitterPPM * m.op.JitterPPM / Million) / Million,
+		UpstreamMs: max(0, min(m.UpstreamMs+m.UpstreamLengthMs-at, m.p.TimeoutMaxMs)),
+	}
+	return max(m.Wait.BaseMs+m.Wait.JitterMs, m.Wait.UpstreamMs)
 }
 
 // halfOpen starts a round; its size and need stand until it ends [B12].
 func (m *machine) halfOpen(at int64) {
 	m.enter(HalfOpen)
 	m.Round = Round{StartMs: at, Max: m.p.MaxCalls, Need: m.p.Need}
-	m.WaitMs = 0
+	m.WaitMs, m.Wait = 0, Wait{}
 	if m.OpenedMs == 0 {
 		m.OpenedMs = at
 	}
@@ -102,55 +117,82 @@ func (m *machine) halfOpen(at int64) {
 // close clears everything that could open it again [B16].
 func (m *machine) close(at, rampMs int64) {
 	m.enter(Closed)
-	m.Run, m.Reopens, m.OpenedMs, m.WaitMs, m.Cause, m.Evidence = 0, 0, 0, 0, "", Evidence{}
+	m.Run, m.Reopens, m.OpenedMs, m.WaitMs, m.Wait, m.Evidence = 0, 0, 0, 0, Wait{}, Evidence{}
+	m.Cause, m.FirstCause = "", ""
 	m.UpstreamMs, m.UpstreamLengthMs = 0, 0
-	m.Buckets, m.Reporters, m.touched.calls = nil, nil, true
+	for start := range m.Buckets {
+		m.fold(start)
+	}
+	m.Reporters, m.Wiped.Calls = nil, true
 	if rampMs > 0 {
 		m.Ramp = Ramp{StartMs: at, LengthMs: rampMs, FloorPPM: m.p.RampFloorPPM}
 	}
 }
 
-// ---- hands and heals -----------------------------------------------------------------------------------------------
+// ---- edits and repairs ---------------------------------------------------------------------------------------------
+
+// forgetFuture counts a start that lies in the future as now, and drops the buckets that do: the clock went back [B1].
+func (m *machine) forgetFuture() {
+	for _, start := range []*int64{&m.OpenedMs, &m.UpstreamMs, &m.Round.StartMs, &m.Ramp.StartMs, &m.Hold.StartMs} {
+		*start = min(*start, m.now)
+	}
+	for start, b := range m.Buckets {
+		if start > m.now {
+			delete(m.Buckets, start)
+			m.Successes, m.Failures, m.Cache.Past = m.Successes-b.Successes, m.Failures-b.Failures, ""
+		}
+	}
+	for name, at := range m.Reporters {
+		m.Reporters[name] = min(at, m.now)
+	}
+	for token, l := range m.Leases {
+		l.IssuedMs, l.StartMs = min(l.IssuedMs, m.now), min(l.StartMs, m.now)
+		m.Leases[token] = l
+	}
+}
 
 // repair logs what Load dropped, and fills with the policy what a breaker cannot be without [B20].
-func (m *machine) repair() {
+func (m *machine) repair(r Repairs) {
 	if m.State == HalfOpen && m.Round.Max == 0 {
 		m.Round = Round{StartMs: m.now, Max: m.p.MaxCalls, Need: m.p.Need}
 	}
 	if m.State == Open && m.Hold.Kind == "" && m.WaitMs == 0 {
 		m.WaitMs = m.wait(m.OpenedMs)
 	}
-	if h := m.heals; h != (heals{}) {
+	if r.Calls > 0 { // what was summed may not be there any more
+		m.Cache.Past = ""
+	}
+	if r != (Repairs{}) {
 		m.event(m.now, EventHealed, m.State, "-", fmt.Sprintf("state %d timestamp %d control %d calls %d probes %d",
-			h.state, h.timestamp, h.control, h.calls, h.probes))
+			r.State, r.Timestamp, r.Control, r.Calls, r.Probes))
 	}
 }
 
-// applyEdit does what a hand on the keys asked for [B19]. A protected hold is put back instead.
-func (m *machine) applyEdit() {
-	from, e := m.State, m.edit
-	if e.to == "" {
+// applyEdit does what an edit of the keys asked for [B19]. A protected hold is put back instead.
+func (m *machine) applyEdit(e Edit) {
+	from := m.State
+	if e.To == "" {
 		return
 	}
 	if m.Hold.Protected == 1 {
 		m.Present = true
-		m.event(m.now, EventHandRestored, from, "-", e.text)
+		m.event(m.now, EventHandRestored, from, "-", e.Text)
 		return
 	}
 	opened := m.OpenedMs
-	switch e.to {
+	switch e.To {
 	case Closed:
 		m.close(m.now, 0)
 	case Open:
-		if opened == 0 || e.manual && from == HalfOpen && !e.ts {
+		if opened == 0 || e.Manual && from == HalfOpen && !e.Timestamp {
 			opened = m.now
 		}
 		m.open(opened, CauseHandEdit, Evidence{})
 	case HalfOpen:
 		m.halfOpen(m.now)
-		m.Cause = CauseHandEdit
+		m.blame(CauseHandEdit)
 	}
-	m.event(m.now, EventHandEdit, from, "-", e.text)
+	m.event(m.now, EventHandEdit, from, "-", e.Text)
 }
 
 // ---- advancing ---------------------------------------------------------------------------------------------------
@@ -227,6 +269,8 @@ func (m *machine) firstLease(less func(a, b Lease) bool) (token string, ok bool)
 func (m *machine) verdict(at int64) {
 	r := m.Round
 	switch {
+	case r.OK >= r.Need && m.p.SlowRatePPM > 0 && r.Slow*Million >= m.p.SlowRatePPM*(r.OK+r.Failed):
+		m.reopen(at, CauseSlowRate)
 	case r.OK >= r.Need:
 		m.close(at, m.p.RampMs)
 		m.event(at, EventClosed, HalfOpen, "-", "probes succeeded")
@@ -238,7 +282,7 @@ func (m *machine) verdict(at int64) {
 func (m *machine) reopen(at int64, cause string) {
 	r := m.Round
 	m.Reopens = min(m.Reopens+1, maxReopens)
-	m.open(at, cause, Evidence{Failures: r.Failed, Calls: r.OK + r.Failed, Run: m.Run})
+	m.open(at, cause, Evidence{Failures: r.Failed, Calls: r.OK + r.Failed, Slow: r.Slow, Run: m.Run})
 	m.event(at, EventOpened, HalfOpen, "-", cause)
 }
 
@@ -246,7 +290,7 @@ func (m *machine) reopen(at int64, cause string) {
 
 const dayMs = 24 * 60 * 60 * 1000
 
-// renewExpiry keeps the one instant at which all keys expire [B25].
+// renewExpiry keeps the one instant at which all keys expire; edited keys get a new one together [B25].
 func (m *machine) renewExpiry() {
 	if !m.Present {
 		return
@@ -260,7 +304,7 @@ func (m *machine) renewExpiry() {
 		floor = max(floor, last+dayMs)
 		goal = max(goal, last+dayMs+m.p.TTLMs)
 	}
-	if m.ExpiresMs < floor || m.edit != (edit{}) {
+	if m.ExpiresMs < floor || m.edited {
 		m.ExpiresMs = goal
 	}
 }

@@ -43,7 +43,7 @@ func TestAJoinedRecordOpensOnRunsAsItsCallsWould(t *testing.T) {
 		before, first := summaries(t, "before")
 		joined, second := summaries(t, "joined")
 		step := func(s machine.Snapshot, sum machine.Summary) machine.Snapshot {
-			s, _ = machine.Step(p, s, machine.Op{Verb: machine.VerbRecord, Draw: "000000000000001", Summary: sum}, 1_000_000)
+			s, _ = machine.Step(p, machine.Loaded{Snapshot: s}, machine.Op{Verb: machine.VerbRecord, Draw: "000000000000001", Summary: sum}, 1_000_000)
 			return s
 		}
 		one := machine.Snapshot{State: machine.Closed, Epoch: machine.ZeroEpoch}

@@ -35,23 +35,40 @@ func (m *machine) share() int64 {
 	return m.Ramp.FloorPPM + (Million-m.Ramp.FloorPPM)*(m.now-m.Ramp.StartMs)/m.Ramp.LengthMs
 }
 
-// probe gives a lease while the round has a place [B12]. A token that holds a lease gets the same one again.
+// probe gives a lease while the round has a place and somebody waits for it [B12]. A token that holds a lease gets the same one again.
 func (m *machine) probe() {
 	if l, ok := m.Leases[m.op.Token]; ok {
 		m.res.LeaseMs = l.deadlineMs() - m.now
 		return
 	}
 	if m.Round.OK+m.Round.Failed+int64(len(m.Leases)) >= m.Round.Max {
-		first, _ := m.firstLease(func(a, b Lease) bool { return a.deadlineMs() < b.deadlineMs() })
-		m.refuse(ReasonProbesBusy, m.Leases[first].deadlineMs()-m.now)
+		m.refuse(ReasonProbesBusy, m.place())
+		return
+	}
+	if m.op.UselessAfterMs > 0 && m.now >= m.op.UselessAfterMs {
+		m.res.Code = CodeExpired
 		return
 	}
 	if m.Leases == nil {
 		m.Leases = map[string]Lease{}
 	}
-	length := min(m.p.ProbeTimeoutMs, m.p.TimeoutMaxMs)
+	length := m.leaseLength()
 	m.Leases[m.op.Token] = Lease{IssuedMs: m.now, StartMs: m.now, LengthMs: length}
 	m.res.LeaseMs = length
+}
+
+func (m *machine) leaseLength() int64 { return min(m.p.ProbeTimeoutMs, m.p.TimeoutMaxMs) }
+
+// place is how long until a place becomes free: until the first lease ends that nobody renews. If all are renewed, nothing in the
+// keys says when, and it is one lease's length [B3].
+func (m *machine) place() int64 {
+	left := m.leaseLength()
+	for _, l := range m.Leases {
+		if !l.renewed() {
+			left = min(left, l.deadlineMs()-m.now)
+		}
+	}
+	return left
 }
 
 // renew lengthens a lease, until timeout_max after its issue; it never shortens one [B12].
@@ -72,7 +89,7 @@ func (m *machine) record() {
 	switch {
 	case !m.p.Enabled && m.Hold.Kind == "":
 		m.res.Code = CodeDisabled
-	case m.op.Epoch != "" && m.op.Epoch != m.Epoch:
+	case m.op.Epoch != "" && m.op.Epoch != m.Epoch, m.op.Epoch == "" && m.op.Token != "" && m.State != HalfOpen:
 		m.res.Code = CodeLate
 	case m.State == Open:
 		m.res.Code = CodeIgnored
@@ -93,7 +110,7 @@ func (m *machine) record() {
 // settle counts a probe's outcome once, while its lease stands [B12]–[B15].
 func (m *machine) settle() {
 	s, token := m.op.Summary, m.op.Token
-	if m.op.Epoch == "" {
+	if m.op.Epoch == "" && token == "" {
 		token, _ = m.firstLease(func(a, b Lease) bool { return a.IssuedMs < b.IssuedMs })
 		if token == "" {
 			m.res.Code = CodeIgnored
@@ -119,6 +136,9 @@ func (m *machine) settle() {
 	} else {
 		m.Round.Failed++
 	}
+	if s.Slow > 0 {
+		m.Round.Slow++
+	}
 	if s.Failures > 0 && m.p.RetryOpens && s.WaitMs > 0 {
 		m.reopen(m.now, CauseUpstream)
 		return
@@ -131,19 +151,12 @@ func (m *machine) count() {
 	s := m.op.Summary
 	m.Present = true
 	peak := m.tally(s)
-	start := m.now - m.now%m.p.width()
-	b, begun := m.Buckets[start]
-	if !begun {
-		m.prune()
-	}
-	if m.Buckets == nil {
-		m.Buckets = map[int64]Counts{}
-	}
-	m.Buckets[start] = b.plus(Counts{s.Successes, s.Failures, s.Slow})
+	start, others, cached := m.sums()
+	m.add(start, Counts{s.Successes, s.Failures, s.Slow})
 	if m.Hold.Kind == Closed {
 		return
 	}
-	w := m.Window(m.now, m.p.WindowMs)
+	w := others.plus(m.Buckets[start])
 	if cause := m.trip(peak, w); cause != "" {
 		if m.Ramp.LengthMs > 0 {
 			m.Reopens++
@@ -152,39 +165,126 @@ func (m *machine) count() {
 		m.event(m.now, EventOpened, Closed, "-", cause)
 		return
 	}
-	m.cache(start, w)
+	switch {
+	case m.UpstreamLengthMs > 0: // it is looked at with every record
+		m.Cache = Cache{}
+	case !cached:
+		m.cache(start, others)
+	}
 }
 
-// cache keeps the sums of the window w without the bucket at start for the short way, until the first of the others goes or the
-// keys have less than one life left, and the rule by which no threshold was reached [B9], [B25].
-func (m *machine) cache(start int64, w Counts) {
+func (m *machine) add(start int64, c Counts) {
+	if m.Buckets == nil {
+		m.Buckets = map[int64]Counts{}
+	}
+	m.Buckets[start] = m.Buckets[start].plus(c)
+}
+
+// sums finds the bucket that counts now, and sums the others: as cached, or by looking at all, which drops those that no longer
+// count [B9].
+func (m *machine) sums() (start int64, others Counts, cached bool) {
+	if p, ok := parsePast(m.Cache.Past); ok && m.Cache.Rule == m.p.Rule() && p.startMs <= m.now && m.now < p.tillMs {
+		return p.startMs, p.sums, true
+	}
+	start = m.bucketNow()
+	for at, c := range m.Buckets {
+		switch {
+		case at <= m.now-m.p.WindowMs:
+			m.fold(at)
+		case at != start:
+			others = others.plus(c)
+		}
+	}
+	return start, others, false
+}
+
+// bucketNow is the start of the bucket that counts now [B9].
+func (m *machine) bucketNow() int64 {
+	width := m.p.width()
+	return m.now - ((m.now-m.op.ShiftMs)%width+width)%width
+}
+
+// fold takes a bucket out of the window; its minute goes to the history.
+func (m *machine) fold(start int64) {
+	c := m.Buckets[start]
+	delete(m.Buckets, start)
+	if m.p.HistoryMinutes == 0 {
+		return
+	}
+	if m.Folded == nil {
+		m.Folded = map[int64]Counts{}
+	}
+	m.Folded[start/minuteMs] = m.Folded[start/minuteMs].plus(c)
+}
+
+// cache keeps the sums of the buckets other than the one at start, and the rule under which no threshold was reached: until that
+// bucket ends, the first of the others leaves the window, or the keys are due for renewal [B9], [B25].
+func (m *machine) cache(start int64, others Counts) {
 	m.renewExpiry()
 	till := min(start+m.p.width(), m.ExpiresMs-m.p.TTLMs+1)
 	for at := range m.Buckets {
-		if at > m.now-m.p.WindowMs {
-			till = min(till, at+m.p.WindowMs)
-		}
+		till = min(till, at+m.p.WindowMs)
 	}
-	b := m.Buckets[start]
-	sums := Counts{w.Successes - b.Successes, w.Failures - b.Failures, w.Slow - b.Slow}
-	enough := sums.Successes+sums.Failures >= m.p.MinimumCalls && !m.p.TrackReporters
-	m.rule, m.past = m.p.Rule(), pastText(enough, start, till, sums)
-	if m.UpstreamLengthMs > 0 || !isText(m.past) {
-		m.past = ""
+	enough := others.Successes+others.Failures >= m.p.MinimumCalls
+	m.Cache = Cache{Rule: m.p.Rule(), Past: pastText(enough, start, till, others)}
+	if !isText(m.Cache.Past) {
+		m.Cache = Cache{}
 	}
 }
 
-// tally keeps what every counted record keeps: totals, run, upstream wait, reporter. It returns the longest run on the way.
+// replay adds what a replica counted while the store was away. Run, upstream wait and state are untouched: what was replayed is
+// evidence for the next record, which may trip [B26].
+func (m *machine) replay() {
+	m.res.Code = CodeLost
+	switch {
+	case !m.p.Enabled && m.Hold.Kind == "":
+		m.res.Reason = LostDisabled
+		return
+	case m.State != Closed:
+		m.res.Reason = LostOpen
+		return
+	case m.op.Epoch != m.Epoch:
+		m.res.Reason = LostEpoch
+		return
+	}
+	failed := false
+	for _, b := range m.op.Batch {
+		if b.StartMs <= m.now-m.p.WindowMs {
+			continue
+		}
+		if b.StartMs > m.now {
+			b.StartMs = m.bucketNow()
+		}
+		m.add(b.StartMs, b.Counts)
+		m.Successes, m.Failures = m.Successes+b.Successes, m.Failures+b.Failures
+		m.res.Counted += b.Successes + b.Failures
+		failed = failed || b.Failures+b.Slow > 0
+	}
+	if m.res.Counted == 0 {
+		m.res.Reason = LostExpired
+		return
+	}
+	m.res.Code, m.Present, m.Cache = CodeOK, true, Cache{}
+	if m.p.TrackReporters && failed && m.op.Reporter != "" {
+		m.remember(m.op.Reporter)
+	}
+}
+
+// tally keeps what every counted record keeps: totals, run, upstream wait, reporter. It returns the longest run that a failure of
+// this record has made longer; none without a failure, whatever run stood before [B6].
 func (m *machine) tally(s Summary) (peak int64) {
 	m.Successes += s.Successes
 	m.Failures += s.Failures
 	run := m.Run
-	if s.Successes == 0 {
+	switch {
+	case s.Successes == 0:
 		run += s.Failures
 		peak = run
-	} else {
+	case s.Lead > 0:
 		peak = max(run+s.Lead, s.MaxRun)
 		run = s.Trail
+	default:
+		peak, run = s.MaxRun, s.Trail
 	}
 	m.Run, peak = min(run, MaxRun), min(peak, MaxRun)
 	m.upstream(s)
@@ -201,7 +301,7 @@ func (m *machine) upstream(s Summary) {
 	if !m.p.RetryOpens && (!m.p.RetryExtends || s.Trail == 0) { // a success came after it
 		wait = 0
 	}
-	wait = min(wait, m.p.TimeoutMaxMs)
+	wait = min(wait, m.p.RetryMaxMs, m.p.TimeoutMaxMs)
 	switch {
 	case wait > 0 && (s.Successes > 0 || wait > left):
 		m.UpstreamMs, m.UpstreamLengthMs = m.now, wait
@@ -224,15 +324,6 @@ func (m *machine) remember(name string) {
 			}
 		}
 		delete(m.Reporters, oldest)
-	}
-}
-
-// prune drops the buckets that no longer count, whenever a new one begins [B9].
-func (m *machine) prune() {
-	for start := range m.Buckets {
-		if start <= m.now-m.p.WindowMs {
-			delete(m.Buckets, start)
-		}
 	}
 }
 
@@ -285,7 +376,8 @@ func (m *machine) force() {
 	switch f.Target {
 	case HoldOpen:
 		m.enter(Open)
-		m.OpenedMs, m.WaitMs, m.Cause, m.Evidence = m.now, f.LengthMs, Clip(f.Reason), Evidence{}
+		m.blame(Clip(f.Reason))
+		m.OpenedMs, m.WaitMs, m.Wait, m.Evidence = m.now, f.LengthMs, Wait{}, Evidence{}
 		m.hold(Open)
 		kind = EventManualOpen
 	case HoldClosed:
@@ -297,7 +389,7 @@ func (m *machine) force() {
 		m.close(m.now, f.RampMs)
 	case ResetHalfOpen:
 		m.halfOpen(m.now)
-		m.Cause = Clip(f.Reason)
+		m.blame(Clip(f.Reason))
 	}
 	m.event(m.now, kind, from, f.Actor, f.Reason)
 }

@@ -24,7 +24,7 @@ type Engine interface {
 	ExpiryMs(agent string) ([]int64, error)
 }
 
-// Key is one of the agent's six keys, in the order of the scripts' KEYS.
+// Key is one of the agent's keys, in the order of the scripts' KEYS.
 type Key int
 
 // The keys.
@@ -35,6 +35,7 @@ const (
 	Control
 	Probes
 	Log
+	History
 )
 
 // Edit is what a hand does to a key.
@@ -63,49 +64,133 @@ const (
 
 // Model is the oracle: Load, Step, Save around a map. It is the deliberately plain twin of the scripts.
 type Model struct {
-	TTLMs   int64
-	agents  map[string]machine.Raw
-	reports map[string]int64
+	TTLMs          int64
+	HistoryMinutes int64
+	agents         map[string]machine.Raw
+	reports        map[string]int64
+	batches        map[string]machine.Result
 }
 
-// NewModel makes an empty oracle whose keys live an hour.
+// NewModel makes an empty oracle whose keys live an hour, and whose :history goes back as far.
 func NewModel() *Model {
-	return &Model{TTLMs: 3600_000, agents: map[string]machine.Raw{}, reports: map[string]int64{}}
+	return &Model{
+		TTLMs: 3600_000, HistoryMinutes: 60, agents: map[string]machine.Raw{}, reports: map[string]int64{}, batches: map[string]machine.Result{},
+	}
 }
 
-// Apply implements Engine.
+// Params is a policy as the model follows it.
+func (m *Model) Params(p breaker.Policy) machine.Params {
+	out := p.Params(0, 0)
+	out.TTLMs, out.HistoryMinutes = m.TTLMs, m.HistoryMinutes
+	return out
+}
+
+// Apply implements Engine. It never takes the fast path: it has none.
 func (m *Model) Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
-	raw := m.agents[agent]
-	if epoch, ok := machine.PlainlyClosed(raw); ok && op.Verb == machine.VerbAcquire && p.Enabled {
-		return machine.Result{Code: machine.CodeOK, State: breaker.Closed, Epoch: epoch}, nil
-	}
-	params := p.Params(0, 0)
-	params.TTLMs = m.TTLMs
-	if after, res, ok := machine.PlainlyCounted(raw, params, op, nowMs); ok {
-		m.agents[agent] = after
-		return res, nil
-	}
-	if res, ok := machine.PlainlyRefused(raw, params, nowMs); ok && op.Verb == machine.VerbAcquire {
-		return res, nil
-	}
-	duplicate := false
-	if op.Verb == machine.VerbRecord && op.ReportID != "" {
-		duplicate = m.seen(agent+" "+op.ReportID, nowMs)
-	}
-	if duplicate {
+	params, raw := m.Params(p), m.agents[agent]
+	first, again := m.again(agent, op, nowMs)
+	asked := op
+	if again {
 		op = machine.Op{Verb: machine.VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
 	}
-	after, res := machine.Step(params, machine.Load(raw, nowMs), op, nowMs)
-	if duplicate {
-		res.Code = machine.CodeDuplicate
+	after, res := machine.Step(params, machine.Load(raw), op, nowMs)
+	if again {
+		res.Code, res.Reason, res.Counted = machine.CodeDuplicate, first.Reason, first.Counted
+	} else if op.Verb == machine.VerbReplay {
+		m.batches[agent+" "+asked.Token] = res
 	}
-	raw = machine.Save(raw, after, res.Events)
-	// a hand's unknown fields may have left no room for ours
+	m.keep(agent, machine.Save(raw, params, after, res.Events, nowMs))
+	return res, nil
+}
+
+// keep takes what the keys hold now: somebody's unknown fields may have left no room for ours.
+func (m *Model) keep(agent string, raw machine.Raw) {
 	raw.Planted.Calls = len(raw.Calls) > machine.MaxCallsFields
 	raw.Planted.Control = len(raw.Control) > machine.MaxControlFields
 	raw.Planted.Probes = raw.Planted.Probes || len(raw.Probes) > machine.MaxProbesFields
 	m.agents[agent] = raw
+}
+
+// Expect is Apply beside an engine whose answer was fast, or not. An error says that the fast path should not have been taken.
+func (m *Model) Expect(nowMs int64, agent string, p breaker.Policy, op machine.Op, fast bool) (machine.Result, error) {
+	if fast {
+		return m.applyFast(nowMs, agent, p, op)
+	}
+	return m.Apply(nowMs, agent, p, op)
+}
+
+// applyFast is Apply for an engine that has taken the fast path: nothing was repaired, advanced or renewed, and of the keys only what
+// the operation changes is written.
+func (m *Model) applyFast(nowMs int64, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
+	params, raw := m.Params(p), m.agents[agent]
+	raw.Planted.Calls = raw.Planted.Calls && raw.Calls == nil // a hash with too many fields is read field by field
+	raw.Planted.Control = raw.Planted.Control && raw.Control == nil
+	loaded := machine.Load(raw)
+	if loaded.Edit != (machine.Edit{}) {
+		return machine.Result{}, fmt.Errorf("the fast path has overlooked an edit: %+v", loaded.Edit)
+	}
+	before := loaded.Snapshot
+	before.Buckets, before.Reporters = maps.Clone(before.Buckets), maps.Clone(before.Reporters)
+	for name, at := range before.Reporters {
+		before.Reporters[name] = min(at, nowMs)
+	}
+	maps.DeleteFunc(before.Buckets, func(start int64, _ machine.Counts) bool { return start > nowMs }) // not looked at
+	before.UpstreamMs, before.UpstreamLengthMs = 0, 0                                                  // planted: no sums are cached beside a wait
+	after, res := machine.Step(params, machine.Loaded{Snapshot: before}, op, nowMs)
+	if len(res.Events) > 0 {
+		return res, fmt.Errorf("the fast path has overlooked what fell due: %v", res.Events)
+	}
+	if op.Verb == machine.VerbAcquire && res.Code == machine.CodeOK {
+		return machine.Result{Code: res.Code, State: res.State, Epoch: res.Epoch, Fast: true}, nil
+	}
+	res.Fast = true
+	if op.Verb == machine.VerbRecord {
+		m.keep(agent, saveFast(raw, params, before, after, nowMs))
+	}
 	return res, nil
+}
+
+// saveFast is raw with the difference between before and after written over it.
+func saveFast(raw machine.Raw, p machine.Params, before, after machine.Snapshot, nowMs int64) machine.Raw {
+	after.ExpiresMs = before.ExpiresMs
+	history := machine.Save(raw, p, after, nil, nowMs)
+	was, is := machine.Save(machine.Raw{}, p, before, nil, nowMs), machine.Save(machine.Raw{}, p, after, nil, nowMs)
+	out := raw
+	out.Control = overlay(raw.Control, was.Control, is.Control)
+	out.Calls = overlay(raw.Calls, was.Calls, is.Calls)
+	out.History, out.Planted.History = history.History, history.Planted.History
+	return out
+}
+
+// overlay writes onto h what is in is, and takes out what is in was alone, where the two differ.
+func overlay(h, was, is map[string]string) map[string]string {
+	out := map[string]string{}
+	maps.Copy(out, h)
+	for name := range was {
+		if _, kept := is[name]; !kept {
+			delete(out, name)
+		}
+	}
+	for name, text := range is {
+		if was[name] != text {
+			out[name] = text
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// again says whether a report or a batch was taken before, and what became of a batch.
+func (m *Model) again(agent string, op machine.Op, nowMs int64) (first machine.Result, again bool) {
+	switch {
+	case op.Verb == machine.VerbRecord && op.ReportID != "":
+		return first, m.seen(agent+" "+op.ReportID, nowMs)
+	case op.Verb == machine.VerbReplay:
+		first, again = m.batches[agent+" "+op.Token]
+	}
+	return first, again
 }
 
 func (m *Model) seen(id string, nowMs int64) bool {
@@ -136,6 +221,8 @@ func (m *Model) Edit(agent string, e Edit) error {
 		raw.Control, raw.Planted.Control = editHash(raw.Control, raw.Planted.Control, e, machine.MaxControlFields)
 	case e.Key == Probes:
 		raw.Probes, raw.Planted.Probes = editHash(raw.Probes, raw.Planted.Probes, e, machine.MaxProbesFields)
+	case e.Key == History:
+		raw.History, raw.Planted.History = editHash(raw.History, raw.Planted.History, e, machine.MaxHistoryFields)
 	default: // the log: any edit that the suite makes loses its lines
 		raw.Log = nil
 	}
@@ -201,7 +288,7 @@ func Lines(r machine.Raw) []string {
 		name    string
 		m       map[string]string
 		planted bool
-	}{{"calls", r.Calls, r.Planted.Calls}, {"control", r.Control, r.Planted.Control}, {"probes", r.Probes, r.Planted.Probes}} {
+	}{{"calls", r.Calls, r.Planted.Calls}, {"control", r.Control, r.Planted.Control}, {"probes", r.Probes, r.Planted.Probes}, {"history", r.History, r.Planted.History}} {
 		add(h.name, nil, h.planted)
 		if h.planted {
 			continue

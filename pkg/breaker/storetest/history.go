@@ -97,6 +97,7 @@ func (h *history) story() string {
 // step applies one operation to both.
 func (h *history) step() error {
 	op := h.operation()
+	op.ShiftMs = h.model.Params(h.policy).Shift(h.agent)
 	h.note("%+v", op)
 	got, err := h.apply(h.now, h.policy, op)
 	if err != nil {
@@ -116,7 +117,7 @@ func (h *history) step() error {
 // expire deletes all keys when their instant has come, as Redis would [B25].
 func (h *history) expire() error {
 	raw, _ := h.model.Dump(h.now, h.agent)
-	s := machine.Load(raw, h.now)
+	s := machine.Load(raw)
 	if s.ExpiresMs == 0 || s.ExpiresMs > h.now {
 		return nil
 	}
@@ -127,7 +128,7 @@ func (h *history) expire() error {
 // moveClock leans on the edges: deadlines, bucket edges, leases, ±1 ms; sometimes the clock goes back.
 func (h *history) moveClock() {
 	raw, _ := h.model.Dump(h.now, h.agent)
-	s := machine.Load(raw, h.now)
+	s := machine.Load(raw)
 	edges := []int64{
 		s.OpenedMs + s.WaitMs, s.Hold.StartMs + s.Hold.LengthMs, s.Ramp.StartMs + s.Ramp.LengthMs,
 		s.Ramp.StartMs + s.Ramp.LengthMs/2, s.UpstreamMs + s.UpstreamLengthMs, s.ExpiresMs, s.ExpiresMs - h.model.TTLMs,
@@ -143,7 +144,8 @@ func (h *history) moveClock() {
 		edges = append(edges, s.Reporters[name]+h.policy.WindowSize.Milliseconds())
 	}
 	width := (h.policy.WindowSize.Milliseconds() + 11) / 12
-	edges = append(edges, h.now-h.now%width+width)
+	shift := h.model.Params(h.policy).Shift(h.agent)
+	edges = append(edges, h.now-(h.now-shift)%width+width)
 	switch choice := h.src.n(100); {
 	case choice < 40:
 	case choice < 50:
@@ -177,6 +179,9 @@ func (h *history) operation() machine.Op {
 	switch c := h.src.n(100); {
 	case c < 42:
 		op.Verb, op.Token = machine.VerbAcquire, h.token()
+		if h.src.one(30) {
+			op.UselessAfterMs = h.now + pick(h.src, int64(250), 1, 0, -1, -5000)
+		}
 		if len(h.permits) > 0 && h.src.one(14) { // sent again
 			if p := h.somePermit(); p.token != "" {
 				op.Token = p.token
@@ -184,7 +189,9 @@ func (h *history) operation() machine.Op {
 		}
 	case c < 90:
 		h.record(&op)
-	case c < 94:
+	case c < 92:
+		h.replay(&op)
+	case c < 95:
 		op.Verb = machine.VerbRenew
 		if len(h.permits) > 0 {
 			p := h.somePermit()
@@ -198,12 +205,40 @@ func (h *history) operation() machine.Op {
 	}
 	if op.Verb == machine.VerbRecord && h.src.one(2) { // forged: the epoch of now, and no lease
 		raw, _ := h.model.Dump(h.now, h.agent)
-		op.Epoch, op.Token = machine.Load(raw, h.now).Epoch, ""
+		op.Epoch, op.Token = machine.Load(raw).Epoch, ""
+	}
+	if op.Verb == machine.VerbRecord && h.src.one(5) { // a lease is given back by its token alone
+		op.Epoch, op.Summary = "", pick(h.src, machine.Summary{}, op.Summary)
 	}
 	if op.Verb == machine.VerbRecord && h.src.one(6) { // a round given by hand, a bare report on it
 		op.Epoch, op.Token = "", ""
 	}
 	return op
+}
+
+// replay is a batch of what was counted while the store was away, sometimes sent again.
+func (h *history) replay(op *machine.Op) {
+	raw, _ := h.model.Dump(h.now, h.agent)
+	op.Verb, op.Token = machine.VerbReplay, h.token()
+	if h.src.one(20) {
+		op.Token = pick(h.src, "00000000000000b1", "00000000000000b2")
+	}
+	op.Epoch = machine.Load(raw).Epoch
+	if h.src.one(15) && len(h.permits) > 0 {
+		op.Epoch = h.somePermit().epoch
+	}
+	op.Reporter = pick(h.src, "a", "b", "")
+	window := h.policy.WindowSize.Milliseconds()
+	width, start := (window+11)/12, h.now-h.now%((window+11)/12)
+	for i := range 1 + h.src.n(12) {
+		b := machine.Bucket{StartMs: start - int64(i)*width + pick(h.src, int64(0), 0, 0, 1, 2*width)}
+		if h.src.one(15) {
+			b.StartMs = h.now - window + int64(h.src.n(3)) - 1
+		}
+		b.Successes, b.Failures = int64(h.src.n(3)), int64(h.src.n(3))
+		b.Slow = int64(h.src.n(int(b.Successes+b.Failures) + 1))
+		op.Batch = append(op.Batch, b)
+	}
 }
 
 // somePermit prefers the newest; it does not take it away, so that outcomes come double and late.

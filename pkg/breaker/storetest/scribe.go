@@ -64,7 +64,7 @@ func (r *reading) expiry() (string, error) {
 // edit edits keys: "set state open", "del state open_timestamp", "hset control run 7", "hdel control run", "plant calls",
 // "flood calls 600" (fields more), "fill calls 512" (until there are as many), "flushall". A value in quotes may hold escapes.
 func (r *reading) edit(w []string) error {
-	names := []string{"state", "open_timestamp", "calls", "control", "probes", "log"}
+	names := []string{"state", "open_timestamp", "calls", "control", "probes", "log", "history"}
 	if w[0] == "flushall" {
 		return r.hand(Edit{Do: DelAll})
 	}

@@ -30,6 +30,9 @@ func Transcripts(t *testing.T, newEngine func(t testing.TB) Engine) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			engine := newEngine(t)
+			if _, plain := engine.(*Model); plain && name == "fast-path" {
+				return // it has none
+			}
 			for _, p := range parts {
 				if err := p.play(engine, ""); err != nil {
 					t.Error(err)
@@ -98,6 +101,7 @@ type reading struct {
 	policy  breaker.Policy
 	permits map[string]permit
 	draws   int
+	shift   int64 // of the agent's buckets [B9]
 }
 
 func (r *reading) play(body string) error {
@@ -131,6 +135,10 @@ func (r *reading) command(w []string) (string, error) {
 	case "at":
 		d, err := time.ParseDuration(w[1])
 		r.now = BaseMs + d.Milliseconds()
+		return "", err
+	case "shift":
+		d, err := time.ParseDuration(w[1])
+		r.shift = d.Milliseconds()
 		return "", err
 	case "hand":
 		return "", r.edit(w[1:])
@@ -166,6 +174,20 @@ func (r *reading) setPolicy(fields []string) error {
 	return r.policy.Validate()
 }
 
+// batch reads the buckets of a replay: "10s:ssf" has two successes and a failure in the bucket that begins at 10 s.
+func batch(w []string) (out []machine.Bucket) {
+	for _, x := range w {
+		at, letters, ok := strings.Cut(x, ":")
+		if start, err := time.ParseDuration(at); ok && err == nil {
+			s := outcomes(letters, 0)
+			out = append(out, machine.Bucket{
+				StartMs: BaseMs + start.Milliseconds(), Counts: machine.Counts{Successes: s.Successes, Failures: s.Failures, Slow: s.Slow},
+			})
+		}
+	}
+	return out
+}
+
 // option finds "name=value" or the bare word "name".
 func option(w []string, name string) (string, bool) {
 	for _, x := range w {
@@ -194,7 +216,10 @@ func millionths(w []string, name string) int64 {
 
 func (r *reading) operate(w []string) (string, error) {
 	r.draws++
-	op := machine.Op{Verb: machine.Verb(w[0]), Draw: fmt.Sprintf("%015x", r.draws), JitterPPM: millionths(w, "jitter"), RampPPM: millionths(w, "draw")}
+	op := machine.Op{
+		Verb: machine.Verb(w[0]), Draw: fmt.Sprintf("%015x", r.draws), JitterPPM: millionths(w, "jitter"), RampPPM: millionths(w, "draw"),
+		ShiftMs: r.shift,
+	}
 	switch w[0] {
 	case "acquire":
 		op.Token = fmt.Sprintf("%016x", r.draws)
@@ -204,7 +229,10 @@ func (r *reading) operate(w []string) (string, error) {
 		if v, given := option(w, "token"); given {
 			op.Token = v
 		}
-	case "record", "renew":
+		if _, given := option(w, "useless"); given {
+			op.UselessAfterMs = BaseMs + duration(w, "useless")
+		}
+	case "record", "renew", "replay":
 		p, ok := r.permits[w[1]]
 		if !ok && w[1] != "bare" {
 			return "", fmt.Errorf("no permit %q", w[1])
@@ -220,6 +248,10 @@ func (r *reading) operate(w []string) (string, error) {
 			op.Summary = outcomes(w[2], duration(w, "wait"))
 			op.Reporter, _ = option(w, "by")
 			op.ReportID, _ = option(w, "id")
+		}
+		if w[0] == "replay" {
+			op.Reporter, _ = option(w, "by")
+			op.Batch = batch(w)
 		}
 	case "force":
 		actor, _ := option(w, "by")
@@ -257,8 +289,11 @@ func answer(res machine.Result) string {
 	if res.LeaseMs != 0 {
 		fmt.Fprintf(&out, " lease=%dms", res.LeaseMs)
 	}
+	if res.Counted != 0 {
+		fmt.Fprintf(&out, " counted=%d", res.Counted)
+	}
 	for _, e := range res.Events {
-		fmt.Fprintf(&out, " %s@%dms %s:%s>%s text=%s evidence=%d/%d/%d", e.Kind, e.AtMs-BaseMs, e.Kind, e.From, e.To, strings.ReplaceAll(e.Text, " ", "_"), e.Failures, e.Calls, e.Run)
+		fmt.Fprintf(&out, " %s@%dms %s:%s>%s text=%s evidence=%d/%d/%d slow=%d", e.Kind, e.AtMs-BaseMs, e.Kind, e.From, e.To, strings.ReplaceAll(e.Text, " ", "_"), e.Failures, e.Calls, e.Run, e.Slow)
 	}
 	return out.String()
 }
@@ -266,14 +301,16 @@ func answer(res machine.Result) string {
 // look shows the advanced state in words.
 func (r *reading) look() (string, error) {
 	raw, err := r.dump(r.now)
-	p := r.policy.Params(time.Hour, 0)
-	s, _ := machine.Step(p, machine.Load(raw, r.now), machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, r.now)
+	p := r.model.Params(r.policy)
+	s, _ := machine.Step(p, machine.Load(raw), machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, r.now)
 	w := s.Window(r.now, p.WindowMs)
 	out := fmt.Sprintf("%s epoch=%s run=%d reopens=%d window=%d+%d slow=%d buckets=%d total=%d+%d transitions=%d", s.State, s.Epoch, s.Run, s.Reopens, w.Successes,
 		w.Failures, w.Slow, len(s.Buckets), s.Successes, s.Failures, s.Transitions)
 	if s.State != breaker.Closed {
 		out += fmt.Sprintf(" opened=%dms wait=%dms cause=%s evidence=%d/%d/%d round=%d/%d ok=%d failed=%d leases=%d", s.OpenedMs-BaseMs, s.WaitMs,
 			strings.ReplaceAll(s.Cause, " ", "_"), s.Evidence.Failures, s.Evidence.Calls, s.Evidence.Run, s.Round.Need, s.Round.Max, s.Round.OK, s.Round.Failed, len(s.Leases))
+		out += fmt.Sprintf(" roundslow=%d base=%dms jitter=%dms upstream=%dms first=%s", s.Round.Slow, s.Wait.BaseMs, s.Wait.JitterMs, s.Wait.UpstreamMs,
+			strings.ReplaceAll(s.FirstCause, " ", "_"))
 	}
 	if s.Hold.Kind != "" {
 		out += fmt.Sprintf(" hold=%s/%dms by=%s", s.Hold.Kind, s.Hold.LengthMs, s.Hold.Actor)

@@ -31,10 +31,13 @@ func newTwins(engine Engine, model *Model, agent string) *twins {
 // apply carries out op on both.
 func (t *twins) apply(nowMs int64, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	before, _ := t.model.Dump(nowMs, t.agent)
-	want, _ := t.model.Apply(nowMs, t.agent, p, op)
 	got, err := t.engine.Apply(nowMs, t.agent, p, op)
 	if err != nil {
 		return got, fmt.Errorf("apply: %w", err)
+	}
+	want, err := t.model.Expect(nowMs, t.agent, p, op, got.Fast)
+	if err != nil {
+		return got, err
 	}
 	want.Plain = got.Plain // the model is silent on it: see below
 	if !sameResult(want, got) {
@@ -116,6 +119,7 @@ func (t *twins) existing(r machine.Raw) map[Key]bool {
 		State: r.State != nil || r.Planted.State, Timestamp: r.Timestamp != nil || r.Planted.Timestamp,
 		Calls: r.Calls != nil || r.Planted.Calls, Control: r.Control != nil || r.Planted.Control,
 		Probes: r.Probes != nil || r.Planted.Probes, Log: len(r.Log) > 0 || t.plantedLog,
+		History: r.History != nil || r.Planted.History,
 	} {
 		if there {
 			out[k] = true
@@ -157,5 +161,6 @@ func sameRaw(a, b machine.Raw) bool {
 	text := func(x, y *string) bool { return x == y || x != nil && y != nil && *x == *y }
 	hash := func(planted bool, x, y map[string]string) bool { return planted || maps.Equal(x, y) }
 	return a.Planted == b.Planted && text(a.State, b.State) && text(a.Timestamp, b.Timestamp) && slices.Equal(a.Log, b.Log) &&
-		hash(a.Planted.Calls, a.Calls, b.Calls) && hash(a.Planted.Control, a.Control, b.Control) && hash(a.Planted.Probes, a.Probes, b.Probes)
+		hash(a.Planted.Calls, a.Calls, b.Calls) && hash(a.Planted.Control, a.Control, b.Control) && hash(a.Planted.Probes, a.Probes, b.Probes) &&
+		hash(a.Planted.History, a.History, b.History)
 }

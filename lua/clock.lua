@@ -1,0 +1,10 @@
+-- clock: the time in whole milliseconds, read once. Every verb that decides begins with it.
+-- Clauses: B1.
+-- ARGV[1] -> now in ms; empty in production: the server's TIME
+
+local now = tonumber(ARGV[1])
+if not now then
+  local t = redis.call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+

@@ -1,0 +1,52 @@
+package redisstore
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
+)
+
+// How long the fleet's streams are, give or take a node; lua/events.lua has the same.
+const (
+	maxStream = 10_000
+	maxAudit  = 100_000
+)
+
+// tell writes what the scripts cannot on a Cluster, where the fleet's keys stand in other slots than the agent's: events go to the
+// streams, and the agent to the index of breakers that are not closed. What fails here is missing there, and stands in the agent's log.
+func (s *Store) tell(ctx context.Context, agent string, r machine.Result) {
+	pipe := s.client.Pipeline()
+	for _, e := range r.Events {
+		s.addToStreams(ctx, pipe, agent, e.String(), e.Manual())
+	}
+	if r.State != machine.Closed || r.Hold != "" {
+		pipe.ZAdd(ctx, s.keys.NotClosed(), redis.Z{Score: float64(r.NowMs), Member: agent})
+	} else {
+		pipe.ZRem(ctx, s.keys.NotClosed(), agent)
+	}
+	_, _ = pipe.Exec(ctx)
+}
+
+// tellLine is tell for what a person did to an agent's documents, or to all its keys: line is the event.
+func (s *Store) tellLine(ctx context.Context, agent, line string) {
+	e, ok := machine.ParseEvent(line)
+	if !s.keys.Cluster || !ok {
+		return
+	}
+	pipe := s.client.Pipeline()
+	s.addToStreams(ctx, pipe, agent, line, true)
+	if e.Kind == machine.EventForgotten {
+		pipe.ZRem(ctx, s.keys.NotClosed(), agent)
+	}
+	_, _ = pipe.Exec(ctx)
+}
+
+func (s *Store) addToStreams(ctx context.Context, pipe redis.Pipeliner, agent, line string, manual bool) {
+	values := []any{"agent", agent, "event", line}
+	pipe.XAdd(ctx, &redis.XAddArgs{Stream: s.keys.Stream(), MaxLen: maxStream, Approx: true, Values: values})
+	if manual {
+		pipe.XAdd(ctx, &redis.XAddArgs{Stream: s.keys.Audit(), MaxLen: maxAudit, Approx: true, Values: values})
+	}
+}
