@@ -10,92 +10,92 @@
 
 --@numbers
 
-local function plainly()
-  local state = ARGV[6] ~= '0' and redis.pcall('GET', KEYS[1])
-  if state ~= 'closed' then return state end
+local state, answer = ARGV[6] ~= '0' and redis.pcall('GET', KEYS[1]), nil
+if state == 'closed' then
   local epoch = redis.pcall('HGET', KEYS[4], 'plain')
-  return state, type(epoch) == 'string' and is_hex16(epoch) and { 'ok', 'closed', epoch }
+  if type(epoch) == 'string' and is_hex16(epoch) then return { 'ok', 'closed', epoch } end
 end
-
-local state, answer = plainly()
-if answer then return answer end
 
 --@clock
 
--- refused answers for the fast path; in mode observe the call is admitted.
-local function refused(state, epoch, reason, retry, run, hold, left)
-  if ARGV[6] == '2' and hold == '' then return { 'observed', state, epoch, now, 0, 0, reason, 2, run, hold, left, 0 } end
-  return { 'refused', state, epoch, now, retry, 0, reason, 2, run, hold, left, 0 }
+-- stamped says that nobody has edited the timestamp [B19].
+local function stamped(opened)
+  return redis.pcall('GET', KEYS[2]) == string.format('%.0f.%03.0f', math.floor(opened / 1000), opened % 1000)
 end
 
--- lives says that the expiry is not due for renewal, the latest deadline of the breaker being in `left` ms [B25].
+-- lives says that the expiry is not due for renewal, the breaker's latest deadline being in `left` ms [B25].
 local function lives(expires, left)
   expires = whole(expires or '', MAX_TIME)
   return expires and expires >= now + math.max(tonumber(string.match(ARGV[8], '^%d+ (%d+)')), left + 86400000)
 end
 
--- stamped says that nobody has edited the timestamp.
-local function stamped(opened)
-  return redis.pcall('GET', KEYS[2]) == string.format('%.0f.%03.0f', math.floor(opened / 1000), opened % 1000)
-end
-
--- waiting answers for an open breaker whose wait or hold goes on.
-local function waiting()
-  local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'wait_ms', 'expires_ms', 'run', 'hold', 'hold_ms', 'hold_length_ms', 'plain')
-  local epoch, hold = c[2], c[7]
-  if c[1] ~= 'open' or not (epoch and c[3]) or not is_hex16(epoch) or (hold and hold ~= 'open') or c[10] then return nil end
-  local opened, run, start, length = whole(c[3], now), whole(c[6] or '0', 255), c[3], c[4] or ''
-  if hold then start, length = c[8] or '0', c[9] or '0' end
-  start, length = whole(start, now), whole(length, 259200000000)
-  if not (opened and run and start and length) then return nil end
-  local left = start + length - now
-  if hold and length == 0 then
-    if c[5] or not stamped(opened) then return nil end
-    local most = string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+)')
-    return refused('open', epoch, 'forced_open', tonumber(most), run, 'open', 0)
-  end
-  if left <= 0 or not lives(c[5], left) or not stamped(opened) then return nil end
-  return refused('open', epoch, hold and 'forced_open' or 'open', left, run, hold or '', left)
-end
-
--- leases reads :probes: how many there are, the latest deadline, and how long the first lasts that nobody renews, at most `most`; nil
--- if one is over, or bad, or the caller's.
-local function leases(most)
-  local n, last = redis.pcall('HLEN', KEYS[5]), 0
-  if type(n) == 'table' or n > 1024 then return nil end
-  local h = redis.call('HGETALL', KEYS[5])
-  n = 0
-  for i = 1, #h, 2 do
-    if is_hex16(h[i]) then
-      local a, b, c = string.match(h[i + 1], '^(%d+) (%d+) (%d+)$')
-      a, b, c = a and whole(a, now), b and whole(b, now), c and whole(c, 259200000000)
-      if not (a and b and c) or b + c <= now or h[i] == ARGV[9] then return nil end
-      n, last = n + 1, math.max(last, b + c)
-      if b <= a then most = math.min(most, b + c - now) end
+if state == 'open' then
+  -- waiting answers for an open breaker whose wait or hold goes on.
+  local function waiting()
+    local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'wait_ms', 'expires_ms', 'run', 'hold', 'plain')
+    local epoch, hold, start, length = c[2], c[7], c[3], c[4] or ''
+    if c[1] ~= 'open' or not (epoch and start) or not is_hex16(epoch) or (hold and hold ~= 'open') or c[8] then return nil end
+    local opened, run = whole(start, now), whole(c[6] or '0', 255)
+    if hold then
+      local h = redis.call('HMGET', KEYS[4], 'hold_ms', 'hold_length_ms')
+      start, length = h[1] or '0', h[2] or '0'
     end
+    start, length = whole(start, now), whole(length, 259200000000)
+    if not (opened and run and start and length) then return nil end
+    local left, endless = start + length - now, hold and length == 0
+    if not stamped(opened) or (endless and c[5]) or (not endless and (left <= 0 or not lives(c[5], left))) then return nil end
+    if endless then
+      local most = string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+)')
+      return { 'refused', 'open', epoch, now, tonumber(most), 0, 'forced_open', 2, run, 'open', 0, 0 }
+    end
+    if hold then return { 'refused', 'open', epoch, now, left, 0, 'forced_open', 2, run, 'open', left, 0 } end
+    if ARGV[6] == '2' then return { 'observed', 'open', epoch, now, 0, 0, 'open', 2, run, '', left, 0 } end
+    return { 'refused', 'open', epoch, now, left, 0, 'open', 2, run, '', left, 0 }
   end
-  return n, last, most
-end
+  answer = waiting()
+elseif state == 'half_open' then
+  -- leases reads :probes: how many there are, the latest deadline, and how long the first lasts that nobody renews, at most `most`;
+  -- nil if one is over, or bad, or the caller's.
+  local function leases(most)
+    local n, last = redis.pcall('HLEN', KEYS[5]), 0
+    if type(n) == 'table' or n > 1024 then return nil end
+    local h = redis.call('HGETALL', KEYS[5])
+    n = 0
+    for i = 1, #h, 2 do
+      if is_hex16(h[i]) then
+        local a, b, c = string.match(h[i + 1], '^(%d+) (%d+) (%d+)$')
+        a, b, c = a and whole(a, now), b and whole(b, now), c and whole(c, 259200000000)
+        if not (a and b and c) or b + c <= now or h[i] == ARGV[9] then return nil end
+        n, last = n + 1, math.max(last, b + c)
+        if b <= a then most = math.min(most, b + c - now) end
+      end
+    end
+    return n, last, most
+  end
 
--- busy answers for a half-open breaker without a place.
-local function busy()
-  local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'expires_ms', 'run', 'hold', 'round_ms', 'round_max', 'round_need',
-    'round_ok', 'round_failed', 'round_slow', 'plain')
-  if c[1] ~= 'half_open' or not (c[2] and c[3]) or not is_hex16(c[2]) or c[6] or c[13] then return nil end
-  local opened, run, start, max, need = whole(c[3], now), whole(c[5] or '0', 255), whole(c[7] or '0', now), whole(c[8] or '0', 1000), whole(c[9] or '0', 1000)
-  local ok, failed, slow = whole(c[10] or '0', 1000), whole(c[11] or '0', 1000), whole(c[12] or '0', 1000)
-  if not (opened and run and start and max and need and ok and failed and slow) or need < 1 or need > max or ok >= need
-      or failed > max - need or slow > ok + failed then return nil end
-  local timeout_max, probe_timeout = string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+) %d+ %d+ %d+ %d+ (%d+)')
-  local n, last, retry = leases(math.min(tonumber(timeout_max), tonumber(probe_timeout)))
-  if not n or ok + failed + n < max or not lives(c[4], math.max(start, last) - now) or not stamped(opened) then return nil end
-  return refused('half_open', c[2], 'probes_busy', retry, run, '', 0)
+  -- busy answers for a half-open breaker without a place.
+  local function busy()
+    local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'expires_ms', 'run', 'hold', 'plain',
+      'round_ms', 'round_max', 'round_need', 'round_ok', 'round_failed', 'round_slow')
+    if c[1] ~= 'half_open' or not (c[2] and c[3]) or not is_hex16(c[2]) or c[6] or c[7] then return nil end
+    local opened, run, start = whole(c[3], now), whole(c[5] or '0', 255), whole(c[8] or '0', now)
+    local max, need, ok = whole(c[9] or '0', 1000), whole(c[10] or '0', 1000), whole(c[11] or '0', 1000)
+    local failed, slow = whole(c[12] or '0', 1000), whole(c[13] or '0', 1000)
+    if not (opened and run and start and max and need and ok and failed and slow) or need < 1 or need > max or ok >= need
+        or failed > max - need or slow > ok + failed then return nil end
+    local timeout_max, probe_timeout = string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+) %d+ %d+ %d+ %d+ (%d+)')
+    local n, last, left = leases(math.min(tonumber(timeout_max), tonumber(probe_timeout)))
+    if not n or ok + failed + n < max or not stamped(opened)
+        or not lives(c[4], math.max(start, last) - now) then return nil end
+    if ARGV[6] == '2' then return { 'observed', 'half_open', c[2], now, 0, 0, 'probes_busy', 2, run, '', 0, 0 } end
+    return { 'refused', 'half_open', c[2], now, left, 0, 'probes_busy', 2, run, '', 0, 0 }
+  end
+  answer = busy()
 end
-
-if state == 'open' then answer = waiting() elseif state == 'half_open' then answer = busy() end
 if answer then return answer end
 
 --@window
+--@buckets
 --@general
 
 local TOKEN, RAMP_DRAW, USELESS_AFTER = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])

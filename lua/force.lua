@@ -11,6 +11,7 @@
 --@clock
 --@numbers
 --@window
+--@buckets
 --@general
 
 local TARGET, LENGTH, RAMP = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])

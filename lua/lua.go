@@ -17,9 +17,9 @@ func Verbs() []string {
 }
 
 // Shared are the parts that several verbs have. A line "--@clock" in a verb's file stands for the part clock; "--@general" for the
-// last four, which are the general way and need window.
+// last four, which are the general way and need window and buckets.
 func Shared() []string {
-	return []string{"clock", "numbers", "window", "calm", "closed", "reporters", "events", "load", "advance", "save"}
+	return []string{"clock", "numbers", "calm", "window", "buckets", "reporters", "events", "load", "advance", "save"}
 }
 
 // Source is the whole text of one verb's script, as it is sent to Redis.

@@ -12,19 +12,90 @@
 
 --@clock
 --@numbers
---@window
 --@calm
---@closed
 
 local EPOCH, TOKEN = ARGV[9], ARGV[10]
 local REPORT = (#KEYS == 8 or #KEYS == 11) and KEYS[#KEYS]
-local R = {
-  successes = tonumber(ARGV[11]), failures = tonumber(ARGV[12]), slow = tonumber(ARGV[13]), reporter = ARGV[14],
-  lead = tonumber(ARGV[15] or '0'), trail = tonumber(ARGV[16] or '0'), max_run = tonumber(ARGV[17] or '0'),
-  wait = tonumber(ARGV[18] or '0'),
-}
 
-local answer = ARGV[6] ~= '0' and TOKEN == '' and not REPORT and R.wait == 0 and R.successes + R.failures > 0 and closed(EPOCH, R)
+-- What a record needs of :control, unless it asks for what only the general way does.
+local c = ARGV[6] ~= '0' and TOKEN == '' and not REPORT and (ARGV[18] or '0') == '0' and peek(KEYS[1], KEYS[4])
+if c and ARGV[12] == '0' and ARGV[13] == '0' and ARGV[11] ~= '0' then
+  local epoch = calm(c, KEYS[3], ARGV[7], EPOCH, ARGV[11])
+  if epoch then return { 'ok', 'closed', epoch, now } end
+end
+
+--@window
+
+local SUCCESSES, FAILURES, SLOW = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local LEAD, TRAIL, LONGEST, WAIT = tonumber(ARGV[15] or '0'), tonumber(ARGV[16] or '0'), tonumber(ARGV[17] or '0'), tonumber(ARGV[18] or '0')
+local REPORTER = ARGV[14]
+
+-- runs gives the run after this record, and the longest that a failure of it has made longer [B6].
+local function runs(run)
+  local after, peak = TRAIL, LONGEST
+  if SUCCESSES == 0 then
+    after = run + FAILURES
+    peak = after
+  elseif LEAD > 0 then
+    peak = math.max(run + LEAD, peak)
+  end
+  return math.min(after, 255), math.min(peak, 255)
+end
+
+-- What follows counts in a plainly closed breaker that stays closed. Before that is certain, it writes nothing.
+local plain, run = c and c[1], c and whole(c[4] or '0', 255)
+local fast = plain and run and is_hex16(plain) and (EPOCH == '' or EPOCH == plain) and SUCCESSES + FAILURES > 0
+if fast then
+  read_policy()
+  fast = not (P.track and REPORTER ~= '' and FAILURES + SLOW > 0)
+end
+
+-- counted writes the run beside the fields that are in set, and answers.
+local function counted(after, set)
+  if after > 0 then
+    set[#set + 1], set[#set + 2] = 'run', after
+  elseif run > 0 then
+    redis.call('HDEL', KEYS[4], 'run')
+  end
+  if #set > 0 then redis.call('HSET', KEYS[4], unpack(set)) end
+  return { 'ok', 'closed', plain, now, after }
+end
+
+local start, s, f, w
+if fast then start, s, f, w = cached(c[2], c[3]) end
+if start then
+  local os, of, ow = own(start)
+  local after, peak = runs(run)
+  if os and not over(peak, s + os + SUCCESSES, f + of + FAILURES, w + ow + SLOW) then
+    add(start, SUCCESSES, FAILURES, SLOW)
+    return counted(after, {})
+  end
+end
+
+--@buckets
+
+-- begin_bucket counts where no sums are cached, as when a bucket begins; nil: the general way must.
+local function begin_bucket()
+  local k = redis.pcall('HMGET', KEYS[4], 'expires_ms', 'upstream_length_ms', 'successes', 'failures')
+  local expires, s, f = whole(k[1] or '0', MAX_TIME), whole(k[3] or '0', 9000000000000000), whole(k[4] or '0', 9000000000000000)
+  local n = redis.pcall('HLEN', KEYS[3])
+  if k[2] or not (expires and s and f) or expires < now + P.ttl or type(n) == 'table' or n > 512 then return nil end
+  local g = gather(redis.call('HGETALL', KEYS[3]))
+  if not g then return nil end
+  local set, after, peak = { 'rule', ARGV[7], 'past', past(g, expires) }, runs(run)
+  if set[4] == '' or over(peak, g.s + g.own.s + SUCCESSES, g.f + g.own.f + FAILURES, g.w + g.own.w + SLOW) then return nil end
+  add(g.start, SUCCESSES, FAILURES, SLOW)
+  if n == 0 then redis.call('PEXPIREAT', KEYS[3], expires) end
+  if #g.dead > 0 then
+    local more_s, more_f = prune(g.dead)
+    if more_s > 0 then set[5], set[6] = 'successes', s + more_s end
+    if more_f > 0 then set[#set + 1], set[#set + 2] = 'failures', f + more_f end
+    if P.history > 0 then redis.call('PEXPIREAT', KEYS[7], expires) end
+  end
+  return counted(after, set)
+end
+
+local answer = fast and not start and begin_bucket()
 if answer then return answer end
 
 --@general
@@ -32,12 +103,12 @@ if answer then return answer end
 
 -- upstream keeps the longer of two waits; a success clears it [B22].
 function B.upstream()
-  local left, length = S.upstream_ms + S.upstream_length_ms - now, R.wait
-  if not P.retry_opens and (not P.retry_extends or R.trail == 0) then length = 0 end
+  local left, length = S.upstream_ms + S.upstream_length_ms - now, WAIT
+  if not P.retry_opens and (not P.retry_extends or TRAIL == 0) then length = 0 end
   length = math.min(length, P.retry_max, P.timeout_max)
-  if length > 0 and (R.successes > 0 or length > left) then
+  if length > 0 and (SUCCESSES > 0 or length > left) then
     S.upstream_ms, S.upstream_length_ms = now, length
-  elseif R.successes > 0 then
+  elseif SUCCESSES > 0 then
     S.upstream_ms, S.upstream_length_ms = 0, 0
   end
 end
@@ -45,10 +116,10 @@ end
 -- tally keeps what every counted record keeps, and returns the longest run that it has made longer [B6].
 function B.tally()
   local peak
-  S.run, peak = runs(S.run, R)
+  S.run, peak = runs(S.run)
   B.upstream()
   B.touch_calls()
-  if P.track and R.failures + R.slow > 0 and R.reporter ~= '' then B.remember(R.reporter) end
+  if P.track and FAILURES + SLOW > 0 and REPORTER ~= '' then B.remember(REPORTER) end
   return peak
 end
 
@@ -62,20 +133,25 @@ end
 
 function B.trip(peak, s, f, w)
   if P.reporters > 1 and B.live_reporters() < P.reporters then return nil end
-  if P.retry_opens and R.wait > 0 then return 'upstream_retry_after' end
+  if P.retry_opens and WAIT > 0 then return 'upstream_retry_after' end
   return over(peak, s, f, w)
 end
 
 function B.count()
   B.present = true
   local peak = B.tally()
-  local v, known = cached(S.rule, S.past), true
-  if not v then v, known = gather(B.calls), false end
-  local own = v.own or read_own(v) or { s = 0, f = 0, w = 0 }
-  add(v.start, R.successes, R.failures, R.slow)
-  if v.dead then B.prune(v.dead) end
+  local start, s, f, w = cached(S.rule, S.past)
+  local g, os, of, ow
+  if start then
+    os, of, ow = own(start)
+  else
+    g = gather(B.calls)
+    start, s, f, w, os, of, ow = g.start, g.s, g.f, g.w, g.own.s, g.own.f, g.own.w
+  end
+  add(start, SUCCESSES, FAILURES, SLOW)
+  if g then B.prune(g.dead) end
   if S.hold == 'closed' then return { code = 'ok' } end
-  local s, f, w = v.s + own.s + R.successes, v.f + own.f + R.failures, v.w + own.w + R.slow
+  s, f, w = s + (os or 0) + SUCCESSES, f + (of or 0) + FAILURES, w + (ow or 0) + SLOW
   local cause = B.trip(peak, s, f, w)
   if cause then
     if S.ramp_length_ms > 0 then S.reopens = S.reopens + 1 end
@@ -84,9 +160,9 @@ function B.count()
     B.event(now, 'opened', 'closed', '-', cause)
   elseif S.upstream_length_ms > 0 then -- it is looked at with every record
     B.clear('rule', 'past')
-  elseif not known then
+  elseif g then
     B.renew_expiry()
-    S.past = past(v, S.expires_ms)
+    S.past = past(g, S.expires_ms)
     S.rule = S.past ~= '' and ARGV[7] or ''
   end
   return { code = 'ok' }
@@ -101,12 +177,12 @@ function B.settle()
   end
   if not B.leases[token] then return { code = token == '' and 'foreign' or 'late' } end
   B.leases[token] = nil
-  if R.successes + R.failures == 0 then return { code = 'ignored', probe = true } end
+  if SUCCESSES + FAILURES == 0 then return { code = 'ignored', probe = true } end
   B.tally()
-  S.successes, S.failures = S.successes + R.successes, S.failures + R.failures
-  if R.failures == 0 then S.round_ok = S.round_ok + 1 else S.round_failed = S.round_failed + 1 end
-  if R.slow > 0 then S.round_slow = S.round_slow + 1 end
-  if R.failures > 0 and P.retry_opens and R.wait > 0 then
+  S.successes, S.failures = S.successes + SUCCESSES, S.failures + FAILURES
+  if FAILURES == 0 then S.round_ok = S.round_ok + 1 else S.round_failed = S.round_failed + 1 end
+  if SLOW > 0 then S.round_slow = S.round_slow + 1 end
+  if FAILURES > 0 and P.retry_opens and WAIT > 0 then
     B.reopen(now, 'upstream_retry_after')
   else
     B.verdict(now)
@@ -121,7 +197,7 @@ function B.record()
   if S.state == 'open' then return { code = EPOCH == '' and 'ignored' or 'foreign' } end
   if S.state == 'half_open' then return B.settle() end
   if TOKEN ~= '' then return { code = 'foreign' } end
-  if R.successes + R.failures == 0 then return { code = 'ignored' } end
+  if SUCCESSES + FAILURES == 0 then return { code = 'ignored' } end
   return B.count()
 end
 

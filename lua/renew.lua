@@ -8,6 +8,7 @@
 --@clock
 --@numbers
 --@window
+--@buckets
 --@general
 
 local EPOCH, TOKEN = ARGV[9], ARGV[10]

@@ -11,6 +11,7 @@
 --@clock
 --@numbers
 --@window
+--@buckets
 --@general
 --@reporters
 
