@@ -72,7 +72,7 @@ func (m *Manager) question(ctx context.Context, agent string, p Policy) (questio
 	c := a.tripped
 	a.mu.Unlock()
 	if c != nil { // its record goes first, or the answer would be that of before
-		if err := m.flusher.push(ctx, c); err != nil {
+		if err := m.flusher.Push(ctx, c); err != nil {
 			return question{}, err
 		}
 	}

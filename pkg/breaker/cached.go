@@ -9,13 +9,14 @@ import (
 
 	"github.com/puzpuzpuz/xsync/v4"
 
+	"github.com/breakerd/breakerd/pkg/breaker/internal/flush"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // cached is the part of a Manager that answers from memory.
 type cached struct {
 	agents    *xsync.Map[string, *Agent]
-	flusher   *flusher
+	flusher   *flush.Scheduler[*cell]
 	staleness time.Duration
 	began     time.Time
 	most      int
@@ -44,7 +45,7 @@ func (c *cached) begin(m *Manager) {
 		c.most = 100_000
 	}
 	c.agents, c.stop, c.began = xsync.NewMap[string, *Agent](), make(chan struct{}), time.Now()
-	c.flusher = newFlusher(m, interval)
+	c.flusher = flush.New(interval, m.flush)
 }
 
 // sinceBegan is a clock that costs half of time.Now.
@@ -119,11 +120,20 @@ func (m *Manager) Flush(ctx context.Context, agent string) error {
 	if c == nil {
 		return nil
 	}
-	return m.flusher.push(ctx, c)
+	return m.flusher.Push(ctx, c)
+}
+
+// Unsent is what a Manager in cached mode has not yet sent to the store.
+type Unsent struct {
+	Agents int           // with outcomes that wait or are on their way
+	Oldest time.Duration // how long the longest of them has waited, give or take one record's time
 }
 
 // Unsent says what cached mode has not yet sent to the store.
-func (m *Manager) Unsent() Unsent { return m.flusher.unsent() }
+func (m *Manager) Unsent() Unsent {
+	b := m.flusher.Backlog()
+	return Unsent{Agents: b.Items, Oldest: b.Oldest}
+}
 
 // Close sends what cached mode has not sent yet, until ctx ends; from then on every call asks the store. A Manager that never was
 // in cached mode need not be closed.
@@ -136,7 +146,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Unlock()
 	m.swept.Wait()
 	m.InvalidateAll()
-	return m.flusher.drain(ctx)
+	return m.flusher.Drain(ctx)
 }
 
 // keepFresh does what makes work for the sweeper, which runs while there is some; false: the Manager is closed.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/breakerd/breakerd/pkg/breaker/internal/flush"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
@@ -31,7 +32,7 @@ type cell struct {
 	pending []machine.Summary // came before what is in word; each is one record
 	spilled atomic.Bool       // there is some
 
-	queue queued
+	entry flush.Entry
 
 	_    [64]byte // word has a cache line of its own: the rest is only read
 	word atomic.Uint64
@@ -93,7 +94,7 @@ func (c *cell) success() {
 			c.spill(machine.Summary{})
 		case c.word.CompareAndSwap(old, after):
 			if old == 0 {
-				c.at.m.flusher.enqueue(c, false)
+				c.enqueue(false)
 			}
 			return
 		}
@@ -111,7 +112,7 @@ func (c *cell) failure() {
 		case c.word.CompareAndSwap(old, after):
 			trips := c.trips(unpack(after)) || c.spilled.Load() && c.trips(c.holds())
 			if trips || old>>failuresAt&wordFailures == 0 {
-				c.at.m.flusher.enqueue(c, true)
+				c.enqueue(true)
 			}
 			if trips {
 				c.at.suspect(c)
@@ -120,6 +121,24 @@ func (c *cell) failure() {
 		}
 	}
 }
+
+// enqueue sees to it that what c holds is sent.
+func (c *cell) enqueue(urgent bool) { c.at.m.flusher.Enqueue(c.at.home(c), urgent) }
+
+// Entry implements flush.Item, as do the others.
+func (c *cell) Entry() *flush.Entry { return &c.entry }
+
+// Records is how many records it takes to send what c holds.
+func (c *cell) Records() int { return c.records() }
+
+// Holds says whether c holds anything, and whether that is more than plain successes.
+func (c *cell) Holds() (some, urgent bool) {
+	s := c.holds()
+	return s != (machine.Summary{}), s.Failures+s.Slow > 0
+}
+
+// Critical says whether what c holds reaches the threshold of failures in a row, after the run that is known [B6].
+func (c *cell) Critical() bool { return c.trips(c.holds()) }
 
 // spill moves what word holds, and then s, to pending.
 func (c *cell) spill(s machine.Summary) {
@@ -227,7 +246,7 @@ func (c *cell) settle(o *Outcome) Report {
 	case o.Kind == Success, o.Kind == Failure:
 		o.Slow = slow
 		c.spill(o.Summary())
-		c.at.m.flusher.enqueue(c, true)
+		c.enqueue(true)
 		if o.Kind == Failure && c.trips(c.holds()) {
 			c.at.suspect(c)
 		}

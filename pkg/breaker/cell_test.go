@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/breakerd/breakerd/pkg/breaker/internal/flush"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
@@ -46,14 +47,28 @@ func checkWord[T interface {
 	}
 }
 
-func TestAFullWordSpills(t *testing.T) {
-	t.Parallel()
+// keeping is a cell whose outcomes are not sent.
+func keeping(t *testing.T) *cell {
+	t.Helper()
 	m, err := NewManager(Options{Store: NewMemory(nil, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
+	done := make(chan struct{})
+	m.flusher = flush.New(time.Hour, func(*cell) { <-done })
 	c := newCell(&Agent{m: m, name: "a"}, machine.ZeroEpoch)
-	m.flusher.flying[c] = time.Now() // nothing is sent
+	t.Cleanup(func() {
+		for held := true; held; {
+			held = c.take().Calls() > 0
+		}
+		close(done)
+	})
+	return c
+}
+
+func TestAFullWordSpills(t *testing.T) {
+	t.Parallel()
+	c := keeping(t)
 	c.word.Store(wordSuccesses)
 	c.success()
 	if got := c.holds(); got != (machine.Summary{Successes: wordSuccesses + 1}) {
@@ -73,12 +88,7 @@ func TestAFullWordSpills(t *testing.T) {
 // TestWhatFollowsAWaitIsARecordOfItsOwn is for [B22]: a success clears an upstream's wait or does not, as the policy says.
 func TestWhatFollowsAWaitIsARecordOfItsOwn(t *testing.T) {
 	t.Parallel()
-	m, err := NewManager(Options{Store: NewMemory(nil, 0)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := newCell(&Agent{m: m, name: "a"}, machine.ZeroEpoch)
-	m.flusher.flying[c] = time.Now() // nothing is sent
+	c := keeping(t)
 	wait := machine.Summary{Failures: 1, Lead: 1, Trail: 1, MaxRun: 1, WaitMs: 5}
 	c.success()
 	c.spill(wait)
@@ -104,6 +114,3 @@ func TestWhatFollowsAWaitIsARecordOfItsOwn(t *testing.T) {
 		t.Errorf("%d records hold %+v", len(c.pending), c.holds())
 	}
 }
-
-// KnownAgents is how many agents a Manager keeps anything of.
-func (m *Manager) KnownAgents() int { return m.agents.Size() }
