@@ -132,8 +132,8 @@ func (a *Agent) home(c *cell) *cell {
 	if to == nil || to.epoch != c.epoch {
 		return c
 	}
-	for s := c.take(); s.Calls() > 0; s = c.take() {
-		to.spill(s)
+	for s := c.buffer.Take(); s.Calls() > 0; s = c.buffer.Take() {
+		to.buffer.Add(s, 0)
 	}
 	return to
 }
@@ -190,7 +190,7 @@ func (a *Agent) sweep(before, idle time.Duration) (again bool) {
 		}
 		a.putAsideLocked(c)
 	}
-	if a.asked >= idle || a.pinned || a.last != nil && a.last.holds() != (machine.Summary{}) {
+	if a.asked >= idle || a.pinned || a.last != nil && a.last.buffer.Sum() != (machine.Summary{}) {
 		return !a.pinned
 	}
 	a.removed = true

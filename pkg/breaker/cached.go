@@ -209,7 +209,7 @@ func (m *Manager) sweepOnce(before, idle time.Duration) (left bool) {
 
 // flush sends what a cell holds as one record, and learns from the answer whether the epoch goes on.
 func (m *Manager) flush(c *cell) {
-	s := c.take()
+	s := c.buffer.Take()
 	if s.Calls() == 0 {
 		return
 	}
@@ -229,7 +229,7 @@ func (m *Manager) flush(c *cell) {
 	case err != nil || res.Degraded || p.Consistency != Cached || !p.Enabled:
 		c.at.putAside(c)
 	default:
-		c.run.Store(res.Run)
+		c.buffer.SetRun(res.Run)
 		c.follow(p)
 		c.confirmed.Store(int64(asked))
 	}
