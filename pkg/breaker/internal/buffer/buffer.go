@@ -1,7 +1,18 @@
 // Package buffer joins the outcomes of one agent in one closed epoch until they are sent [B5]. It knows machine.Summary and nothing
 // else of the breaker.
 //
-// Outcomes join in the order in which they come: a plain success by one compare-and-swap on a word, without the lock.
+// # Order
+//
+// Outcomes join in the order in which they come. A plain outcome is one compare-and-swap on a word, which a success makes without
+// the lock. When successes on several cores contend for the word, those that change nothing but the count of successes move to
+// stripes, one word of a cache line each. Only they commute: the word holds a success already, and no failure after it. A success
+// reads that from the word, so the first success after a failure, or after Take, goes through the word, as every failure does.
+//
+// A success in a stripe belongs to the record that carries the word it has read. Take closes the word and then the stripes, each
+// with a new generation. A success loads its stripe, loads the word, and then swaps the stripe. If the swap succeeds, the stripe
+// had one generation meanwhile, say g; that of the word was g or, during a Take, g+1, which its parity tells apart. So when the
+// word was read, the success stood in generation g, behind a success and with no failure between: there it changes nothing but the
+// count, whatever has joined the word since.
 package buffer
 
 import (
@@ -13,25 +24,44 @@ import (
 
 // Buffer holds outcomes until Take. The zero value is empty. It is safe for concurrent use, and must not be copied.
 type Buffer struct {
-	mu      sync.Mutex
-	pending []machine.Summary // came before what is in word; each is one record
-	run     int64             // of failures, as SetRun said, and what Take has given makes of that [B6]
+	mu         sync.Mutex
+	pending    []machine.Summary // came before what is in word and stripes; each is one record
+	generation uint64            // of word and stripes
+	run        int64             // of failures, as SetRun said, and what Take has given makes of that [B6]
 
-	_    [64]byte // word has a cache line of its own
-	word atomic.Uint64
-	_    [56]byte
+	_       [64]byte // word has a cache line of its own, with the pointer that is read beside it
+	word    atomic.Uint64
+	stripes atomic.Pointer[stripes] // nil until callers contend
+	_       [48]byte
 }
 
 // Success joins a plain success. first says that the word was empty: nobody else has told of what it holds.
 func (b *Buffer) Success() (first bool) {
+	if b.stripes.Load() == nil {
+		old := b.word.Load()
+		if after, ok := withSuccess(old); ok && b.word.CompareAndSwap(old, after) {
+			return isEmpty(old)
+		}
+	}
+	return b.contended()
+}
+
+// contended is Success where callers contend, or have done so.
+func (b *Buffer) contended() (first bool) {
 	for {
+		s := b.stripes.Load()
+		if s != nil && s.success(&b.word) {
+			return false
+		}
 		old := b.word.Load()
 		after, ok := withSuccess(old)
 		switch {
 		case !ok:
 			b.Add(machine.Summary{}, 0)
 		case b.word.CompareAndSwap(old, after):
-			return old == 0
+			return isEmpty(old)
+		case s == nil: // the second miss: no chance
+			b.stripe()
 		}
 	}
 }
@@ -64,10 +94,10 @@ func (b *Buffer) Add(s machine.Summary, threshold int64) (reaches bool) {
 // maxPending bounds the records that one agent's outcomes are kept apart in.
 const maxPending = 16
 
-// spill moves what word holds, and then s, to pending; under mu. What follows an upstream wait is a record of its own:
+// spill moves what word and stripes hold, and then s, to pending; under mu. What follows an upstream wait is a record of its own:
 // what a success after it does depends on the policy, which no joined Summary could tell [B22].
 func (b *Buffer) spill(s machine.Summary) {
-	s = unpack(b.word.Swap(0)).Join(s)
+	s = b.close().Join(s)
 	n := len(b.pending)
 	switch {
 	case s.Calls() == 0:
@@ -78,12 +108,31 @@ func (b *Buffer) spill(s machine.Summary) {
 	}
 }
 
+// close empties word and stripes, and begins a generation; under mu.
+func (b *Buffer) close() machine.Summary {
+	b.generation++
+	s := unpack(b.word.Swap(b.generation & 1 << parityAt))
+	if stripes := b.stripes.Load(); stripes != nil {
+		s.Successes += stripes.close(b.generation)
+	}
+	return s
+}
+
 // spilled is pending, joined; under mu.
 func (b *Buffer) spilled() (s machine.Summary) {
 	for _, p := range b.pending {
 		s = s.Join(p)
 	}
 	return s
+}
+
+// stripe spreads the successes from now on.
+func (b *Buffer) stripe() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stripes.Load() == nil {
+		b.stripes.Store(newStripes(b.generation))
+	}
 }
 
 // Take gives what the next record should carry; the zero Summary: nothing is left.
@@ -108,7 +157,7 @@ func (b *Buffer) Records() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := len(b.pending)
-	if b.word.Load() != 0 && (n == 0 || b.pending[n-1].WaitMs > 0) {
+	if !isEmpty(b.word.Load()) && (n == 0 || b.pending[n-1].WaitMs > 0) {
 		n++
 	}
 	return n
@@ -123,7 +172,13 @@ func (b *Buffer) Sum() machine.Summary {
 
 // sum is Sum; under mu.
 func (b *Buffer) sum() machine.Summary {
-	return b.spilled().Join(unpack(b.word.Load()))
+	var striped int64
+	if stripes := b.stripes.Load(); stripes != nil { // before the word, which then holds the success that they stand behind
+		striped = stripes.sum()
+	}
+	held := unpack(b.word.Load())
+	held.Successes += striped
+	return b.spilled().Join(held)
 }
 
 // SetRun says how many failures in a row stand before what the Buffer holds, as the store last counted them.

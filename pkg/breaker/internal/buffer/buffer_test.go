@@ -14,7 +14,7 @@ func TestAFullWordSpills(t *testing.T) {
 	b.word.Store(wordSuccesses)
 	b.Success()
 	if got := b.Sum(); got != (machine.Summary{Successes: wordSuccesses + 1}) {
-		t.Errorf("2^24 successes are kept as %+v", got)
+		t.Errorf("2^23 successes are kept as %+v", got)
 	}
 	b.Take()
 	b.Take()
@@ -24,6 +24,23 @@ func TestAFullWordSpills(t *testing.T) {
 	want := machine.Summary{Failures: wordFailures + 3, Lead: machine.MaxRun, Trail: machine.MaxRun, MaxRun: machine.MaxRun}
 	if got := b.Sum(); capped(got) != want {
 		t.Errorf("65538 failures are kept as %+v", got)
+	}
+}
+
+func TestAFullStripeLeavesTheRestToTheWord(t *testing.T) {
+	t.Parallel()
+	var b Buffer
+	b.stripe()
+	b.Success()
+	for i := range b.stripes.Load().each {
+		b.stripes.Load().each[i].Store(stripeCount - 1)
+	}
+	full := int64(len(b.stripes.Load().each)) * (stripeCount - 1)
+	for range 5 {
+		b.Success()
+	}
+	if got, word := b.Sum(), unpack(b.word.Load()); got != (machine.Summary{Successes: full + 6}) || word.Successes < 5 {
+		t.Errorf("kept as %+v, of it %+v in the word", got, word)
 	}
 }
 
@@ -57,14 +74,14 @@ func TestWhatFollowsAWaitIsARecordOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestALoneCallerIsJoinedExactly: the Buffer does what the model does.
+// TestALoneCallerIsJoinedExactly, whether its successes go to stripes or not: the Buffer does what the model does.
 func TestALoneCallerIsJoinedExactly(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var b Buffer
 		s := state{run: rapid.Int64Range(0, threshold).Draw(t, "run")}
 		b.SetRun(s.run)
-		all := []byte(rapid.StringOfN(rapid.RuneFrom([]rune("SSSSFFFAT")), 0, 200, -1).Draw(t, "calls"))
+		all := []byte(rapid.StringOfN(rapid.RuneFrom([]rune("SSSSFFFAT+")), 0, 200, -1).Draw(t, "calls"))
 		for i, in := range all {
 			var ok bool
 			output := call(&b, input(in))
@@ -81,20 +98,25 @@ func TestALoneCallerIsJoinedExactly(t *testing.T) {
 // TestWhoeverFillsTheWordIsTold, and whoever is the first to fail: the others need not tell anybody.
 func TestWhoeverFillsTheWordIsTold(t *testing.T) {
 	t.Parallel()
-	var b Buffer
-	for range 3 {
-		for i := range 5 {
-			if first := b.Success(); first != (i == 0) {
-				t.Errorf("success %d: first is %v", i, first)
-			}
+	for _, striped := range []bool{false, true} {
+		var b Buffer
+		if striped {
+			b.stripe()
 		}
-		for i := range 5 {
-			if first, _ := b.Failure(0); first != (i == 0) {
-				t.Errorf("failure %d: first is %v", i, first)
+		for range 3 {
+			for i := range 5 {
+				if first := b.Success(); first != (i == 0) {
+					t.Errorf("success %d: first is %v", i, first)
+				}
 			}
-		}
-		if got, want := b.Take(), (machine.Summary{Successes: 5, Failures: 5, Trail: 5, MaxRun: 5}); got != want {
-			t.Errorf("took %+v, want %+v", got, want)
+			for i := range 5 {
+				if first, _ := b.Failure(0); first != (i == 0) {
+					t.Errorf("failure %d: first is %v", i, first)
+				}
+			}
+			if got, want := b.Take(), (machine.Summary{Successes: 5, Failures: 5, Trail: 5, MaxRun: 5}); got != want {
+				t.Errorf("took %+v, want %+v", got, want)
+			}
 		}
 	}
 }

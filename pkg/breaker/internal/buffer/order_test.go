@@ -16,7 +16,7 @@ import (
 // threshold is of failures in a row.
 const threshold = 4
 
-// input is what a call of a Buffer does: S, F, A: a slow success that is added, T: Take.
+// input is what a call of a Buffer does: S, F, A: a slow success that is added, T: Take, +: begins stripes.
 type input byte
 
 // state is a Buffer to callers that come one by one.
@@ -63,6 +63,8 @@ func call(b *Buffer, in input) (output any) {
 		return reaches
 	case 'T':
 		return b.Take()
+	case '+':
+		b.stripe()
 	}
 	return nil
 }
@@ -76,11 +78,14 @@ func TestOutcomesJoinInAnOrderThatCallersSaw(t *testing.T) {
 		Step:              func(s, in, out any) (bool, any) { return step(s.(state), in.(input), out) },
 		DescribeOperation: func(in, out any) string { return fmt.Sprintf("%c %+v", in, out) },
 	}
-	for _, mix := range []string{"SSSSF", "SSSFFT", "SSSSSSFAT", "FFFFST"} {
+	for _, mix := range []string{"SSSSF", "SSSFFT", "SSSSSSFAT", "SSSF+", "FFFFST"} {
 		t.Run(mix, func(t *testing.T) {
 			t.Parallel()
-			for range 1000 {
+			for i := range 1000 {
 				var b Buffer
+				if i%4 > 0 {
+					b.stripe()
+				}
 				history := concurrently(&b, mix)
 				if !porcupine.CheckOperations(model, history) {
 					for _, o := range history {
@@ -127,6 +132,7 @@ func concurrently(b *Buffer, mix string) (history []porcupine.Operation) {
 func TestOutcomesThatFollowEachOtherJoinInThatOrder(t *testing.T) {
 	t.Parallel()
 	var b Buffer
+	b.stripe()
 	stop := taking(&b)
 	var want machine.Summary
 	var turn atomic.Int64

@@ -2,15 +2,17 @@ package buffer
 
 import "github.com/breakerd/breakerd/pkg/breaker/machine"
 
-// A word holds a Summary without slow calls and waits: successes 24 bits, failures 16, lead, trail and longest run 8 each, which
-// stop at MaxRun as the machine's run does [B6].
+// A word holds a Summary without slow calls and waits: successes 23 bits, failures 16, lead, trail and longest run 8 each, which
+// stop at MaxRun as the machine's run does [B6]. Bit 23 is the parity of the generation.
 const (
+	parityAt   = 23
 	failuresAt = 24
 	leadAt     = 40
 	trailAt    = 48
 	maxRunAt   = 56
 
-	wordSuccesses = 1<<failuresAt - 1
+	wordSuccesses = 1<<parityAt - 1
+	wordParity    = 1 << parityAt
 	wordFailures  = 1<<(leadAt-failuresAt) - 1
 	byteMask      = 1<<8 - 1
 	wordTrail     = byteMask << trailAt
@@ -36,6 +38,9 @@ func withFailure(word uint64) (after uint64, ok bool) {
 	}
 	return word + 1<<failuresAt, word>>failuresAt&wordFailures < wordFailures
 }
+
+// isEmpty says whether word holds nothing.
+func isEmpty(word uint64) bool { return word&^wordParity == 0 }
 
 // unpack gives the Summary that word holds.
 func unpack(word uint64) machine.Summary {

@@ -22,16 +22,20 @@ func TestAWordHoldsWhatJoinSays(t *testing.T) {
 	})
 }
 
-// checkWord takes each even byte for a success.
+// checkWord takes each even byte for a success. The parity of the word is that of the number of outcomes, and stays.
 func checkWord[T interface {
 	Fatalf(format string, args ...any)
 }](t T, outcomes []byte) {
-	var word uint64
+	parity := uint64(len(outcomes)) & 1 << parityAt
+	word := parity
 	var want machine.Summary
 	for i, b := range outcomes {
 		failed, with := true, withFailure
 		if b%2 == 0 {
 			failed, with = false, withSuccess
+		}
+		if isEmpty(word) != (i == 0) {
+			t.Fatalf("after %d outcomes word is %#x", i, word)
 		}
 		var ok bool
 		if word, ok = with(word); !ok {
@@ -41,6 +45,9 @@ func checkWord[T interface {
 	}
 	if got := unpack(word); got != capped(want) {
 		t.Fatalf("word says %+v, Join %+v", got, want)
+	}
+	if word&wordParity != parity {
+		t.Fatalf("the parity has changed: %#x", word)
 	}
 }
 
