@@ -140,11 +140,10 @@ func (a *Agent) home(c *cell) *cell {
 
 // standing is the cell in which the outcome of a permit that came from elsewhere, or of none, counts; nil: the store is told.
 func (m *Manager) standing(p *permitBody, o *Outcome) *cell {
-	a, ok := m.agents.Load(p.agent)
-	if !ok || p.token != "" || p.kind != "" && p.kind != permitClosed {
+	if p.token != "" || p.kind != "" && p.kind != permitClosed {
 		return nil
 	}
-	c := a.cell.Load()
+	c := m.standingCell(p.agent)
 	if c == nil || p.epoch != "" && p.epoch != c.epoch || !c.takes(o) {
 		return nil
 	}

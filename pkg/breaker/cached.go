@@ -16,6 +16,7 @@ import (
 // cached is the part of a Manager that answers from memory.
 type cached struct {
 	agents    *xsync.Map[string, *Agent]
+	recent    recent
 	flusher   *flush.Scheduler[*cell]
 	staleness time.Duration
 	began     time.Time
