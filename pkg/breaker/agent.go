@@ -72,7 +72,7 @@ func (m *Manager) question(ctx context.Context, agent string, p Policy) (questio
 	c := a.tripped
 	a.mu.Unlock()
 	if c != nil { // its record goes first, or the answer would be that of before
-		if err := m.flusher.push(ctx, c); err != nil {
+		if err := m.flusher.Push(ctx, c); err != nil {
 			return question{}, err
 		}
 	}
@@ -132,19 +132,18 @@ func (a *Agent) home(c *cell) *cell {
 	if to == nil || to.epoch != c.epoch {
 		return c
 	}
-	for s := c.take(); s.Calls() > 0; s = c.take() {
-		to.spill(s)
+	for s := c.buffer.Take(); s.Calls() > 0; s = c.buffer.Take() {
+		to.buffer.Add(s, 0)
 	}
 	return to
 }
 
 // standing is the cell in which the outcome of a permit that came from elsewhere, or of none, counts; nil: the store is told.
 func (m *Manager) standing(p *permitBody, o *Outcome) *cell {
-	a, ok := m.agents.Load(p.agent)
-	if !ok || p.token != "" || p.kind != "" && p.kind != permitClosed {
+	if p.token != "" || p.kind != "" && p.kind != permitClosed {
 		return nil
 	}
-	c := a.cell.Load()
+	c := m.standingCell(p.agent)
 	if c == nil || p.epoch != "" && p.epoch != c.epoch || !c.takes(o) {
 		return nil
 	}
@@ -190,7 +189,7 @@ func (a *Agent) sweep(before, idle time.Duration) (again bool) {
 		}
 		a.putAsideLocked(c)
 	}
-	if a.asked >= idle || a.pinned || a.last != nil && a.last.holds() != (machine.Summary{}) {
+	if a.asked >= idle || a.pinned || a.last != nil && a.last.buffer.Sum() != (machine.Summary{}) {
 		return !a.pinned
 	}
 	a.removed = true

@@ -9,13 +9,15 @@ import (
 
 	"github.com/puzpuzpuz/xsync/v4"
 
+	"github.com/breakerd/breakerd/pkg/breaker/internal/flush"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // cached is the part of a Manager that answers from memory.
 type cached struct {
 	agents    *xsync.Map[string, *Agent]
-	flusher   *flusher
+	recent    recent
+	flusher   *flush.Scheduler[*cell]
 	staleness time.Duration
 	began     time.Time
 	most      int
@@ -44,7 +46,7 @@ func (c *cached) begin(m *Manager) {
 		c.most = 100_000
 	}
 	c.agents, c.stop, c.began = xsync.NewMap[string, *Agent](), make(chan struct{}), time.Now()
-	c.flusher = newFlusher(m, interval)
+	c.flusher = flush.New(interval, m.flush)
 }
 
 // sinceBegan is a clock that costs half of time.Now.
@@ -119,11 +121,20 @@ func (m *Manager) Flush(ctx context.Context, agent string) error {
 	if c == nil {
 		return nil
 	}
-	return m.flusher.push(ctx, c)
+	return m.flusher.Push(ctx, c)
+}
+
+// Unsent is what a Manager in cached mode has not yet sent to the store.
+type Unsent struct {
+	Agents int           // with outcomes that wait or are on their way
+	Oldest time.Duration // how long the longest of them has waited, give or take one record's time
 }
 
 // Unsent says what cached mode has not yet sent to the store.
-func (m *Manager) Unsent() Unsent { return m.flusher.unsent() }
+func (m *Manager) Unsent() Unsent {
+	b := m.flusher.Backlog()
+	return Unsent{Agents: b.Items, Oldest: b.Oldest}
+}
 
 // Close sends what cached mode has not sent yet, until ctx ends; from then on every call asks the store. A Manager that never was
 // in cached mode need not be closed.
@@ -136,7 +147,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Unlock()
 	m.swept.Wait()
 	m.InvalidateAll()
-	return m.flusher.drain(ctx)
+	return m.flusher.Drain(ctx)
 }
 
 // keepFresh does what makes work for the sweeper, which runs while there is some; false: the Manager is closed.
@@ -199,7 +210,7 @@ func (m *Manager) sweepOnce(before, idle time.Duration) (left bool) {
 
 // flush sends what a cell holds as one record, and learns from the answer whether the epoch goes on.
 func (m *Manager) flush(c *cell) {
-	s := c.take()
+	s := c.buffer.Take()
 	if s.Calls() == 0 {
 		return
 	}
@@ -219,7 +230,7 @@ func (m *Manager) flush(c *cell) {
 	case err != nil || res.Degraded || p.Consistency != Cached || !p.Enabled:
 		c.at.putAside(c)
 	default:
-		c.run.Store(res.Run)
+		c.buffer.SetRun(res.Run)
 		c.follow(p)
 		c.confirmed.Store(int64(asked))
 	}

@@ -89,8 +89,9 @@ func (m *Manager) outlive(ctx context.Context) (context.Context, context.CancelF
 // refusal is an *OpenError. Any other error (ErrBadName, the context's end, a *StoreError where no fallback stands in) also means
 // no permit.
 func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
-	if a, ok := m.agents.Load(agent); ok {
-		return a.Acquire(ctx)
+	if c := m.standingCell(agent); c != nil {
+		c.admitted()
+		return Permit{permitBody: &c.permitBody}, nil
 	}
 	return m.ask(ctx, agent)
 }
@@ -198,11 +199,11 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 		m.o.Observer.Settled(p.agent, o, r)
 		return r, nil
 	}
+	if c := m.standing(p, &o); c != nil {
+		return c.settle(&o), nil
+	}
 	policy := m.policy(ctx, p.agent)
 	if policy.Consistency == Cached {
-		if c := m.standing(p, &o); c != nil {
-			return c.settle(&o), nil
-		}
 		if err := m.Flush(ctx, p.agent); err != nil { // it must not overtake what came before it
 			r := Report{Why: "lost"}
 			m.o.Observer.Settled(p.agent, o, r)

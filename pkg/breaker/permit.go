@@ -158,7 +158,9 @@ func (p *Permit) Success(ctx context.Context) (bool, error) {
 		if !atomic.CompareAndSwapUint32(&p.spent, 0, 1) {
 			return false, ErrSettled
 		}
-		c.success()
+		if c.buffer.Success() {
+			c.enqueue(false)
+		}
 		return true, nil
 	}
 	return p.Settle(ctx, Outcome{Kind: Success})

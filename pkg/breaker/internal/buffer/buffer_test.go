@@ -1,0 +1,122 @@
+package buffer
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
+)
+
+func TestAFullWordSpills(t *testing.T) {
+	t.Parallel()
+	var b Buffer
+	b.word.Store(wordSuccesses)
+	b.Success()
+	if got := b.Sum(); got != (machine.Summary{Successes: wordSuccesses + 1}) {
+		t.Errorf("2^23 successes are kept as %+v", got)
+	}
+	b.Take()
+	b.Take()
+	for range wordFailures + 3 {
+		b.Failure(0)
+	}
+	want := machine.Summary{Failures: wordFailures + 3, Lead: machine.MaxRun, Trail: machine.MaxRun, MaxRun: machine.MaxRun}
+	if got := b.Sum(); capped(got) != want {
+		t.Errorf("65538 failures are kept as %+v", got)
+	}
+}
+
+func TestAFullStripeLeavesTheRestToTheWord(t *testing.T) {
+	t.Parallel()
+	var b Buffer
+	b.stripe()
+	b.Success()
+	for i := range b.stripes.Load().each {
+		b.stripes.Load().each[i].Store(stripeCount - 1)
+	}
+	full := int64(len(b.stripes.Load().each)) * (stripeCount - 1)
+	for range 5 {
+		b.Success()
+	}
+	if got, word := b.Sum(), unpack(b.word.Load()); got != (machine.Summary{Successes: full + 6}) || word.Successes < 5 {
+		t.Errorf("kept as %+v, of it %+v in the word", got, word)
+	}
+}
+
+// TestWhatFollowsAWaitIsARecordOfItsOwn is for [B22]: a success clears an upstream's wait or does not, as the policy says.
+func TestWhatFollowsAWaitIsARecordOfItsOwn(t *testing.T) {
+	t.Parallel()
+	var b Buffer
+	wait := machine.Summary{Failures: 1, Lead: 1, Trail: 1, MaxRun: 1, WaitMs: 5}
+	b.Success()
+	b.Add(wait, 0)
+	b.Success()
+	b.Failure(0)
+	b.Add(wait, 0)
+	b.Success()
+	want := []machine.Summary{
+		{Successes: 1, Failures: 1, Trail: 1, MaxRun: 1, WaitMs: 5},
+		{Successes: 1, Failures: 2, Trail: 2, MaxRun: 2, WaitMs: 5},
+		{Successes: 1},
+		{},
+	}
+	for i, w := range want {
+		if got, got2 := b.Records(), b.Take(); got != len(want)-1-i || got2 != w {
+			t.Errorf("record %d of %d to come: %+v, want %+v", i, got, got2, w)
+		}
+	}
+	for range 3 * maxPending {
+		b.Add(wait, 0)
+	}
+	if n := b.Records(); n != maxPending || b.Sum().Failures != 3*maxPending {
+		t.Errorf("%d records hold %+v", n, b.Sum())
+	}
+}
+
+// TestALoneCallerIsJoinedExactly, whether its successes go to stripes or not: the Buffer does what the model does.
+func TestALoneCallerIsJoinedExactly(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var b Buffer
+		s := state{run: rapid.Int64Range(0, threshold).Draw(t, "run")}
+		b.SetRun(s.run)
+		all := []byte(rapid.StringOfN(rapid.RuneFrom([]rune("SSSSFFFAT+")), 0, 200, -1).Draw(t, "calls"))
+		for i, in := range all {
+			var ok bool
+			output := call(&b, input(in))
+			if ok, s = step(s, input(in), output); !ok {
+				t.Fatalf("call %d, %c: %+v, then %+v", i, in, output, s)
+			}
+			if got := b.Sum(); got != s.held || b.Reaches(threshold) != s.reaches() {
+				t.Fatalf("call %d, %c: holds %+v, want %+v", i, in, got, s)
+			}
+		}
+	})
+}
+
+// TestWhoeverFillsTheWordIsTold, and whoever is the first to fail: the others need not tell anybody.
+func TestWhoeverFillsTheWordIsTold(t *testing.T) {
+	t.Parallel()
+	for _, striped := range []bool{false, true} {
+		var b Buffer
+		if striped {
+			b.stripe()
+		}
+		for range 3 {
+			for i := range 5 {
+				if first := b.Success(); first != (i == 0) {
+					t.Errorf("success %d: first is %v", i, first)
+				}
+			}
+			for i := range 5 {
+				if first, _ := b.Failure(0); first != (i == 0) {
+					t.Errorf("failure %d: first is %v", i, first)
+				}
+			}
+			if got, want := b.Take(), (machine.Summary{Successes: 5, Failures: 5, Trail: 5, MaxRun: 5}); got != want {
+				t.Errorf("took %+v, want %+v", got, want)
+			}
+		}
+	}
+}

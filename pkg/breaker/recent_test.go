@@ -1,0 +1,83 @@
+package breaker
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
+)
+
+// counting counts how often leave was asked for.
+type counting struct {
+	*Memory
+
+	asked int
+}
+
+func (s *counting) Apply(ctx context.Context, agent string, p Policy, op machine.Op) (machine.Result, error) {
+	if op.Verb == machine.VerbAcquire {
+		s.asked++
+	}
+	return s.Memory.Apply(ctx, agent, p, op)
+}
+
+// TestAgentsThatShareAPlaceAreToldApart, and admitted from memory, whoever of them has the place, and when it has left.
+func TestAgentsThatShareAPlaceAreToldApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &counting{Memory: NewMemory(nil, 0)}
+		p := DefaultPolicy()
+		p.Consistency = Cached
+		m, err := NewManager(Options{Store: s, Policy: func(context.Context, string) Policy { return p }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = m.Close(t.Context()) }()
+		agents := []string{"agent"}
+		for i := 0; len(agents) < 3; i++ {
+			if other := fmt.Sprint("agent-", i); m.recent.place(other) == m.recent.place(agents[0]) {
+				agents = append(agents, other)
+			}
+		}
+		nothing := func(context.Context) error { return nil }
+		for round := range 3 {
+			for range 10 {
+				for _, agent := range agents {
+					if err := m.Do(t.Context(), agent, nothing); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if want := len(agents) * (round + 1); s.asked != want {
+				t.Errorf("round %d: asked %d times, want %d", round, s.asked, want)
+			}
+			<-time.After(3 * time.Second)
+			synctest.Wait()
+			if n := m.KnownAgents(); n != 0 {
+				t.Errorf("round %d: %d agents known after a pause", round, n)
+			}
+		}
+		for _, agent := range agents {
+			if v, _, err := m.Inspect(t.Context(), agent); err != nil || v.Successes != 30 {
+				t.Errorf("%s: %d counted of 30; %v", agent, v.Successes, err)
+			}
+		}
+	})
+}
+
+func TestNamesSpreadOverThePlaces(t *testing.T) {
+	t.Parallel()
+	for _, form := range []string{"agent-%d", "%d", "team.payments.eu-west-1.agent-%d", "%d.payments"} {
+		var r recent
+		places := map[any]bool{}
+		for i := range len(r) / 2 {
+			places[r.place(fmt.Sprintf(form, i))] = true
+		}
+		if len(places) < len(r)/4 {
+			t.Errorf("%d names like %q have %d places", len(r)/2, form, len(places))
+		}
+	}
+}
