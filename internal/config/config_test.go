@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/config"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -39,7 +40,7 @@ func TestNothingSetGivesTheDefaults(t *testing.T) {
 	t.Parallel()
 	c := load(t)
 	origins := map[string]string{}
-	for _, f := range breaker.DefaultPolicy().Fields() {
+	for _, f := range policy.Fields(breaker.DefaultPolicy()) {
 		origins[f.Name] = "default"
 	}
 	want := config.Config{

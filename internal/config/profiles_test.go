@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/config"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -48,7 +49,7 @@ func TestWorkflowProfileSetsTheEightVariables(t *testing.T) {
 	}
 	set := 0
 	for _, origin := range c.Origins {
-		if origin != breaker.DefaultOrigin {
+		if origin != policy.DefaultOrigin {
 			set++
 		}
 	}

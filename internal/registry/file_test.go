@@ -302,7 +302,7 @@ func TestAnOverrideKeepsItsPointerUntilItChanges(t *testing.T) {
 		}
 		return nil
 	})
-	if r.Override("a") != a || r.Override("b") == b || *r.Override("b").FailureThreshold != 3 || *r.Override("c").Enabled {
+	if r.Override("a") != a || r.Override("b") == b || r.Override("b").Value("failure_threshold") != 3 || r.Override("c").Value("enabled") != false {
 		t.Errorf("a: same %v, b: same %v, c: %v", r.Override("a") == a, r.Override("b") == b, r.Override("c"))
 	}
 }

@@ -3,8 +3,6 @@ package breaker
 import (
 	"fmt"
 	"math"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
@@ -84,17 +82,16 @@ type Policy struct {
 	Consistency              Consistency
 }
 
-// DefaultPolicy is the policy of an agent that nobody configured; the first seven values are those of the deployment guide.
-func DefaultPolicy() Policy {
-	return Policy{
-		Enabled: true, FailureThreshold: 5, FailureRateThreshold: 0.5, MinimumCalls: 10,
-		WindowSize: 120 * time.Second, Timeout: 60 * time.Second, TimeoutMultiplier: 1, TimeoutMax: time.Hour,
-		HalfOpenMaxCalls: 3, ProbeTimeout: 60 * time.Second, AbandonedProbe: ReleaseAbandoned, RampFloor: 0.1,
-		Mode: Enforce, RetryAfter: RetryAfterExtend, MinimumReporters: 1, OnStoreError: OnStoreErrorLocal, Consistency: Strict,
+// DefaultPolicy is the policy of an agent that nobody configured; the first values are those of the deployment guide.
+func DefaultPolicy() (p Policy) {
+	for _, k := range Knobs() {
+		k.row.fill(&p)
 	}
+	return p
 }
 
-// MaxDuration bounds every duration of a policy, a hold and a ramp: 30 days. It keeps the machine's integers exact in Lua's doubles.
+// MaxDuration bounds every duration of a policy, a hold and a ramp: 30 days. It keeps the machine's integers exact in Lua's
+// doubles.
 const MaxDuration = 30 * 24 * time.Hour
 
 // PolicyError names one bad value of a policy: the field as the override and the registry spell it, the value, and what is allowed.
@@ -106,71 +103,17 @@ func (e *PolicyError) Error() string {
 
 // Validate reports the first bad value as a *PolicyError.
 func (p Policy) Validate() error {
-	checks := []error{
-		intIn("failure_threshold", p.FailureThreshold, 0, machine.MaxRun),
-		rateIn("failure_rate_threshold", p.FailureRateThreshold),
-		intIn("minimum_calls", p.MinimumCalls, 1, 1_000_000_000),
-		durationIn("window_size_seconds", p.WindowSize, 12*time.Millisecond),
-		durationIn("timeout_seconds", p.Timeout, time.Millisecond),
-		floatIn("timeout_multiplier", p.TimeoutMultiplier, 1, 100),
-		durationIn("timeout_max_seconds", p.TimeoutMax, time.Millisecond),
-		rateIn("timeout_jitter", p.TimeoutJitter),
-		intIn("half_open_max_calls", p.HalfOpenMaxCalls, 1, machine.MaxProbes),
-		intIn("half_open_success_threshold", p.HalfOpenSuccessThreshold, 0, machine.MaxProbes),
-		durationIn("probe_timeout_seconds", p.ProbeTimeout, time.Millisecond),
-		oneOf("abandoned_probe", p.AbandonedProbe, ReleaseAbandoned, FailAbandoned),
-		durationIn("slow_call_duration_seconds", p.SlowCallDuration, 0),
-		rateIn("slow_call_rate_threshold", p.SlowCallRateThreshold),
-		durationIn("recovery_ramp_seconds", p.RecoveryRamp, 0),
-		rateIn("ramp_floor", p.RampFloor),
-		oneOf("mode", p.Mode, Enforce, Observe),
-		oneOf("retry_after", p.RetryAfter, RetryAfterIgnore, RetryAfterExtend, RetryAfterOpen),
-		intIn("minimum_reporters", p.MinimumReporters, 1, machine.MaxReporters),
-		oneOf("on_store_error", p.OnStoreError, OnStoreErrorLocal, OnStoreErrorAllow, OnStoreErrorDeny),
-		oneOf("consistency", p.Consistency, Strict, Cached),
-	}
-	for _, err := range checks {
-		if err != nil {
-			return err
+	for _, k := range Knobs() {
+		if v := k.Value(p); !k.row.ok(v) {
+			return k.refuse(v)
 		}
 	}
 	if p.Timeout > p.TimeoutMax {
-		return &PolicyError{"timeout_seconds", plain(p.Timeout.Seconds()), "at most timeout_max_seconds (" + plain(p.TimeoutMax.Seconds()) + ")"}
+		return &PolicyError{
+			"timeout_seconds", plain(p.Timeout.Seconds()), "at most timeout_max_seconds (" + plain(p.TimeoutMax.Seconds()) + ")",
+		}
 	}
 	return nil
-}
-
-func intIn(field string, v, lo, hi int) error {
-	if v < lo || v > hi {
-		return &PolicyError{field, strconv.Itoa(v), fmt.Sprintf("a whole number from %d to %d", lo, hi)}
-	}
-	return nil
-}
-
-func rateIn(field string, v float64) error { return floatIn(field, v, 0, 1) }
-
-func floatIn(field string, v, lo, hi float64) error {
-	if math.IsNaN(v) || v < lo || v > hi {
-		return &PolicyError{field, fmt.Sprint(v), fmt.Sprintf("a number from %g to %g", lo, hi)}
-	}
-	return nil
-}
-
-func durationIn(field string, v, lo time.Duration) error {
-	if v < lo || v > MaxDuration || v%time.Millisecond != 0 {
-		return &PolicyError{field, fmt.Sprint(v.Seconds()), fmt.Sprintf("seconds from %s to %s, to 0.001", plain(lo.Seconds()), plain(MaxDuration.Seconds()))}
-	}
-	return nil
-}
-
-// plain writes a number without an exponent.
-func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
-
-func oneOf[T ~string](field string, v T, allowed ...T) error {
-	if slices.Contains(allowed, v) {
-		return nil
-	}
-	return &PolicyError{field, fmt.Sprintf("%q", v), fmt.Sprintf("one of %q", allowed)}
 }
 
 // IsSlow says whether a call of that duration counts as slow [B8].
