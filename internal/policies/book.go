@@ -75,6 +75,7 @@ func New(o Options) *Book {
 	if o.Registry == nil {
 		o.Registry = func(string) *policy.Override { return nil }
 	}
+	o.Default = o.Default.WithDefaults()
 	return &Book{o: o, of: map[string]*entry{}}
 }
 

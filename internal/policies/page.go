@@ -75,7 +75,7 @@ func (b *Book) keep(p, last *page, o policy.Override) {
 		say.registry = new(p.registry.Only(policy.Enabled))
 	}
 	if b.lay(say, o.Only(policy.Enabled)) == nil {
-		p.policy.Enabled, p.origins["enabled"] = say.policy.Enabled, say.origins["enabled"]
+		p.policy.Disabled, p.origins[policy.Enabled] = say.policy.Disabled, say.origins[policy.Enabled]
 	}
 }
 

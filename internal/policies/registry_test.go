@@ -78,8 +78,8 @@ func TestNobodySwitchesOnWhatTheRegistrySwitchedOff(t *testing.T) {
 	s, l := &shelf{of: map[string]string{"a": `{"enabled": true}`}}, &layer{}
 	l.now.Store(over(`{"enabled":false}`))
 	p, origins, err := layered(s, l).Describe(t.Context(), "a")
-	if err != nil || p.Enabled || origins["enabled"] != registry.RegistryOrigin {
-		t.Errorf("got %v from %q, %v", p.Enabled, origins["enabled"], err)
+	if err != nil || !p.Disabled || origins["enabled"] != registry.RegistryOrigin {
+		t.Errorf("got %v from %q, %v", !p.Disabled, origins["enabled"], err)
 	}
 }
 
@@ -90,16 +90,16 @@ func TestARebaseAsksNobody(t *testing.T) {
 	_ = b.Policy(t.Context(), "a")
 	s.err = errors.New("away")
 	l.now.Store(over(`{"enabled":false,"failure_threshold":2}`))
-	if !b.Policy(t.Context(), "a").Enabled {
+	if b.Policy(t.Context(), "a").Disabled {
 		t.Error("counted before Rebase")
 	}
 	b.Rebase()
-	if p := b.Policy(t.Context(), "a"); p.Enabled || p.FailureThreshold != 9 {
+	if p := b.Policy(t.Context(), "a"); !p.Disabled || p.FailureThreshold != 9 {
 		t.Errorf("got %+v", p)
 	}
 	l.now.Store(nil)
 	b.Rebase()
-	if p := b.Policy(t.Context(), "a"); !p.Enabled || p.FailureThreshold != 9 {
+	if p := b.Policy(t.Context(), "a"); p.Disabled || p.FailureThreshold != 9 {
 		t.Errorf("got %+v", p)
 	}
 	if s.reads != 1 {
@@ -163,17 +163,17 @@ func TestAnOverrideThatDoesNotSuitTheRegistryKeepsTheLastGoodPolicy(t *testing.T
 	}
 	l.now.Store(over(`{"timeout_max_seconds":600,"enabled":false}`))
 	b.Rebase()
-	if p, origins, err := b.Describe(t.Context(), "a"); p.Enabled || p.Timeout != 30*time.Minute || err == nil || origins["enabled"] != registry.RegistryOrigin {
+	if p, origins, err := b.Describe(t.Context(), "a"); !p.Disabled || p.Timeout != 30*time.Minute || err == nil || origins["enabled"] != registry.RegistryOrigin {
 		t.Errorf("switched off: got %+v, %v, %v", p, origins, err)
 	}
 	l.now.Store(over(`{"timeout_max_seconds":600}`))
 	b.Rebase()
-	if p, origins, _ := b.Describe(t.Context(), "a"); !p.Enabled || p.Timeout != 30*time.Minute || origins["enabled"] != policy.DefaultOrigin {
+	if p, origins, _ := b.Describe(t.Context(), "a"); p.Disabled || p.Timeout != 30*time.Minute || origins["enabled"] != policy.DefaultOrigin {
 		t.Errorf("no longer switched off: got %+v, %v", p, origins)
 	}
 	l.now.Store(over(`{"timeout_max_seconds":7200}`))
 	b.Rebase()
-	if p, _, err := b.Describe(t.Context(), "a"); err != nil || !p.Enabled || p.Timeout != 30*time.Minute || p.TimeoutMax != 2*time.Hour {
+	if p, _, err := b.Describe(t.Context(), "a"); err != nil || p.Disabled || p.Timeout != 30*time.Minute || p.TimeoutMax != 2*time.Hour {
 		t.Errorf("mended: got %+v, %v", p, err)
 	}
 	if p, _, err := layered(s, l).Describe(t.Context(), "a"); err != nil || p.Timeout != 30*time.Minute {
@@ -190,8 +190,8 @@ func TestEnabledCountsOfAnOverrideThatDoesNotSuitTheRegistry(t *testing.T) {
 	want := func(b *policies.Book, when string, enabled bool, timeout time.Duration) {
 		t.Helper()
 		p, origins, err := b.Describe(t.Context(), "a")
-		if err == nil || p.Enabled != enabled || p.Timeout != timeout || !enabled && origins["enabled"] != policies.OverrideOrigin {
-			t.Errorf("%s: enabled %v from %q, timeout %v, %v; want %v, %v", when, p.Enabled, origins["enabled"], p.Timeout, err, enabled, timeout)
+		if err == nil || p.Disabled == enabled || p.Timeout != timeout || !enabled && origins["enabled"] != policies.OverrideOrigin {
+			t.Errorf("%s: enabled %v from %q, timeout %v, %v; want %v, %v", when, !p.Disabled, origins["enabled"], p.Timeout, err, enabled, timeout)
 		}
 	}
 	b := layered(s, l)

@@ -240,11 +240,11 @@ func TestEnabledIsTheAndOfAllLayers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		def := breaker.DefaultPolicy()
-		def.Enabled = tt.def
+		def.Disabled = !tt.def
 		p, origins, err := policy.Resolve(def, map[string]string{"enabled": tt.ofDefaultName},
 			policy.Layer{Origin: "first", Override: tt.first}, policy.Layer{Origin: "second", Override: tt.second})
-		if err != nil || p.Enabled != tt.enabled || origins["enabled"] != tt.origin {
-			t.Errorf("%s: %v from %q, %v; want %v from %q", tt.name, p.Enabled, origins["enabled"], err, tt.enabled, tt.origin)
+		if err != nil || p.Disabled == tt.enabled || origins["enabled"] != tt.origin {
+			t.Errorf("%s: %v from %q, %v; want %v from %q", tt.name, !p.Disabled, origins["enabled"], err, tt.enabled, tt.origin)
 		}
 	}
 }

@@ -20,7 +20,7 @@ type Layer struct {
 // defOrigins tells so for def; what it lacks (nil: everything) is DefaultOrigin. The origin of an enabled that is
 // false is the first layer that said so. An error wraps a *breaker.PolicyError and names the layers it came from.
 func Resolve(def breaker.Policy, defOrigins map[string]string, layers ...Layer) (breaker.Policy, map[string]string, error) {
-	knobs, p, origins := breaker.Knobs(), def, map[string]string{}
+	knobs, p, origins := breaker.Knobs(), def.WithDefaults(), map[string]string{}
 	for _, k := range knobs {
 		origins[k.Name] = DefaultOrigin
 		if origin := defOrigins[k.Name]; origin != "" {

@@ -282,8 +282,8 @@ func TestAtTheStartThereIsNoLastGoodOne(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", path, err, want)
 		}
 	}
-	if _, err := registry.New(registry.Options{}); err == nil {
-		t.Error("a registry without a default policy was made")
+	if _, err := registry.New(registry.Options{Default: breaker.Policy{Timeout: -1}}); err == nil {
+		t.Error("a registry with a bad default policy was made")
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // Mode says whether refusals are enforced or only reported [B21].
 type Mode string
 
-// The modes. The zero value is not valid; DefaultPolicy gives Enforce.
+// The modes; Enforce is the default.
 const (
 	Enforce Mode = "enforce"
 	Observe Mode = "observe"
@@ -55,12 +55,15 @@ const (
 	Cached Consistency = "cached"
 )
 
-// Policy is how one agent's breaker behaves. The zero value is not valid: start from DefaultPolicy.
+// Off switches off the field of a Policy in which zero means the default: FailureThreshold, FailureRateThreshold, RampFloor.
+const Off = -1
+
+// Policy is how one agent's breaker behaves. A zero field means its default, so the zero Policy is DefaultPolicy.
 // Durations count to 1 ms, rates and shares to one machine.Millionth, the multiplier to one thousandth.
 type Policy struct {
-	Enabled                  bool           // [B21]; false: the machine admits all and records nothing, holds still stand
-	FailureThreshold         int            // [B6]; 0 turns it off, at most 255
-	FailureRateThreshold     float64        // [B7]; 0 to 1, 0 turns it off
+	Disabled                 bool           // [B21]; the machine admits all and records nothing, holds still stand
+	FailureThreshold         int            // [B6]; at most 255, or Off
+	FailureRateThreshold     float64        // [B7]; at most 1, or Off
 	MinimumCalls             int            // [B7], [B8]; calls in the window before a rate is believed
 	WindowSize               time.Duration  // [B9]
 	Timeout                  time.Duration  // [B10]; the first wait
@@ -74,7 +77,7 @@ type Policy struct {
 	SlowCallDuration         time.Duration  // [B8]; 0 turns it off
 	SlowCallRateThreshold    float64        // [B8]; 0 turns it off
 	RecoveryRamp             time.Duration  // [B16]; 0: none
-	RampFloor                float64        // [B16]; the share admitted at the start of a ramp
+	RampFloor                float64        // [B16]; the share admitted at the start of a ramp, or Off: none
 	Mode                     Mode           // [B21]
 	RetryAfter               RetryAfter     // [B22]
 	MinimumReporters         int            // [B23]; 1 turns it off
@@ -82,8 +85,11 @@ type Policy struct {
 	Consistency              Consistency
 }
 
-// DefaultPolicy is the policy of an agent that nobody configured; the first values are those of the deployment guide.
-func DefaultPolicy() (p Policy) {
+// DefaultPolicy is the policy of an agent that nobody configured: the zero Policy, with every default written out.
+func DefaultPolicy() Policy { return Policy{}.WithDefaults() }
+
+// WithDefaults is p with the default in place of each zero field. Stores are given policies so.
+func (p Policy) WithDefaults() Policy {
 	for _, k := range Knobs() {
 		k.row.fill(&p)
 	}
@@ -101,11 +107,16 @@ func (e *PolicyError) Error() string {
 	return fmt.Sprintf("%s: %s is not allowed: want %s", e.Field, e.Value, e.Allowed)
 }
 
-// Validate reports the first bad value as a *PolicyError.
+// Validate reports the first bad value as a *PolicyError. A zero field is its default, and so never bad.
 func (p Policy) Validate() error {
+	p = p.WithDefaults()
 	for _, k := range Knobs() {
 		if v := k.Value(p); !k.row.ok(v) {
-			return k.refuse(v)
+			allowed := k.Allowed()
+			if k.row.takesOff() {
+				allowed += ", breaker.Off for 0"
+			}
+			return k.refuse(v, allowed)
 		}
 	}
 	if p.Timeout > p.TimeoutMax {
@@ -121,7 +132,7 @@ func (p Policy) IsSlow(d time.Duration) bool {
 	return p.SlowCallDuration > 0 && d > p.SlowCallDuration
 }
 
-// Params turns p into integers. ttl is REDIS_TTL_SECONDS; replicas is how many are alive (0: unknown, K stands).
+// Params turns p, whose defaults are filled in, into integers; Off is 0. ttl is REDIS_TTL_SECONDS; replicas is how many are alive (0: unknown, K stands).
 func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 	need := int64(p.HalfOpenSuccessThreshold)
 	if need == 0 || need > int64(p.HalfOpenMaxCalls) {
@@ -132,7 +143,7 @@ func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 		reporters = min(reporters, int64(replicas))
 	}
 	return machine.Params{
-		Enabled: p.Enabled, Observe: p.Mode == Observe, FailureThreshold: int64(p.FailureThreshold),
+		Enabled: !p.Disabled, Observe: p.Mode == Observe, FailureThreshold: int64(max(p.FailureThreshold, 0)),
 		FailureRatePPM: ppm(p.FailureRateThreshold), MinimumCalls: int64(p.MinimumCalls),
 		WindowMs: p.WindowSize.Milliseconds(), TimeoutMs: p.Timeout.Milliseconds(), TimeoutMaxMs: p.TimeoutMax.Milliseconds(),
 		MultiplierMilli: int64(math.Round(p.TimeoutMultiplier * 1000)), JitterPPM: ppm(p.TimeoutJitter),
@@ -144,4 +155,5 @@ func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 	}
 }
 
-func ppm(v float64) int64 { return int64(math.Round(v * machine.Million)) }
+// ppm is a share in millionths; of Off it is 0.
+func ppm(v float64) int64 { return int64(math.Round(max(v, 0) * machine.Million)) }

@@ -76,7 +76,7 @@ func NewModel() *Model {
 // Apply implements Engine.
 func (m *Model) Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	raw := m.agents[agent]
-	if epoch, ok := machine.PlainlyClosed(raw); ok && op.Verb == machine.VerbAcquire && p.Enabled {
+	if epoch, ok := machine.PlainlyClosed(raw); ok && op.Verb == machine.VerbAcquire && !p.Disabled {
 		return machine.Result{Code: machine.CodeOK, State: breaker.Closed, Epoch: epoch}, nil
 	}
 	params := p.Params(0, 0)
