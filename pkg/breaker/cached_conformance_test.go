@@ -154,7 +154,7 @@ func newFleet(t *rapid.T) *cachedFleet {
 	}}
 	for i := range rapid.IntRange(1, 4).Draw(t, "replicas") {
 		m, err := breaker.NewManager(breaker.Options{
-			Store: f.o, Reporter: fmt.Sprint("replica", i), Policy: func(context.Context, string) breaker.Policy { return f.policy },
+			Store: f.o, Reporter: fmt.Sprint("replica", i), Policy: f.policy,
 		})
 		if err != nil {
 			t.Fatal(err)

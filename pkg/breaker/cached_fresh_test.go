@@ -204,7 +204,7 @@ func TestBeyondMaxAgentsTheStoreIsAsked(t *testing.T) {
 		l := newLedger()
 		p := breaker.DefaultPolicy()
 		p.Consistency = breaker.Cached
-		m, err := breaker.NewManager(breaker.Options{Store: l, MaxAgents: 2, Policy: func(context.Context, string) breaker.Policy { return p }})
+		m, err := breaker.NewManager(breaker.Options{Store: l, MaxAgents: 2, Policy: p})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -233,7 +233,7 @@ func TestAPanicInClassifyCountsAFailure(t *testing.T) {
 				l := newLedger()
 				m, err := breaker.NewManager(breaker.Options{
 					Store: l,
-					Policy: func(context.Context, string) breaker.Policy {
+					PerAgent: func(context.Context, string) breaker.Policy {
 						p := breaker.DefaultPolicy()
 						p.Consistency = consistency
 						return p

@@ -25,7 +25,7 @@ func managerOn(t *testing.T, s breaker.Store, edit func(*breaker.Policy)) *break
 	if edit != nil {
 		edit(&p)
 	}
-	m, err := breaker.NewManager(breaker.Options{Store: s, Reporter: "test", Policy: func(context.Context, string) breaker.Policy { return p }})
+	m, err := breaker.NewManager(breaker.Options{Store: s, Reporter: "test", Policy: p})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ type Memory struct {
 	most   int
 	mu     sync.Mutex
 	agents map[string]*remembered
+	judged verdicts
 }
 
 // remembered is one agent's breaker and its newest events.

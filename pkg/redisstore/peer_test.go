@@ -46,7 +46,7 @@ func newFleet(t *testing.T, replicas int, edit func(*breaker.Policy)) *fleet {
 		}
 		m, err := breaker.NewManager(breaker.Options{
 			Store: s, Reporter: fmt.Sprintf("replica-%d", i),
-			Policy: func(context.Context, string) breaker.Policy { return p },
+			Policy: p,
 		})
 		if err != nil {
 			t.Fatal(err)
