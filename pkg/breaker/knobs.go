@@ -80,6 +80,7 @@ func Knobs() []Knob {
 		{"ramp_floor", "B16", "share of calls that is admitted at the start of that ramp", share(func(p *Policy) *float64 { return &p.RampFloor }, 0.1).orOff()},
 		{"mode", "B21", "observe: report what would have been refused, refuse nothing", word(func(p *Policy) *Mode { return &p.Mode }, Enforce, Enforce, Observe)},
 		{"retry_after", "B22", "an agent's own Retry-After: is ignored, lengthens the wait, or opens at once", word(func(p *Policy) *RetryAfter { return &p.RetryAfter }, RetryAfterExtend, RetryAfterIgnore, RetryAfterExtend, RetryAfterOpen)},
+		{"retry_after_max_seconds", "B22", "seconds of an agent's own Retry-After that count at most", span(func(p *Policy) *time.Duration { return &p.RetryAfterMax }, 15*time.Minute, time.Millisecond)},
 		{"minimum_reporters", "B23", "replicas that must have seen failures before a breaker opens", whole(func(p *Policy) *int { return &p.MinimumReporters }, 1, 1, machine.MaxReporters)},
 		{"on_store_error", "section 6", "while Redis is away: decide from memory, admit all, or refuse all", word(func(p *Policy) *OnStoreError { return &p.OnStoreError }, OnStoreErrorLocal, OnStoreErrorLocal, OnStoreErrorAllow, OnStoreErrorDeny)},
 		{"consistency", "section 5", "strict: ask Redis on every call; cached: answer from memory while closed", word(func(p *Policy) *Consistency { return &p.Consistency }, Strict, Strict, Cached)},

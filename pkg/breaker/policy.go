@@ -80,6 +80,7 @@ type Policy struct {
 	RampFloor                float64        // [B16]; the share admitted at the start of a ramp, or Off: none
 	Mode                     Mode           // [B21]
 	RetryAfter               RetryAfter     // [B22]
+	RetryAfterMax            time.Duration  // [B22]; the longest Retry-After that is believed
 	MinimumReporters         int            // [B23]; 1 turns it off
 	OnStoreError             OnStoreError
 	Consistency              Consistency
@@ -152,6 +153,7 @@ func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 		RampMs: p.RecoveryRamp.Milliseconds(), RampFloorPPM: ppm(p.RampFloor),
 		RetryExtends: p.RetryAfter == RetryAfterExtend, RetryOpens: p.RetryAfter == RetryAfterOpen,
 		TrackReporters: p.MinimumReporters > 1, Reporters: reporters, TTLMs: ttl.Milliseconds(),
+		RetryMaxMs: p.RetryAfterMax.Milliseconds(),
 	}
 }
 

@@ -60,7 +60,7 @@ func TestTheZeroPolicyIsTheDefault(t *testing.T) {
 	want := breaker.Policy{
 		FailureThreshold: 5, FailureRateThreshold: 0.5, MinimumCalls: 10, WindowSize: 2 * time.Minute, Timeout: time.Minute,
 		TimeoutMultiplier: 1, TimeoutMax: time.Hour, HalfOpenMaxCalls: 3, ProbeTimeout: time.Minute,
-		AbandonedProbe: breaker.ReleaseAbandoned, RampFloor: 0.1, Mode: breaker.Enforce, RetryAfter: breaker.RetryAfterExtend,
+		AbandonedProbe: breaker.ReleaseAbandoned, RampFloor: 0.1, Mode: breaker.Enforce, RetryAfter: breaker.RetryAfterExtend, RetryAfterMax: 15 * time.Minute,
 		MinimumReporters: 1, OnStoreError: breaker.OnStoreErrorLocal, Consistency: breaker.Strict,
 	}
 	if got := breaker.DefaultPolicy(); got != want || got.WithDefaults() != want || (breaker.Policy{}).WithDefaults() != want {
@@ -123,6 +123,7 @@ func badPolicies() map[string][]breaker.Policy {
 		"ramp_floor":                  {{RampFloor: 1.5}, {RampFloor: -0.1}, {RampFloor: math.NaN()}},
 		"mode":                        {{Mode: "off"}, {Mode: "Observe"}, {Mode: " observe"}},
 		"retry_after":                 {{RetryAfter: "EXTEND"}},
+		"retry_after_max_seconds":     {{RetryAfterMax: -time.Second}, {RetryAfterMax: 900}, {RetryAfterMax: 31 * 24 * time.Hour}},
 		"minimum_reporters":           {{MinimumReporters: 9}, {MinimumReporters: -1}},
 		"on_store_error":              {{OnStoreError: "deny "}, {OnStoreError: "Allow"}},
 		"consistency":                 {{Consistency: "Cached"}, {Consistency: "eventual"}},

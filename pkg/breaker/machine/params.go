@@ -17,6 +17,7 @@ type Params struct {
 	TrackReporters                    bool
 	Reporters                         int64 // how many a trip needs, already min(K, live replicas) [B23]
 	TTLMs                             int64
+	RetryMaxMs                        int64 // caps an upstream's Retry-After [B22]
 }
 
 // Million is how shares and rates are scaled to integers.
