@@ -13,8 +13,9 @@ import (
 // policyPrefix begins the name of every variable of the policy; the rest is the knob's name in capitals.
 const policyPrefix = "CIRCUIT_BREAKER_"
 
-// vars is every variable but those of the policy, which breaker.Knobs lists. Its tags are the only place where a name, a default,
-// the bounds and the meaning stand. Checks run on the text, before caarlos0/env sees it, so that an error can say what is allowed.
+// vars is every variable but those of the policy, which breaker.Knobs lists. Its tags are the only place where a name,
+// a default, the bounds and the meaning stand. Checks run on the text, before caarlos0/env sees it, so that an error can
+// say what is allowed.
 //
 //	env, envDefault  name and default; an empty variable counts as not set
 //	check            whole LOW HIGH | seconds LOW HIGH | oneof WORD… | word LONGEST | text WHAT-IS-ALLOWED
@@ -83,7 +84,8 @@ func variables() []variable {
 	var list []variable
 	for _, f := range policy.Fields(breaker.DefaultPolicy()) {
 		list = append(list, variable{
-			name: policyPrefix + strings.ToUpper(f.Name), def: fmt.Sprint(f.Value), allow: f.Allowed, doc: f.Doc, clause: f.Clause, field: f.Name,
+			name: policyPrefix + strings.ToUpper(f.Name), field: f.Name, def: fmt.Sprint(f.Value), allow: f.Allowed,
+			doc: f.Doc, clause: f.Clause,
 		})
 	}
 	for f := range reflect.TypeFor[vars]().Fields() {

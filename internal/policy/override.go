@@ -20,19 +20,20 @@ const maxErrors = 20
 // Enabled is the one knob that is the AND of all layers [B21].
 const Enabled = "enabled"
 
-// Override is a partial policy: circuit_breaker_config in the agent registry, :config in Redis, the variables CIRCUIT_BREAKER_* of
-// the environment. Its fields are the knobs of breaker.Knobs. In JSON every _seconds is a decimal number of seconds, to 1 ms.
+// Override is a partial policy: circuit_breaker_config in the agent registry, :config in Redis, the variables
+// CIRCUIT_BREAKER_* of the environment. Its fields are the knobs of breaker.Knobs. In JSON every _seconds is a decimal
+// number of seconds, to 1 ms.
 //
-// Every value in it is one that texts may give. The zero value overrides nothing. Overrides are compared with ==. Methods with a
-// value receiver may be called concurrently.
+// Every value in it is one that texts may give. The zero value overrides nothing. Overrides are compared with ==.
+// Methods with a value receiver may be called concurrently.
 type Override struct {
 	given  uint64         // bit i: the i-th knob of breaker.Knobs
 	values breaker.Policy // of the knobs that are given
 }
 
-// Parse reads the JSON of an override, strictly. Text that is not one JSON object is an error that wraps encoding/json's. An
-// unknown field, a field given twice, a wrong type and a value that no policy may have are *breaker.PolicyErrors, all of them
-// joined. Rules between fields are left to Resolve.
+// Parse reads the JSON of an override, strictly. Text that is not one JSON object is an error that wraps
+// encoding/json's. An unknown field, a field given twice, a wrong type and a value that no policy may have are
+// *breaker.PolicyErrors, all of them joined. Rules between fields are left to Resolve.
 func Parse(data []byte) (Override, error) {
 	if len(data) > maxOverride {
 		return Override{}, fmt.Errorf("policy override: %d bytes; want at most %d", len(data), maxOverride)
@@ -74,8 +75,9 @@ func Parse(data []byte) (Override, error) {
 	return o, nil
 }
 
-// Set gives the field of that name the value that text spells ("30", "0.5", "true", "observe"): the same words in a variable, on a
-// command line and in JSON. An unknown name, or a value that no policy may have, is a *breaker.PolicyError and changes nothing.
+// Set gives the field of that name the value that text spells ("30", "0.5", "true", "observe"): the same words in a
+// variable, on a command line and in JSON. An unknown name, or a value that no policy may have, is a
+// *breaker.PolicyError and changes nothing.
 func (o *Override) Set(name, text string) error { return o.set(breaker.Knobs(), name, text) }
 
 func (o *Override) set(knobs []breaker.Knob, name, text string) error {
@@ -194,7 +196,8 @@ func (o Override) With(name string, other Override) Override {
 // Only is o with no field but the one of that name.
 func (o Override) Only(name string) Override { return Override{}.With(name, o) }
 
-// Apply returns p with the given fields replaced; but enabled, which is the AND of all layers, is only ever turned off [B21].
+// Apply returns p with the given fields replaced; but enabled, which is the AND of all layers, is only ever turned off
+// [B21].
 func (o Override) Apply(p breaker.Policy) breaker.Policy {
 	for i, k := range breaker.Knobs() {
 		if o.has(i) && (k.Name != Enabled || k.Value(p) == true) {

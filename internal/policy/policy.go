@@ -1,5 +1,6 @@
-// Package policy is how texts speak of a breaker.Policy: variables of the environment, circuit_breaker_config in agents.json,
-// overrides in Redis, the HTTP API. It reads the table breaker.Knobs and knows no knob but enabled by its name.
+// Package policy is how texts speak of a breaker.Policy: variables of the environment, circuit_breaker_config in
+// agents.json, overrides in Redis, the HTTP API. It reads the table breaker.Knobs and knows no knob but enabled by its
+// name.
 package policy
 
 import (

@@ -15,7 +15,8 @@ type verdict struct {
 	err    error  // a *PolicyError; nil: valid
 }
 
-// verdicts remembers what was found of each distinct Policy, so that one is filled in and checked once. It is safe for concurrent use.
+// verdicts remembers what was found of each distinct Policy, so that one is filled in and checked once. It is safe for
+// concurrent use.
 type verdicts struct {
 	last atomic.Pointer[verdict] // the one that was asked for last
 	mu   sync.Mutex
@@ -78,8 +79,8 @@ func newJudge(static Policy, most int, reject func(agent string, err error)) *ju
 	return &judge{static: static, most: most, reject: reject, agents: xsync.NewMap[string, standing]()}
 }
 
-// of is the policy that the agent follows when p is what it is to follow: p with its defaults, or the agent's last good one, or the
-// static one. Nobody changes what it gives. It does not allocate where p is what it was the last time.
+// of is the policy that the agent follows when p is what it is to follow: p with its defaults, or the agent's last good
+// one, or the static one. Nobody changes what it gives. It does not allocate where p is what it was the last time.
 func (j *judge) of(agent string, p Policy) *Policy {
 	at, known := j.agents.Load(agent)
 	if known && at.last.given == p {
@@ -89,7 +90,9 @@ func (j *judge) of(agent string, p Policy) *Policy {
 	if !known && j.agents.Size() >= j.most {
 		j.agents.Clear()
 	}
-	at, _ = j.agents.Compute(agent, func(at standing, _ bool) (standing, xsync.ComputeOp) { return at.after(v), xsync.UpdateOp })
+	at, _ = j.agents.Compute(agent, func(at standing, _ bool) (standing, xsync.ComputeOp) {
+		return at.after(v), xsync.UpdateOp
+	})
 	return at.policy(&j.static)
 }
 

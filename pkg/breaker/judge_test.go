@@ -146,8 +146,13 @@ func TestABadDynamicPolicyIsReplacedByTheLastGoodOrTheStatic(t *testing.T) {
 				agent       string
 				given, want breaker.Policy
 			}{
-				{"a", bad, static}, {"a", good, good}, {"a", bad, good}, {"b", bad, static}, {"a", breaker.Policy{}, breaker.Policy{}},
-				{"a", bad, breaker.Policy{}}, {"a", static, static},
+				{"a", bad, static},
+				{"a", good, good},
+				{"a", bad, good},
+				{"b", bad, static},
+				{"a", breaker.Policy{}, breaker.Policy{}},
+				{"a", bad, breaker.Policy{}},
+				{"a", static, static},
 			} {
 				if got := p.use(t, step.agent, step.given); len(got) != 1 || got[0] != step.want.WithDefaults() {
 					t.Errorf("%s, %+v: the store was given %+v, want %+v", field, step.given, got, step.want.WithDefaults())
@@ -180,7 +185,7 @@ func TestEachDistinctBadPolicyIsToldOnce(t *testing.T) {
 	}
 }
 
-// Judging a policy that is not new costs no allocation; an endless stream of new ones is bounded.
+// An endless stream of new policies, on more agents than there is room for.
 func TestManyPoliciesAndAgentsAtOnce(t *testing.T) {
 	t.Parallel()
 	var n atomic.Int64

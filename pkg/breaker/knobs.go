@@ -9,9 +9,10 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Knob is one setting of a Policy under the name that texts give it: variables, overrides, agents.json, the HTTP API. It is for
-// authors of configuration. What a knob says stands in the table alone: defaults, checks, texts and documents are made from it.
-// Texts differ from Go in two ways: they write 0 where Go writes Off, and "enabled" where Go writes Disabled.
+// Knob is one setting of a Policy under the name that texts give it: variables, overrides, agents.json, the HTTP API.
+// It is for authors of configuration. What a knob says stands in the table alone: defaults, checks, texts and documents
+// are made from it. Texts differ from Go in two ways: they write 0 where Go writes Off, and "enabled" where Go writes
+// Disabled.
 type Knob struct {
 	Name   string // failure_threshold
 	Clause string // of the design: B6, section 6
@@ -30,12 +31,12 @@ type row interface {
 	fill(p *Policy) // gives a zero field its default
 }
 
-// Value is the knob's setting in p as texts say it: a bool, int, float64, time.Duration or string. A field of p that is not filled in
-// (WithDefaults) has the zero value.
+// Value is the knob's setting in p as texts say it: a bool, int, float64, time.Duration or string. A field of p that is
+// not filled in (WithDefaults) has the zero value.
 func (k Knob) Value(p Policy) any { return k.row.value(&p) }
 
-// Set gives the knob the value v, of the type that Value has. A value that texts must not give is a *PolicyError and changes
-// nothing. The rules between two knobs are Policy.Validate's.
+// Set gives the knob the value v, of the type that Value has. A value that texts must not give is a *PolicyError and
+// changes nothing. The rules between two knobs are Policy.Validate's.
 func (k Knob) Set(p *Policy, v any) error {
 	if !k.row.ok(v) {
 		return k.refuse(v, k.Allowed())

@@ -16,9 +16,9 @@ type Options struct {
 	Store Store
 	// Policy is how breakers behave. NewManager refuses a bad one.
 	Policy Policy
-	// PerAgent answers how one agent's breaker behaves now, in place of Policy. It is asked on every call, so it must be quick. nil:
-	// Policy counts for all. A bad answer is replaced by the agent's last good one, or by Policy; it is logged and told to the
-	// Observer, once for each distinct value.
+	// PerAgent answers how one agent's breaker behaves now, in place of Policy: a zero field is its default, not Policy's value. It
+	// is asked on every call, so it must be quick. nil: Policy counts for all. A bad answer is replaced by the agent's last good
+	// one, or by Policy. It is logged and told to the Observer, once for each distinct value.
 	PerAgent func(ctx context.Context, agent string) Policy
 	// Look is PerAgent for Inspect, which is no use of the agent. nil: PerAgent.
 	Look func(ctx context.Context, agent string) Policy
@@ -331,8 +331,8 @@ type Observer interface {
 	// Event: this process's operation brought a transition, a heal or a manual action about; degraded: in its own memory only.
 	Event(agent string, e Event, degraded bool)
 	StoreCall(verb machine.Verb, took time.Duration, err error)
-	// PolicyRejected: Options.PerAgent or Options.Look gave a policy that no breaker can follow, a *PolicyError. It is told once for
-	// each distinct value, of the agent that was the first to have it.
+	// PolicyRejected: Options.PerAgent or Options.Look gave a policy that no breaker can follow; err is a *PolicyError. It is told
+	// once for each distinct value, of the agent that was the first to have it.
 	PolicyRejected(agent string, err error)
 }
 

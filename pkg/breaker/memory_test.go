@@ -25,8 +25,13 @@ func verbs() []machine.Op {
 func TestMemoryFillsInAPartialPolicy(t *testing.T) {
 	t.Parallel()
 	for _, p := range []breaker.Policy{
-		{}, {FailureThreshold: 3, Timeout: time.Second}, {HalfOpenMaxCalls: 1}, {WindowSize: time.Hour}, {Mode: breaker.Observe},
-		{FailureThreshold: breaker.Off, FailureRateThreshold: breaker.Off, RampFloor: breaker.Off}, {Disabled: true},
+		{},
+		{FailureThreshold: 3, Timeout: time.Second},
+		{HalfOpenMaxCalls: 1},
+		{WindowSize: time.Hour},
+		{Mode: breaker.Observe},
+		{FailureThreshold: breaker.Off, FailureRateThreshold: breaker.Off, RampFloor: breaker.Off},
+		{Disabled: true},
 	} {
 		partial, full := breaker.NewMemory(func() int64 { return 1e12 }, 0), breaker.NewMemory(func() int64 { return 1e12 }, 0)
 		for _, op := range verbs() {

@@ -133,7 +133,8 @@ func (p Policy) IsSlow(d time.Duration) bool {
 	return p.SlowCallDuration > 0 && d > p.SlowCallDuration
 }
 
-// Params turns p, whose defaults are filled in, into integers; Off is 0. ttl is REDIS_TTL_SECONDS; replicas is how many are alive (0: unknown, K stands).
+// Params turns p, whose defaults are filled in, into integers; Off is 0. ttl is REDIS_TTL_SECONDS; replicas is how many
+// are alive (0: unknown, K stands).
 func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 	need := int64(p.HalfOpenSuccessThreshold)
 	if need == 0 || need > int64(p.HalfOpenMaxCalls) {
