@@ -4,11 +4,16 @@ import "github.com/breakerd/breakerd/pkg/breaker/machine"
 
 // What a caller meets of the machine has a name here too.
 type (
-	State  = machine.State
+	// State is machine.State.
+	State = machine.State
+	// Reason is machine.Reason.
 	Reason = machine.Reason
-	Force  = machine.Force
+	// Force is machine.Force.
+	Force = machine.Force
+	// Target is machine.Target.
 	Target = machine.Target
-	Event  = machine.Event
+	// Event is machine.Event.
+	Event = machine.Event
 )
 
 // The three states [B2].
