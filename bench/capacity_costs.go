@@ -242,7 +242,7 @@ func (y *yard) inReplica(ctx context.Context) error {
 	book := policies.New(policies.Options{
 		Default: cachedPolicy(), Source: overrides{y.us.store}, Logger: slog.New(slog.DiscardHandler), Timeout: storeTimeout,
 	})
-	m, err := breaker.NewManager(breaker.Options{Store: fallback, Policy: book.Policy, MaxStaleness: time.Hour})
+	m, err := breaker.NewManager(breaker.Options{Store: fallback, PerAgent: book.Policy, MaxStaleness: time.Hour})
 	if err != nil {
 		return err
 	}

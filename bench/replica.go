@@ -74,7 +74,7 @@ func joinWatched(ctx context.Context, s *redisServer, policy breaker.Policy, pre
 
 func (r *replica) manage(policy breaker.Policy, store breaker.Store) (err error) {
 	r.m, err = breaker.NewManager(breaker.Options{
-		Store: store, Policy: func(context.Context, string) breaker.Policy { return policy },
+		Store: store, Policy: policy,
 	})
 	return err
 }

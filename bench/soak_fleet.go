@@ -77,7 +77,7 @@ func (s *soak) newReplica(ctx context.Context, name string, policy breaker.Polic
 		Timeout: soakTimeout, Away: r.fallback.Degraded, Trouble: r.fallback.Report,
 	})
 	r.m, err = breaker.NewManager(breaker.Options{
-		Store: r.fallback, Policy: r.book.Policy, Look: r.book.Look, Reporter: name, Observer: s.book, MaxAgents: s.agents,
+		Store: r.fallback, PerAgent: r.book.Policy, Look: r.book.Look, Reporter: name, Observer: s.book, MaxAgents: s.agents,
 	})
 	if err != nil {
 		r.fallback.Close()

@@ -73,14 +73,14 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	s.samples = newQuarantine(s.store.PushQuarantine, s.replica)
 	s.metrics = s.newMetrics()
 	s.manager, err = breaker.NewManager(breaker.Options{
-		Store: s.fallback, Policy: s.book.Policy, Look: s.book.Look, Disabled: !cfg.Policy.Enabled,
+		Store: s.fallback, Policy: cfg.Policy, PerAgent: s.book.Policy, Look: s.book.Look, Disabled: cfg.Policy.Disabled,
 		Reporter: s.replica, Logger: log, Observer: observers{s.metrics, newLogObserver(log), s.samples},
 		FlushInterval: cfg.FlushInterval, MaxStaleness: cfg.MaxStaleness, MaxAgents: cfg.MaxAgents,
 	})
 	if err != nil {
 		return nil, err
 	}
-	log.Info("Initialized CircuitBreakerManager", "replica", s.replica, "enabled", cfg.Policy.Enabled, "redis", s.conn.Display, "version", version.String())
+	log.Info("Initialized CircuitBreakerManager", "replica", s.replica, "enabled", !cfg.Policy.Disabled, "redis", s.conn.Display, "version", version.String())
 	return s, nil
 }
 

@@ -57,6 +57,12 @@ func (o observers) StoreCall(v machine.Verb, took time.Duration, err error) {
 	}
 }
 
+func (o observers) PolicyRejected(agent string, err error) {
+	for _, x := range o {
+		x.PolicyRejected(agent, err)
+	}
+}
+
 // logObserver writes the lines that operators grep for (deployment guide and runbook).
 type logObserver struct {
 	breaker.NopObserver

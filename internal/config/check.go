@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -33,8 +34,8 @@ func (v variable) problem(text string) string {
 	ok := true
 	kind, rest, _ := strings.Cut(v.check, " ")
 	switch kind {
-	case "": // a field of the policy
-		if bad, is := errors.AsType[*breaker.PolicyError](new(breaker.Override).Set(v.field, text)); is {
+	case "": // a knob of the policy
+		if bad, is := errors.AsType[*breaker.PolicyError](new(policy.Override).Set(v.field, text)); is {
 			return bad.Allowed
 		}
 	case "whole":
@@ -43,7 +44,7 @@ func (v variable) problem(text string) string {
 		ok = err == nil && n >= number(low) && n <= number(high)
 	case "seconds":
 		low, high, _ := strings.Cut(rest, " ")
-		d, parsed := breaker.ParseSeconds(text)
+		d, parsed := policy.ParseSeconds(text)
 		ok = parsed && d.Seconds() >= float64(number(low)) && d.Seconds() <= float64(number(high))
 	case "oneof":
 		ok = false
@@ -65,11 +66,7 @@ func (v variable) allowed() string {
 	low, high, _ := strings.Cut(rest, " ")
 	switch kind {
 	case "":
-		for _, f := range breaker.DefaultPolicy().Fields() {
-			if f.Name == v.field {
-				return f.Allowed
-			}
-		}
+		return v.allow
 	case "whole":
 		return "a whole number from " + low + " to " + high
 	case "seconds":

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -157,7 +158,7 @@ func (c *Config) setRest(all environment) error {
 // setPolicy lays the variables of the policy over breaker.DefaultPolicy. Environment and ENV_FILE are one layer.
 // What check has reported is not reported again.
 func (c *Config) setPolicy(all environment) error {
-	var o breaker.Override
+	var o policy.Override
 	reported := false
 	c.Origins = map[string]string{}
 	for _, v := range variables() {
@@ -166,7 +167,7 @@ func (c *Config) setPolicy(all environment) error {
 		case v.field == "":
 			continue
 		case !ok:
-			c.Origins[v.field] = breaker.DefaultOrigin
+			c.Origins[v.field] = policy.DefaultOrigin
 			continue
 		case s.file == "":
 			c.Origins[v.field] = "environment"

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/config"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -39,7 +40,7 @@ func TestNothingSetGivesTheDefaults(t *testing.T) {
 	t.Parallel()
 	c := load(t)
 	origins := map[string]string{}
-	for _, f := range breaker.DefaultPolicy().Fields() {
+	for _, f := range policy.Fields(breaker.DefaultPolicy()) {
 		origins[f.Name] = "default"
 	}
 	want := config.Config{
@@ -66,7 +67,7 @@ func TestLoadReadsEachVariable(t *testing.T) {
 		"INBOUND_URL=http://api", "INBOUND_AGENT=jwt:sub", "INBOUND_JWT_KEY_FILE=k.pem", "INBOUND_JWT_SECRET_FILE=s", "SHUTDOWN_DELAY_SECONDS=1",
 		"CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=5", "CIRCUIT_BREAKER_MAX_STALENESS_MS=2000", "CIRCUIT_BREAKER_TIMEOUT_SECONDS= 0.25 ", "CIRCUIT_BREAKER_ENABLED=false", "CIRCUIT_BREAKER_MODE=", "HOME=/root", "odd", "=C:=x")
 	policy := breaker.DefaultPolicy()
-	policy.Enabled, policy.Timeout = false, 250*time.Millisecond
+	policy.Disabled, policy.Timeout = true, 250*time.Millisecond
 	want := config.Config{
 		FlushInterval: 5 * time.Millisecond, MaxStaleness: 2 * time.Second,
 		Policy: policy, Origins: c.Origins, KeyPrefix: "cb:prod", RedisURL: "redis://u:p@h/0", RedisUsername: "app", RedisPassword: " s ",

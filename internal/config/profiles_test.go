@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/config"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -23,9 +24,9 @@ func profile(t *testing.T, name string) config.Config {
 func TestProfilesGiveThePolicyOfTheirSeed(t *testing.T) {
 	t.Parallel()
 	stemedb, coordinator := breaker.DefaultPolicy(), breaker.DefaultPolicy()
-	stemedb.FailureThreshold, stemedb.FailureRateThreshold, stemedb.MinimumCalls, stemedb.WindowSize = 0, 0.300001, 20, 5*time.Minute
+	stemedb.FailureThreshold, stemedb.FailureRateThreshold, stemedb.MinimumCalls, stemedb.WindowSize = breaker.Off, 0.300001, 20, 5*time.Minute
 	stemedb.Timeout, stemedb.TimeoutMax, stemedb.HalfOpenMaxCalls, stemedb.HalfOpenSuccessThreshold = time.Hour, time.Hour, 5, 3
-	coordinator.FailureThreshold, coordinator.FailureRateThreshold, coordinator.Timeout = 5, 0, 30*time.Second
+	coordinator.FailureThreshold, coordinator.FailureRateThreshold, coordinator.Timeout = 5, breaker.Off, 30*time.Second
 	coordinator.HalfOpenMaxCalls, coordinator.HalfOpenSuccessThreshold = 1, 1
 	want := map[string]breaker.Policy{"workflow": breaker.DefaultPolicy(), "stemedb": stemedb, "coordinator": coordinator}
 	for name, policy := range want {
@@ -48,7 +49,7 @@ func TestWorkflowProfileSetsTheEightVariables(t *testing.T) {
 	}
 	set := 0
 	for _, origin := range c.Origins {
-		if origin != breaker.DefaultOrigin {
+		if origin != policy.DefaultOrigin {
 			set++
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/breakerd/breakerd/internal/config"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -34,13 +35,13 @@ func TestTableHasARowForEveryVariable(t *testing.T) {
 		}
 		rows[strings.Trim(cells[0], "`")] = cells
 	}
-	for _, f := range breaker.DefaultPolicy().Fields() {
+	for _, f := range policy.Fields(breaker.DefaultPolicy()) {
 		if name := "CIRCUIT_BREAKER_" + strings.ToUpper(f.Name); rows[name] == nil {
 			t.Errorf("no row for %s", name)
 		}
 	}
 	want := map[string]string{
-		"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "`5`", "CIRCUIT_BREAKER_HALF_OPEN_SUCCESS_THRESHOLD": "", "CIRCUIT_BREAKER_KEY_PREFIX": "`circuit_breaker`",
+		"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "`5`", "CIRCUIT_BREAKER_HALF_OPEN_SUCCESS_THRESHOLD": "`0`", "CIRCUIT_BREAKER_KEY_PREFIX": "`circuit_breaker`",
 		"REDIS_URL": "`embedded://`", "REDIS_URL_FILE": "", "REDIS_PASSWORD_FILE": "", "REDIS_SENTINEL_PASSWORD_FILE": "", "BREAKERD_LISTEN": "`127.0.0.1:18180`",
 		"LOG_FORMAT": "`auto`", "ENV_FILE": "", "REPLICA_ID": "", "SHUTDOWN_TIMEOUT_SECONDS": "`20`", "MAX_AGENTS": "`100000`",
 	}

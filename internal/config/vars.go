@@ -1,26 +1,27 @@
 package config
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// policyPrefix begins the name of every variable of the policy; the rest is the field of breaker.Override in capitals.
+// policyPrefix begins the name of every variable of the policy; the rest is the knob's name in capitals.
 const policyPrefix = "CIRCUIT_BREAKER_"
 
-// vars is every variable: its tags are the only place where a name, a default, the bounds and the meaning stand.
-// Checks run on the text, before caarlos0/env sees it, so that an error can say what is allowed.
+// vars is every variable but those of the policy, which breaker.Knobs lists. Its tags are the only place where a name,
+// a default, the bounds and the meaning stand. Checks run on the text, before caarlos0/env sees it, so that an error can
+// say what is allowed.
 //
 //	env, envDefault  name and default; an empty variable counts as not set
 //	check            whole LOW HIGH | seconds LOW HIGH | oneof WORD… | word LONGEST | text WHAT-IS-ALLOWED
 //	secret           the value is never shown, and may stand in the file that NAME_FILE names
 //	doc, clause      for the table in README.md and for .env.example
 type vars struct {
-	Policy policyVars `envPrefix:"CIRCUIT_BREAKER_"`
-
 	KeyPrefix string `env:"CIRCUIT_BREAKER_KEY_PREFIX" envDefault:"circuit_breaker" check:"word 64" doc:"how every key in Redis begins" clause:"section 3"`
 
 	FlushIntervalMs int `env:"CIRCUIT_BREAKER_FLUSH_INTERVAL_MS" envDefault:"10" check:"whole 1 1000" doc:"cached: milliseconds that a success waits at most before it is sent, if Redis keeps up" clause:"section 5"`
@@ -57,39 +58,12 @@ type vars struct {
 	EnvFile         string  `env:"ENV_FILE" check:"text the path of a file" doc:"file of KEY=VALUE lines, read at start: its CIRCUIT_BREAKER_*, REDIS_TTL_SECONDS and LOG_LEVEL win over the environment, the rest fills what is not set" clause:"section 4"`
 }
 
-// policyVars are the defaults for every agent. They stay text here: breaker.Override.Set reads and checks them,
-// as it does the same words in the registry, in Redis and on the command line.
-type policyVars struct {
-	Enabled                  string `env:"ENABLED" envDefault:"true" doc:"false: admit all calls and record none" clause:"B21"`
-	FailureThreshold         string `env:"FAILURE_THRESHOLD" envDefault:"5" doc:"consecutive failures that open; 0: off" clause:"B6"`
-	FailureRateThreshold     string `env:"FAILURE_RATE_THRESHOLD" envDefault:"0.5" doc:"share of failed calls in the window that opens; 0: off" clause:"B7"`
-	Timeout                  string `env:"TIMEOUT_SECONDS" envDefault:"60" doc:"seconds that a breaker stays open, the first time" clause:"B10"`
-	HalfOpenMaxCalls         string `env:"HALF_OPEN_MAX_CALLS" envDefault:"3" doc:"probes of a half-open round, over all replicas" clause:"B12"`
-	WindowSize               string `env:"WINDOW_SIZE_SECONDS" envDefault:"120" doc:"seconds that the rates look back" clause:"B9"`
-	MinimumCalls             string `env:"MINIMUM_CALLS" envDefault:"10" doc:"calls in the window before a rate is believed" clause:"B7"`
-	HalfOpenSuccessThreshold string `env:"HALF_OPEN_SUCCESS_THRESHOLD" doc:"successful probes that close; empty or 0, or more than the probes: all probes" clause:"B13"`
-	ProbeTimeout             string `env:"PROBE_TIMEOUT_SECONDS" envDefault:"60" doc:"seconds that a probe keeps its place without renewal" clause:"B12"`
-	AbandonedProbe           string `env:"ABANDONED_PROBE" envDefault:"release" doc:"a probe that never reports: gives its place back, or also counts as failed" clause:"B12"`
-	TimeoutMultiplier        string `env:"TIMEOUT_MULTIPLIER" envDefault:"1" doc:"factor on the wait for every reopening" clause:"B10"`
-	TimeoutMax               string `env:"TIMEOUT_MAX_SECONDS" envDefault:"3600" doc:"seconds that a wait, or a renewed probe, lasts at most" clause:"B10"`
-	TimeoutJitter            string `env:"TIMEOUT_JITTER" envDefault:"0" doc:"share of the wait that is added at random, at most" clause:"B10"`
-	SlowCallDuration         string `env:"SLOW_CALL_DURATION_SECONDS" envDefault:"0" doc:"seconds beyond which a call is slow; 0: off" clause:"B8"`
-	SlowCallRateThreshold    string `env:"SLOW_CALL_RATE_THRESHOLD" envDefault:"0" doc:"share of slow calls in the window that opens; 0: off" clause:"B8"`
-	RecoveryRamp             string `env:"RECOVERY_RAMP_SECONDS" envDefault:"0" doc:"seconds over which a closed breaker admits more and more again; 0: all at once" clause:"B16"`
-	RampFloor                string `env:"RAMP_FLOOR" envDefault:"0.1" doc:"share of calls that is admitted at the start of that ramp" clause:"B16"`
-	Mode                     string `env:"MODE" envDefault:"enforce" doc:"observe: report what would have been refused, refuse nothing" clause:"B21"`
-	RetryAfter               string `env:"RETRY_AFTER" envDefault:"extend" doc:"an agent's own Retry-After: is ignored, lengthens the wait, or opens at once" clause:"B22"`
-	MinimumReporters         string `env:"MINIMUM_REPORTERS" envDefault:"1" doc:"replicas that must have seen failures before a breaker opens" clause:"B23"`
-	OnStoreError             string `env:"ON_STORE_ERROR" envDefault:"local" doc:"while Redis is away: decide from memory, admit all, or refuse all" clause:"section 6"`
-	Consistency              string `env:"CONSISTENCY" envDefault:"strict" doc:"strict: ask Redis on every call; cached: answer from memory while closed" clause:"section 5"`
-}
-
 // seconds is a length of time that is written as decimal seconds, to 1 ms.
 type seconds time.Duration
 
 // UnmarshalText is how caarlos0/env reads it; what is allowed was checked before.
 func (s *seconds) UnmarshalText(text []byte) error {
-	d, ok := breaker.ParseSeconds(string(text))
+	d, ok := policy.ParseSeconds(string(text))
 	if !ok {
 		return &Error{Value: string(text), Allowed: "seconds, to 0.001"}
 	}
@@ -97,32 +71,29 @@ func (s *seconds) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// variable is one row of the table that the tags of vars make.
+// variable is one row of the table of variables.
 type variable struct {
 	name, def, check, doc, clause string
 	secret                        bool
-	field                         string // of breaker.Override; "": not of the policy
+	field                         string // the knob that it is; "": none
+	allow                         string // what a knob may be, in words
 }
 
-// variables lists every variable in the order of vars, without the _FILE twins of secrets.
-func variables() []variable { return variablesOf(reflect.TypeFor[vars](), "") }
-
-func variablesOf(t reflect.Type, prefix string) []variable {
+// variables lists every variable, the knobs of the policy first, without the _FILE twins of secrets.
+func variables() []variable {
 	var list []variable
-	for f := range t.Fields() {
+	for _, f := range policy.Fields(breaker.DefaultPolicy()) {
+		list = append(list, variable{
+			name: policyPrefix + strings.ToUpper(f.Name), field: f.Name, def: fmt.Sprint(f.Value), allow: f.Allowed,
+			doc: f.Doc, clause: f.Clause,
+		})
+	}
+	for f := range reflect.TypeFor[vars]().Fields() {
 		tag := f.Tag
-		if inner, ok := tag.Lookup("envPrefix"); ok {
-			list = append(list, variablesOf(f.Type, inner)...)
-			continue
-		}
-		v := variable{
-			name: prefix + tag.Get("env"), def: tag.Get("envDefault"), check: tag.Get("check"),
+		list = append(list, variable{
+			name: tag.Get("env"), def: tag.Get("envDefault"), check: tag.Get("check"),
 			doc: tag.Get("doc"), clause: tag.Get("clause"), secret: tag.Get("secret") == "true",
-		}
-		if prefix == policyPrefix {
-			v.field = strings.ToLower(tag.Get("env"))
-		}
-		list = append(list, v)
+		})
 	}
 	return list
 }

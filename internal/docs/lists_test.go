@@ -66,7 +66,7 @@ func directly(mod string) (modules []string) {
 func TestEveryFieldOfControlIsDocumented(t *testing.T) {
 	t.Parallel()
 	doc := read(t, "docs/keys.md")
-	fields := regexp.MustCompile(`\{name: "(\w+)"`).FindAllStringSubmatch(read(t, "pkg/breaker/fields.go"), -1)
+	fields := regexp.MustCompile(`\{name: "(\w+)"`).FindAllStringSubmatch(read(t, "pkg/breaker/machine/fields.go"), -1)
 	if len(fields) < 20 {
 		t.Fatalf("%d fields found: the pattern is wrong", len(fields))
 	}

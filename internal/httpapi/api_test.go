@@ -64,7 +64,7 @@ func newParts(t testing.TB) *fixture {
 	}
 	f.logger = slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	f.manager, err = breaker.NewManager(breaker.Options{Store: f.keeper, Policy: f.keeper.policy, Reporter: "replica-1", Logger: f.logger})
+	f.manager, err = breaker.NewManager(breaker.Options{Store: f.keeper, PerAgent: f.keeper.policy, Reporter: "replica-1", Logger: f.logger})
 	if err != nil {
 		t.Fatal(err)
 	}

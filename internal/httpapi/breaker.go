@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -156,7 +157,7 @@ func (a *api) detail(r *request, _ none) (answer[breakerDetail], error) {
 	if err != nil {
 		out.PolicyProblem = clip(err.Error())
 	}
-	for _, f := range p.Fields() {
+	for _, f := range policy.Fields(p) {
 		out.Policy[f.Name] = policyValue{Value: f.Value, Origin: origins[f.Name]}
 	}
 	for name, at := range v.Reporters {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -83,10 +84,10 @@ func (a *api) configRoutes() {
 	}, a.deleteConfig)
 }
 
-// overrideSchema documents an override; breaker.ParseOverride is what checks one.
+// overrideSchema documents an override; policy.Parse is what checks one.
 func overrideSchema() *huma.Schema {
 	s := &huma.Schema{Type: huma.TypeObject, AdditionalProperties: false, Properties: map[string]*huma.Schema{}}
-	for _, f := range breaker.DefaultPolicy().Fields() {
+	for _, f := range policy.Fields(breaker.DefaultPolicy()) {
 		kind := huma.TypeNumber
 		switch f.Value.(type) {
 		case bool:
@@ -118,7 +119,7 @@ func (a *api) getConfig(r *request, _ none) (out answer[json.RawMessage], err er
 		}
 		return out, configAbsent(r.agent)
 	}
-	override, err := breaker.ParseOverride([]byte(text))
+	override, err := policy.Parse([]byte(text))
 	if err != nil { // a hand wrote it
 		p := newProblem(codeConfigInvalid, "the override in Redis is not valid and not in force: %s", clip(err.Error()))
 		return out, p.with("ETag", etagOf(text))
@@ -126,14 +127,14 @@ func (a *api) getConfig(r *request, _ none) (out answer[json.RawMessage], err er
 	return answerOverride(override, text)
 }
 
-func answerOverride(o breaker.Override, text string) (out answer[json.RawMessage], err error) {
+func answerOverride(o policy.Override, text string) (out answer[json.RawMessage], err error) {
 	out.etag = etagOf(text)
 	out.body, err = json.Marshal(o)
 	return out, err
 }
 
 func (a *api) putConfig(r *request, in json.RawMessage) (out answer[json.RawMessage], err error) {
-	override, err := breaker.ParseOverride(in)
+	override, err := policy.Parse(in)
 	if err == nil {
 		err = a.Policies.Check(r.ctx(), r.agent, override)
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -198,8 +199,8 @@ func (k *keeper) Forget(ctx context.Context, agent, _ string, force bool) error 
 	return k.away
 }
 
-func (k *keeper) resolve(layers ...breaker.Layer) (breaker.Policy, map[string]string, error) {
-	return breaker.Resolve(breaker.DefaultPolicy(), nil, layers...)
+func (k *keeper) resolve(layers ...policy.Layer) (breaker.Policy, map[string]string, error) {
+	return policy.Resolve(breaker.DefaultPolicy(), nil, layers...)
 }
 
 func (k *keeper) Describe(_ context.Context, agent string) (breaker.Policy, map[string]string, error) {
@@ -209,15 +210,15 @@ func (k *keeper) Describe(_ context.Context, agent string) (breaker.Policy, map[
 	if text == "" {
 		return k.resolve()
 	}
-	o, err := breaker.ParseOverride([]byte(text))
+	o, err := policy.Parse([]byte(text))
 	if err != nil {
 		return k.resolve()
 	}
-	return k.resolve(breaker.Layer{Origin: "redis", Override: o})
+	return k.resolve(policy.Layer{Origin: "redis", Override: o})
 }
 
-func (k *keeper) Check(_ context.Context, _ string, o breaker.Override) error {
-	_, _, err := k.resolve(breaker.Layer{Origin: "redis", Override: o})
+func (k *keeper) Check(_ context.Context, _ string, o policy.Override) error {
+	_, _, err := k.resolve(policy.Layer{Origin: "redis", Override: o})
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -63,7 +64,7 @@ type Policies interface {
 	// override is not in force; policy and origins hold all the same.
 	Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error)
 	// Check says whether the agent's policy would be valid with this override; the error wraps a *breaker.PolicyError.
-	Check(ctx context.Context, agent string, o breaker.Override) error
+	Check(ctx context.Context, agent string, o policy.Override) error
 	// Refresh makes this replica use an override that has just changed.
 	Refresh(ctx context.Context, agent string)
 }

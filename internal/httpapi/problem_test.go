@@ -66,7 +66,7 @@ func TestAnOutcomeThatNobodyCountedIsA503(t *testing.T) {
 	t.Cleanup(fallback.Close)
 	f := newFixture(t, func(o *Options) {
 		var err error
-		o.Manager, err = breaker.NewManager(breaker.Options{Store: fallback, Policy: func(_ context.Context, agent string) breaker.Policy {
+		o.Manager, err = breaker.NewManager(breaker.Options{Store: fallback, PerAgent: func(_ context.Context, agent string) breaker.Policy {
 			p := breaker.DefaultPolicy()
 			p.OnStoreError = breaker.OnStoreError(agent)
 			return p

@@ -208,6 +208,9 @@ func (m *Metrics) Flushed(agent string, s machine.Summary, r breaker.Report) {
 	m.add(m.calls, s.Failures, agent, string(breaker.Failure))
 }
 
+// PolicyRejected implements breaker.Observer: a matter for the log.
+func (*Metrics) PolicyRejected(string, error) {}
+
 // Probed implements breaker.Observer.
 func (m *Metrics) Probed(agent string, o breaker.Outcome) { m.count(m.probes, agent, string(o.Kind)) }
 

@@ -47,7 +47,7 @@ func drive(t *testing.T, m *Metrics, nowMs func() int64, p breaker.Policy) *brea
 	t.Helper()
 	mgr, err := breaker.NewManager(breaker.Options{
 		Store: breaker.NewMemory(nowMs, 0), Observer: m,
-		Policy: func(context.Context, string) breaker.Policy { return p },
+		Policy: p,
 	})
 	if err != nil {
 		t.Fatal(err)

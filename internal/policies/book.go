@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -34,7 +35,7 @@ type Options struct {
 
 	// Registry is what the agent registry says of an agent, nil: nothing; the pointer changes when what it says does. It must be
 	// quick, and what it points to never changes. nil: there is no registry.
-	Registry func(agent string) *breaker.Override
+	Registry func(agent string) *policy.Override
 }
 
 // Book answers which policy an agent follows. It is safe for concurrent use.
@@ -72,8 +73,9 @@ func New(o Options) *Book {
 		o.Trouble = func(error) {}
 	}
 	if o.Registry == nil {
-		o.Registry = func(string) *breaker.Override { return nil }
+		o.Registry = func(string) *policy.Override { return nil }
 	}
+	o.Default = o.Default.WithDefaults()
 	return &Book{o: o, of: map[string]*entry{}}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -14,9 +15,9 @@ const OverrideOrigin = "override"
 
 // page is an agent's policy, and what it was made of. Nobody changes one.
 type page struct {
-	text     string            // the override as it was read
-	registry *breaker.Override // the layer below it
-	override breaker.Override  // the last one that could be taken, but for enabled: that of the last one that could be read
+	text     string           // the override as it was read
+	registry *policy.Override // the layer below it
+	override policy.Override  // the last one that could be taken, but for enabled: that of the last one that could be read
 	policy   breaker.Policy
 	origins  map[string]string
 	problem  error // the override that could not be taken
@@ -32,9 +33,9 @@ func (b *Book) read(agent, text string, last *page) *page {
 	if last == nil {
 		last = p
 	}
-	o, unread := breaker.Override{}, error(nil)
+	o, unread := policy.Override{}, error(nil)
 	if text != "" {
-		o, unread = breaker.ParseOverride([]byte(text))
+		o, unread = policy.Parse([]byte(text))
 	}
 	if p.problem = unread; unread == nil {
 		p.problem = b.lay(p, o)
@@ -42,43 +43,43 @@ func (b *Book) read(agent, text string, last *page) *page {
 	if p.problem == nil {
 		return p
 	}
-	enabled := o.Enabled
-	if o = last.override; unread == nil {
-		o.Enabled = enabled
+	good := last.override
+	if unread == nil {
+		good = good.With(policy.Enabled, o)
 	}
-	if b.lay(p, o) != nil {
-		b.keep(p, last, o)
+	if b.lay(p, good) != nil {
+		b.keep(p, last, good)
 	}
 	return p
 }
 
 // lay makes the page's policy out of its layers, or leaves it as it was.
-func (b *Book) lay(p *page, o breaker.Override) error {
-	layers := []breaker.Layer{{Origin: OverrideOrigin, Override: o}}
+func (b *Book) lay(p *page, o policy.Override) error {
+	layers := []policy.Layer{{Origin: OverrideOrigin, Override: o}}
 	if p.registry != nil {
-		layers = []breaker.Layer{{Origin: registry.RegistryOrigin, Override: *p.registry}, layers[0]}
+		layers = []policy.Layer{{Origin: registry.RegistryOrigin, Override: *p.registry}, layers[0]}
 	}
-	policy, origins, err := breaker.Resolve(b.o.Default, b.o.Origins, layers...)
+	resolved, origins, err := policy.Resolve(b.o.Default, b.o.Origins, layers...)
 	if err == nil {
-		p.override, p.policy, p.origins = o, policy, origins
+		p.override, p.policy, p.origins = o, resolved, origins
 	}
 	return err
 }
 
 // keep takes the last good policy, but for enabled, in which all layers have their say at any time [B21].
-func (b *Book) keep(p, last *page, o breaker.Override) {
+func (b *Book) keep(p, last *page, o policy.Override) {
 	p.override, p.policy, p.origins = o, last.policy, map[string]string{}
 	maps.Copy(p.origins, last.origins)
 	say := &page{}
 	if p.registry != nil {
-		say.registry = &breaker.Override{Enabled: p.registry.Enabled}
+		say.registry = new(p.registry.Only(policy.Enabled))
 	}
-	if b.lay(say, breaker.Override{Enabled: o.Enabled}) == nil {
-		p.policy.Enabled, p.origins["enabled"] = say.policy.Enabled, say.origins["enabled"]
+	if b.lay(say, o.Only(policy.Enabled)) == nil {
+		p.policy.Disabled, p.origins[policy.Enabled] = say.policy.Disabled, say.origins[policy.Enabled]
 	}
 }
 
 // Check says whether the agent's policy would be valid with this override in place of the one it has.
-func (b *Book) Check(_ context.Context, agent string, o breaker.Override) error {
+func (b *Book) Check(_ context.Context, agent string, o policy.Override) error {
 	return b.lay(&page{registry: b.o.Registry(agent)}, o)
 }

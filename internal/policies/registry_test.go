@@ -3,6 +3,7 @@ package policies_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,20 +11,30 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policies"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // layer is what the agent registry says of agent a.
 type layer struct {
-	now atomic.Pointer[breaker.Override]
+	now atomic.Pointer[policy.Override]
 }
 
-func (l *layer) of(agent string) *breaker.Override {
+func (l *layer) of(agent string) *policy.Override {
 	if agent != "a" {
 		return nil
 	}
 	return l.now.Load()
+}
+
+// over is the override that a text spells.
+func over(text string) *policy.Override {
+	o, err := policy.Parse([]byte(text))
+	if err != nil {
+		panic(err)
+	}
+	return &o
 }
 
 func layered(s *shelf, l *layer) *policies.Book {
@@ -37,11 +48,11 @@ func layered(s *shelf, l *layer) *policies.Book {
 func TestTheRegistryStandsBetweenDefaultAndOverride(t *testing.T) {
 	t.Parallel()
 	s, l := &shelf{of: map[string]string{"a": `{"failure_threshold": 9}`}}, &layer{}
-	l.now.Store(&breaker.Override{FailureThreshold: new(2), Timeout: new(30 * time.Second), WindowSize: new(time.Hour)})
+	l.now.Store(over(`{"failure_threshold":2,"timeout_seconds":30,"window_size_seconds":3600}`))
 	b := layered(s, l)
 	want := map[string]string{
 		"failure_threshold": policies.OverrideOrigin, "timeout_seconds": registry.RegistryOrigin,
-		"window_size_seconds": registry.RegistryOrigin, "mode": breaker.DefaultOrigin,
+		"window_size_seconds": registry.RegistryOrigin, "mode": policy.DefaultOrigin,
 	}
 	for range 2 { // looked up, and in use
 		p, origins, err := b.Describe(t.Context(), "a")
@@ -65,10 +76,10 @@ func TestTheRegistryStandsBetweenDefaultAndOverride(t *testing.T) {
 func TestNobodySwitchesOnWhatTheRegistrySwitchedOff(t *testing.T) {
 	t.Parallel()
 	s, l := &shelf{of: map[string]string{"a": `{"enabled": true}`}}, &layer{}
-	l.now.Store(&breaker.Override{Enabled: new(false)})
+	l.now.Store(over(`{"enabled":false}`))
 	p, origins, err := layered(s, l).Describe(t.Context(), "a")
-	if err != nil || p.Enabled || origins["enabled"] != registry.RegistryOrigin {
-		t.Errorf("got %v from %q, %v", p.Enabled, origins["enabled"], err)
+	if err != nil || !p.Disabled || origins["enabled"] != registry.RegistryOrigin {
+		t.Errorf("got %v from %q, %v", !p.Disabled, origins["enabled"], err)
 	}
 }
 
@@ -78,17 +89,17 @@ func TestARebaseAsksNobody(t *testing.T) {
 	b := layered(s, l)
 	_ = b.Policy(t.Context(), "a")
 	s.err = errors.New("away")
-	l.now.Store(&breaker.Override{Enabled: new(false), FailureThreshold: new(2)})
-	if !b.Policy(t.Context(), "a").Enabled {
+	l.now.Store(over(`{"enabled":false,"failure_threshold":2}`))
+	if b.Policy(t.Context(), "a").Disabled {
 		t.Error("counted before Rebase")
 	}
 	b.Rebase()
-	if p := b.Policy(t.Context(), "a"); p.Enabled || p.FailureThreshold != 9 {
+	if p := b.Policy(t.Context(), "a"); !p.Disabled || p.FailureThreshold != 9 {
 		t.Errorf("got %+v", p)
 	}
 	l.now.Store(nil)
 	b.Rebase()
-	if p := b.Policy(t.Context(), "a"); !p.Enabled || p.FailureThreshold != 9 {
+	if p := b.Policy(t.Context(), "a"); p.Disabled || p.FailureThreshold != 9 {
 		t.Errorf("got %+v", p)
 	}
 	if s.reads != 1 {
@@ -101,7 +112,7 @@ func TestARefreshSeesWhatTheRegistrySaysNow(t *testing.T) {
 	s, l := &shelf{of: map[string]string{}}, &layer{}
 	b := layered(s, l)
 	_ = b.Policy(t.Context(), "a")
-	l.now.Store(&breaker.Override{FailureThreshold: new(2)})
+	l.now.Store(over(`{"failure_threshold":2}`))
 	b.Refresh(t.Context(), "a") // the text is the same
 	if got := b.Policy(t.Context(), "a").FailureThreshold; got != 2 {
 		t.Errorf("threshold %d", got)
@@ -112,7 +123,7 @@ func TestTheRegistryCountsWhileTheSourceWasNeverThere(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, l := &shelf{of: map[string]string{}, err: errors.New("away")}, &layer{}
-		l.now.Store(&breaker.Override{FailureThreshold: new(2)})
+		l.now.Store(over(`{"failure_threshold":2}`))
 		b := layered(s, l)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -120,7 +131,7 @@ func TestTheRegistryCountsWhileTheSourceWasNeverThere(t *testing.T) {
 			t.Errorf("threshold %d", got)
 		}
 		go b.Run(ctx)
-		l.now.Store(&breaker.Override{FailureThreshold: new(3)}) // nobody calls Rebase
+		l.now.Store(over(`{"failure_threshold":3}`)) // nobody calls Rebase
 		<-time.After(time.Second)
 		if got := b.Policy(ctx, "a").FailureThreshold; got != 3 {
 			t.Errorf("threshold %d a second later", got)
@@ -141,7 +152,7 @@ func TestAnOverrideThatDoesNotSuitTheRegistryKeepsTheLastGoodPolicy(t *testing.T
 	s, l := &shelf{of: map[string]string{"a": `{"timeout_seconds": 1800}`}}, &layer{}
 	b := layered(s, l)
 	_ = b.Policy(t.Context(), "a")
-	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute), FailureThreshold: new(2)})
+	l.now.Store(over(`{"timeout_max_seconds":600,"failure_threshold":2}`))
 	b.Rebase()
 	p, _, err := b.Describe(t.Context(), "a")
 	if bad, is := errors.AsType[*breaker.PolicyError](err); !is || bad.Field != "timeout_seconds" {
@@ -150,19 +161,19 @@ func TestAnOverrideThatDoesNotSuitTheRegistryKeepsTheLastGoodPolicy(t *testing.T
 	if p.Timeout != 30*time.Minute || p.TimeoutMax != time.Hour || p.FailureThreshold != 5 {
 		t.Errorf("got %+v, want the last good one", p)
 	}
-	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute), Enabled: new(false)})
+	l.now.Store(over(`{"timeout_max_seconds":600,"enabled":false}`))
 	b.Rebase()
-	if p, origins, err := b.Describe(t.Context(), "a"); p.Enabled || p.Timeout != 30*time.Minute || err == nil || origins["enabled"] != registry.RegistryOrigin {
+	if p, origins, err := b.Describe(t.Context(), "a"); !p.Disabled || p.Timeout != 30*time.Minute || err == nil || origins["enabled"] != registry.RegistryOrigin {
 		t.Errorf("switched off: got %+v, %v, %v", p, origins, err)
 	}
-	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute)})
+	l.now.Store(over(`{"timeout_max_seconds":600}`))
 	b.Rebase()
-	if p, origins, _ := b.Describe(t.Context(), "a"); !p.Enabled || p.Timeout != 30*time.Minute || origins["enabled"] != breaker.DefaultOrigin {
+	if p, origins, _ := b.Describe(t.Context(), "a"); p.Disabled || p.Timeout != 30*time.Minute || origins["enabled"] != policy.DefaultOrigin {
 		t.Errorf("no longer switched off: got %+v, %v", p, origins)
 	}
-	l.now.Store(&breaker.Override{TimeoutMax: new(2 * time.Hour)})
+	l.now.Store(over(`{"timeout_max_seconds":7200}`))
 	b.Rebase()
-	if p, _, err := b.Describe(t.Context(), "a"); err != nil || !p.Enabled || p.Timeout != 30*time.Minute || p.TimeoutMax != 2*time.Hour {
+	if p, _, err := b.Describe(t.Context(), "a"); err != nil || p.Disabled || p.Timeout != 30*time.Minute || p.TimeoutMax != 2*time.Hour {
 		t.Errorf("mended: got %+v, %v", p, err)
 	}
 	if p, _, err := layered(s, l).Describe(t.Context(), "a"); err != nil || p.Timeout != 30*time.Minute {
@@ -175,12 +186,12 @@ func TestEnabledCountsOfAnOverrideThatDoesNotSuitTheRegistry(t *testing.T) {
 	t.Parallel()
 	const long, longOff = `{"timeout_seconds": 1800}`, `{"timeout_seconds": 1800, "enabled": false}`
 	s, l := &shelf{of: map[string]string{"a": longOff}}, &layer{}
-	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute), FailureThreshold: new(2)})
+	l.now.Store(over(`{"timeout_max_seconds":600,"failure_threshold":2}`))
 	want := func(b *policies.Book, when string, enabled bool, timeout time.Duration) {
 		t.Helper()
 		p, origins, err := b.Describe(t.Context(), "a")
-		if err == nil || p.Enabled != enabled || p.Timeout != timeout || !enabled && origins["enabled"] != policies.OverrideOrigin {
-			t.Errorf("%s: enabled %v from %q, timeout %v, %v; want %v, %v", when, p.Enabled, origins["enabled"], p.Timeout, err, enabled, timeout)
+		if err == nil || p.Disabled == enabled || p.Timeout != timeout || !enabled && origins["enabled"] != policies.OverrideOrigin {
+			t.Errorf("%s: enabled %v from %q, timeout %v, %v; want %v, %v", when, !p.Disabled, origins["enabled"], p.Timeout, err, enabled, timeout)
 		}
 	}
 	b := layered(s, l)
@@ -194,7 +205,7 @@ func TestEnabledCountsOfAnOverrideThatDoesNotSuitTheRegistry(t *testing.T) {
 	want(b, "switched on again", true, time.Minute)
 	l.now.Store(nil)
 	b.Rebase()
-	l.now.Store(&breaker.Override{TimeoutMax: new(10 * time.Minute)})
+	l.now.Store(over(`{"timeout_max_seconds":600}`))
 	b.Rebase()
 	want(b, "the last good policy", true, 30*time.Minute)
 	s.set(longOff)
@@ -216,7 +227,7 @@ func TestAFileCountsUnderABadOverride(t *testing.T) {
 	_ = b.Policy(t.Context(), "a")
 	s.set(`{`)
 	b.Refresh(t.Context(), "a")
-	l.now.Store(&breaker.Override{Timeout: new(30 * time.Second)})
+	l.now.Store(over(`{"timeout_seconds":30}`))
 	b.Rebase()
 	if p, _, err := b.Describe(t.Context(), "a"); err == nil || p.FailureThreshold != 9 || p.Timeout != 30*time.Second {
 		t.Errorf("got %+v, %v", p, err)
@@ -229,9 +240,9 @@ func TestAFileCountsUnderABadOverride(t *testing.T) {
 func TestAnOverrideIsCheckedOverTheRegistry(t *testing.T) {
 	t.Parallel()
 	l := &layer{}
-	l.now.Store(&breaker.Override{TimeoutMax: new(2 * time.Hour)})
+	l.now.Store(over(`{"timeout_max_seconds":7200}`))
 	b := layered(&shelf{of: map[string]string{}}, l)
-	o := breaker.Override{Timeout: new(90 * time.Minute)}
+	o := *over(`{"timeout_seconds":5400}`)
 	if err := b.Check(t.Context(), "a", o); err != nil {
 		t.Error(err)
 	}
@@ -251,7 +262,7 @@ func TestRebaseAndRefreshDoNotLoseEachOther(t *testing.T) {
 	run.Go(func() { b.Run(ctx) })
 	for n := range 100 {
 		wg.Go(func() {
-			l.now.Store(&breaker.Override{FailureThreshold: new(n + 1)})
+			l.now.Store(over(fmt.Sprintf(`{"failure_threshold":%d}`, n+1)))
 			b.Rebase()
 		})
 		wg.Go(func() {
@@ -265,8 +276,8 @@ func TestRebaseAndRefreshDoNotLoseEachOther(t *testing.T) {
 	wg.Wait()
 	b.Rebase()
 	b.Refresh(ctx, "a")
-	if p := b.Policy(ctx, "a"); p.FailureThreshold != *l.now.Load().FailureThreshold || p.Timeout != 30*time.Second {
-		t.Errorf("got %d and %v, want %d and 30s", p.FailureThreshold, p.Timeout, *l.now.Load().FailureThreshold)
+	if p := b.Policy(ctx, "a"); p.FailureThreshold != l.now.Load().Value("failure_threshold") || p.Timeout != 30*time.Second {
+		t.Errorf("got %d and %v, want %d and 30s", p.FailureThreshold, p.Timeout, l.now.Load().Value("failure_threshold"))
 	}
 	cancel()
 	run.Wait()

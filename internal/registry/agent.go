@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/internal/policy"
 )
 
 // DefaultTimeout is the time-out of an agent that gives none.
@@ -51,9 +51,9 @@ const (
 // Agent is one registration. Its maps and pointers are shared: nobody changes them.
 type Agent struct {
 	Name       string
-	URL        *url.URL         // nil: a policy without an address; else http or https, absolute, without user, query and fragment
-	Config     breaker.Override // circuit_breaker_config
-	Configured bool             // circuit_breaker_config was given, if only as {} or null
+	URL        *url.URL        // nil: a policy without an address; else http or https, absolute, without user, query and fragment
+	Config     policy.Override // circuit_breaker_config
+	Configured bool            // circuit_breaker_config was given, if only as {} or null
 	Contact    string
 	Labels     map[string]string // nil: none
 	Timeout    time.Duration     // for the response header, and between two reads of its body; DefaultTimeout where none was given
@@ -65,7 +65,7 @@ type Agent struct {
 type Form struct {
 	Name           string            `json:"name"`
 	URL            string            `json:"url,omitempty"`
-	Config         *breaker.Override `json:"circuit_breaker_config,omitempty"`
+	Config         *policy.Override  `json:"circuit_breaker_config,omitempty"`
 	Contact        string            `json:"contact,omitempty"`
 	Labels         map[string]string `json:"labels,omitempty"`
 	TimeoutSeconds float64           `json:"timeout_seconds"`
@@ -82,7 +82,7 @@ func (a Agent) Form() Form {
 	if a.URL != nil {
 		f.URL = a.URL.String()
 	}
-	if a.Configured || a.Config != (breaker.Override{}) {
+	if a.Configured || a.Config != (policy.Override{}) {
 		f.Config = new(a.Config)
 	}
 	return f

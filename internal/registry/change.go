@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -159,7 +160,7 @@ func (r *Registry) putConfig(ctx context.Context, a Agent, actor string) (Agent,
 		return a.configured(held), err
 	}
 	text := ""
-	if a.Config != (breaker.Override{}) {
+	if a.Config != (policy.Override{}) {
 		written, err := json.Marshal(a.Config)
 		if err != nil {
 			return a, err

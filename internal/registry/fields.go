@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -21,7 +22,7 @@ const (
 )
 
 func (p *parser) timeout(v jsondoc.Value) time.Duration {
-	if d, ok := breaker.ParseSeconds(v.Raw()); ok && v.Kind() == jsondoc.Number && d >= time.Millisecond && d <= MaxTimeout {
+	if d, ok := policy.ParseSeconds(v.Raw()); ok && v.Kind() == jsondoc.Number && d >= time.Millisecond && d <= MaxTimeout {
 		return d
 	}
 	p.refuse(v, "seconds from 0.001 to 3600, to 0.001")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -19,7 +20,7 @@ const maxFile = 16 << 20
 // agentsFile is what one reading of the file gave. It is never changed.
 type agentsFile struct {
 	agents map[string]Agent
-	policy map[string]*breaker.Override // of those that have one
+	policy map[string]*policy.Override // of those that have one
 	loaded time.Time
 }
 
@@ -58,13 +59,13 @@ func parseFile(path string, data []byte, def breaker.Policy, origins map[string]
 
 // newFile keeps the overrides of last that did not change, pointers and all: who compares them sees what changed.
 func newFile(agents []Agent, last *agentsFile) *agentsFile {
-	f := &agentsFile{agents: make(map[string]Agent, len(agents)), policy: map[string]*breaker.Override{}, loaded: time.Now()}
+	f := &agentsFile{agents: make(map[string]Agent, len(agents)), policy: map[string]*policy.Override{}, loaded: time.Now()}
 	for _, a := range agents {
 		f.agents[a.Name] = a
-		if a.Config == (breaker.Override{}) {
+		if a.Config == (policy.Override{}) {
 			continue
 		}
-		if o := last.policy[a.Name]; o != nil && reflect.DeepEqual(*o, a.Config) {
+		if o := last.policy[a.Name]; o != nil && *o == a.Config {
 			f.policy[a.Name] = o
 		} else {
 			f.policy[a.Name] = &a.Config

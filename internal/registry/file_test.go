@@ -282,8 +282,8 @@ func TestAtTheStartThereIsNoLastGoodOne(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", path, err, want)
 		}
 	}
-	if _, err := registry.New(registry.Options{}); err == nil {
-		t.Error("a registry without a default policy was made")
+	if _, err := registry.New(registry.Options{Default: breaker.Policy{Timeout: -1}}); err == nil {
+		t.Error("a registry with a bad default policy was made")
 	}
 }
 
@@ -302,7 +302,7 @@ func TestAnOverrideKeepsItsPointerUntilItChanges(t *testing.T) {
 		}
 		return nil
 	})
-	if r.Override("a") != a || r.Override("b") == b || *r.Override("b").FailureThreshold != 3 || *r.Override("c").Enabled {
+	if r.Override("a") != a || r.Override("b") == b || r.Override("b").Value("failure_threshold") != 3 || r.Override("c").Value("enabled") != false {
 		t.Errorf("a: same %v, b: same %v, c: %v", r.Override("a") == a, r.Override("b") == b, r.Override("c"))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -166,7 +167,7 @@ func (p *parser) text(v jsondoc.Value, ok func(string) bool, want string) string
 // isPolicy says whether a policy has a field of this name.
 func (p *parser) isPolicy(name string) bool {
 	if p.policy == nil {
-		for _, f := range breaker.DefaultPolicy().Fields() {
+		for _, f := range policy.Fields(breaker.DefaultPolicy()) {
 			p.policy = append(p.policy, f.Name)
 		}
 	}
@@ -174,14 +175,14 @@ func (p *parser) isPolicy(name string) bool {
 }
 
 // config reads a circuit_breaker_config and lays it over the default, so that rules between fields are caught here.
-func (p *parser) config(v jsondoc.Value) breaker.Override {
+func (p *parser) config(v jsondoc.Value) policy.Override {
 	switch v.Kind() {
 	case jsondoc.Null:
-		return breaker.Override{}
+		return policy.Override{}
 	case jsondoc.Object:
 	default:
 		p.refuse(v, `an object, {"failure_threshold": 3, …}, or null`)
-		return breaker.Override{}
+		return policy.Override{}
 	}
 	var parts []string // without what has its fault already
 	given, unknown := map[string]jsondoc.Value{}, false
@@ -194,15 +195,15 @@ func (p *parser) config(v jsondoc.Value) breaker.Override {
 		given[m.Name] = m.Value
 		parts = append(parts, m.Key.Raw()+":"+m.Raw())
 	}
-	o, err := breaker.ParseOverride([]byte("{" + strings.Join(parts, ",") + "}"))
+	o, err := policy.Parse([]byte("{" + strings.Join(parts, ",") + "}"))
 	if err != nil {
 		p.policyFaults(v, given, err)
-		return breaker.Override{}
+		return policy.Override{}
 	}
 	if unknown {
 		return o
 	}
-	if _, _, err = breaker.Resolve(p.def, p.origins, breaker.Layer{Origin: RegistryOrigin, Override: o}); err != nil {
+	if _, _, err = policy.Resolve(p.def, p.origins, policy.Layer{Origin: RegistryOrigin, Override: o}); err != nil {
 		p.Addf(v, "%v", err) // it is about two fields, and says where each comes from
 	}
 	return o

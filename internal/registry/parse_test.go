@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -46,10 +47,10 @@ func TestAFileGivesItsAgents(t *testing.T) {
 			t.Fatalf("%d agents, %v", len(got), err)
 		}
 		off, critical, full := got[0], got[1], got[2]
-		if off.URL != nil || *off.Config.Enabled || off.Timeout != registry.DefaultTimeout || off.Classify != registry.ByStatus || off.Origin != registry.FromFile {
+		if off.URL != nil || off.Config.Value("enabled") != false || off.Timeout != registry.DefaultTimeout || off.Classify != registry.ByStatus || off.Origin != registry.FromFile {
 			t.Errorf("got %+v", off)
 		}
-		if critical.URL.String() != "http://critical-service:8080" || *critical.Config.FailureThreshold != 3 || *critical.Config.Timeout != 30*time.Second {
+		if critical.URL.String() != "http://critical-service:8080" || critical.Config.Value("failure_threshold") != 3 || critical.Config.Value("timeout_seconds") != 30.0 {
 			t.Errorf("got %+v", critical)
 		}
 		u, _ := url.Parse("https://[::1]:9/base/")
@@ -60,7 +61,7 @@ func TestAFileGivesItsAgents(t *testing.T) {
 		if !reflect.DeepEqual(full, want) {
 			t.Errorf("got %+v, want %+v", full, want)
 		}
-		if r.Override("full") != nil || r.Override("nobody") != nil || *r.Override("AgentName").Enabled {
+		if r.Override("full") != nil || r.Override("nobody") != nil || r.Override("AgentName").Value("enabled") != false {
 			t.Error("a layer for an agent that has none, or none for one that has")
 		}
 		if s := r.Status(); s.Agents != 3 || s.Problem != nil || s.LoadedAt.IsZero() || s.Path == "" {
@@ -178,7 +179,7 @@ func badFiles() map[string]string { //nolint:maintidx // a table
 
 func policyFields() string {
 	var names []string
-	for _, f := range breaker.DefaultPolicy().Fields() {
+	for _, f := range policy.Fields(breaker.DefaultPolicy()) {
 		names = append(names, f.Name)
 	}
 	return strings.Join(names, ", ")

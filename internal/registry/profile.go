@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -65,8 +66,8 @@ func profileText(held string, a Agent) (string, error) {
 
 // configured is the agent with this text of an override; one that cannot be taken is left out here, and reported where policies are.
 func (a Agent) configured(text string) Agent {
-	a.Config, a.Configured = breaker.Override{}, false
-	if o, err := breaker.ParseOverride([]byte(text)); text != "" && err == nil {
+	a.Config, a.Configured = policy.Override{}, false
+	if o, err := policy.Parse([]byte(text)); text != "" && err == nil {
 		a.Config, a.Configured = o, true
 	}
 	return a

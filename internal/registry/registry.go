@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/filewatch"
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -155,7 +156,7 @@ func (r *Registry) Status() Status {
 
 // Override is the circuit_breaker_config that the file gives the agent, a layer for policies.Book; nil: none. The pointer is the same
 // until the file says something else of the agent.
-func (r *Registry) Override(agent string) *breaker.Override { return r.file.Load().policy[agent] }
+func (r *Registry) Override(agent string) *policy.Override { return r.file.Load().policy[agent] }
 
 // ParseAgent is the function of that name over this registry's default policy.
 func (r *Registry) ParseAgent(name string, body []byte) (Agent, error) {

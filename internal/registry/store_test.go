@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/redistest"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -221,7 +222,7 @@ func TestAListIsOfBothByName(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %q, %v, want %q", got, err, want)
 		}
-		if *list[0].Config.FailureThreshold != 7 || list[2].Configured {
+		if list[0].Config.Value("failure_threshold") != 7 || list[2].Configured {
 			t.Errorf("got %+v", list)
 		}
 	})
@@ -247,12 +248,21 @@ func TestAPutLeavesWhatIsNotItsOwn(t *testing.T) {
 		put(t, r, parsed(t, r, "a", `{"url": "http://h"}`))
 		document(t, s, redisstore.ProfileDoc, "a", `{"colour":{"of":["a","newer","version"]},"url":"http://h"}`)
 		document(t, s, redisstore.ConfigDoc, "a", `{"enabled": false}`)
-		if a, err := r.Agent(t.Context(), "a"); err != nil || a.Config.Enabled == nil || *a.Config.Enabled {
+		if a, err := r.Agent(t.Context(), "a"); err != nil || a.Config.Value("enabled") != false {
 			t.Errorf("got %+v, %v", a, err)
 		}
 		put(t, r, parsed(t, r, "a", `{"url": "http://h", "circuit_breaker_config": null}`)) // told so
 		document(t, s, redisstore.ConfigDoc, "a", "")
 	})
+}
+
+// override is the one that a text spells.
+func override(text string) policy.Override {
+	o, err := policy.Parse([]byte(text))
+	if err != nil {
+		panic(err)
+	}
+	return o
 }
 
 func TestAPutMeetsAnotherHand(t *testing.T) {
@@ -275,7 +285,7 @@ func TestManyPutsAtOnceAllSucceed(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 40 {
 			wg.Go(func() {
-				a := registry.Agent{Name: "a", Contact: strconv.Itoa(i), Configured: true, Config: breaker.Override{FailureThreshold: new(i + 1)}}
+				a := registry.Agent{Name: "a", Contact: strconv.Itoa(i), Configured: true, Config: override(fmt.Sprintf(`{"failure_threshold":%d}`, i+1))}
 				if first, err := r.Put(t.Context(), a, "tester"); err != nil {
 					t.Error(err)
 				} else if first {
@@ -288,9 +298,10 @@ func TestManyPutsAtOnceAllSucceed(t *testing.T) {
 		if err != nil || created.Load() != 1 {
 			t.Fatalf("%v, created %d times", err, created.Load())
 		}
+		contact, _ := strconv.Atoi(a.Contact)
 		document(t, s, redisstore.ProfileDoc, "a", `{"contact":"`+a.Contact+`"}`) // both of the same Put
-		document(t, s, redisstore.ConfigDoc, "a", fmt.Sprintf(`{"failure_threshold":%d}`, *a.Config.FailureThreshold))
-		if strconv.Itoa(*a.Config.FailureThreshold-1) != a.Contact {
+		document(t, s, redisstore.ConfigDoc, "a", fmt.Sprintf(`{"failure_threshold":%d}`, a.Config.Value("failure_threshold")))
+		if a.Config != override(fmt.Sprintf(`{"failure_threshold":%d}`, contact+1)) {
 			t.Errorf("a mixture: %+v", a)
 		}
 	})
@@ -357,10 +368,10 @@ func TestAPutChecksWhatItIsGiven(t *testing.T) {
 		r := merged(t, s, "[]", &journal{})
 		u, _ := url.Parse("http://user:pw@h/?q")
 		tests := map[string]registry.Agent{
-			"name":            {Name: "a b"},
-			"url":             {Name: "a", URL: u},
-			"timeout_seconds": {Name: "a", Timeout: 2 * time.Hour},
-			"circuit_breaker_config.failure_threshold": {Name: "a", Config: breaker.Override{FailureThreshold: new(-1)}},
+			"name":                   {Name: "a b"},
+			"url":                    {Name: "a", URL: u},
+			"timeout_seconds":        {Name: "a", Timeout: 2 * time.Hour},
+			"circuit_breaker_config": {Name: "a", Config: override(`{"timeout_seconds":7200}`)},
 		}
 		for path, a := range tests {
 			_, err := r.Put(t.Context(), a, "tester")

@@ -71,7 +71,7 @@ func (m *Manager) Agent(name string) (*Agent, error) {
 
 // entry is the Agent of a name under a policy that is cached, if there is room for it.
 func (m *Manager) entry(name string, p Policy) *Agent {
-	if p.Consistency != Cached || !p.Enabled {
+	if p.Consistency != Cached || p.Disabled {
 		return nil
 	}
 	a, ok := m.agents.Load(name)
@@ -227,7 +227,7 @@ func (m *Manager) flush(c *cell) {
 	switch {
 	case err == nil && !res.Degraded && (res.State != Closed || res.Epoch != c.epoch):
 		c.at.end(c)
-	case err != nil || res.Degraded || p.Consistency != Cached || !p.Enabled:
+	case err != nil || res.Degraded || p.Consistency != Cached || p.Disabled:
 		c.at.putAside(c)
 	default:
 		c.buffer.SetRun(res.Run)

@@ -81,7 +81,7 @@ func (o *oracle) one(ctx context.Context, agent string, p breaker.Policy, op mac
 	for i, out := range outcomes {
 		q := p
 		if i < len(outcomes)-1 {
-			q.FailureRateThreshold, q.SlowCallRateThreshold = 0, 0
+			q.FailureRateThreshold, q.SlowCallRateThreshold = breaker.Off, 0
 		}
 		op.Summary = out.Summary()
 		last, _ = o.single.Apply(ctx, agent, q, op)
@@ -134,8 +134,10 @@ type held struct {
 func drawCachedPolicy(t *rapid.T) breaker.Policy {
 	p := breaker.DefaultPolicy()
 	p.Consistency = breaker.Cached
-	p.FailureThreshold = rapid.IntRange(0, 6).Draw(t, "failure_threshold")
-	p.FailureRateThreshold = rapid.SampledFrom([]float64{0, 0.3, 0.5}).Draw(t, "failure_rate_threshold")
+	if p.FailureThreshold = rapid.IntRange(0, 6).Draw(t, "failure_threshold"); p.FailureThreshold == 0 {
+		p.FailureThreshold = breaker.Off
+	}
+	p.FailureRateThreshold = rapid.SampledFrom([]float64{breaker.Off, 0.3, 0.5}).Draw(t, "failure_rate_threshold")
 	p.SlowCallRateThreshold = rapid.SampledFrom([]float64{0, 0.6}).Draw(t, "slow_call_rate_threshold")
 	p.MinimumCalls = rapid.IntRange(1, 20).Draw(t, "minimum_calls")
 	p.WindowSize = rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Second}).Draw(t, "window_size_seconds")
@@ -152,7 +154,7 @@ func newFleet(t *rapid.T) *cachedFleet {
 	}}
 	for i := range rapid.IntRange(1, 4).Draw(t, "replicas") {
 		m, err := breaker.NewManager(breaker.Options{
-			Store: f.o, Reporter: fmt.Sprint("replica", i), Policy: func(context.Context, string) breaker.Policy { return f.policy },
+			Store: f.o, Reporter: fmt.Sprint("replica", i), Policy: f.policy,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -188,7 +190,7 @@ func (f *cachedFleet) settle(ctx context.Context, n int) {
 	o.Slow = rapid.IntRange(0, 5).Draw(f.t, "slow") == 0
 	// A trip on runs amid a record has no success before it; strict mode would keep an upstream's wait from before that record, which
 	// a success in it clears (docs/consistency.md).
-	if o.Kind == breaker.Failure && f.policy.FailureThreshold == 0 && rapid.IntRange(0, 9).Draw(f.t, "wait") == 0 {
+	if o.Kind == breaker.Failure && f.policy.FailureThreshold == breaker.Off && rapid.IntRange(0, 9).Draw(f.t, "wait") == 0 {
 		o.RetryAfter = 3 * time.Second
 	}
 	if o.Kind != breaker.Ignored && h.permit.Lease() == 0 { // joined, or sent by itself: in order either way

@@ -105,7 +105,7 @@ func TestAPolicyThatChangesIsFollowed(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*breaker.Policy){
 		"strict":   func(p *breaker.Policy) { p.Consistency = breaker.Strict },
-		"disabled": func(p *breaker.Policy) { p.Enabled = false },
+		"disabled": func(p *breaker.Policy) { p.Disabled = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -204,7 +204,7 @@ func TestBeyondMaxAgentsTheStoreIsAsked(t *testing.T) {
 		l := newLedger()
 		p := breaker.DefaultPolicy()
 		p.Consistency = breaker.Cached
-		m, err := breaker.NewManager(breaker.Options{Store: l, MaxAgents: 2, Policy: func(context.Context, string) breaker.Policy { return p }})
+		m, err := breaker.NewManager(breaker.Options{Store: l, MaxAgents: 2, Policy: p})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,7 +261,7 @@ func TestCloseSendsWhatWaitsAndGivesUpInTime(t *testing.T) {
 func TestNothingIsLostBetweenGoroutines(t *testing.T) {
 	t.Parallel()
 	l := newLedger()
-	m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureThreshold, p.FailureRateThreshold = 0, 0 })
+	m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureThreshold, p.FailureRateThreshold = breaker.Off, breaker.Off })
 	const goroutines, each = 8, 5000
 	var wg sync.WaitGroup
 	for g := range goroutines {

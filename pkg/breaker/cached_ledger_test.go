@@ -75,7 +75,7 @@ func cachedOn(t *testing.T, s breaker.Store, observer breaker.Observer, edit fun
 	t.Helper()
 	m, err := breaker.NewManager(breaker.Options{
 		Store: s, Reporter: "test", Observer: observer,
-		Policy: func(context.Context, string) breaker.Policy {
+		PerAgent: func(context.Context, string) breaker.Policy {
 			p := breaker.DefaultPolicy()
 			p.Consistency = breaker.Cached
 			if edit != nil {

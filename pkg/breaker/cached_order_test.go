@@ -64,7 +64,7 @@ func TestAllThatWasCountedIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()
 		l.slows(time.Millisecond)
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureThreshold, p.FailureRateThreshold = 0, 0 })
+		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureThreshold, p.FailureRateThreshold = breaker.Off, breaker.Off })
 		_ = m.Do(t.Context(), "a", succeed)
 		settleAll(t, acquireAll(t, m, "a", 5), breaker.Outcome{Kind: breaker.Failure, RetryAfter: time.Second})
 		if v, _, err := m.Inspect(t.Context(), "a"); err != nil || v.Successes != 1 || v.Failures != 5 {
@@ -100,7 +100,7 @@ func TestOneCellWhateverIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := atomic.Int64{}
 		m := cachedOn(t, newLedger(), nil, func(p *breaker.Policy) {
-			p.FailureRateThreshold, p.FailureThreshold, p.SlowCallDuration = 0, 3, time.Duration(slow.Load())
+			p.FailureRateThreshold, p.FailureThreshold, p.SlowCallDuration = breaker.Off, 3, time.Duration(slow.Load())
 		})
 		waits := acquire(t, m, "a")
 		settleAll(t, acquireAll(t, m, "a", 2), breaker.Outcome{Kind: breaker.Failure})
@@ -233,7 +233,7 @@ func TestAPanicInClassifyCountsAFailure(t *testing.T) {
 				l := newLedger()
 				m, err := breaker.NewManager(breaker.Options{
 					Store: l,
-					Policy: func(context.Context, string) breaker.Policy {
+					PerAgent: func(context.Context, string) breaker.Policy {
 						p := breaker.DefaultPolicy()
 						p.Consistency = consistency
 						return p

@@ -51,7 +51,7 @@ func TestFailuresGoAtOnceAndThenShare(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = 0; p.FailureThreshold = 4 })
+		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off; p.FailureThreshold = 4 })
 		start := time.Now()
 		fails := func() {
 			p := acquire(t, m, "a")
@@ -88,7 +88,7 @@ func TestFailuresOnTheirWayAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()
 		l.latency = 50 * time.Millisecond
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = 0 })
+		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off })
 		_ = m.Do(t.Context(), "a", succeed)
 		<-time.After(time.Second / 10)
 		for range 5 {
@@ -108,7 +108,7 @@ func TestAnAgentThatFailsOftenCostsTwoRecordsAnInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = 0 })
+		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off })
 		for i := range 1000 { // one second
 			p := acquire(t, m, "a")
 			_, _ = p.Settle(t.Context(), breaker.Outcome{Kind: []breaker.OutcomeKind{breaker.Failure, breaker.Success}[i%2]})
@@ -126,7 +126,7 @@ func TestOneRecordOfAnAgentAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()
 		l.latency = 35 * time.Millisecond
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = 0 })
+		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off })
 		for i := range 300 {
 			p := acquire(t, m, "a")
 			_, _ = p.Settle(t.Context(), breaker.Outcome{Kind: []breaker.OutcomeKind{breaker.Failure, breaker.Success}[i%2]})
@@ -221,7 +221,7 @@ func TestEveryWayOutOfDoIsJoined(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.SlowCallDuration = time.Second; p.FailureThreshold = 0 })
+		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.SlowCallDuration = time.Second; p.FailureThreshold = breaker.Off })
 		cancelled, cancel := context.WithCancel(t.Context())
 		cancel()
 		_ = m.Do(t.Context(), "a", succeed)

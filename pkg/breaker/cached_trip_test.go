@@ -13,7 +13,7 @@ import (
 )
 
 // byRun opens on failures in a row only: five of them.
-func byRun(p *breaker.Policy) { p.FailureRateThreshold = 0 }
+func byRun(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off }
 
 // slows makes every answer from now on take so long.
 func (l *ledger) slows(latency time.Duration) {
@@ -327,7 +327,7 @@ func TestOneOutageIsKnownToAllAgents(t *testing.T) {
 type together struct{ *ledger }
 
 func (s *together) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
-	p.FailureThreshold = 0
+	p.FailureThreshold = breaker.Off
 	return s.ledger.Apply(ctx, agent, p, op)
 }
 
@@ -336,7 +336,7 @@ func TestAReplicaThatFailsAloneAsksOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()
-		m := cachedOn(t, &together{l}, nil, func(p *breaker.Policy) { p.FailureRateThreshold, p.MinimumReporters = 0, 2 })
+		m := cachedOn(t, &together{l}, nil, func(p *breaker.Policy) { p.FailureRateThreshold, p.MinimumReporters = breaker.Off, 2 })
 		l.slows(time.Millisecond)
 		_ = m.Do(t.Context(), "a", succeed)
 		start := time.Now()

@@ -104,7 +104,7 @@ func (c *Classic) Stats(ctx context.Context) (Stats, error) {
 // StatsOf makes Stats of a view.
 func StatsOf(agent string, v View, p Policy) Stats {
 	s := Stats{
-		Name: agent, State: v.State, FailureCount: v.Run, FailureThreshold: p.FailureThreshold,
+		Name: agent, State: v.State, FailureCount: v.Run, FailureThreshold: max(p.FailureThreshold, 0),
 		CooldownSeconds: p.Timeout.Seconds(), TotalFailures: v.Failures, TotalSuccesses: v.Successes, StateTransitions: v.Transitions,
 	}
 	if d := v.DeadlineMs(); d > v.NowMs && v.State == Open {

@@ -100,10 +100,8 @@ func ExampleManager_Agent() {
 		return
 	}
 
-	policy := breaker.DefaultPolicy()
-	policy.Consistency = breaker.Cached
 	m, err := breaker.NewManager(breaker.Options{
-		Store: store, Policy: func(context.Context, string) breaker.Policy { return policy },
+		Store: store, Policy: breaker.Policy{Consistency: breaker.Cached},
 	})
 	if err != nil {
 		fmt.Println(err)

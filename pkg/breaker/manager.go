@@ -14,9 +14,13 @@ import (
 // Options configures a Manager. Store is required; every other field has a default.
 type Options struct {
 	Store Store
-	// Policy answers how an agent's breaker behaves now; it is asked on every call, so it must be quick. nil: DefaultPolicy.
-	Policy func(ctx context.Context, agent string) Policy
-	// Look is Policy for Inspect, which is no use of the agent. nil: Policy.
+	// Policy is how breakers behave. NewManager refuses a bad one.
+	Policy Policy
+	// PerAgent answers how one agent's breaker behaves now, in place of Policy: a zero field is its default, not Policy's value. It
+	// is asked on every call, so it must be quick. nil: Policy counts for all. A bad answer is replaced by the agent's last good
+	// one, or by Policy. It is logged and told to the Observer, once for each distinct value.
+	PerAgent func(ctx context.Context, agent string) Policy
+	// Look is PerAgent for Inspect, which is no use of the agent. nil: PerAgent.
 	Look func(ctx context.Context, agent string) Policy
 	// Disabled is the global switch: every call is admitted, nothing is asked or recorded [B21].
 	Disabled bool
@@ -42,6 +46,7 @@ type Manager struct {
 	o       Options
 	watched bool // there is an Observer
 	bare    bool // there is none, and a call without an error is a success
+	judge   *judge
 	cached
 }
 
@@ -53,11 +58,12 @@ func NewManager(o Options) (*Manager, error) {
 	if o.Reporter != "" && !ValidWord(o.Reporter) {
 		return nil, fmt.Errorf("breaker: Options.Reporter %q: want 1 to 64 of A-Z a-z 0-9 . _ : @ -", o.Reporter)
 	}
-	if o.Policy == nil {
-		o.Policy = func(context.Context, string) Policy { return DefaultPolicy() }
+	if err := o.Policy.Validate(); err != nil {
+		return nil, fmt.Errorf("breaker: Options.Policy: %w", err)
 	}
+	o.Policy = o.Policy.WithDefaults()
 	if o.Look == nil {
-		o.Look = o.Policy
+		o.Look = o.PerAgent
 	}
 	m := &Manager{watched: o.Observer != nil, bare: o.Observer == nil && o.Classify == nil}
 	if o.Classify == nil {
@@ -74,10 +80,31 @@ func NewManager(o Options) (*Manager, error) {
 	}
 	m.o = o
 	m.begin(m)
+	m.judge = newJudge(o.Policy, m.most, m.reject)
 	return m, nil
 }
 
-func (m *Manager) policy(ctx context.Context, agent string) Policy { return m.o.Policy(ctx, agent) }
+// policy is the agent's, valid and filled in.
+func (m *Manager) policy(ctx context.Context, agent string) Policy {
+	if m.o.PerAgent == nil {
+		return m.o.Policy
+	}
+	return *m.judge.of(agent, m.o.PerAgent(ctx, agent))
+}
+
+// look is policy for one who only looks.
+func (m *Manager) look(ctx context.Context, agent string) Policy {
+	if m.o.Look == nil {
+		return m.o.Policy
+	}
+	return *m.judge.look(agent, m.o.Look(ctx, agent))
+}
+
+// reject tells of a bad policy.
+func (m *Manager) reject(agent string, err error) {
+	m.o.Logger.Warn("policy not taken", "event", "circuit_breaker.bad_policy", "agent", agent, "error", err)
+	m.o.Observer.PolicyRejected(agent, err)
+}
 
 func (m *Manager) classify(ctx context.Context, err error) Outcome { return m.o.Classify(ctx, err) }
 
@@ -236,7 +263,7 @@ func (m *Manager) Inspect(ctx context.Context, agent string) (View, Policy, erro
 	if err := m.Flush(ctx, agent); err != nil {
 		return View{}, Policy{}, err
 	}
-	p := m.o.Look(ctx, agent)
+	p := m.look(ctx, agent)
 	v, err := m.o.Store.Inspect(ctx, agent, p)
 	return v, p, err
 }
@@ -305,6 +332,9 @@ type Observer interface {
 	// Event: this process's operation brought a transition, a heal or a manual action about; degraded: in its own memory only.
 	Event(agent string, e Event, degraded bool)
 	StoreCall(verb machine.Verb, took time.Duration, err error)
+	// PolicyRejected: Options.PerAgent or Options.Look gave a policy that no breaker can follow; err is a *PolicyError. It is told
+	// once for each distinct value, of the agent that was the first to have it.
+	PolicyRejected(agent string, err error)
 }
 
 // NopObserver does nothing.
@@ -330,3 +360,6 @@ func (NopObserver) Event(string, Event, bool) {}
 
 // StoreCall implements Observer.
 func (NopObserver) StoreCall(machine.Verb, time.Duration, error) {}
+
+// PolicyRejected implements Observer.
+func (NopObserver) PolicyRejected(string, error) {}

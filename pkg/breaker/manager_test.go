@@ -25,7 +25,7 @@ func managerOn(t *testing.T, s breaker.Store, edit func(*breaker.Policy)) *break
 	if edit != nil {
 		edit(&p)
 	}
-	m, err := breaker.NewManager(breaker.Options{Store: s, Reporter: "test", Policy: func(context.Context, string) breaker.Policy { return p }})
+	m, err := breaker.NewManager(breaker.Options{Store: s, Reporter: "test", Policy: p})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,9 @@ func TestDisabledGloballyAsksNothing(t *testing.T) {
 func TestClassicView(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := manager(t, func(p *breaker.Policy) { p.Timeout, p.HalfOpenMaxCalls, p.FailureRateThreshold = 30*time.Second, 1, 0 })
+		m := manager(t, func(p *breaker.Policy) {
+			p.Timeout, p.HalfOpenMaxCalls, p.FailureRateThreshold = 30*time.Second, 1, breaker.Off
+		})
 		b, err := m.Classic("loop")
 		if err != nil {
 			t.Fatal(err)

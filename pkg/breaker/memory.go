@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ type Memory struct {
 	most   int
 	mu     sync.Mutex
 	agents map[string]*remembered
+	judged verdicts
 }
 
 // remembered is one agent's breaker and its newest events.
@@ -44,8 +46,21 @@ const reportKeptMs = 10 * 60 * 1000
 // maxReports bounds the keys remembered of one agent.
 const maxReports = 10_000
 
-// Apply implements Store; it never fails.
+// params is p in integers. The error is a *PolicyError.
+func (m *Memory) params(agent string, p Policy) (machine.Params, error) {
+	v, _ := m.judged.on(p)
+	if v.err != nil {
+		return machine.Params{}, fmt.Errorf("policy of agent %q: %w", agent, v.err)
+	}
+	return v.filled.Params(m.ttl, 1), nil
+}
+
+// Apply implements Store. A zero field of p is its default. A bad policy is an error that wraps a *PolicyError; there is no other.
 func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op) (machine.Result, error) {
+	params, err := m.params(agent, p)
+	if err != nil {
+		return machine.Result{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.nowMs()
@@ -55,7 +70,6 @@ func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op)
 		op = machine.Op{Verb: machine.VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
 	}
 	var r machine.Result
-	params := p.Params(m.ttl, 1)
 	op.ShiftMs = params.Shift(agent)
 	a.s, r = machine.Step(params, machine.Loaded{Snapshot: a.s}, op, now)
 	if duplicate {
@@ -69,8 +83,12 @@ func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op)
 	return r, nil
 }
 
-// Inspect implements Store; it never fails.
+// Inspect implements Store. It judges p as Apply does.
 func (m *Memory) Inspect(_ context.Context, agent string, p Policy) (View, error) {
+	params, err := m.params(agent, p)
+	if err != nil {
+		return View{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.nowMs()
@@ -78,7 +96,7 @@ func (m *Memory) Inspect(_ context.Context, agent string, p Policy) (View, error
 	if !ok {
 		a = &remembered{s: machine.Snapshot{State: Closed, Epoch: machine.ZeroEpoch}}
 	}
-	s, _ := machine.Step(p.Params(m.ttl, 1), machine.Loaded{Snapshot: a.s}, machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, now)
+	s, _ := machine.Step(params, machine.Loaded{Snapshot: a.s}, machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, now)
 	return View{Snapshot: s, NowMs: now, Log: append([]Event(nil), a.log...)}, nil
 }
 

@@ -3,8 +3,6 @@ package breaker
 import (
 	"fmt"
 	"math"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
@@ -13,7 +11,7 @@ import (
 // Mode says whether refusals are enforced or only reported [B21].
 type Mode string
 
-// The modes. The zero value is not valid; DefaultPolicy gives Enforce.
+// The modes; Enforce is the default.
 const (
 	Enforce Mode = "enforce"
 	Observe Mode = "observe"
@@ -57,12 +55,15 @@ const (
 	Cached Consistency = "cached"
 )
 
-// Policy is how one agent's breaker behaves. The zero value is not valid: start from DefaultPolicy.
+// Off switches off the field of a Policy in which zero means the default: FailureThreshold, FailureRateThreshold, RampFloor.
+const Off = -1
+
+// Policy is how one agent's breaker behaves. A zero field means its default, so the zero Policy is DefaultPolicy.
 // Durations count to 1 ms, rates and shares to one machine.Millionth, the multiplier to one thousandth.
 type Policy struct {
-	Enabled                  bool           // [B21]; false: the machine admits all and records nothing, holds still stand
-	FailureThreshold         int            // [B6]; 0 turns it off, at most 255
-	FailureRateThreshold     float64        // [B7]; 0 to 1, 0 turns it off
+	Disabled                 bool           // [B21]; the machine admits all and records nothing, holds still stand
+	FailureThreshold         int            // [B6]; at most 255, or Off
+	FailureRateThreshold     float64        // [B7]; at most 1, or Off
 	MinimumCalls             int            // [B7], [B8]; calls in the window before a rate is believed
 	WindowSize               time.Duration  // [B9]
 	Timeout                  time.Duration  // [B10]; the first wait
@@ -76,25 +77,28 @@ type Policy struct {
 	SlowCallDuration         time.Duration  // [B8]; 0 turns it off
 	SlowCallRateThreshold    float64        // [B8]; 0 turns it off
 	RecoveryRamp             time.Duration  // [B16]; 0: none
-	RampFloor                float64        // [B16]; the share admitted at the start of a ramp
+	RampFloor                float64        // [B16]; the share admitted at the start of a ramp, or Off: none
 	Mode                     Mode           // [B21]
 	RetryAfter               RetryAfter     // [B22]
+	RetryAfterMax            time.Duration  // [B22]; the longest Retry-After that is believed
 	MinimumReporters         int            // [B23]; 1 turns it off
 	OnStoreError             OnStoreError
 	Consistency              Consistency
 }
 
-// DefaultPolicy is the policy of an agent that nobody configured; the first seven values are those of the deployment guide.
-func DefaultPolicy() Policy {
-	return Policy{
-		Enabled: true, FailureThreshold: 5, FailureRateThreshold: 0.5, MinimumCalls: 10,
-		WindowSize: 120 * time.Second, Timeout: 60 * time.Second, TimeoutMultiplier: 1, TimeoutMax: time.Hour,
-		HalfOpenMaxCalls: 3, ProbeTimeout: 60 * time.Second, AbandonedProbe: ReleaseAbandoned, RampFloor: 0.1,
-		Mode: Enforce, RetryAfter: RetryAfterExtend, MinimumReporters: 1, OnStoreError: OnStoreErrorLocal, Consistency: Strict,
+// DefaultPolicy is the policy of an agent that nobody configured: the zero Policy, with every default written out.
+func DefaultPolicy() Policy { return Policy{}.WithDefaults() }
+
+// WithDefaults is p with the default in place of each zero field. Stores are given policies so.
+func (p Policy) WithDefaults() Policy {
+	for _, k := range Knobs() {
+		k.row.fill(&p)
 	}
+	return p
 }
 
-// MaxDuration bounds every duration of a policy, a hold and a ramp: 30 days. It keeps the machine's integers exact in Lua's doubles.
+// MaxDuration bounds every duration of a policy, a hold and a ramp: 30 days. It keeps the machine's integers exact in Lua's
+// doubles.
 const MaxDuration = 30 * 24 * time.Hour
 
 // PolicyError names one bad value of a policy: the field as the override and the registry spell it, the value, and what is allowed.
@@ -104,73 +108,24 @@ func (e *PolicyError) Error() string {
 	return fmt.Sprintf("%s: %s is not allowed: want %s", e.Field, e.Value, e.Allowed)
 }
 
-// Validate reports the first bad value as a *PolicyError.
+// Validate reports the first bad value as a *PolicyError. A zero field is its default, and so never bad.
 func (p Policy) Validate() error {
-	checks := []error{
-		intIn("failure_threshold", p.FailureThreshold, 0, machine.MaxRun),
-		rateIn("failure_rate_threshold", p.FailureRateThreshold),
-		intIn("minimum_calls", p.MinimumCalls, 1, 1_000_000_000),
-		durationIn("window_size_seconds", p.WindowSize, 12*time.Millisecond),
-		durationIn("timeout_seconds", p.Timeout, time.Millisecond),
-		floatIn("timeout_multiplier", p.TimeoutMultiplier, 1, 100),
-		durationIn("timeout_max_seconds", p.TimeoutMax, time.Millisecond),
-		rateIn("timeout_jitter", p.TimeoutJitter),
-		intIn("half_open_max_calls", p.HalfOpenMaxCalls, 1, machine.MaxProbes),
-		intIn("half_open_success_threshold", p.HalfOpenSuccessThreshold, 0, machine.MaxProbes),
-		durationIn("probe_timeout_seconds", p.ProbeTimeout, time.Millisecond),
-		oneOf("abandoned_probe", p.AbandonedProbe, ReleaseAbandoned, FailAbandoned),
-		durationIn("slow_call_duration_seconds", p.SlowCallDuration, 0),
-		rateIn("slow_call_rate_threshold", p.SlowCallRateThreshold),
-		durationIn("recovery_ramp_seconds", p.RecoveryRamp, 0),
-		rateIn("ramp_floor", p.RampFloor),
-		oneOf("mode", p.Mode, Enforce, Observe),
-		oneOf("retry_after", p.RetryAfter, RetryAfterIgnore, RetryAfterExtend, RetryAfterOpen),
-		intIn("minimum_reporters", p.MinimumReporters, 1, machine.MaxReporters),
-		oneOf("on_store_error", p.OnStoreError, OnStoreErrorLocal, OnStoreErrorAllow, OnStoreErrorDeny),
-		oneOf("consistency", p.Consistency, Strict, Cached),
-	}
-	for _, err := range checks {
-		if err != nil {
-			return err
+	p = p.WithDefaults()
+	for _, k := range Knobs() {
+		if v := k.Value(p); !k.row.ok(v) {
+			allowed := k.Allowed()
+			if k.row.takesOff() {
+				allowed += ", breaker.Off for 0"
+			}
+			return k.refuse(v, allowed)
 		}
 	}
 	if p.Timeout > p.TimeoutMax {
-		return &PolicyError{"timeout_seconds", plain(p.Timeout.Seconds()), "at most timeout_max_seconds (" + plain(p.TimeoutMax.Seconds()) + ")"}
+		return &PolicyError{
+			"timeout_seconds", plain(p.Timeout.Seconds()), "at most timeout_max_seconds (" + plain(p.TimeoutMax.Seconds()) + ")",
+		}
 	}
 	return nil
-}
-
-func intIn(field string, v, lo, hi int) error {
-	if v < lo || v > hi {
-		return &PolicyError{field, strconv.Itoa(v), fmt.Sprintf("a whole number from %d to %d", lo, hi)}
-	}
-	return nil
-}
-
-func rateIn(field string, v float64) error { return floatIn(field, v, 0, 1) }
-
-func floatIn(field string, v, lo, hi float64) error {
-	if math.IsNaN(v) || v < lo || v > hi {
-		return &PolicyError{field, fmt.Sprint(v), fmt.Sprintf("a number from %g to %g", lo, hi)}
-	}
-	return nil
-}
-
-func durationIn(field string, v, lo time.Duration) error {
-	if v < lo || v > MaxDuration || v%time.Millisecond != 0 {
-		return &PolicyError{field, fmt.Sprint(v.Seconds()), fmt.Sprintf("seconds from %s to %s, to 0.001", plain(lo.Seconds()), plain(MaxDuration.Seconds()))}
-	}
-	return nil
-}
-
-// plain writes a number without an exponent.
-func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
-
-func oneOf[T ~string](field string, v T, allowed ...T) error {
-	if slices.Contains(allowed, v) {
-		return nil
-	}
-	return &PolicyError{field, fmt.Sprintf("%q", v), fmt.Sprintf("one of %q", allowed)}
 }
 
 // IsSlow says whether a call of that duration counts as slow [B8].
@@ -178,7 +133,8 @@ func (p Policy) IsSlow(d time.Duration) bool {
 	return p.SlowCallDuration > 0 && d > p.SlowCallDuration
 }
 
-// Params turns p into integers. ttl is REDIS_TTL_SECONDS; replicas is how many are alive (0: unknown, K stands).
+// Params turns p, whose defaults are filled in, into integers; Off is 0. ttl is REDIS_TTL_SECONDS; replicas is how many
+// are alive (0: unknown, K stands).
 func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 	need := int64(p.HalfOpenSuccessThreshold)
 	if need == 0 || need > int64(p.HalfOpenMaxCalls) {
@@ -189,7 +145,7 @@ func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 		reporters = min(reporters, int64(replicas))
 	}
 	return machine.Params{
-		Enabled: p.Enabled, Observe: p.Mode == Observe, FailureThreshold: int64(p.FailureThreshold),
+		Enabled: !p.Disabled, Observe: p.Mode == Observe, FailureThreshold: int64(max(p.FailureThreshold, 0)),
 		FailureRatePPM: ppm(p.FailureRateThreshold), MinimumCalls: int64(p.MinimumCalls),
 		WindowMs: p.WindowSize.Milliseconds(), TimeoutMs: p.Timeout.Milliseconds(), TimeoutMaxMs: p.TimeoutMax.Milliseconds(),
 		MultiplierMilli: int64(math.Round(p.TimeoutMultiplier * 1000)), JitterPPM: ppm(p.TimeoutJitter),
@@ -198,8 +154,9 @@ func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 		RampMs: p.RecoveryRamp.Milliseconds(), RampFloorPPM: ppm(p.RampFloor),
 		RetryExtends: p.RetryAfter == RetryAfterExtend, RetryOpens: p.RetryAfter == RetryAfterOpen,
 		TrackReporters: p.MinimumReporters > 1, Reporters: reporters, TTLMs: ttl.Milliseconds(),
-		RetryMaxMs: 900_000,
+		RetryMaxMs: p.RetryAfterMax.Milliseconds(),
 	}
 }
 
-func ppm(v float64) int64 { return int64(math.Round(v * machine.Million)) }
+// ppm is a share in millionths; of Off it is 0.
+func ppm(v float64) int64 { return int64(math.Round(max(v, 0) * machine.Million)) }

@@ -31,7 +31,7 @@ func TestAgentsThatShareAPlaceAreToldApart(t *testing.T) {
 		s := &counting{Memory: NewMemory(nil, 0)}
 		p := DefaultPolicy()
 		p.Consistency = Cached
-		m, err := NewManager(Options{Store: s, Policy: func(context.Context, string) Policy { return p }})
+		m, err := NewManager(Options{Store: s, PerAgent: func(context.Context, string) Policy { return p }})
 		if err != nil {
 			t.Fatal(err)
 		}

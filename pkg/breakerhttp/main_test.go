@@ -53,7 +53,7 @@ func newManager(t *testing.T, s breaker.Store, seen breaker.Observer, edit func(
 	if edit != nil {
 		edit(&p)
 	}
-	m, err := breaker.NewManager(breaker.Options{Store: s, Observer: seen, Policy: func(context.Context, string) breaker.Policy { return p }})
+	m, err := breaker.NewManager(breaker.Options{Store: s, Observer: seen, Policy: p})
 	if err != nil {
 		t.Fatal(err)
 	}

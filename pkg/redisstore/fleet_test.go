@@ -201,7 +201,7 @@ func runWorker(url string) int {
 	}
 	total := tally{Probes: map[string]int64{}, Returned: map[string]int64{}}
 	var mu sync.Mutex
-	m, err := breaker.NewManager(breaker.Options{Store: store, Policy: fleetPolicy, Observer: flushed{mu: &mu, total: &total}})
+	m, err := breaker.NewManager(breaker.Options{Store: store, PerAgent: fleetPolicy, Observer: flushed{mu: &mu, total: &total}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

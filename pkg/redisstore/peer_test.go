@@ -46,7 +46,7 @@ func newFleet(t *testing.T, replicas int, edit func(*breaker.Policy)) *fleet {
 		}
 		m, err := breaker.NewManager(breaker.Options{
 			Store: s, Reporter: fmt.Sprintf("replica-%d", i),
-			Policy: func(context.Context, string) breaker.Policy { return p },
+			Policy: p,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +115,7 @@ func TestPeerFault2NothingIsHeldWhileTheAgentIsCalled(t *testing.T) {
 
 func TestPeerFault3NoOutcomeIsLostAndNoStaleWriteCloses(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 8, func(p *breaker.Policy) { p.FailureThreshold, p.FailureRateThreshold = 0, 0 })
+	f := newFleet(t, 8, func(p *breaker.Policy) { p.FailureThreshold, p.FailureRateThreshold = breaker.Off, breaker.Off })
 	var wg sync.WaitGroup
 	for _, m := range f.managers {
 		for range 10 {

@@ -61,6 +61,6 @@ func TestAPlainlyClosedBreakerTakesTwoReads(t *testing.T) {
 	}
 	asks("planted", machine.CodeOK, 1, 1)
 	asks("healed", machine.CodeOK, 1, 1)
-	p.Enabled = false
+	p.Disabled = true
 	asks("disabled", machine.CodeDisabled, 1, 0)
 }

@@ -147,7 +147,7 @@ func (s *Store) call(agent string, p breaker.Policy, op machine.Op) call {
 	policy := s.packed(params)
 	c := call{script: s.scripts[string(op.Verb)], keys: keys, args: s.args(agent, policy, op), share: sharing(agent, policy, op)}
 	switch closed, calm := s.guesses.of(agent); {
-	case !p.Enabled:
+	case p.Disabled:
 	case op.Verb == machine.VerbAcquire:
 		c.guess, c.short = closed, plainReply
 	case c.share.verb == "record" && !s.keys.Cluster:

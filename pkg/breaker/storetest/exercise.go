@@ -16,7 +16,7 @@ func Replay(engine Engine, model *Model, agent string, data []byte, steps int) e
 	h.policy = randomPolicy(h.src)
 	if h.crowd = h.src.one(10); h.crowd {
 		h.policy.MinimumReporters, h.policy.Mode, h.policy.RetryAfter = 8, breaker.Enforce, breaker.RetryAfterIgnore
-		h.policy.WindowSize, h.policy.FailureThreshold, h.policy.FailureRateThreshold = 120*time.Second, 0, 0
+		h.policy.WindowSize, h.policy.FailureThreshold, h.policy.FailureRateThreshold = 120*time.Second, breaker.Off, breaker.Off
 	}
 	h.note("policy %+v", h.policy)
 	if err := h.run(steps); err != nil {

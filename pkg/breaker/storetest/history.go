@@ -309,9 +309,9 @@ func randomForce(src *source) breaker.Force {
 
 func randomPolicy(src *source) breaker.Policy {
 	p := breaker.DefaultPolicy()
-	p.Enabled = !src.one(4)
-	p.FailureThreshold = pick(src, 5, 0, 1, 3, 255)
-	p.FailureRateThreshold = pick(src, 0.5, 0, 1, 0.3, 0.333333)
+	p.Disabled = src.one(4)
+	p.FailureThreshold = pick(src, 5, breaker.Off, 1, 3, 255)
+	p.FailureRateThreshold = pick(src, 0.5, breaker.Off, 1, 0.3, 0.333333)
 	p.MinimumCalls = pick(src, 10, 1, 3)
 	p.WindowSize = pick(src, 120*time.Second, 10*time.Second, 100*time.Millisecond, 12*time.Millisecond, 1001*time.Millisecond)
 	p.Timeout = pick(src, 60*time.Second, time.Second, time.Millisecond)
@@ -325,7 +325,7 @@ func randomPolicy(src *source) breaker.Policy {
 	p.SlowCallDuration = time.Second
 	p.SlowCallRateThreshold = pick(src, 0, 0.5, 1)
 	p.RecoveryRamp = pick(src, 0, 10*time.Second, 10*time.Minute)
-	p.RampFloor = pick(src, 0.1, 0, 1)
+	p.RampFloor = pick(src, 0.1, breaker.Off, 1)
 	p.Mode = pick(src, breaker.Enforce, breaker.Enforce, breaker.Enforce, breaker.Enforce, breaker.Observe)
 	p.RetryAfter = pick(src, breaker.RetryAfterExtend, breaker.RetryAfterIgnore, breaker.RetryAfterOpen)
 	p.MinimumReporters = pick(src, 1, 1, 2, 3)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -165,7 +166,7 @@ func (r *reading) setPolicy(fields []string) error {
 		k, v, _ := strings.Cut(f, "=")
 		parts = append(parts, fmt.Sprintf("%q:%s", k, v))
 	}
-	o, err := breaker.ParseOverride([]byte("{" + strings.Join(parts, ",") + "}"))
+	o, err := policy.Parse([]byte("{" + strings.Join(parts, ",") + "}"))
 	if err != nil {
 		return err
 	}

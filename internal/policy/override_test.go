@@ -1,13 +1,15 @@
-package breaker_test
+package policy_test
 
 import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -16,11 +18,11 @@ const full = `{"enabled":false,"failure_threshold":3,"failure_rate_threshold":0.
 	`"window_size_seconds":300,"minimum_calls":20,"half_open_success_threshold":2,"probe_timeout_seconds":1.005,` +
 	`"abandoned_probe":"failure","timeout_multiplier":2.5,"timeout_max_seconds":2591999.999,"timeout_jitter":0.25,` +
 	`"slow_call_duration_seconds":4.5,"slow_call_rate_threshold":1,"recovery_ramp_seconds":600,"ramp_floor":0,"mode":"observe",` +
-	`"retry_after":"open","minimum_reporters":8,"on_store_error":"deny","consistency":"cached"}`
+	`"retry_after":"open","retry_after_max_seconds":30.5,"minimum_reporters":8,"on_store_error":"deny","consistency":"cached"}`
 
-func parse(t *testing.T, text string) breaker.Override {
+func parse(t *testing.T, text string) policy.Override {
 	t.Helper()
-	o, err := breaker.ParseOverride([]byte(text))
+	o, err := policy.Parse([]byte(text))
 	if err != nil {
 		t.Fatalf("ParseOverride(%s): %v", text, err)
 	}
@@ -36,37 +38,55 @@ func TestOverrideRoundTrips(t *testing.T) {
 		}
 	}
 	for ms := range 3000 {
-		o := breaker.Override{Timeout: new(time.Duration(ms+1) * time.Millisecond)}
+		want := float64(ms+1) / 1000
+		var o policy.Override
+		if err := o.Set("timeout_seconds", strconv.FormatFloat(want, 'f', -1, 64)); err != nil {
+			t.Fatal(err)
+		}
 		text, err := json.Marshal(o)
-		if err != nil || !reflect.DeepEqual(parse(t, string(text)), o) {
+		if err != nil || parse(t, string(text)) != o || o.Value("timeout_seconds") != want {
 			t.Fatalf("%d ms: %s, %v", ms+1, text, err)
 		}
 	}
 }
 
-// A field of Override, of its JSON tags, of Policy and of the table: none may lack elsewhere.
+// A knob's row is all that texts need.
 func TestOverrideCoversEveryFieldOfPolicy(t *testing.T) {
 	t.Parallel()
-	o := reflect.ValueOf(parse(t, full))
-	p, def := reflect.ValueOf(parse(t, full).Apply(breaker.DefaultPolicy())), reflect.ValueOf(breaker.DefaultPolicy())
-	fields := breaker.DefaultPolicy().Fields()
-	if o.NumField() != p.NumField() || o.NumField() != len(fields) {
-		t.Fatalf("%d fields of Override, %d of Policy, %d of Fields()", o.NumField(), p.NumField(), len(fields))
+	o := parse(t, full)
+	p, def := reflect.ValueOf(o.Apply(breaker.DefaultPolicy())), reflect.ValueOf(breaker.DefaultPolicy())
+	if fields := policy.Fields(breaker.DefaultPolicy()); p.NumField() != len(fields) {
+		t.Fatalf("%d fields of Policy, %d knobs", p.NumField(), len(fields))
 	}
-	for i := range o.NumField() {
-		f := o.Type().Field(i)
-		if want := fields[i].Name + ",omitempty"; f.Tag.Get("json") != want {
-			t.Errorf("%s has json tag %q, want %q", f.Name, f.Tag.Get("json"), want)
+	for i := range p.NumField() {
+		if p.Field(i).Interface() == def.Field(i).Interface() {
+			t.Errorf("%s: not parsed, not applied, or the test's value is the default", p.Type().Field(i).Name)
 		}
-		if o.Field(i).IsNil() {
-			t.Errorf("%s was not parsed", f.Name)
-			continue
+	}
+	for _, f := range policy.Fields(o.Apply(breaker.DefaultPolicy())) {
+		if o.Value(f.Name) != f.Value {
+			t.Errorf("%s: parsed %v, applied %v", f.Name, o.Value(f.Name), f.Value)
 		}
-		if got, want := p.FieldByName(f.Name).Interface(), o.Field(i).Elem().Interface(); got != want {
-			t.Errorf("%s: applied %v, want %v", f.Name, got, want)
-		}
-		if p.FieldByName(f.Name).Interface() == def.FieldByName(f.Name).Interface() {
-			t.Errorf("%s: the test's value is the default", f.Name)
+	}
+}
+
+func TestWithAndOnlyTakeOneField(t *testing.T) {
+	t.Parallel()
+	a, b := parse(t, `{"enabled":false,"failure_threshold":3}`), parse(t, `{"enabled":true,"timeout_seconds":1}`)
+	for _, tt := range []struct {
+		got  policy.Override
+		want string
+	}{
+		{a.With("enabled", b), `{"enabled":true,"failure_threshold":3}`},
+		{a.With("timeout_seconds", b), `{"enabled":false,"failure_threshold":3,"timeout_seconds":1}`},
+		{a.With("failure_threshold", b), `{"enabled":false}`},
+		{a.With("enabled", policy.Override{}), `{"failure_threshold":3}`},
+		{a.With("nothing", b), `{"enabled":false,"failure_threshold":3}`},
+		{b.Only("enabled"), `{"enabled":true}`},
+		{b.Only("mode"), `{}`},
+	} {
+		if tt.got != parse(t, tt.want) {
+			t.Errorf("got %v, want %s", tt.got, tt.want)
 		}
 	}
 }
@@ -97,10 +117,11 @@ func TestParseOverrideIsStrict(t *testing.T) {
 		{`{"mode":true}`, "mode", `"observe"`},
 		{`{"mode":"Observe"}`, "mode", `"observe"`},
 		{`{"consistency":""}`, "consistency", `"cached"`},
+		{`{"retry_after_max_seconds":0}`, "retry_after_max_seconds", "0.001"},
 		{`{"minimum_reporters":9}`, "minimum_reporters", "from 1 to 8"},
 	}
 	for _, tt := range tests {
-		_, err := breaker.ParseOverride([]byte(tt.text))
+		_, err := policy.Parse([]byte(tt.text))
 		var bad *breaker.PolicyError
 		if !errors.As(err, &bad) || bad.Field != tt.field || !strings.Contains(bad.Allowed, tt.allowed) {
 			t.Errorf("%s: got %v, want a PolicyError of %s that allows %q", tt.text, err, tt.field, tt.allowed)
@@ -111,7 +132,7 @@ func TestParseOverrideIsStrict(t *testing.T) {
 func TestParseOverrideRefusesWhatIsNoObject(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{``, ` `, `null`, `[]`, `"x"`, `5`, `{`, `{}{}`, `{} x`, `{"mode":"enforce",}`, `{1:2}`, "\x00", strings.Repeat(" ", 1<<20) + "{}"} {
-		_, err := breaker.ParseOverride([]byte(text))
+		_, err := policy.Parse([]byte(text))
 		if bad := (*breaker.PolicyError)(nil); err == nil || errors.As(err, &bad) {
 			t.Errorf("%.20q: got %v, want an error that is no PolicyError", text, err)
 		}
@@ -120,7 +141,7 @@ func TestParseOverrideRefusesWhatIsNoObject(t *testing.T) {
 
 func TestParseOverrideReportsAllAtOnceAndNothingUnprintable(t *testing.T) {
 	t.Parallel()
-	_, err := breaker.ParseOverride([]byte(`{"mode":"\u001b[2J` + strings.Repeat("x", 500) + `","failure_threshold":-1,"no\u0007pe":0}`))
+	_, err := policy.Parse([]byte(`{"mode":"\u001b[2J` + strings.Repeat("x", 500) + `","failure_threshold":-1,"no\u0007pe":0}`))
 	if err == nil || strings.ContainsAny(err.Error(), "\x1b\x07") || len(err.Error()) > 2000 {
 		t.Fatalf("got %q", err)
 	}
@@ -141,12 +162,12 @@ func TestParseOverrideLeavesRulesBetweenFieldsToResolve(t *testing.T) {
 func TestOverrideUnmarshalsInsideOtherJSON(t *testing.T) {
 	t.Parallel()
 	var agent struct {
-		Config breaker.Override `json:"circuit_breaker_config"`
+		Config policy.Override `json:"circuit_breaker_config"`
 	}
-	if err := json.Unmarshal([]byte(`{"circuit_breaker_config":{"timeout_seconds":30}}`), &agent); err != nil || *agent.Config.Timeout != 30*time.Second {
+	if err := json.Unmarshal([]byte(`{"circuit_breaker_config":{"timeout_seconds":30}}`), &agent); err != nil || agent.Config.Value("timeout_seconds") != 30.0 {
 		t.Fatalf("got %+v, %v", agent, err)
 	}
-	if err := json.Unmarshal([]byte(`{"circuit_breaker_config":{"timeout":30}}`), &agent); err == nil || *agent.Config.Timeout != 30*time.Second {
+	if err := json.Unmarshal([]byte(`{"circuit_breaker_config":{"timeout":30}}`), &agent); err == nil || agent.Config.Value("timeout_seconds") != 30.0 {
 		t.Fatalf("an unknown field: got %+v, %v", agent, err)
 	}
 	if err := json.Unmarshal([]byte(`{"circuit_breaker_config":null}`), &agent); err != nil {
@@ -156,14 +177,14 @@ func TestOverrideUnmarshalsInsideOtherJSON(t *testing.T) {
 
 func TestSetTakesTheWordsOfAVariable(t *testing.T) {
 	t.Parallel()
-	var o breaker.Override
+	var o policy.Override
 	for _, s := range [][2]string{{"enabled", "TRUE"}, {"timeout_seconds", "0.25"}, {"timeout_jitter", "-0"}, {"mode", "observe"}, {"failure_threshold", "7"}} {
 		if err := o.Set(s[0], s[1]); err != nil {
 			t.Error(err)
 		}
 	}
-	want := breaker.Override{Enabled: new(true), Timeout: new(250 * time.Millisecond), TimeoutJitter: new(0.0), Mode: new(breaker.Observe), FailureThreshold: new(7)}
-	if !reflect.DeepEqual(o, want) {
+	want := parse(t, `{"enabled":true,"timeout_seconds":0.25,"timeout_jitter":0,"mode":"observe","failure_threshold":7}`)
+	if o != want {
 		t.Errorf("got %+v, want %+v", o, want)
 	}
 	if text, err := json.Marshal(o); err != nil || strings.Contains(string(text), "-0") {
@@ -175,7 +196,7 @@ func TestSetTakesTheWordsOfAVariable(t *testing.T) {
 			t.Errorf("Set(%q, %q) gives no PolicyError of it", s[0], s[1])
 		}
 	}
-	if !reflect.DeepEqual(o, before) {
+	if o != before {
 		t.Errorf("a refused value changed something: %+v", o)
 	}
 }
@@ -184,9 +205,9 @@ func TestLaterLayersWinAndOriginsAreKept(t *testing.T) {
 	t.Parallel()
 	def := breaker.DefaultPolicy()
 	def.WindowSize = time.Minute
-	p, origins, err := breaker.Resolve(def, map[string]string{"window_size_seconds": "environment"},
-		breaker.Layer{Origin: "registry", Override: parse(t, `{"failure_threshold":3,"timeout_seconds":30}`)},
-		breaker.Layer{Origin: "redis", Override: parse(t, `{"failure_threshold":4}`)})
+	p, origins, err := policy.Resolve(def, map[string]string{"window_size_seconds": "environment"},
+		policy.Layer{Origin: "registry", Override: parse(t, `{"failure_threshold":3,"timeout_seconds":30}`)},
+		policy.Layer{Origin: "redis", Override: parse(t, `{"failure_threshold":4}`)})
 	if err != nil || p.FailureThreshold != 4 || p.Timeout != 30*time.Second || p.WindowSize != time.Minute {
 		t.Fatalf("got %+v, %v", p, err)
 	}
@@ -196,8 +217,8 @@ func TestLaterLayersWinAndOriginsAreKept(t *testing.T) {
 			t.Errorf("%s comes from %q, want %q", field, origins[field], origin)
 		}
 	}
-	if len(origins) != len(p.Fields()) {
-		t.Errorf("%d origins, want one for each of %d fields", len(origins), len(p.Fields()))
+	if len(origins) != len(policy.Fields(p)) {
+		t.Errorf("%d origins, want one for each of %d fields", len(origins), len(policy.Fields(p)))
 	}
 }
 
@@ -207,11 +228,11 @@ func TestEnabledIsTheAndOfAllLayers(t *testing.T) {
 	tests := []struct {
 		name                  string
 		def                   bool
-		first, second         breaker.Override
+		first, second         policy.Override
 		enabled               bool
 		origin, ofDefaultName string
 	}{
-		{"nobody says", true, breaker.Override{}, breaker.Override{}, true, "default", ""},
+		{"nobody says", true, policy.Override{}, policy.Override{}, true, "default", ""},
 		{"on twice", true, on, on, true, "second", ""},
 		{"off, then on", true, off, on, false, "first", ""},
 		{"on, then off", true, on, off, false, "second", ""},
@@ -220,28 +241,26 @@ func TestEnabledIsTheAndOfAllLayers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		def := breaker.DefaultPolicy()
-		def.Enabled = tt.def
-		p, origins, err := breaker.Resolve(def, map[string]string{"enabled": tt.ofDefaultName},
-			breaker.Layer{Origin: "first", Override: tt.first}, breaker.Layer{Origin: "second", Override: tt.second})
-		if err != nil || p.Enabled != tt.enabled || origins["enabled"] != tt.origin {
-			t.Errorf("%s: %v from %q, %v; want %v from %q", tt.name, p.Enabled, origins["enabled"], err, tt.enabled, tt.origin)
+		def.Disabled = !tt.def
+		p, origins, err := policy.Resolve(def, map[string]string{"enabled": tt.ofDefaultName},
+			policy.Layer{Origin: "first", Override: tt.first}, policy.Layer{Origin: "second", Override: tt.second})
+		if err != nil || p.Disabled == tt.enabled || origins["enabled"] != tt.origin {
+			t.Errorf("%s: %v from %q, %v; want %v from %q", tt.name, !p.Disabled, origins["enabled"], err, tt.enabled, tt.origin)
 		}
 	}
 }
 
-func TestResolveChecksEachLayerAndTheWhole(t *testing.T) {
+func TestResolveChecksTheRuleBetweenFields(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		layer  breaker.Override
+		layer  policy.Override
 		wanted []string
 	}{
-		{breaker.Override{FailureThreshold: new(-1)}, []string{"registry", "failure_threshold"}},
-		{breaker.Override{Timeout: new(time.Microsecond)}, []string{"registry", "timeout_seconds"}},
-		{breaker.Override{Timeout: new(2 * time.Hour)}, []string{"timeout_seconds from registry", "timeout_max_seconds from default"}},
-		{breaker.Override{TimeoutMax: new(time.Second)}, []string{"timeout_seconds from default", "timeout_max_seconds from registry"}},
+		{parse(t, `{"timeout_seconds":7200}`), []string{"timeout_seconds from registry", "timeout_max_seconds from default"}},
+		{parse(t, `{"timeout_max_seconds":1}`), []string{"timeout_seconds from default", "timeout_max_seconds from registry"}},
 	}
 	for _, tt := range tests {
-		_, _, err := breaker.Resolve(breaker.DefaultPolicy(), nil, breaker.Layer{Origin: "registry", Override: tt.layer})
+		_, _, err := policy.Resolve(breaker.DefaultPolicy(), nil, policy.Layer{Origin: "registry", Override: tt.layer})
 		if bad := (*breaker.PolicyError)(nil); !errors.As(err, &bad) {
 			t.Errorf("%+v: got %v, want a PolicyError", tt.layer, err)
 			continue
@@ -257,7 +276,7 @@ func TestResolveChecksEachLayerAndTheWhole(t *testing.T) {
 func TestFieldsSpeakJSONAndSayWhatIsAllowed(t *testing.T) {
 	t.Parallel()
 	want := map[string]any{"enabled": true, "failure_threshold": 5, "timeout_seconds": 60.0, "mode": "enforce", "ramp_floor": 0.1}
-	for _, f := range breaker.DefaultPolicy().Fields() {
+	for _, f := range policy.Fields(breaker.DefaultPolicy()) {
 		if v, ok := want[f.Name]; ok && v != f.Value {
 			t.Errorf("%s is %#v, want %#v", f.Name, f.Value, v)
 		}
@@ -274,15 +293,16 @@ func FuzzParseOverride(f *testing.F) {
 	f.Add([]byte(full))
 	f.Add([]byte(`{"timeout_seconds":1e-3,"mode":null}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		o, err := breaker.ParseOverride(data)
+		o, err := policy.Parse(data)
 		if err != nil {
 			return
 		}
-		if err := o.Validate(); err != nil {
-			t.Fatalf("%q was parsed but is not valid: %v", data, err)
+		p := o.Apply(breaker.DefaultPolicy())
+		if p.Timeout = min(p.Timeout, p.TimeoutMax); p.Validate() != nil {
+			t.Fatalf("%q was parsed but is not valid: %v", data, p.Validate())
 		}
 		text, err := json.Marshal(o)
-		if again := parse(t, string(text)); err != nil || !reflect.DeepEqual(again, o) {
+		if again := parse(t, string(text)); err != nil || again != o {
 			t.Fatalf("%q became %s: %v", data, text, err)
 		}
 	})
