@@ -96,6 +96,7 @@ func (s *core) openStore(ctx context.Context) (err error) {
 	}
 	s.store, err = redisstore.New(s.conn.Client, s.conn.Cluster, redisstore.Config{
 		Prefix: s.cfg.KeyPrefix, Most: s.cfg.MaxAgents, TTL: s.cfg.RedisTTL, Timeout: s.cfg.RedisTimeout,
+		History: s.cfg.HistoryMinutes,
 	})
 	if err != nil {
 		return errors.Join(err, s.conn.Close())
@@ -171,7 +172,11 @@ func (s *core) greet(ctx context.Context) {
 		s.log.Error("Redis does not answer: is it running, and is REDIS_URL right?", "redis", s.conn.Display, "error", err)
 		return
 	}
-	s.log.Info("CircuitBreakerManager initialized with Redis connection", "redis", s.conn.Display)
+	born, err := s.store.Born(ctx)
+	if err != nil {
+		s.log.Warn("the identity of Redis' data could not be read", "redis", s.conn.Display, "error", err)
+	}
+	s.log.Info("CircuitBreakerManager initialized with Redis connection", "redis", s.conn.Display, "born", born)
 }
 
 func (s *core) close() {

@@ -32,6 +32,7 @@ type Config struct {
 	RedisPassword         Secret
 	RedisSentinelPassword Secret
 	RedisTTL              time.Duration
+	HistoryMinutes        int
 	RedisTimeout          time.Duration
 
 	Listen           string // host:port; ask CheckListen before listening there
@@ -135,7 +136,7 @@ func (c *Config) setRest(all environment) error {
 	c.RedisTTL, c.RedisTimeout = time.Duration(v.RedisTTL), time.Duration(v.RedisTimeoutMs)*time.Millisecond
 	c.FlushInterval, c.MaxStaleness = time.Duration(v.FlushIntervalMs)*time.Millisecond, time.Duration(v.MaxStalenessMs)*time.Millisecond
 	c.Listen, c.Auth, c.ReplicaID = v.Listen, strings.ToLower(v.Auth), v.ReplicaID
-	c.MaxAgents, c.MetricsMaxAgents = v.MaxAgents, v.MetricsAgents
+	c.MaxAgents, c.MetricsMaxAgents, c.HistoryMinutes = v.MaxAgents, v.MetricsAgents, v.HistoryMinutes
 	c.ShutdownTimeout, c.ShutdownDelay = time.Duration(v.ShutdownTimeout), time.Duration(v.ShutdownDelay)
 	c.BridgeListen, c.BridgeAuth = v.BridgeListen, strings.ToLower(v.BridgeAuth)
 	c.AgentsFile, c.WorkflowsDir, c.ParallelSteps, c.Executions = v.AgentsFile, v.WorkflowsDir, v.ParallelSteps, v.Executions

@@ -32,6 +32,7 @@ type vars struct {
 	RedisPassword         string  `env:"REDIS_PASSWORD" secret:"true" check:"text any text" doc:"password of the data nodes, when REDIS_URL has none" clause:"section 4"`
 	RedisSentinelPassword string  `env:"REDIS_SENTINEL_PASSWORD" secret:"true" check:"text any text" doc:"password of the Sentinels, when REDIS_URL has none" clause:"section 4"`
 	RedisTTL              seconds `env:"REDIS_TTL_SECONDS" envDefault:"3600" check:"seconds 1 2592000" doc:"how long an agent's keys outlive its last call: garbage collection only" clause:"B25"`
+	HistoryMinutes        int     `env:"HISTORY_MINUTES" envDefault:"0" check:"whole 0 1440" doc:"minutes of calls and failures that are kept of each agent; 0 keeps none" clause:"section 3"`
 	RedisTimeoutMs        int     `env:"REDIS_TIMEOUT_MS" envDefault:"250" check:"whole 1 60000" doc:"milliseconds that a call waits for Redis at most" clause:"section 6"`
 
 	Listen         string `env:"BREAKERD_LISTEN" envDefault:"127.0.0.1:18180" check:"text host:port; other than a loopback address only with BREAKERD_AUTH" doc:"where breakerd listens" clause:"section 7"`

@@ -117,6 +117,7 @@ func manage(t *testing.T, store *redisstore.Store) {
 	agents := []string{"my-agent"}
 	for name, do := range map[string]func(context.Context) error{
 		"ping":   store.Ping,
+		"born":   func(ctx context.Context) error { _, err := store.Born(ctx); return err },
 		"saw":    func(ctx context.Context) error { return store.Saw(ctx, agents) },
 		"agents": func(ctx context.Context) error { _, err := store.Agents(ctx); return err },
 		"states": func(ctx context.Context) error { _, err := store.States(ctx, agents); return err },
@@ -157,7 +158,7 @@ func scripted(t *testing.T) (out []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`redis\.p?call\('([A-Z]+)'`).FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile(`(?:redis\.p?call|heal_and)\('([A-Z]+)'`).FindAllStringSubmatch(text, -1) {
 			out = append(out, strings.ToLower(m[1]))
 		}
 	}

@@ -19,7 +19,7 @@ func cachedBench(b *testing.B, edit func(*breaker.Policy)) *breaker.Manager {
 		edit(&p)
 	}
 	m, err := breaker.NewManager(breaker.Options{
-		Store: breaker.NewMemory(nil, 0), Policy: func(context.Context, string) breaker.Policy { return p },
+		Store: breaker.NewMemory(nil, 0), PerAgent: func(context.Context, string) breaker.Policy { return p },
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -61,7 +61,7 @@ func (e *engine) Apply(nowMs int64, agent string, p breaker.Policy, op machine.O
 	e.now = nowMs
 	if e.beside != nil {
 		if r, ok, err := e.applyBeside(nowMs, agent, p, op); ok || err != nil {
-			return r, err
+			return r, errors.Join(err, e.toldFleet(agent, r))
 		}
 	}
 	r, err := e.store.Apply(context.Background(), agent, p, op)

@@ -27,6 +27,7 @@ func (e *mutantEngine) directory() error {
 		d.forgets, d.forgetsHolds,
 	} {
 		d.did = nil
+		clear(e.read)
 		if err := errors.Join(check(), e.client.FlushDB(d.ctx).Err()); err != nil {
 			return fmt.Errorf("directory: %w (%s)", err, strings.Join(d.did, "; "))
 		}
@@ -55,20 +56,35 @@ const life = time.Hour
 
 // configure puts text in place of expected; the answer must be want.
 func (d *directory) configure(expected, text string, want ...any) error {
-	got, err := d.run("configure", []string{d.config(), d.log()}, d.now, d.agent, d.store.Keys().Events(),
-		expected, text, "alice", "config "+text, life.Milliseconds())
+	got, err := d.run("configure", d.configureKeys(), d.now, d.who(), life.Milliseconds(), expected, text, "alice", "config "+text)
+	if want[0] == int64(1) {
+		want = append(want, d.entry(text))
+	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		return fmt.Errorf("configure %q -> %q answers %v, not %v (%w)", expected, text, got, want, err)
 	}
 	d.did = append(d.did, text)
-	if want[0] == int64(1) {
-		return d.hears(d.agent + " " + d.entry(text))
+	if want[0] != int64(1) {
+		return d.streamed()
 	}
-	return nil
+	return errors.Join(d.hears(d.agent+" "+d.entry(text)), d.streamed(d.entry(text)))
+}
+
+func (d *directory) who() string { return d.store.Keys().Events() + " " + d.agent }
+
+func (d *directory) configureKeys() []string {
+	k := d.store.Keys()
+	return []string{d.config(), d.log(), k.Stream(), k.Audit()}
+}
+
+// streamed says whether both streams have grown by these events.
+func (d *directory) streamed(events ...string) error {
+	k := d.store.Keys()
+	return errors.Join(d.grownBy(d.ctx, k.Stream(), d.agent, events), d.grownBy(d.ctx, k.Audit(), d.agent, events))
 }
 
 func (d *directory) entry(text string) string {
-	return fmt.Sprintf("%d configured > 0000000000000000 alice 0/0/0 config %s", d.now, text)
+	return fmt.Sprintf("%d configured > 0000000000000000 alice 0/0/0/0 config %s", d.now, text)
 }
 
 // holds says whether the document and the log, newest first, are as they must be.
@@ -184,10 +200,9 @@ func (d *directory) configureClock() error {
 	}
 	for range clockReadings {
 		err := d.betweenTimes(func() error {
-			_, err := d.run("configure", []string{d.config(), d.log()}, "", d.agent, d.store.Keys().Events(), "*", "x", "bob",
-				"config x", life.Milliseconds())
+			_, err := d.run("configure", d.configureKeys(), "", d.who(), life.Milliseconds(), "*", "x", "bob", "config x")
 			return err
-		}, "configured > 0000000000000000 bob 0/0/0 config x")
+		}, "configured > 0000000000000000 bob 0/0/0/0 config x")
 		if err != nil {
 			return err
 		}
@@ -229,17 +244,28 @@ func (d *directory) keys() []string {
 // forget deletes; the answer must be want, and what is left must be as many keys.
 func (d *directory) forget(force string, want, left int64) error {
 	do := func() error {
-		got, err := d.run("forget", d.keys(), force, d.agent, d.store.Keys().Events(), "alice")
-		if err != nil || !reflect.DeepEqual(got, []any{want}) {
+		k := d.store.Keys()
+		if err := d.client.ZAdd(d.ctx, k.NotClosed(), redis.Z{Score: 1, Member: d.agent}).Err(); err != nil {
+			return err
+		}
+		got, err := d.run("forget", append(d.keys(), k.NotClosed(), k.Stream(), k.Audit()), "", d.who(), force, "alice")
+		if err != nil || len(got) == 0 || got[0] != want || len(got) != 1 && want < 0 {
 			return fmt.Errorf("forget answers %v, not %d (%w)", got, want, err)
 		}
-		return nil
+		if n, err := d.client.ZCard(d.ctx, k.NotClosed()).Result(); err != nil || (n == 0) != (want >= 0) {
+			return fmt.Errorf("forget leaves %d in %s (%w)", n, k.NotClosed(), err)
+		}
+		if want < 0 {
+			return d.streamed()
+		}
+		line, _ := got[1].(string)
+		return d.streamed(line)
 	}
 	var err error
 	if want < 0 {
 		err = do()
 	} else {
-		err = d.betweenTimes(do, "forgotten > 0000000000000000 alice 0/0/0 all keys deleted")
+		err = d.betweenTimes(do, "forgotten > 0000000000000000 alice 0/0/0/0 all keys deleted")
 	}
 	if err != nil {
 		return err
@@ -260,7 +286,7 @@ func (d *directory) forgets() error {
 				return err
 			}
 		}
-		if err := first(func() error { return d.forget("0", 9, 0) }, func() error { return d.forget("0", 0, 0) }); err != nil {
+		if err := first(func() error { return d.forget("0", 10, 0) }, func() error { return d.forget("0", 0, 0) }); err != nil {
 			return err
 		}
 	}

@@ -107,6 +107,10 @@ func replacements(tokens []token, i int) []string {
 		return []string{"or"}
 	case "or":
 		return []string{"and"}
+	case "heal_and":
+		if next == "(" && i > 0 && tokens[i-1].text != "function" {
+			return []string{"tostring"} // takes anything, does nothing
+		}
 	case "call", "pcall":
 		if isWrite(tokens, i) {
 			return []string{"breakpoint"} // outside the debugger: takes anything, does nothing, answers false

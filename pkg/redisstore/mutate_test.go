@@ -21,7 +21,7 @@ import (
 )
 
 // The scripts. Of the last two Go has no twin; what they must do stands in mutate_directory_test.go.
-var mutatedVerbs = []string{"acquire", "record", "records", "renew", "force", "inspect", "configure", "forget"}
+var mutatedVerbs = []string{"acquire", "record", "records", "replay", "renew", "force", "inspect", "configure", "forget"}
 
 const (
 	equivalentList = "testdata/equivalent_mutants.txt"

@@ -1,0 +1,75 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Born gives the identity of the data in Redis: a random text that the first replica writes and nobody changes. A Redis that has lost
+// its data lacks it, and gets another. On a Cluster every master has one, and the identity is all of them, sorted, joined by commas.
+func (s *Store) Born(ctx context.Context) (string, error) {
+	keys, err := s.bornKeys(ctx)
+	if err != nil {
+		return "", storeError("born", "", err)
+	}
+	ids := make([]string, len(keys))
+	for i, key := range keys {
+		if ids[i], err = s.bornAt(ctx, key); err != nil {
+			return "", storeError("born", "", err)
+		}
+	}
+	slices.Sort(ids)
+	return strings.Join(ids, ","), nil
+}
+
+// bornAt reads a key, and writes it where it is missing, or of another type.
+func (s *Store) bornAt(ctx context.Context, key string) (id string, err error) {
+	draw := make([]byte, 8)
+	_, _ = rand.Read(draw) // never fails
+	err = s.mended(ctx, key, func() error {
+		if err := s.client.SetArgs(ctx, key, hex.EncodeToString(draw), redis.SetArgs{Mode: "NX"}).Err(); err != nil && err != redis.Nil { //nolint:errorlint // as documented
+			return err
+		}
+		id, err = s.client.Get(ctx, key).Result()
+		return err
+	})
+	return id, err
+}
+
+// bornKeys gives one key for each master: of the names born.{0}, born.{1}, … the first whose slot it serves.
+func (s *Store) bornKeys(ctx context.Context) ([]string, error) {
+	cluster, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		return []string{s.keys.Prefix + ":born"}, nil
+	}
+	ranges, err := cluster.ClusterSlots(ctx).Result()
+	if err != nil {
+		return nil, err
+	}
+	masters := map[string]bool{}
+	for _, r := range ranges {
+		if len(r.Nodes) > 0 {
+			masters[r.Nodes[0].ID] = true
+		}
+	}
+	var keys []string
+	for i := 0; len(masters) > 0; i++ {
+		key := fmt.Sprintf("%s:born.{%d}", s.keys.Prefix, i)
+		slot, err := cluster.ClusterKeySlot(ctx, key).Result()
+		if err != nil {
+			return nil, err
+		}
+		at := slices.IndexFunc(ranges, func(r redis.ClusterSlot) bool { return int64(r.Start) <= slot && slot <= int64(r.End) })
+		if at >= 0 && len(ranges[at].Nodes) > 0 && masters[ranges[at].Nodes[0].ID] {
+			delete(masters, ranges[at].Nodes[0].ID)
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
