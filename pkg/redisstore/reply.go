@@ -9,10 +9,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// args writes ARGV as lua/prelude.lua and the verb's header count it.
-func (s *Store) args(agent string, p *packedPolicy, op machine.Op) []any {
-	a := make([]any, 0, 20)
-	a = append(a, s.nowMs(), agent, s.keys.Events(), op.Draw, op.JitterPPM, p.mode, p.rule, p.numbers)
+// appendArgs writes ARGV as lua/prelude.lua and the verb's header count it.
+func (s *Store) appendArgs(a []any, e *entry, p *packedPolicy, op *machine.Op) []any {
+	a = append(a, s.nowMs(), e.name, s.events, op.Draw, op.JitterPPM, p.mode, p.rule, p.numbers)
 	switch op.Verb {
 	case machine.VerbAcquire:
 		a = append(a, op.Token, op.RampPPM)
