@@ -23,7 +23,7 @@ type Config struct {
 	Most    int           // agents in the index, MAX_AGENTS; 0 means 100,000
 	TTL     time.Duration // REDIS_TTL_SECONDS; 0 means one hour [B25]
 	Timeout time.Duration // no operation waits longer, retries included; 0 means DefaultTimeout
-	// Lanes is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 4, above
+	// Lanes is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 2, above
 	// which more stopped helping (docs/performance.md).
 	Lanes int
 }
@@ -68,7 +68,7 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 		c.Timeout = DefaultTimeout
 	}
 	if c.Lanes <= 0 {
-		c.Lanes = 4
+		c.Lanes = 2
 	}
 	if c.Most <= 0 {
 		c.Most = 100_000
