@@ -40,7 +40,7 @@ type queued struct {
 }
 
 const (
-	// maxFlying records are under way at once: what the store's lanes carry.
+	// maxFlying records are under way at once: twice what the store's lanes carry, so that the next trip is full too.
 	maxFlying = 128
 	// paceGap bounds the records of successes to 50,000 a second and process, so that many busy agents leave Redis, which needs
 	// about 10 µs for one, half its time (docs/capacity.md). Failures do not wait for it.
