@@ -246,9 +246,9 @@ func (m *Manager) flush(c *cell) {
 // report says what became of a record.
 func reportOf(r machine.Result, err error) Report {
 	out := Report{State: r.State, Counted: r.Code == machine.CodeOK, Degraded: r.Degraded}
-	var away *StoreError
+	away, ok := errors.AsType[*StoreError](err)
 	switch {
-	case errors.As(err, &away) && away.Unknown, r.Unknown:
+	case ok && away.Unknown, r.Unknown:
 		out.Counted, out.Why = false, "unknown"
 	case err != nil:
 		out.Counted, out.Why = false, "lost"

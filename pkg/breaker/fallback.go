@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/puzpuzpuz/xsync/v4"
+
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
@@ -30,8 +32,10 @@ type Fallback struct {
 	degraded   atomic.Bool
 	turn       sync.RWMutex // answers from memory against the turn to it: no answer straddles two outages
 	suspecting atomic.Bool
-	mu         sync.Mutex
-	seen       map[string]machine.Result // the last that the shared store said of each agent
+	seen       *xsync.Map[string, *lastAnswer]
+	mu         sync.Mutex // of what decides whose answer is dropped
+	order      []string   // whose answers are kept: a ring
+	oldest     int        // where in it the next one goes, once it is full
 	stop       context.CancelFunc
 	ctx        context.Context //nolint:containedctx // the life of the probe, ended by Close
 	wg         sync.WaitGroup
@@ -46,7 +50,7 @@ func NewFallback(store Store, ping func(context.Context) error, maxAgents int, o
 	if maxAgents <= 0 {
 		maxAgents = 100_000
 	}
-	f := &Fallback{store: store, ping: ping, onChange: onChange, most: maxAgents, seen: map[string]machine.Result{}}
+	f := &Fallback{store: store, ping: ping, onChange: onChange, most: maxAgents, seen: xsync.NewMap[string, *lastAnswer]()}
 	f.local = NewMemory(f.clock.nowMs, maxAgents)
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
@@ -78,7 +82,7 @@ func (f *Fallback) Apply(ctx context.Context, agent string, p Policy, op machine
 	}
 	r, err := f.store.Apply(ctx, agent, p, op)
 	if err == nil {
-		f.remember(agent, r)
+		f.remember(agent, &r)
 		return r, nil
 	}
 	if !errors.Is(err, ErrStoreUnavailable) {
@@ -146,44 +150,80 @@ func (f *Fallback) alone(ctx context.Context, agent string, p Policy, op machine
 	return r, nil
 }
 
-// remember keeps what the store last said of an agent.
-func (f *Fallback) remember(agent string, r machine.Result) {
+// lastAnswer is the last that the shared store said of one agent.
+type lastAnswer struct{ atomic.Pointer[answer] }
+
+// answer is what plant needs of a Result.
+type answer struct {
+	state, hold   State
+	epoch         string
+	run           int64
+	nowMs, leftMs int64
+}
+
+// says is whether r would plant the same breaker.
+func (a *answer) says(r *machine.Result) bool {
+	if r.NowMs == 0 { // a plainly closed acquire says nothing but the epoch
+		return a.epoch == r.Epoch
+	}
+	if a.state != r.State || a.hold != r.Hold || a.epoch != r.Epoch || a.run != r.Run {
+		return false
+	}
+	endless := r.Hold != "" && a.leftMs <= 0 && r.LeftMs <= 0
+	return r.Hold == "" && r.State != Open || endless || a.nowMs+a.leftMs == r.NowMs+r.LeftMs
+}
+
+// remember keeps what the store last said of an agent. Most answers say what the one before said: they take no lock.
+func (f *Fallback) remember(agent string, r *machine.Result) {
 	if r.NowMs > 0 {
 		f.clock.set(r.NowMs)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	old, ok := f.seen[agent]
-	if r.NowMs == 0 && ok && old.Epoch == r.Epoch { // a plainly closed acquire says nothing but the epoch
+	last, ok := f.seen.Load(agent)
+	if ok && last.Load().says(r) {
 		return
 	}
-	if !ok && len(f.seen) >= f.most {
-		for other := range f.seen {
-			delete(f.seen, other)
-			break
-		}
+	a := &answer{state: r.State, hold: r.Hold, epoch: r.Epoch, run: r.Run, nowMs: r.NowMs, leftMs: r.LeftMs}
+	if !ok {
+		last = f.keep(agent, a)
 	}
-	r.Events = nil
-	f.seen[agent] = r
+	last.Store(a)
+}
+
+// keep makes room for a new agent's answer: the one that came first goes.
+func (f *Fallback) keep(agent string, a *answer) *lastAnswer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := new(lastAnswer)
+	last.Store(a)
+	if other, ok := f.seen.LoadOrStore(agent, last); ok {
+		return other
+	}
+	if len(f.order) < f.most {
+		f.order = append(f.order, agent)
+		return last
+	}
+	f.seen.Delete(f.order[f.oldest])
+	f.order[f.oldest] = agent
+	f.oldest = (f.oldest + 1) % f.most
+	return last
 }
 
 // plant begins the local breaker where the shared one was last seen, and gives the epoch that both know.
 func (f *Fallback) plant(agent string) (epoch string) {
-	f.mu.Lock()
-	r, ok := f.seen[agent]
-	f.mu.Unlock()
+	last, ok := f.seen.Load(agent)
 	if !ok {
 		return machine.ZeroEpoch
 	}
-	s := machine.Snapshot{Present: true, State: r.State, Epoch: r.Epoch, Run: r.Run}
-	if r.Hold != "" {
-		s.Hold = machine.Hold{Kind: r.Hold, StartMs: r.NowMs, LengthMs: max(r.LeftMs, 0)}
+	a := last.Load()
+	s := machine.Snapshot{Present: true, State: a.state, Epoch: a.epoch, Run: a.run}
+	if a.hold != "" {
+		s.Hold = machine.Hold{Kind: a.hold, StartMs: a.nowMs, LengthMs: max(a.leftMs, 0)}
 	}
-	if r.State == Open {
-		s.OpenedMs, s.WaitMs = r.NowMs, max(r.LeftMs, 1)
+	if a.state == Open {
+		s.OpenedMs, s.WaitMs = a.nowMs, max(a.leftMs, 1)
 	}
 	f.local.seed(agent, s)
-	return r.Epoch
+	return a.epoch
 }
 
 // degrade turns to memory, once, and begins to look for the store's return.
@@ -253,10 +293,19 @@ type instant struct {
 	at      time.Time
 }
 
+// clockLead is how far the clock may be ahead of a reply, which took its time to come, before it is set.
+const clockLead = 10 // ms
+
 func (c *clock) set(ms int64) {
-	if old := c.base.Load(); old == nil || ms >= old.storeMs || time.Since(old.at) > time.Second {
-		c.base.Store(&instant{storeMs: ms, at: time.Now()})
+	old := c.base.Load()
+	if old != nil {
+		age := time.Since(old.at)
+		lead := old.storeMs + age.Milliseconds() - ms
+		if age <= time.Second && (ms < old.storeMs || lead >= 0 && lead <= clockLead) {
+			return
+		}
 	}
+	c.base.Store(&instant{storeMs: ms, at: time.Now()})
 }
 
 func (c *clock) nowMs() int64 {

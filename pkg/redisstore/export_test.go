@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -28,22 +29,15 @@ func (s *Store) Raw(ctx context.Context, agent string) (machine.Raw, error) {
 func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy, op machine.Op, other string, otherOp machine.Op) (
 	got, otherGot machine.Result, ok, otherShort bool, err error,
 ) {
-	a, b := s.call(agent, p, op), s.call(other, p, otherOp)
-	if a.share.verb != "record" || a.guess == nil || b.guess == nil {
+	a, b := s.call(agent, &p, &op), s.call(other, &p, &otherOp)
+	if a.share != shareRecord || a.hint == nil || b.hint == nil {
 		return got, otherGot, false, false, nil
 	}
-	a.guess.Store(true)
-	b.guess.Store(true)
-	s.send(ctx, []*call{&a, &b})
-	results := make([]machine.Result, 2)
-	for i, c := range []*call{&a, &b} {
-		list, _ := c.reply.([]any)
-		if err = c.err; err == nil {
-			results[i], err = parseReply(list)
-		}
-		if err != nil {
-			return got, otherGot, true, false, err
-		}
+	a.hint.Store(true)
+	b.hint.Store(true)
+	s.send(ctx, &lane{calls: []*call{a, b}})
+	if err := errors.Join(a.err, b.err); err != nil {
+		return got, otherGot, true, false, err
 	}
-	return results[0], results[1], true, b.quick, nil
+	return a.result, b.result, true, b.quick, nil
 }

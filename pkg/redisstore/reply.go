@@ -8,10 +8,10 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// args writes ARGV as lua/load.lua and the verb's header count it.
-func (s *Store) args(agent string, p *packedPolicy, op machine.Op) []any {
-	a := make([]any, 0, 20)
-	a = append(a, s.nowMs(), s.keys.Events()+" "+agent, op.ShiftMs, op.Draw, op.JitterPPM, p.mode, p.rule, p.numbers)
+// appendArgs writes ARGV as lua/load.lua and the verb's header count it.
+func (s *Store) appendArgs(a []any, c *call) []any {
+	e, p, op := c.agent, c.policy, &c.op
+	a = append(a, s.nowMs(), e.who, c.shift, op.Draw, op.JitterPPM, p.mode, p.rule, p.numbers)
 	switch op.Verb {
 	case machine.VerbAcquire:
 		a = append(a, op.Token, op.RampPPM)
@@ -41,6 +41,7 @@ func (s *Store) args(agent string, p *packedPolicy, op machine.Op) []any {
 // packedPolicy is a policy as the scripts take it, ARGV[6] to ARGV[8].
 type packedPolicy struct {
 	mode, rule, numbers any
+	params              machine.Params
 }
 
 // maxPacked bounds the policies that are kept packed; agents share few.
@@ -61,7 +62,7 @@ func (s *Store) packed(p machine.Params) *packedPolicy {
 	if p.Enabled && p.Observe {
 		mode = "2"
 	}
-	out := &packedPolicy{mode: mode, rule: p.Rule()}
+	out := &packedPolicy{mode: mode, rule: p.Rule(), params: p}
 	all := []any{
 		p.WindowMs, p.TTLMs, p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, bit(p.TrackReporters),
 		p.HistoryMinutes, p.Reporters,

@@ -3,8 +3,8 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -43,20 +43,23 @@ func success(n int64) machine.Op {
 	return machine.Op{Verb: machine.VerbRecord, Epoch: machine.ZeroEpoch, Draw: machine.ZeroEpoch[1:], Summary: machine.Summary{Successes: n}}
 }
 
+// successOf is a call that records one success.
+func (s *Store) successOf(agent string) *call {
+	p, op := breaker.DefaultPolicy(), success(1)
+	return s.call(agent, &p, &op)
+}
+
 // together sends one success of each agent in one trip.
 func together(t *testing.T, s *Store, agents ...string) {
 	t.Helper()
 	var calls []*call
 	for _, agent := range agents {
-		c := s.call(agent, breaker.DefaultPolicy(), success(1))
-		calls = append(calls, &c)
+		calls = append(calls, s.successOf(agent))
 	}
-	s.send(t.Context(), calls)
+	s.send(t.Context(), &lane{calls: calls})
 	for i, c := range calls {
-		list, _ := c.reply.([]any)
-		r, err := parseReply(list)
-		if c.err != nil || err != nil || r.Code != machine.CodeOK || r.State != breaker.Closed || r.Epoch != machine.ZeroEpoch {
-			t.Errorf("%s: %+v, %v, %v", agents[i], r, c.err, err)
+		if r := c.result; c.err != nil || r.Code != machine.CodeOK || r.State != breaker.Closed || r.Epoch != machine.ZeroEpoch {
+			t.Errorf("%s: %+v, %v", agents[i], r, c.err)
 		}
 	}
 }
@@ -100,7 +103,7 @@ func TestSuccessesThatShareATripAreOneScript(t *testing.T) {
 	counts(t, s, 14, agents...)
 	scripts(t, client)
 	together(t, s, "a")
-	if n := scripts(t, client); n != 1 || !s.call("a", breaker.DefaultPolicy(), success(1)).guess.Load() {
+	if n := scripts(t, client); n != 1 || !s.successOf("a").hint.Load() {
 		t.Errorf("one record took %d scripts", n)
 	}
 	counts(t, s, 15, "a")
@@ -151,11 +154,14 @@ func TestRecordsOfTwoPoliciesAreNotOneScript(t *testing.T) {
 	a, b := &packedPolicy{rule: "1"}, &packedPolicy{rule: "2"}
 	var calls []*call
 	for _, policy := range []*packedPolicy{a, b, a, a} {
-		calls = append(calls, &call{quick: true, share: share{verb: "record", policy: policy}})
+		calls = append(calls, &call{quick: true, share: shareRecord, policy: policy})
 	}
-	groups := gather(append(calls, &call{quick: true, share: share{verb: "acquire", policy: a}}))
-	if got := fmt.Sprint(len(groups), len(groups[0]), len(groups[1]), len(groups[2])); got != "3 3 1 1" || calls[1].quick || !calls[0].quick {
-		t.Errorf("groups of lengths %s", got)
+	acquire := &call{quick: true, share: shareAcquire, policy: a}
+	var l lane
+	l.gather(append(calls, acquire))
+	want := []*call{calls[0], calls[2], calls[3]}
+	if len(l.groups) != 1 || !slices.Equal(l.groups[0].calls, want) || calls[1].quick || !calls[0].quick || !acquire.quick {
+		t.Errorf("groups %v", l.groups)
 	}
 }
 
@@ -163,19 +169,19 @@ func TestAnErrorOfManyRecordsIsThatOfEach(t *testing.T) {
 	t.Parallel()
 	s := new(Store)
 	for _, c := range []struct {
-		reply any
+		reply []int64
 		err   error
-	}{{nil, context.DeadlineExceeded}, {[]any{int64(1), int64(1)}, nil}, {"ok", nil}} {
-		cmd := redis.NewCmd(t.Context())
+	}{{nil, context.DeadlineExceeded}, {[]int64{1, 1}, nil}, {nil, nil}} {
+		cmd := redis.NewIntSliceCmd(t.Context())
 		cmd.SetErr(c.err)
 		if c.err == nil {
 			cmd.SetVal(c.reply)
 		}
 		calls := []*call{{}, {}}
-		s.settleRecords(t.Context(), calls, cmd)
+		s.settleRecords(t.Context(), new(lane), calls, onceInts{cmd})
 		for _, call := range calls {
-			if call.err == nil || call.reply != nil || c.err != nil && !errors.Is(call.err, c.err) {
-				t.Errorf("%v: %v, %v", c, call.reply, call.err)
+			if call.err == nil || call.result.Code != "" || c.err != nil && !errors.Is(call.err, c.err) {
+				t.Errorf("%v: %v, %v", c, call.result, call.err)
 			}
 		}
 	}

@@ -24,7 +24,7 @@ type Config struct {
 	TTL     time.Duration // REDIS_TTL_SECONDS; 0 means one hour [B25]
 	History int           // HISTORY_MINUTES, up to 1440: how far :history goes back; 0 keeps none
 	Timeout time.Duration // no operation waits longer, retries included; 0 means DefaultTimeout
-	// Lanes is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 4, above
+	// Lanes is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 2, above
 	// which more stopped helping (docs/performance.md).
 	Lanes int
 }
@@ -33,12 +33,14 @@ type Config struct {
 type Store struct {
 	client   redis.UniversalClient
 	keys     Keys
+	events   any // the channel's name
 	scripts  map[string]script
 	ttl      time.Duration
 	most     int
 	timeout  time.Duration
-	lanes    *lanes
-	guesses  *guesses
+	dispatch *dispatcher
+	agents   *agents
+	known    atomic.Pointer[knownPolicy] // the one that was packed last
 	replicas atomic.Int64
 	scanMu   sync.Mutex
 	policies sync.Map // breaker.Params -> *packedPolicy
@@ -69,7 +71,7 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 		c.Timeout = DefaultTimeout
 	}
 	if c.Lanes <= 0 {
-		c.Lanes = 4
+		c.Lanes = 2
 	}
 	if c.Most <= 0 {
 		c.Most = 100_000
@@ -77,9 +79,10 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 	s := &Store{
 		most:   c.Most,
 		client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
-		timeout: c.Timeout, history: int64(min(max(c.History, 0), 1440)), guesses: newGuesses(), nowMs: func() string { return "" },
+		timeout: c.Timeout, history: int64(min(max(c.History, 0), 1440)), nowMs: func() string { return "" },
 	}
-	s.lanes = newLanes(c.Lanes, s.send, c.Timeout)
+	s.events, s.agents = s.keys.Events(), newAgents(s.keys, c.Most)
+	s.dispatch = newDispatcher(c.Lanes, s.send, c.Timeout)
 	return s, nil
 }
 
@@ -105,18 +108,13 @@ func (s *Store) Ping(ctx context.Context) error {
 // Those who ask for leave to call one plainly closed agent at the same time share the answer, and successes of one epoch that
 // wait for the same trip are joined into one record.
 func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
-	c := s.call(agent, p, op)
-	reply, joined, err := s.run(ctx, c, op.Summary.Successes)
+	until := s.dispatch.limit.context()
+	r, _, err := s.dispatch.do(ctx, until, s.call(agent, &p, &op))
+	if err != nil && cannotHaveRun(err) {
+		r, err = s.applyAgain(ctx, until, err, agent, p, op)
+	}
 	if err != nil {
 		return machine.Result{}, storeError(op.Verb, agent, err)
-	}
-	r, err := parseReply(reply)
-	if err != nil {
-		return machine.Result{}, storeError(op.Verb, agent, err)
-	}
-	r.Plain = r.Plain && op.Verb == machine.VerbAcquire
-	if joined { // told once, by whose record it became
-		r.Events = nil
 	}
 	if s.keys.Cluster && len(r.Events) > 0 {
 		s.tell(ctx, agent, r)
@@ -125,49 +123,55 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op ma
 }
 
 // params is a policy as the scripts follow it here.
-func (s *Store) params(p breaker.Policy) machine.Params {
+func (s *Store) params(p *breaker.Policy) machine.Params {
 	out := p.Params(s.ttl, int(s.replicas.Load()))
 	out.HistoryMinutes = s.history
 	return out
 }
 
+// applyAgain is apart from Apply, for what its function captures is allocated.
+func (s *Store) applyAgain(ctx, until context.Context, last error, agent string, p breaker.Policy, op machine.Op) (r machine.Result, err error) {
+	err = s.again(ctx, until, last, func(ctx context.Context) (err error) {
+		r, _, err = s.dispatch.do(ctx, until, s.call(agent, &p, &op))
+		return err
+	})
+	return r, err
+}
+
 // call is op as it is sent.
-func (s *Store) call(agent string, p breaker.Policy, op machine.Op) call {
-	keys := s.keys.withFleet(s.keys.Machine(agent))
+func (s *Store) call(agent string, p *breaker.Policy, op *machine.Op) *call {
+	c := s.dispatch.call()
+	e := s.agents.of(agent)
+	c.script, c.agent, c.keys, c.op = s.scripts[string(op.Verb)], e, e.keys, *op
+	c.policy, c.shift = s.packedFor(e, p)
+	if s.shifted {
+		c.shift = op.ShiftMs
+	}
+	sum := &op.Summary
 	switch {
-	case op.Verb == machine.VerbRecord && op.ReportID != "":
-		keys = append(keys, s.keys.Report(agent, op.ReportID))
-	case op.Verb == machine.VerbReplay:
-		keys = append(keys, s.keys.Replay(agent, op.Token))
-	}
-	params := s.params(p)
-	if !s.shifted {
-		op.ShiftMs = params.Shift(agent)
-	}
-	policy := s.packed(params)
-	c := call{script: s.scripts[string(op.Verb)], keys: keys, args: s.args(agent, policy, op), share: sharing(agent, policy, op)}
-	switch closed, calm := s.guesses.of(agent); {
-	case p.Disabled:
 	case op.Verb == machine.VerbAcquire:
-		c.guess, c.short = closed, plainReply
-	case c.share.verb == "record" && !s.keys.Cluster:
-		c.guess, c.short = calm, calmReply
+		c.share = shareAcquire
+		if !p.Disabled {
+			c.hint, c.short = &e.hints.closed, plainReply
+		}
+	case op.Verb == machine.VerbRecord && op.ReportID != "":
+		c.keys = append(slices.Clip(e.keys), s.keys.Report(agent, op.ReportID))
+	case op.Verb == machine.VerbReplay:
+		c.keys = append(slices.Clip(e.keys), s.keys.Replay(agent, op.Token))
+	case op.Verb == machine.VerbRecord && op.Epoch != "" && op.Token == "" && sum.Successes > 0 && sum.Failures+sum.Slow == 0:
+		c.share = shareRecord
+		if !p.Disabled && !s.keys.Cluster {
+			c.hint, c.short = &e.hints.calm, calmReply
+		}
 	}
 	return c
 }
 
-// sharing says with which other calls this one may become one.
-func sharing(agent string, policy *packedPolicy, op machine.Op) share {
-	sum := op.Summary
-	switch {
-	case op.Verb == machine.VerbAcquire:
-		return share{verb: "acquire", agent: agent, policy: policy}
-	case op.Verb == machine.VerbRecord && op.Epoch != "" && op.Token == "" && op.ReportID == "" &&
-		sum.Successes > 0 && sum.Failures+sum.Slow == 0:
-		return share{verb: "record", agent: agent, epoch: op.Epoch, policy: policy}
-	}
-	return share{}
-}
+// plainReply is the length of the short answer to an acquire: ok, closed, epoch.
+const plainReply = 3
+
+// calmReply is the length of the shortest answer to a record: ok, closed, epoch, now.
+const calmReply = 4
 
 // Inspect reads the keys and advances them in memory; nothing is saved [B11].
 func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (breaker.View, error) {
@@ -179,7 +183,7 @@ func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (br
 	if err != nil {
 		return breaker.View{}, storeError("inspect", agent, err)
 	}
-	return look(raw, now, s.params(p)), nil
+	return look(raw, now, s.params(&p)), nil
 }
 
 func look(raw machine.Raw, now int64, p machine.Params) breaker.View {
@@ -193,53 +197,43 @@ func look(raw machine.Raw, now int64, p machine.Params) breaker.View {
 	return v
 }
 
-// run sends a call until it has an answer, sending again only what cannot have run.
-func (s *Store) run(ctx context.Context, c call, successes int64) (reply []any, joined bool, err error) {
-	deadline := time.Now().Add(s.timeout)
-	reply, joined, err = s.try(ctx, c, successes, deadline)
-	if err == nil || !cannotHaveRun(err) {
-		return reply, joined, err
-	}
-	last := err // what the deadline would hide: that nothing has run
+// again repeats try, of which last is the error so far, while that says that nothing has run, and until is not near.
+func (s *Store) again(ctx, until context.Context, last error, try func(context.Context) error) error {
+	deadline, _ := until.Deadline()
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = 5*time.Millisecond, 50*time.Millisecond
-	reply, err = backoff.Retry(ctx, func() ([]any, error) {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		if time.Until(deadline) < s.timeout/10 { // too late to tell a try that was not sent from one that was
-			return nil, backoff.Permanent(last)
+			return struct{}{}, backoff.Permanent(last)
 		}
-		var r []any
-		var err error
-		r, joined, err = s.try(ctx, c, successes, deadline)
-		if last = err; err != nil && !cannotHaveRun(err) {
-			return nil, backoff.Permanent(err)
+		if last = try(ctx); last != nil && !cannotHaveRun(last) {
+			return struct{}{}, backoff.Permanent(last)
 		}
-		return r, err
+		return struct{}{}, last
 	}, backoff.WithBackOff(retry), backoff.WithMaxElapsedTime(0))
-	if err != nil && last != nil {
-		err = last
+	if err != nil && last != nil { // the deadline would hide that nothing has run
+		return last
 	}
-	return reply, joined, err
-}
-
-// try sends a call once.
-func (s *Store) try(ctx context.Context, c call, successes int64, deadline time.Time) (reply []any, joined bool, err error) {
-	c.args = slices.Clone(c.args) // a lane may still hold those of an earlier try
-	answer, joined, err := s.lanes.do(ctx, &c, successes, deadline)
-	if err != nil {
-		return nil, false, err
-	}
-	reply, ok := answer.([]any)
-	if !ok {
-		return nil, false, fmt.Errorf("script answered %T, not a list", answer)
-	}
-	return reply, joined, nil
+	return err
 }
 
 // script runs one of the scripts that nobody shares.
-func (s *Store) script(ctx context.Context, verb string, keys []string, args []any) ([]any, error) {
-	reply, _, err := s.run(ctx, call{script: s.scripts[verb], keys: keys, args: args}, 0)
+func (s *Store) script(ctx context.Context, verb string, keys []string, args []any) (reply []any, err error) {
+	until := s.dispatch.limit.context()
+	try := func(ctx context.Context) (err error) {
+		c := s.dispatch.call()
+		c.script, c.args = s.scripts[verb], args
+		for _, k := range keys {
+			c.keys = append(c.keys, k)
+		}
+		_, reply, err = s.dispatch.do(ctx, until, c)
+		return err
+	}
+	if err = try(ctx); err != nil && cannotHaveRun(err) {
+		err = s.again(ctx, until, err, try)
+	}
 	return reply, err
 }
 

@@ -46,6 +46,8 @@
 //   - [B22] An upstream's Retry-After lengthens the wait, opens at once, or is ignored, as the policy says; it is capped.
 //   - [B23] With minimum_reporters K a trip needs failures within the window from K reporters.
 //   - [B25] Keys expire at one instant, renewed together; that is garbage collection and nothing else.
+//   - [B26] What a replica counted while the store was away is replayed once, into the buckets that still count; it is evidence for
+//     the next record, which may trip.
 //
 // [B24], the fleet-wide gate, is not part of this package yet.
 package machine

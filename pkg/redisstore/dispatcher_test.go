@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,45 +14,54 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// wire is a server for lanes: it holds each trip until it is let go.
+// wire is a server for a dispatcher: it holds each trip until it is let go.
 type wire struct {
 	mu    sync.Mutex
-	trips [][]*call
+	trips [][]string // the tokens of each
 	gate  chan struct{}
 	reply []any
 }
 
-func (w *wire) send(ctx context.Context, calls []*call) {
+func (w *wire) send(ctx context.Context, l *lane) {
+	var tokens []string
+	for _, c := range l.calls {
+		tokens = append(tokens, c.op.Token)
+	}
 	w.mu.Lock()
-	w.trips = append(w.trips, calls)
+	w.trips = append(w.trips, tokens)
 	reply := w.reply
 	w.mu.Unlock()
 	select {
 	case <-w.gate:
 	case <-ctx.Done():
-		for _, c := range calls {
-			c.err = ctx.Err()
+		for _, c := range l.calls {
+			c.fail(ctx.Err())
 		}
 		return
 	}
-	for _, c := range calls {
-		c.reply = reply
+	for _, c := range l.calls {
+		c.result, c.err = parseReply(reply)
 	}
 }
 
-func queued(token string) *call {
-	return &call{args: []any{token}, share: share{verb: "acquire", agent: "a"}}
+// queued is an acquire of an agent with a token.
+func (d *dispatcher) queued(e *entry, token string) *call {
+	c := d.call()
+	c.agent, c.op, c.share = e, machine.Op{Verb: machine.VerbAcquire, Token: token}, shareAcquire
+	return c
 }
 
 func TestACallerWhoLeavesTakesItsTokenAlong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := &wire{gate: make(chan struct{}), reply: []any{"ok", "half_open", "e", int64(1)}}
-		l := newLanes(1, w.send, time.Second)
+		d, e := newDispatcher(1, w.send, time.Second), new(entry)
+		until, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
 		var wg sync.WaitGroup
 		start := func(ctx context.Context, token string, want error) {
 			wg.Go(func() {
-				if _, _, err := l.do(ctx, queued(token), 0, time.Now().Add(time.Minute)); !errors.Is(err, want) {
+				if _, _, err := d.do(ctx, until, d.queued(e, token)); !errors.Is(err, want) {
 					t.Errorf("%s: %v, want %v", token, err, want)
 				}
 			})
@@ -66,13 +76,11 @@ func TestACallerWhoLeavesTakesItsTokenAlong(t *testing.T) {
 		close(w.gate)
 		wg.Wait()
 		for _, trip := range w.trips {
-			for _, c := range trip {
-				if c.args[0] == "first" {
-					t.Error("a lease was asked for with the token of a caller that is gone")
-				}
+			if slices.Contains(trip, "first") {
+				t.Error("a lease was asked for with the token of a caller that is gone")
 			}
 		}
-		if len(w.trips) != 2 || w.trips[1][0].args[0] != "second" {
+		if len(w.trips) != 2 || w.trips[1][0] != "second" {
 			t.Errorf("%d trips, the second is not the second caller's own", len(w.trips))
 		}
 	})
@@ -82,12 +90,14 @@ func TestNobodyWaitsPastTheDeadlineForASecondTry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := &wire{gate: make(chan struct{}), reply: []any{"ok", "half_open", "e", int64(1)}}
-		l := newLanes(1, w.send, 250*time.Millisecond)
+		d, e := newDispatcher(1, w.send, 250*time.Millisecond), new(entry)
+		until, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+		defer cancel()
 		var wg sync.WaitGroup
 		begin := time.Now()
 		for range 3 { // one goes straight, two share a call that only one of them can have
 			wg.Go(func() {
-				_, _, _ = l.do(t.Context(), queued("t"), 0, begin.Add(250*time.Millisecond))
+				_, _, _ = d.do(t.Context(), until, d.queued(e, "t"))
 				if took := time.Since(begin); took > 250*time.Millisecond {
 					t.Errorf("a caller waited %v", took)
 				}

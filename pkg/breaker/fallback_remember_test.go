@@ -1,0 +1,85 @@
+package breaker
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
+)
+
+func remembering(t *testing.T, most int) *Fallback {
+	t.Helper()
+	f := NewFallback(nil, func(context.Context) error { return nil }, most, nil)
+	t.Cleanup(f.Close)
+	return f
+}
+
+func TestAnAnswerThatSaysNothingNewCostsNothing(t *testing.T) { // not parallel: allocations are counted
+	f := remembering(t, 0)
+	r := machine.Result{Code: machine.CodeOK, State: Closed, Epoch: "1", NowMs: 1_000_000}
+	f.remember("a", &r)
+	plain := machine.Result{Code: machine.CodeOK, State: Closed, Epoch: "1", Plain: true}
+	if n := testing.AllocsPerRun(100, func() { f.remember("a", &r); f.remember("a", &plain) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestTheFallbackRemembersABoundedNumberOfAgents(t *testing.T) {
+	t.Parallel()
+	f := remembering(t, 10)
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 1000 {
+				f.remember(strconv.Itoa(g%2*1000+i), &machine.Result{State: Open, Epoch: strconv.Itoa(i), NowMs: int64(i + 1)})
+			}
+		})
+	}
+	wg.Wait()
+	f.remember("last", &machine.Result{State: Open, Epoch: "last", NowMs: 1, LeftMs: 5})
+	if n := f.seen.Size(); n != 10 || len(f.order) != 10 {
+		t.Errorf("%d agents are remembered, in an order of %d, want 10", n, len(f.order))
+	}
+	if got := f.plant("last"); got != "last" {
+		t.Errorf("the agent that was heard of last is remembered in epoch %q", got)
+	}
+}
+
+func TestWhatPlantsAnotherBreakerIsRemembered(t *testing.T) {
+	t.Parallel()
+	open := machine.Result{State: Open, Epoch: "1", NowMs: 1000, LeftMs: 500}
+	held := machine.Result{State: Closed, Epoch: "1", NowMs: 1000, Hold: Closed}
+	closed := machine.Result{State: Closed, Epoch: "1", NowMs: 1000}
+	with := func(r machine.Result, change func(*machine.Result)) machine.Result {
+		change(&r)
+		return r
+	}
+	for name, c := range map[string]struct {
+		before, then machine.Result
+		same         bool
+	}{
+		"closed, later":       {closed, with(closed, func(r *machine.Result) { r.NowMs = 2000 }), true},
+		"closed, plainly":     {with(closed, func(r *machine.Result) { r.Run = 2 }), with(closed, func(r *machine.Result) { r.NowMs = 0 }), true},
+		"closed, new epoch":   {closed, with(closed, func(r *machine.Result) { r.NowMs, r.Epoch = 0, "2" }), false},
+		"closed, a failure":   {closed, with(closed, func(r *machine.Result) { r.Run = 1 }), false},
+		"open, later":         {open, with(open, func(r *machine.Result) { r.NowMs, r.LeftMs = 1200, 300 }), true},
+		"open for longer":     {open, with(open, func(r *machine.Result) { r.NowMs = 1200 }), false},
+		"half-open since":     {open, with(open, func(r *machine.Result) { r.State = HalfOpen }), false},
+		"held, later":         {held, with(held, func(r *machine.Result) { r.NowMs = 9000 }), true},
+		"held for a time now": {held, with(held, func(r *machine.Result) { r.LeftMs = 50 }), false},
+		"held the other way":  {held, with(held, func(r *machine.Result) { r.Hold = Open }), false},
+		"the hold was lifted": {held, closed, false},
+		"held since":          {closed, held, false},
+	} {
+		f := remembering(t, 0)
+		f.remember("a", &c.before)
+		last, _ := f.seen.Load("a")
+		was := last.Load()
+		f.remember("a", &c.then)
+		if same := last.Load() == was; same != c.same {
+			t.Errorf("%s: kept as it was: %v, want %v", name, same, c.same)
+		}
+	}
+}

@@ -1,0 +1,237 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
+)
+
+// echo answers each call with its own token, never plainly, and counts the successes that it is sent.
+func echo(sent *atomic.Int64) func(context.Context, *lane) {
+	return func(_ context.Context, l *lane) {
+		for range rand.IntN(20) {
+			runtime.Gosched()
+		}
+		for _, c := range l.calls {
+			sent.Add(c.op.Summary.Successes)
+			c.answer(machine.Result{Epoch: c.op.Token, NowMs: 1})
+		}
+	}
+}
+
+// TestNobodyGetsTheAnswerOfACallThatWasGivenUp: calls are used again, and many callers leave theirs, in the queue or on its way.
+func TestNobodyGetsTheAnswerOfACallThatWasGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var sent, told, left atomic.Int64
+		d := newDispatcher(2, echo(&sent), time.Minute)
+		entries := []*entry{{agent: "a"}, {agent: "b"}}
+		one := func(token string) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if rand.IntN(3) == 0 {
+				go cancel()
+			}
+			c := d.call()
+			c.agent, c.share = entries[rand.IntN(2)], share(rand.IntN(3))
+			record := c.share == shareRecord
+			c.op = machine.Op{Verb: machine.VerbAcquire, Token: token}
+			if record {
+				c.op = machine.Op{Verb: machine.VerbRecord, Epoch: strconv.Itoa(rand.IntN(2)), Summary: machine.Summary{Successes: 1}}
+			}
+			r, _, err := d.do(ctx, d.limit.context(), c)
+			switch {
+			case record && err == nil:
+				told.Add(1)
+			case record && !errors.Is(err, errNotSent):
+				left.Add(1)
+			case err == nil && r.Epoch != token:
+				t.Errorf("the caller with token %s was answered %q", token, r.Epoch)
+			}
+		}
+		var wg sync.WaitGroup
+		for g := range 50 {
+			wg.Go(func() {
+				for i := range 200 {
+					one(fmt.Sprint(g, "-", i))
+				}
+			})
+		}
+		wg.Wait()
+		synctest.Wait()
+		if sent.Load() != told.Load()+left.Load() {
+			t.Errorf("%d successes sent, of %d who were told so and %d who had left", sent.Load(), told.Load(), left.Load())
+		}
+		if len(d.free) != 2 || len(d.queue) != 0 {
+			t.Errorf("%d lanes are free, %d calls wait", len(d.free), len(d.queue))
+		}
+		for _, e := range entries {
+			if e.acquire != nil || e.record != nil {
+				t.Error("a call that was sent can still be joined")
+			}
+		}
+	})
+}
+
+func TestACallGivenUpOnItsWayIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		var sent atomic.Int64
+		answer := echo(&sent)
+		d := newDispatcher(1, func(ctx context.Context, l *lane) { <-gate; answer(ctx, l) }, time.Minute)
+		var wg sync.WaitGroup
+		start := func(ctx context.Context, token string, want error) {
+			wg.Go(func() {
+				r, _, err := d.do(ctx, d.limit.context(), d.queued(&entry{}, token))
+				if !errors.Is(err, want) || errors.Is(err, errNotSent) || err == nil && r.Epoch != token {
+					t.Errorf("%s: answered %q, %v", token, r.Epoch, err)
+				}
+			})
+			synctest.Wait()
+		}
+		leaving, leave := context.WithCancel(t.Context())
+		start(t.Context(), "straight", nil)
+		start(leaving, "leaves", context.Canceled)
+		gate <- struct{}{} // the lane is free, and takes the call that waits
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		for i := range 4 { // the pool must not give them the call that the lane holds
+			start(t.Context(), fmt.Sprint("next-", i), nil)
+		}
+		close(gate)
+		wg.Wait()
+	})
+}
+
+func TestWhoJoinedACallStandsInForItsFirst(t *testing.T) {
+	t.Parallel()
+	d, e := newDispatcher(0, nil, time.Minute), new(entry)
+	calls := make([]*call, 4)
+	for i := range calls {
+		calls[i] = d.queued(e, strconv.Itoa(i))
+		d.enqueue(calls[i])
+	}
+	for _, c := range []*call{calls[2], calls[0], calls[3]} { // one that joined; the first; the one that took its place, or joined that
+		if err := d.leave(c, context.Canceled); !errors.Is(err, errNotSent) {
+			t.Error(err)
+		}
+		if len(d.queue) != 1 || e.acquire != d.queue[0] || d.queue[0].leader != d.queue[0] {
+			t.Fatalf("the queue holds %d calls, or another can be joined", len(d.queue))
+		}
+	}
+	if d.queue[0] != calls[1] || calls[1].joined != nil || calls[1].op.Token != "1" {
+		t.Error("the caller who stayed does not ask with its own token")
+	}
+	if err := d.leave(calls[1], context.Canceled); !errors.Is(err, errNotSent) || len(d.queue) != 0 || e.acquire != nil {
+		t.Errorf("%d calls wait for nobody, %v", len(d.queue), err)
+	}
+}
+
+// TestAgentsAreNotMixedUp: each agent has an epoch of its own on a real Redis, and many callers leave.
+func TestAgentsAreNotMixedUp(t *testing.T) {
+	t.Parallel()
+	s, err := New(redistest.Start(t).Client(t), false, Config{Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, epochs := breaker.DefaultPolicy(), map[string]string{}
+	for i := range 8 {
+		agent := fmt.Sprint("agent-", i)
+		force := breaker.Force{Target: breaker.ResetClosed, Actor: "test"}
+		r, err := s.Apply(t.Context(), agent, p, machine.Op{Verb: machine.VerbForce, Draw: fmt.Sprintf("%015x", i+1), Force: force})
+		if err != nil {
+			t.Fatal(err)
+		}
+		epochs[agent] = r.Epoch
+	}
+	var told, left [8]atomic.Int64
+	one := func(i int, token string) {
+		agent := fmt.Sprint("agent-", i)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if rand.IntN(4) == 0 {
+			go cancel()
+		}
+		op := machine.Op{Verb: machine.VerbAcquire, Draw: token[1:], Token: token}
+		if rand.IntN(2) == 0 {
+			op = success(1)
+			op.Epoch = epochs[agent]
+		}
+		r, err := s.Apply(ctx, agent, p, op)
+		var away *breaker.StoreError
+		switch {
+		case err == nil && (r.Epoch != epochs[agent] || r.Code != machine.CodeOK):
+			t.Errorf("%s of %s: %s in epoch %s, want %s", op.Verb, agent, r.Code, r.Epoch, epochs[agent])
+		case op.Verb == machine.VerbRecord && err == nil:
+			told[i].Add(1)
+		case op.Verb == machine.VerbRecord && errors.As(err, &away) && away.Unknown:
+			left[i].Add(1)
+		}
+	}
+	var wg sync.WaitGroup
+	for g := range 64 {
+		wg.Go(func() {
+			for n := range 60 {
+				one(rand.IntN(8), fmt.Sprintf("%016x", g*1000+n))
+			}
+		})
+	}
+	wg.Wait()
+	for i := range 8 {
+		v, err := s.Inspect(t.Context(), fmt.Sprint("agent-", i), p)
+		if err != nil || v.Successes < told[i].Load() || v.Successes > told[i].Load()+left[i].Load() {
+			t.Errorf("agent %d: %d successes are recorded, %d callers were told so, %d had left (%v)",
+				i, v.Successes, told[i].Load(), left[i].Load(), err)
+		}
+	}
+}
+
+func TestTheTableOfAgentsIsBounded(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{0, 1, 64, 1_000_000_000} {
+		table := newAgents(Keys{Prefix: "p"}, most)
+		bound := min(max(most, setEntries), maxEntries)
+		var wg sync.WaitGroup
+		for g := range 4 {
+			wg.Go(func() {
+				for i := range 10_000 {
+					agent := fmt.Sprint("agent-", g%2, "-", i)
+					e := table.of(agent)
+					if e.agent != agent || e.who != "p:events "+agent || e.keys[stateKey] != "p:"+agent+":state" {
+						t.Errorf("%s has the entry of %s", agent, e.agent)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		kept := 0
+		for i := range table.sets {
+			for j := range table.sets[i] {
+				if table.sets[i][j].Load() != nil {
+					kept++
+				}
+			}
+		}
+		if kept > bound || len(table.sets)*setEntries > bound {
+			t.Errorf("%d entries are kept, %d can be, want at most %d", kept, len(table.sets)*setEntries, bound)
+		}
+		if e := table.of("again"); table.of("again") != e {
+			t.Error("an agent's second call does not find the entry of its first")
+		}
+	}
+}
