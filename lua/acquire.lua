@@ -1,16 +1,17 @@
 -- acquire: admits or refuses one call.
 -- Clauses: B2 B3 B12 B16 B17 B21; the rest by the general way.
--- KEYS, ARGV[1]..ARGV[8], reply: see load.lua.
--- ARGV[9] -> lease token, 16 hex: a token that holds a lease gets the same lease again
--- ARGV[10] -> ramp draw, 0..999999
--- ARGV[11] -> useless_after in ms of the server's time: from then on nobody waits for a lease; empty: not known
+-- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
+-- ARGV[6] -> lease token, 16 hex: a token that holds a lease gets the same lease again
+-- ARGV[7] -> ramp draw, 0..999999, and after a blank useless_after in ms of the server's time, from when on nobody waits for a lease; 0: not
+--            known
 -- Returns code ok (lease_ms > 0 for a probe), refused (reason, retry_after_ms), observed (reason), expired or disabled.
 -- A plainly closed breaker is answered from two reads: {'ok', 'closed', epoch}. The fast path also answers for an open one whose wait
 -- or hold goes on, and for a half-open one without a place.
 
 --@numbers
 
-local state, answer = ARGV[6] ~= '0' and redis.pcall('GET', KEYS[1]), nil
+local mode = string.sub(ARGV[3], 1, 1)
+local state, answer = mode ~= '0' and redis.pcall('GET', KEYS[1]), nil
 if state == 'closed' then
   local epoch = redis.pcall('HGET', KEYS[4], 'plain')
   if type(epoch) == 'string' and is_hex16(epoch) then return { 'ok', 'closed', epoch } end
@@ -26,7 +27,7 @@ end
 -- lives says that the expiry is not due for renewal, the breaker's latest deadline being in `left` ms [B25].
 local function lives(expires, left)
   expires = whole(expires or '', MAX_TIME)
-  return expires and expires >= now + math.max(tonumber(string.match(ARGV[8], '^%d+ (%d+)')), left + 86400000)
+  return expires and expires >= now + math.max(tonumber(string.match(ARGV[3], '^%d %d+ %d+ %d+ %d+ %d %d+ (%d+)')), left + 86400000)
 end
 
 if state == 'open' then
@@ -45,11 +46,11 @@ if state == 'open' then
     local left, endless = start + length - now, hold and length == 0
     if not stamped(opened) or (endless and c[5]) or (not endless and (left <= 0 or not lives(c[5], left))) then return nil end
     if endless then
-      local most = string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+)')
+      local most = string.match(ARGV[3], '^%d %d+ %d+ %d+ %d+ %d %d+ %d+ %d+ %d+ %d+ %d+ (%d+)')
       return { 'refused', 'open', epoch, now, tonumber(most), 0, 'forced_open', 2, run, 'open', 0, 0 }
     end
     if hold then return { 'refused', 'open', epoch, now, left, 0, 'forced_open', 2, run, 'open', left, 0 } end
-    if ARGV[6] == '2' then return { 'observed', 'open', epoch, now, 0, 0, 'open', 2, run, '', left, 0 } end
+    if mode == '2' then return { 'observed', 'open', epoch, now, 0, 0, 'open', 2, run, '', left, 0 } end
     return { 'refused', 'open', epoch, now, left, 0, 'open', 2, run, '', left, 0 }
   end
   answer = waiting()
@@ -65,7 +66,7 @@ elseif state == 'half_open' then
       if is_hex16(h[i]) then
         local a, b, c = string.match(h[i + 1], '^(%d+) (%d+) (%d+)$')
         a, b, c = a and whole(a, now), b and whole(b, now), c and whole(c, 259200000000)
-        if not (a and b and c) or b + c <= now or h[i] == ARGV[9] then return nil end
+        if not (a and b and c) or b + c <= now or h[i] == ARGV[6] then return nil end
         n, last = n + 1, math.max(last, b + c)
         if b <= a then most = math.min(most, b + c - now) end
       end
@@ -83,11 +84,11 @@ elseif state == 'half_open' then
     local failed, slow = whole(c[12] or '0', 1000), whole(c[13] or '0', 1000)
     if not (opened and run and start and max and need and ok and failed and slow) or need < 1 or need > max or ok >= need
         or failed > max - need or slow > ok + failed then return nil end
-    local timeout_max, probe_timeout = string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+) %d+ %d+ %d+ %d+ (%d+)')
+    local timeout_max, probe_timeout = string.match(ARGV[3], '^%d %d+ %d+ %d+ %d+ %d %d+ %d+ %d+ %d+ %d+ %d+ (%d+) %d+ %d+ %d+ %d+ (%d+)')
     local n, last, left = leases(math.min(tonumber(timeout_max), tonumber(probe_timeout)))
     if not n or ok + failed + n < max or not stamped(opened)
         or not lives(c[4], math.max(start, last) - now) then return nil end
-    if ARGV[6] == '2' then return { 'observed', 'half_open', c[2], now, 0, 0, 'probes_busy', 2, run, '', 0, 0 } end
+    if mode == '2' then return { 'observed', 'half_open', c[2], now, 0, 0, 'probes_busy', 2, run, '', 0, 0 } end
     return { 'refused', 'half_open', c[2], now, left, 0, 'probes_busy', 2, run, '', 0, 0 }
   end
   answer = busy()
@@ -98,7 +99,9 @@ if answer then return answer end
 --@buckets
 --@general
 
-local TOKEN, RAMP_DRAW, USELESS_AFTER = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+local TOKEN = ARGV[6]
+local ramp_draw, useless_after = string.match(ARGV[7], '^(%d+) (%d+)$')
+local RAMP_DRAW, USELESS_AFTER = tonumber(ramp_draw), tonumber(useless_after)
 
 function B.refuse(reason, retry)
   if P.observe then return { code = 'observed', reason = reason } end
@@ -119,7 +122,7 @@ function B.probe()
   local live, length = 0, math.min(P.probe_timeout, P.timeout_max)
   for _ in pairs(B.leases) do live = live + 1 end
   if S.round_ok + S.round_failed + live >= S.round_max then return B.refuse('probes_busy', B.place(length)) end
-  if USELESS_AFTER and now >= USELESS_AFTER then return { code = 'expired' } end
+  if USELESS_AFTER > 0 and now >= USELESS_AFTER then return { code = 'expired' } end
   B.leases[TOKEN] = { issued = now, start = now, length = length }
   return { code = 'ok', lease = length }
 end

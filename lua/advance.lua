@@ -12,7 +12,7 @@ end
 function B.enter(to)
   if S.state ~= to then S.transitions = S.transitions + 1 end
   B.drawn = B.drawn + 1
-  B.present, S.state, S.epoch = true, to, ARGV[4] .. string.format('%x', B.drawn)
+  B.present, S.state, S.epoch = true, to, B.draw .. string.format('%x', B.drawn)
   B.clear('rule', 'past')
   B.clear_round()
   B.clear_ramp()
@@ -39,7 +39,7 @@ function B.wait(at)
     i = i + 1
   end
   S.wait_base_ms = length
-  S.wait_jitter_ms = math.floor(length * math.floor(P.jitter * ARGV[5] / 1000000) / 1000000)
+  S.wait_jitter_ms = math.floor(length * math.floor(P.jitter * B.jitter_draw / 1000000) / 1000000)
   S.wait_upstream_ms = math.max(0, math.min(S.upstream_ms + S.upstream_length_ms - at, P.timeout_max))
   return math.max(length + S.wait_jitter_ms, S.wait_upstream_ms)
 end

@@ -1,8 +1,15 @@
 -- buckets: all buckets of :calls at once: what they add up to, and which have left the window.
 -- Clauses: B9 B20 B25.
 
+-- read_buckets reads the thresholds too.
+local function read_buckets()
+  read_thresholds()
+  local window, ttl, shift, history = string.match(ARGV[3], '^%d %d+ %d+ %d+ %d+ %d (%d+) (%d+) (%d+) (%d+)')
+  P.window, P.ttl, P.shift, P.history = tonumber(window), tonumber(ttl), tonumber(shift), tonumber(history)
+end
+
 -- now_bucket is the start of the bucket that counts now [B9].
-local function now_bucket() return now - (now - ARGV[3]) % math.ceil(P.window / 12) end
+local function now_bucket() return now - (now - P.shift) % math.ceil(P.window / 12) end
 
 -- gather looks at h, the flat list of :calls. It gives the bucket of now: its start and its own counts; the sums s, f and w of the
 -- others that count, and until when they hold; and the dead, which have left the window. nil if it meets what load must repair.

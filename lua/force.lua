@@ -1,11 +1,11 @@
 -- force: an operator's hold or reset.
 -- Clauses: B17 B18; the rest by the general way.
--- KEYS, ARGV[1]..ARGV[8], reply: see load.lua.
--- ARGV[9] -> hold_open, hold_closed, reset_closed or reset_half_open
--- ARGV[10] -> length of the hold in ms, 0: without end
--- ARGV[11] -> length of the ramp in ms (reset_closed)
--- ARGV[12] -> reason, whole           ARGV[13] -> reason cut to 64 bytes
--- ARGV[14] -> actor, a word           ARGV[15] -> 1: protected          ARGV[16] -> 1: lifts a protected hold
+-- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
+-- ARGV[6] -> hold_open, hold_closed, reset_closed or reset_half_open
+-- ARGV[7] -> length of the hold in ms, 0: without end
+-- ARGV[8] -> length of the ramp in ms (reset_closed)
+-- ARGV[9] -> reason, whole           ARGV[10] -> reason cut to 64 bytes
+-- ARGV[11] -> actor, a word           ARGV[12] -> 1: protected          ARGV[13] -> 1: lifts a protected hold
 -- Returns code ok or hold_protected.
 
 --@clock
@@ -14,8 +14,8 @@
 --@buckets
 --@general
 
-local TARGET, LENGTH, RAMP = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
-local REASON, CAUSE, ACTOR, PROTECTED, OVERRIDE = ARGV[12], ARGV[13], ARGV[14], ARGV[15] == '1', ARGV[16] == '1'
+local TARGET, LENGTH, RAMP = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local REASON, CAUSE, ACTOR, PROTECTED, OVERRIDE = ARGV[9], ARGV[10], ARGV[11], ARGV[12] == '1', ARGV[13] == '1'
 
 function B.hold(kind)
   S.hold, S.hold_ms, S.hold_length_ms, S.hold_actor = kind, now, LENGTH, ACTOR

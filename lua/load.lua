@@ -11,13 +11,12 @@
 --
 -- ARGV[1] -> now in ms; empty in production: the server's TIME is read, once
 -- ARGV[2] -> events channel, a blank, agent name
--- ARGV[3] -> the shift of the agent's buckets in ms
--- ARGV[4] -> epoch draw, 15 hex       ARGV[5] -> jitter draw, 0..999999
--- ARGV[6] -> 0: disabled, 1: enabled, 2: observes only
--- ARGV[7] -> the rule: a number that stands for what the cached sums depend on
--- ARGV[8] -> the policy, whole numbers joined by blanks: window in ms, TTL in ms, failure threshold, failure rate, minimum calls,
---            slow rate, 1: keeps reporters, minutes of history, then those that load_policy names. ARGV[7] and [8] are made once a policy
--- ARGV[9].. belong to the verb
+-- ARGV[3] -> the policy, whole numbers joined by blanks: 0: disabled, 1: enabled, 2: observes only; failure threshold, failure rate,
+--            minimum calls, slow rate, 1: keeps reporters; window in ms, TTL in ms, shift of the agent's buckets in ms, minutes of history;
+--            then those that load_policy names
+-- ARGV[4] -> the rule: a number that stands for what the cached sums depend on. ARGV[2] to [4] are made once an agent and policy
+-- ARGV[5] -> epoch draw, 15 hex, a blank, jitter draw, 0..999999
+-- ARGV[6].. belong to the verb
 --
 -- Returns {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, flags, run, hold, left_ms, counted, event...}; flags: 1 a lease
 -- was settled, 2 the fast path answered.
@@ -59,14 +58,16 @@ local B = {
 }
 
 function B.load_policy()
-  read_policy()
+  read_buckets()
   local reporters, timeout, timeout_max, multiplier, jitter, max_calls, need, probe_timeout, abandoned, ramp, floor, retry, retry_max =
-    string.match(ARGV[8], '^%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d) (%d+)$')
-  P.enabled, P.observe, P.reporters = ARGV[6] ~= '0', ARGV[6] == '2', tonumber(reporters)
+    string.match(ARGV[3], '^%d %d+ %d+ %d+ %d+ %d %d+ %d+ %d+ %d+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d) (%d+)$')
+  local mode = string.sub(ARGV[3], 1, 1)
+  P.enabled, P.observe, P.reporters = mode ~= '0', mode == '2', tonumber(reporters)
   P.timeout, P.timeout_max, P.multiplier, P.jitter = tonumber(timeout), tonumber(timeout_max), tonumber(multiplier), tonumber(jitter)
   P.max_calls, P.need, P.probe_timeout = tonumber(max_calls), tonumber(need), tonumber(probe_timeout)
   P.abandoned_fails, P.ramp, P.ramp_floor = abandoned == '1', tonumber(ramp), tonumber(floor)
   P.retry_extends, P.retry_opens, P.retry_max = retry == '1', retry == '2', tonumber(retry_max)
+  B.draw, B.jitter_draw = string.match(ARGV[5], '^(%x+) (%d+)$')
 end
 
 -- ---- loading ----------------------------------------------------------------------------------------------------------

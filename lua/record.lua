@@ -1,12 +1,11 @@
 -- record: counts a summary of outcomes, in the epoch of its permit only. There is one record script, for one call or a thousand.
 -- Clauses: B4 B5 B6 B7 B8 B9 B12 B13 B14 B15 B17 B21 B22 B23; the rest by the general way.
--- KEYS, ARGV[1]..ARGV[8], reply: see load.lua.
+-- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
 -- KEYS[#KEYS] -> <agent>:report:<hash of an Idempotency-Key>, if there is one: the 8th key on a Cluster, else the 11th
--- ARGV[9]  -> epoch of the permit; empty with a token: settles that lease or nothing; empty without: no permit
--- ARGV[10] -> lease token; empty: not a probe
--- ARGV[11] -> successes               ARGV[12] -> failures            ARGV[13] -> slow
--- ARGV[14] -> reporter
--- ARGV[15].. -> lead, trail, max_run, wait_ms; left out when there are no failures. All 0: an ignored outcome
+-- ARGV[6] -> epoch of the permit; empty with a token: settles that lease or nothing; empty without: no permit
+-- ARGV[7] -> lease token; empty: not a probe
+-- ARGV[8] -> successes, if they are all and none was slow; else joined by blanks: successes, failures, slow, lead, trail, longest run,
+--            wait in ms, reporter. All 0: an ignored outcome
 -- Returns code ok, ignored, late, foreign, disabled or duplicate.
 -- The fast path answers {'ok', 'closed', epoch, now_ms, run}; where nothing troubles the breaker the run is 0 and left out.
 
@@ -14,21 +13,25 @@
 --@numbers
 --@calm
 
-local EPOCH, TOKEN = ARGV[9], ARGV[10]
+local EPOCH, TOKEN = ARGV[6], ARGV[7]
 local REPORT = (#KEYS == 8 or #KEYS == 11) and KEYS[#KEYS]
 
 -- What a record needs of :control, unless it asks for what only the general way does.
-local c = ARGV[6] ~= '0' and TOKEN == '' and not REPORT and (ARGV[18] or '0') == '0' and peek(KEYS[1], KEYS[4])
-if c and ARGV[12] == '0' and ARGV[13] == '0' and ARGV[11] ~= '0' then
-  local epoch = calm(c, KEYS[3], ARGV[7], EPOCH, ARGV[11])
+local c = string.sub(ARGV[3], 1, 1) ~= '0' and TOKEN == '' and not REPORT and peek(KEYS[1], KEYS[4])
+local SUCCESSES = tonumber(ARGV[8])
+if c and SUCCESSES and SUCCESSES > 0 then
+  local epoch = calm(c, KEYS[3], ARGV[4], EPOCH, ARGV[8])
   if epoch then return { 'ok', 'closed', epoch, now } end
 end
 
 --@window
 
-local SUCCESSES, FAILURES, SLOW = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-local LEAD, TRAIL, LONGEST, WAIT = tonumber(ARGV[15] or '0'), tonumber(ARGV[16] or '0'), tonumber(ARGV[17] or '0'), tonumber(ARGV[18] or '0')
-local REPORTER = ARGV[14]
+local FAILURES, SLOW, LEAD, TRAIL, LONGEST, WAIT, REPORTER = 0, 0, 0, 0, 0, 0, ''
+if not SUCCESSES then
+  local s, f, w, lead, trail, longest, wait, reporter = string.match(ARGV[8], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S*)$')
+  SUCCESSES, FAILURES, SLOW, LEAD, TRAIL = tonumber(s), tonumber(f), tonumber(w), tonumber(lead), tonumber(trail)
+  LONGEST, WAIT, REPORTER = tonumber(longest), tonumber(wait), reporter
+end
 
 -- runs gives the run after this record, and the longest that a failure of it has made longer [B6].
 local function runs(run)
@@ -43,32 +46,26 @@ local function runs(run)
 end
 
 -- What follows counts in a plainly closed breaker that stays closed. Before that is certain, it writes nothing.
-local plain, run = c and c[1], c and whole(c[4] or '0', 255)
-local fast = plain and run and is_hex16(plain) and (EPOCH == '' or EPOCH == plain) and SUCCESSES + FAILURES > 0
+local plain = c and c[1]
+local run = plain and (not c[4] and 0 or whole(c[4], 255))
+local fast = run and (EPOCH == plain or (EPOCH == '' and is_hex16(plain))) and WAIT == 0 and SUCCESSES + FAILURES > 0
 if fast then
-  read_policy()
+  read_thresholds()
   fast = not (P.track and REPORTER ~= '' and FAILURES + SLOW > 0)
-end
-
--- counted writes the run beside the fields that are in set, and answers.
-local function counted(after, set)
-  if after > 0 then
-    set[#set + 1], set[#set + 2] = 'run', after
-  elseif run > 0 then
-    redis.call('HDEL', KEYS[4], 'run')
-  end
-  if #set > 0 then redis.call('HSET', KEYS[4], unpack(set)) end
-  return { 'ok', 'closed', plain, now, after }
 end
 
 local start, s, f, w
 if fast then start, s, f, w = cached(c[2], c[3]) end
 if start then
-  local os, of, ow = own(start)
+  local b = redis.pcall('HMGET', KEYS[3], 's' .. start, 'f' .. start, 'w' .. start)
+  local os, of = not b[1] and 0 or whole(b[1], MAX_COUNT), not b[2] and 0 or whole(b[2], MAX_COUNT)
+  local ow = not b[3] and 0 or whole(b[3], MAX_COUNT)
   local after, peak = runs(run)
-  if os and not over(peak, s + os + SUCCESSES, f + of + FAILURES, w + ow + SLOW) then
+  -- A bucket that holds nothing might not be there, and its key would have no expiry.
+  if (b[1] or b[2] or b[3]) and os and of and ow and not over(peak, s + os + SUCCESSES, f + of + FAILURES, w + ow + SLOW) then
     add(start, SUCCESSES, FAILURES, SLOW)
-    return counted(after, {})
+    if after > 0 then redis.call('HSET', KEYS[4], 'run', after) elseif run > 0 then redis.call('HDEL', KEYS[4], 'run') end
+    return { 'ok', 'closed', plain, now, after }
   end
 end
 
@@ -76,13 +73,14 @@ end
 
 -- begin_bucket counts where no sums are cached, as when a bucket begins; nil: the general way must.
 local function begin_bucket()
+  read_buckets()
   local k = redis.pcall('HMGET', KEYS[4], 'expires_ms', 'upstream_length_ms', 'successes', 'failures')
   local expires, s, f = whole(k[1] or '0', MAX_TIME), whole(k[3] or '0', 9000000000000000), whole(k[4] or '0', 9000000000000000)
   local n = redis.pcall('HLEN', KEYS[3])
   if k[2] or not (expires and s and f) or expires < now + P.ttl or type(n) == 'table' or n > 512 then return nil end
   local g = gather(redis.call('HGETALL', KEYS[3]))
   if not g then return nil end
-  local set, after, peak = { 'rule', ARGV[7], 'past', past(g, expires) }, runs(run)
+  local set, after, peak = { 'rule', ARGV[4], 'past', past(g, expires) }, runs(run)
   if set[4] == '' or over(peak, g.s + g.own.s + SUCCESSES, g.f + g.own.f + FAILURES, g.w + g.own.w + SLOW) then return nil end
   add(g.start, SUCCESSES, FAILURES, SLOW)
   if n == 0 then redis.call('PEXPIREAT', KEYS[3], expires) end
@@ -92,7 +90,9 @@ local function begin_bucket()
     if more_f > 0 then set[#set + 1], set[#set + 2] = 'failures', f + more_f end
     if P.history > 0 then redis.call('PEXPIREAT', KEYS[7], expires) end
   end
-  return counted(after, set)
+  if after > 0 then set[#set + 1], set[#set + 2] = 'run', after elseif run > 0 then redis.call('HDEL', KEYS[4], 'run') end
+  redis.call('HSET', KEYS[4], unpack(set))
+  return { 'ok', 'closed', plain, now, after }
 end
 
 local answer = fast and not start and begin_bucket()
@@ -143,7 +143,8 @@ function B.count()
   local start, s, f, w = cached(S.rule, S.past)
   local g, os, of, ow
   if start then
-    os, of, ow = own(start)
+    local b = redis.call('HMGET', KEYS[3], 's' .. start, 'f' .. start, 'w' .. start)
+    os, of, ow = b[1], b[2], b[3]
   else
     g = gather(B.calls)
     start, s, f, w, os, of, ow = g.start, g.s, g.f, g.w, g.own.s, g.own.f, g.own.w
@@ -163,7 +164,7 @@ function B.count()
   elseif g then
     B.renew_expiry()
     S.past = past(g, S.expires_ms)
-    S.rule = S.past ~= '' and ARGV[7] or ''
+    S.rule = S.past ~= '' and ARGV[4] or ''
   end
   return { code = 'ok' }
 end

@@ -1,8 +1,8 @@
 -- renew: lengthens a probe's lease, until timeout_max after its issue; it never shortens one.
 -- Clauses: B12 B14; the rest by the general way.
--- KEYS, ARGV[1]..ARGV[8], reply: see load.lua.
--- ARGV[9] -> epoch of the permit
--- ARGV[10] -> lease token
+-- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
+-- ARGV[6] -> epoch of the permit
+-- ARGV[7] -> lease token
 -- Returns code ok (lease_ms) or lease_lost.
 
 --@clock
@@ -11,7 +11,7 @@
 --@buckets
 --@general
 
-local EPOCH, TOKEN = ARGV[9], ARGV[10]
+local EPOCH, TOKEN = ARGV[6], ARGV[7]
 
 function B.renew()
   local lease = B.leases[TOKEN]

@@ -1,10 +1,10 @@
 -- replay: adds what a replica counted while the store was away, once. Run, upstream wait and state are untouched: what was replayed is
 -- evidence for the next record, which may trip.
 -- Clauses: B9 B14 B21 B23 B26; the rest by the general way.
--- KEYS, ARGV[1]..ARGV[8], reply: see load.lua.
+-- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
 -- KEYS[#KEYS] -> <agent>:replay.<token of the batch>
--- ARGV[9]  -> epoch                   ARGV[10] -> reporter
--- ARGV[11].. -> four of each bucket, at most twelve: start in ms, successes, failures, slow
+-- ARGV[6] -> epoch                    ARGV[7] -> reporter
+-- ARGV[8].. -> each bucket, at most twelve, joined by blanks: start in ms, successes, failures, slow
 -- Returns code ok (counted: the calls that count), lost (reason epoch, open, expired or disabled) or duplicate (reason and counted of
 -- the first time).
 
@@ -15,7 +15,7 @@
 --@general
 --@reporters
 
-local EPOCH, REPORTER, TOLD = ARGV[9], ARGV[10], KEYS[#KEYS]
+local EPOCH, REPORTER, TOLD = ARGV[6], ARGV[7], KEYS[#KEYS]
 
 function B.replay()
   if not P.enabled and S.hold == '' then return { code = 'lost', reason = 'disabled' } end
@@ -23,8 +23,9 @@ function B.replay()
   if EPOCH ~= S.epoch then return { code = 'lost', reason = 'epoch' } end
   local counted, failed = 0, 0
   B.touch_calls()
-  for i = 11, #ARGV, 4 do
-    local start, s, f, w = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  for i = 8, #ARGV do
+    local start, s, f, w = string.match(ARGV[i], '^(%d+) (%d+) (%d+) (%d+)$')
+    start, s, f, w = tonumber(start), tonumber(s), tonumber(f), tonumber(w)
     if start > now - P.window then
       if start > now then start = now_bucket() end
       add(string.format('%.0f', start), s, f, w)

@@ -1,14 +1,12 @@
 -- window: the thresholds, and the sums of the window that :control keeps. The fast path and the general way both count by them.
 -- Clauses: B5 B6 B7 B8 B9 B20.
--- KEYS and ARGV: see load.lua and record.lua.
+-- KEYS and ARGV: see load.lua.
 
-local P = {} -- the policy: what counting needs; load.lua adds the rest
+local P = {} -- the policy: the thresholds; buckets.lua and load.lua add the rest
 
-local function read_policy()
-  local window, ttl, threshold, rate, minimum, slow_rate, track, history =
-    string.match(ARGV[8], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d+)')
-  P.window, P.ttl, P.threshold, P.rate = tonumber(window), tonumber(ttl), tonumber(threshold), tonumber(rate)
-  P.minimum, P.slow_rate, P.track, P.history = tonumber(minimum), tonumber(slow_rate), track == '1', tonumber(history)
+local function read_thresholds()
+  local threshold, rate, minimum, slow_rate, track = string.match(ARGV[3], '^%d (%d+) (%d+) (%d+) (%d+) (%d)')
+  P.threshold, P.rate, P.minimum, P.slow_rate, P.track = tonumber(threshold), tonumber(rate), tonumber(minimum), tonumber(slow_rate), track == '1'
 end
 
 -- over names the threshold that a run, or the sums of the window, have reached [B6] [B7] [B8]. Sums are cut to 9e9: times a million
@@ -24,20 +22,12 @@ end
 -- cached gives the start of the bucket that counts now, and the sums s, f and w of the other buckets, if :control keeps those of this
 -- rule and of now.
 local function cached(rule, past)
-  if not past or rule ~= ARGV[7] then return nil end
+  if not past or rule ~= ARGV[4] then return nil end
   local start, length, s, f, w = string.match(past, '^[+-]([1-9]%d*) (%d+) (%d+) (%d+) (%d+)$')
   if not start or #start > 15 or #length > 15 or #s > 15 or #f > 15 or #w > 15 or now < tonumber(start) or now >= start + length then
     return nil
   end
   return start, tonumber(s), tonumber(f), tonumber(w)
-end
-
--- own reads the successes, failures and slow calls of a bucket; nil if it holds what load must repair, or nothing: then its key might
--- be missing.
-local function own(start)
-  local b = redis.pcall('HMGET', KEYS[3], 's' .. start, 'f' .. start, 'w' .. start)
-  local s, f, w = whole(b[1] or '0', MAX_COUNT), whole(b[2] or '0', MAX_COUNT), whole(b[3] or '0', MAX_COUNT)
-  if (b[1] or b[2] or b[3]) and s and f and w then return s, f, w end
 end
 
 -- add counts in the bucket that begins at start.

@@ -88,24 +88,22 @@ func (t *agents) of(agent string) *entry {
 type knownPolicy struct {
 	policy   breaker.Policy
 	replicas int64
-	packed   *packedPolicy
-	shift    any // of the one agent's buckets; nil where agents share this
+	packed   agentPolicy // its text is one agent's; nil where agents share this
 }
 
-// packedFor is packed for the policy of one agent's call, and the shift of its buckets under it. The policy is usually the one of the
-// call before, or of another agent.
-func (s *Store) packedFor(e *entry, p *breaker.Policy) (packed *packedPolicy, shift any) {
+// packedFor is the policy of one agent's call as it is sent. It is usually the one of the call before, or of another agent.
+func (s *Store) packedFor(e *entry, p *breaker.Policy) agentPolicy {
 	replicas := s.replicas.Load()
 	if k := e.known.Load(); k != nil && k.replicas == replicas && k.policy == *p {
-		return k.packed, k.shift
+		return k.packed
 	}
 	k := s.known.Load()
 	if k == nil || k.replicas != replicas || k.policy != *p {
-		k = &knownPolicy{policy: *p, replicas: replicas, packed: s.packed(s.params(p))}
+		k = &knownPolicy{policy: *p, replicas: replicas, packed: agentPolicy{packedPolicy: s.packed(s.params(p))}}
 		s.known.Store(k)
 	}
 	own := *k
-	own.shift = k.packed.params.Shift(e.agent)
+	own.packed = k.packed.of(e.agent)
 	e.known.Store(&own)
-	return own.packed, own.shift
+	return own.packed
 }

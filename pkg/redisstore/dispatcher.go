@@ -19,8 +19,7 @@ type call struct {
 	script script
 	agent  *entry // nil: keys and args are those of a script that nobody shares
 	op     machine.Op
-	policy *packedPolicy
-	shift  any
+	policy agentPolicy
 	keys   []any
 	args   []any
 
@@ -174,7 +173,7 @@ func (c *call) wait(ctx, until context.Context) error {
 // enqueue puts a call into the queue, by itself or as part of one that it may join.
 func (d *dispatcher) enqueue(c *call) {
 	to := c.mates()
-	if to != nil && *to != nil && (*to).policy == c.policy && (c.share == shareAcquire || (*to).op.Epoch == c.op.Epoch) {
+	if to != nil && *to != nil && (*to).policy.packedPolicy == c.policy.packedPolicy && (c.share == shareAcquire || (*to).op.Epoch == c.op.Epoch) {
 		leader := *to
 		c.leader, c.joined, leader.joined = leader, leader.joined, c
 		return

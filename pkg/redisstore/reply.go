@@ -3,6 +3,7 @@ package redisstore
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
@@ -10,24 +11,17 @@ import (
 
 // appendArgs writes ARGV as lua/load.lua and the verb's header count it.
 func (s *Store) appendArgs(a []any, c *call) []any {
-	e, p, op := c.agent, c.policy, &c.op
-	a = append(a, s.nowMs(), e.who, c.shift, op.Draw, op.JitterPPM, p.mode, p.rule, p.numbers)
+	op := &c.op
+	a = append(a, s.nowMs(), c.agent.who, c.policy.text, c.policy.rule, op.Draw+" "+strconv.FormatInt(op.JitterPPM, 10))
 	switch op.Verb {
 	case machine.VerbAcquire:
-		a = append(a, op.Token, op.RampPPM)
-		if op.UselessAfterMs > 0 {
-			a = append(a, op.UselessAfterMs)
-		}
+		a = append(a, op.Token, strconv.FormatInt(op.RampPPM, 10)+" "+strconv.FormatInt(op.UselessAfterMs, 10))
 	case machine.VerbRecord:
-		m := op.Summary
-		a = append(a, op.Epoch, op.Token, m.Successes, m.Failures, m.Slow, op.Reporter)
-		if m.Failures > 0 {
-			a = append(a, m.Lead, m.Trail, m.MaxRun, m.WaitMs)
-		}
+		a = append(a, op.Epoch, op.Token, summaryText(op))
 	case machine.VerbReplay:
 		a = append(a, op.Epoch, op.Reporter)
 		for _, b := range op.Batch {
-			a = append(a, b.StartMs, b.Successes, b.Failures, b.Slow)
+			a = append(a, fmt.Sprintf("%d %d %d %d", b.StartMs, b.Successes, b.Failures, b.Slow))
 		}
 	case machine.VerbRenew:
 		a = append(a, op.Epoch, op.Token)
@@ -38,10 +32,36 @@ func (s *Store) appendArgs(a []any, c *call) []any {
 	return a
 }
 
-// packedPolicy is a policy as the scripts take it, ARGV[6] to ARGV[8].
+// summaryText is ARGV[8] of lua/record.lua: successes alone, or all of the summary and who reports it.
+func summaryText(op *machine.Op) any {
+	m := &op.Summary
+	if m.Failures == 0 && m.Slow == 0 {
+		return m.Successes
+	}
+	b := make([]byte, 0, 64)
+	for _, n := range [...]int64{m.Successes, m.Failures, m.Slow, m.Lead, m.Trail, m.MaxRun, m.WaitMs} {
+		b = append(strconv.AppendInt(b, n, 10), ' ')
+	}
+	return string(append(b, op.Reporter...))
+}
+
+// packedPolicy is a policy as the scripts take it, ARGV[3] and [4]: all of the first but an agent's shift, which agentPolicy puts in.
 type packedPolicy struct {
-	mode, rule, numbers any
-	params              machine.Params
+	before, after string
+	rule          any
+	params        machine.Params
+}
+
+// agentPolicy is a policy as the scripts take it for one agent.
+type agentPolicy struct {
+	*packedPolicy
+	text any
+}
+
+func (p *packedPolicy) of(agent string) agentPolicy { return p.shifted(p.params.Shift(agent)) }
+
+func (p *packedPolicy) shifted(ms int64) agentPolicy {
+	return agentPolicy{p, p.before + strconv.FormatInt(ms, 10) + p.after}
 }
 
 // maxPacked bounds the policies that are kept packed; agents share few.
@@ -62,14 +82,14 @@ func (s *Store) packed(p machine.Params) *packedPolicy {
 	if p.Enabled && p.Observe {
 		mode = "2"
 	}
-	out := &packedPolicy{mode: mode, rule: p.Rule(), params: p}
-	all := []any{
-		p.WindowMs, p.TTLMs, p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, bit(p.TrackReporters),
-		p.HistoryMinutes, p.Reporters,
-		p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli, p.JitterPPM, p.MaxCalls, p.Need, p.ProbeTimeoutMs, bit(p.AbandonedFails),
-		p.RampMs, p.RampFloorPPM, retry, p.RetryMaxMs,
+	before := []any{
+		mode, p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, bit(p.TrackReporters), p.WindowMs, p.TTLMs,
 	}
-	out.numbers = strings.TrimSpace(fmt.Sprintln(all...)) // Sprintln puts a blank between any two
+	after := []any{
+		p.HistoryMinutes, p.Reporters, p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli, p.JitterPPM, p.MaxCalls, p.Need,
+		p.ProbeTimeoutMs, bit(p.AbandonedFails), p.RampMs, p.RampFloorPPM, retry, p.RetryMaxMs,
+	}
+	out := &packedPolicy{rule: p.Rule(), params: p, before: spaced(before) + " ", after: " " + spaced(after)}
 	if s.packs.Add(1) > maxPacked {
 		s.policies.Clear()
 		s.packs.Store(1)
@@ -77,6 +97,9 @@ func (s *Store) packed(p machine.Params) *packedPolicy {
 	s.policies.Store(p, out)
 	return out
 }
+
+// spaced joins values by blanks: Sprintln puts one between any two.
+func spaced(values []any) string { return strings.TrimSpace(fmt.Sprintln(values...)) }
 
 func bit(b bool) string {
 	if b {

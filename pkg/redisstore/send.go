@@ -110,7 +110,7 @@ func (l *lane) gather(calls []*call) {
 		}
 		from := len(l.alike)
 		for _, o := range calls[i:] {
-			if o.quick && o.share == shareRecord && o.policy == c.policy {
+			if o.quick && o.share == shareRecord && o.policy.packedPolicy == c.policy.packedPolicy {
 				l.alike = append(l.alike, o)
 			}
 		}
@@ -125,7 +125,7 @@ func (l *lane) gather(calls []*call) {
 
 // grouped says whether a record is in a group: that of its policy has all.
 func grouped(groups []group, c *call) bool {
-	return slices.ContainsFunc(groups, func(g group) bool { return g.calls[0].policy == c.policy })
+	return slices.ContainsFunc(groups, func(g group) bool { return g.calls[0].policy.packedPolicy == c.policy.packedPolicy })
 }
 
 // command is a call's own script, by name or by text.

@@ -154,9 +154,9 @@ func TestRecordsOfTwoPoliciesAreNotOneScript(t *testing.T) {
 	a, b := &packedPolicy{rule: "1"}, &packedPolicy{rule: "2"}
 	var calls []*call
 	for _, policy := range []*packedPolicy{a, b, a, a} {
-		calls = append(calls, &call{quick: true, share: shareRecord, policy: policy})
+		calls = append(calls, &call{quick: true, share: shareRecord, policy: agentPolicy{packedPolicy: policy}})
 	}
-	acquire := &call{quick: true, share: shareAcquire, policy: a}
+	acquire := &call{quick: true, share: shareAcquire, policy: agentPolicy{packedPolicy: a}}
 	var l lane
 	l.gather(append(calls, acquire))
 	want := []*call{calls[0], calls[2], calls[3]}

@@ -143,9 +143,9 @@ func (s *Store) call(agent string, p *breaker.Policy, op *machine.Op) *call {
 	c := s.dispatch.call()
 	e := s.agents.of(agent)
 	c.script, c.agent, c.keys, c.op = s.scripts[string(op.Verb)], e, e.keys, *op
-	c.policy, c.shift = s.packedFor(e, p)
+	c.policy = s.packedFor(e, p)
 	if s.shifted {
-		c.shift = op.ShiftMs
+		c.policy = c.policy.packedPolicy.shifted(op.ShiftMs)
 	}
 	sum := &op.Summary
 	switch {
