@@ -22,6 +22,9 @@ import (
 func (e *mutantEngine) directory() error {
 	d := &directory{mutantEngine: e, ctx: context.Background(), agent: "d1"}
 	e.now = storetest.BaseMs
+	if err := e.client.FlushDB(d.ctx).Err(); err != nil {
+		return err
+	}
 	for _, check := range []func() error{
 		d.writes, d.compares, d.plantedDocument, d.plantedLog, d.cutLog, d.configureClock, d.inspectsLog,
 		d.forgets, d.forgetsHolds,
