@@ -42,8 +42,9 @@ local function past(g, expires)
   return #text <= 64 and text or ''
 end
 
--- keep_history adds buckets to their minutes, "calls failures slow", and drops the minutes that are too old.
-local function keep_history(buckets)
+-- keep_history adds buckets to their minutes, "calls failures slow", and drops the minutes that are too old. Where save does not
+-- follow, expires is when the keys do.
+local function keep_history(buckets, expires)
   local n = redis.pcall('HLEN', KEYS[7])
   if type(n) == 'table' or n > 2880 then redis.call('UNLINK', KEYS[7]) end
   for _, b in ipairs(buckets) do
@@ -59,17 +60,19 @@ local function keep_history(buckets)
     local m = whole(minute, MAX_TIME)
     if m and m <= math.floor(now / 60000) - P.history then redis.call('HDEL', KEYS[7], minute) end
   end
+  if expires then redis.call('PEXPIREAT', KEYS[7], expires) end
 end
 
 -- prune takes buckets out of the window. It returns what they add to the lifetime totals: while a bucket stands it counts itself.
-local function prune(buckets)
+local function prune(buckets, expires)
   local names, s, f = {}, 0, 0
+  if #buckets == 0 then return s, f end
   for i, b in ipairs(buckets) do
     names[i] = b.name
     if b.kind == 's' then s = s + b.n elseif b.kind == 'f' then f = f + b.n end
   end
-  if #names > 0 then redis.call('HDEL', KEYS[3], unpack(names)) end
-  if #names > 0 and P.history > 0 then keep_history(buckets) end
+  redis.call('HDEL', KEYS[3], unpack(names))
+  if P.history > 0 then keep_history(buckets, expires) end
   return s, f
 end
 

@@ -13,7 +13,7 @@ local function calm(c, calls, rule, epoch, n)
   local plain, past = c[1], c[3]
   if not plain or c[2] ~= rule or not past or c[4] or not (plain == epoch or (epoch == '' and is_hex16(plain))) then return nil end
   local start, length = string.match(past, '^[+]([1-9]%d*) (%d+) %d+ %d+ %d+$')
-  if not start or #start > 15 or #length > 15 or now < tonumber(start) or now >= start + length then return nil end
+  if not start or #length > 15 or now < tonumber(start) or now >= start + length then return nil end
   local total = redis.pcall('HINCRBY', calls, 's' .. start, n)
   if type(total) ~= 'number' then return nil end
   local before = total - n

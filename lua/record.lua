@@ -5,7 +5,7 @@
 -- ARGV[6] -> epoch of the permit; empty with a token: settles that lease or nothing; empty without: no permit
 -- ARGV[7] -> lease token; empty: not a probe
 -- ARGV[8] -> successes, if they are all and none was slow; else joined by blanks: successes, failures, slow, lead, trail, longest run,
---            wait in ms, reporter. All 0: an ignored outcome
+--            wait in ms, and who reports failures or slow calls. 0: an ignored outcome
 -- Returns code ok, ignored, late, foreign, disabled or duplicate.
 -- The fast path answers {'ok', 'closed', epoch, now_ms, run}; where nothing troubles the breaker the run is 0 and left out.
 
@@ -51,7 +51,7 @@ local run = plain and (not c[4] and 0 or whole(c[4], 255))
 local fast = run and (EPOCH == plain or (EPOCH == '' and is_hex16(plain))) and WAIT == 0 and SUCCESSES + FAILURES > 0
 if fast then
   read_thresholds()
-  fast = not (P.track and REPORTER ~= '' and FAILURES + SLOW > 0)
+  fast = not (P.track and REPORTER ~= '')
 end
 
 local start, s, f, w
@@ -84,12 +84,9 @@ local function begin_bucket()
   if set[4] == '' or over(peak, g.s + g.own.s + SUCCESSES, g.f + g.own.f + FAILURES, g.w + g.own.w + SLOW) then return nil end
   add(g.start, SUCCESSES, FAILURES, SLOW)
   if n == 0 then redis.call('PEXPIREAT', KEYS[3], expires) end
-  if #g.dead > 0 then
-    local more_s, more_f = prune(g.dead)
-    if more_s > 0 then set[5], set[6] = 'successes', s + more_s end
-    if more_f > 0 then set[#set + 1], set[#set + 2] = 'failures', f + more_f end
-    if P.history > 0 then redis.call('PEXPIREAT', KEYS[7], expires) end
-  end
+  local more_s, more_f = prune(g.dead, expires)
+  if more_s > 0 then set[5], set[6] = 'successes', s + more_s end
+  if more_f > 0 then set[#set + 1], set[#set + 2] = 'failures', f + more_f end
   if after > 0 then set[#set + 1], set[#set + 2] = 'run', after elseif run > 0 then redis.call('HDEL', KEYS[4], 'run') end
   redis.call('HSET', KEYS[4], unpack(set))
   return { 'ok', 'closed', plain, now, after }
@@ -119,7 +116,7 @@ function B.tally()
   S.run, peak = runs(S.run)
   B.upstream()
   B.touch_calls()
-  if P.track and FAILURES + SLOW > 0 and REPORTER ~= '' then B.remember(REPORTER) end
+  if P.track and REPORTER ~= '' then B.remember(REPORTER) end
   return peak
 end
 
@@ -183,7 +180,7 @@ function B.settle()
   S.successes, S.failures = S.successes + SUCCESSES, S.failures + FAILURES
   if FAILURES == 0 then S.round_ok = S.round_ok + 1 else S.round_failed = S.round_failed + 1 end
   if SLOW > 0 then S.round_slow = S.round_slow + 1 end
-  if FAILURES > 0 and P.retry_opens and WAIT > 0 then
+  if P.retry_opens and WAIT > 0 then
     B.reopen(now, 'upstream_retry_after')
   else
     B.verdict(now)

@@ -24,7 +24,7 @@ end
 local function cached(rule, past)
   if not past or rule ~= ARGV[4] then return nil end
   local start, length, s, f, w = string.match(past, '^[+-]([1-9]%d*) (%d+) (%d+) (%d+) (%d+)$')
-  if not start or #start > 15 or #length > 15 or #s > 15 or #f > 15 or #w > 15 or now < tonumber(start) or now >= start + length then
+  if not start or #length > 15 or #s > 15 or #f > 15 or #w > 15 or now < tonumber(start) or now >= start + length then
     return nil
   end
   return start, tonumber(s), tonumber(f), tonumber(w)

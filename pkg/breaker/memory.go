@@ -32,7 +32,8 @@ type remembered struct {
 // breakers (0: 100,000) and drops any one of them when there are more.
 func NewMemory(nowMs func() int64, maxAgents int) *Memory {
 	if nowMs == nil {
-		nowMs = func() int64 { return time.Now().UnixMilli() }
+		began := time.Now() // what time.Since adds to it is monotonic
+		nowMs = func() int64 { return began.UnixMilli() + time.Since(began).Milliseconds() }
 	}
 	if maxAgents <= 0 {
 		maxAgents = 100_000

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,7 +34,8 @@ func (s *Store) bornAt(ctx context.Context, key string) (id string, err error) {
 	draw := make([]byte, 8)
 	_, _ = rand.Read(draw) // never fails
 	err = s.mended(ctx, key, func() error {
-		if err := s.client.SetArgs(ctx, key, hex.EncodeToString(draw), redis.SetArgs{Mode: "NX"}).Err(); err != nil && err != redis.Nil { //nolint:errorlint // as documented
+		err := s.client.SetArgs(ctx, key, hex.EncodeToString(draw), redis.SetArgs{Mode: "NX"}).Err()
+		if err != nil && !errors.Is(err, redis.Nil) { // Nil: it is there
 			return err
 		}
 		id, err = s.client.Get(ctx, key).Result()
@@ -48,26 +50,22 @@ func (s *Store) bornKeys(ctx context.Context) ([]string, error) {
 	if !ok {
 		return []string{s.keys.Prefix + ":born"}, nil
 	}
-	ranges, err := cluster.ClusterSlots(ctx).Result()
+	shards, err := cluster.ClusterShards(ctx).Result()
 	if err != nil {
 		return nil, err
 	}
-	masters := map[string]bool{}
-	for _, r := range ranges {
-		if len(r.Nodes) > 0 {
-			masters[r.Nodes[0].ID] = true
-		}
-	}
+	shards = slices.DeleteFunc(shards, func(shard redis.ClusterShard) bool { return len(shard.Slots) == 0 })
 	var keys []string
-	for i := 0; len(masters) > 0; i++ {
+	for i := 0; len(shards) > 0; i++ {
 		key := fmt.Sprintf("%s:born.{%d}", s.keys.Prefix, i)
 		slot, err := cluster.ClusterKeySlot(ctx, key).Result()
 		if err != nil {
 			return nil, err
 		}
-		at := slices.IndexFunc(ranges, func(r redis.ClusterSlot) bool { return int64(r.Start) <= slot && slot <= int64(r.End) })
-		if at >= 0 && len(ranges[at].Nodes) > 0 && masters[ranges[at].Nodes[0].ID] {
-			delete(masters, ranges[at].Nodes[0].ID)
+		serves := func(r redis.SlotRange) bool { return r.Start <= slot && slot <= r.End }
+		at := slices.IndexFunc(shards, func(shard redis.ClusterShard) bool { return slices.ContainsFunc(shard.Slots, serves) })
+		if at >= 0 {
+			shards = slices.Delete(shards, at, at+1)
 			keys = append(keys, key)
 		}
 	}

@@ -132,6 +132,8 @@ func (e *engine) Dump(nowMs int64, agent string) (machine.Raw, error) {
 	return e.store.Raw(context.Background(), agent)
 }
 
+func (e *engine) KeepHistory(minutes int) { e.store.SetHistory(minutes) }
+
 func (e *engine) ExpiryMs(agent string) ([]int64, error) {
 	if !e.ttls {
 		return nil, nil

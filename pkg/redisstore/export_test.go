@@ -14,6 +14,13 @@ func (s *Store) SetNow(nowMs func() int64) {
 	s.nowMs, s.shifted = func() string { return strconv.FormatInt(nowMs(), 10) }, true
 }
 
+// SetHistory changes what Config.History said.
+func (s *Store) SetHistory(minutes int) {
+	s.history = int64(minutes)
+	s.known.Store(nil)
+	s.agents = newAgents(s.keys, s.most)
+}
+
 // Raw reads the keys as inspect does.
 func (s *Store) Raw(ctx context.Context, agent string) (machine.Raw, error) {
 	reply, err := s.script(ctx, "inspect", s.keys.Machine(agent), []any{s.nowMs()})

@@ -71,7 +71,8 @@ func TestFastPath_RunsTheseCommandsAndNoOthers(t *testing.T) {
 		{
 			"an acquire of an open breaker",
 			func() { d.record(0, 5) },
-			machine.Op{Verb: machine.VerbAcquire, Token: "00000000000000aa"}, "evalsha=1 get=2 hmget=1",
+			machine.Op{Verb: machine.VerbAcquire, Token: "00000000000000aa"},
+			"evalsha=1 get=2 hmget=1",
 		},
 		{
 			"an acquire of a half-open breaker without a place",
@@ -82,12 +83,14 @@ func TestFastPath_RunsTheseCommandsAndNoOthers(t *testing.T) {
 					d.apply(machine.Op{Verb: machine.VerbAcquire, Token: fmt.Sprintf("%016x", i+1)})
 				}
 			},
-			machine.Op{Verb: machine.VerbAcquire, Token: "00000000000000aa"}, "evalsha=1 get=2 hgetall=1 hlen=1 hmget=1",
+			machine.Op{Verb: machine.VerbAcquire, Token: "00000000000000aa"},
+			"evalsha=1 get=2 hgetall=1 hlen=1 hmget=1",
 		},
 		{
 			"an acquire of a closed breaker",
 			func() { d.record(1, 0); d.apply(machine.Op{Verb: machine.VerbAcquire, Token: "00000000000000aa"}) },
-			machine.Op{Verb: machine.VerbAcquire, Token: "00000000000000ab"}, "get=1 hget=1",
+			machine.Op{Verb: machine.VerbAcquire, Token: "00000000000000ab"},
+			"get=1 hget=1",
 		},
 	} {
 		d.agent = strings.ReplaceAll(c.name, " ", "-")

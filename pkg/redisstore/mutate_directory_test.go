@@ -27,7 +27,7 @@ func (e *mutantEngine) directory() error {
 	}
 	for _, check := range []func() error{
 		d.writes, d.compares, d.plantedDocument, d.plantedLog, d.cutLog, d.configureClock, d.inspectsLog,
-		d.forgets, d.forgetsHolds,
+		d.forgets, d.forgetsHolds, d.recordsOnCluster,
 	} {
 		d.did = nil
 		clear(e.read)
@@ -322,6 +322,26 @@ func (d *directory) forgetsHolds() error {
 		}
 	}
 	return nil
+}
+
+// recordsOnCluster: without the fleet's keys, the eighth key is that of the report [B14].
+func (d *directory) recordsOnCluster() error {
+	keys := d.store.Keys().Machine(d.agent)
+	record := func(want string, keys []string) error {
+		policy := "1 5 500000 10 0 0 120000 3600000 0 0 1 60000 3600000 1000 0 3 3 60000 0 0 100000 1 900000"
+		got, err := d.run("record", keys, d.now, d.who(), policy, "1", "000000000000001 0", "", "", "1")
+		if err != nil || len(got) == 0 || got[0] != want {
+			return fmt.Errorf("record with %d keys answers %v, not %s (%w)", len(keys), got, want, err)
+		}
+		return nil
+	}
+	reported := append(slices.Clone(keys), d.store.Keys().Report(d.agent, "x"))
+	return first(
+		func() error { return record("ok", keys) },
+		func() error { return record("ok", keys) },
+		func() error { return record("ok", reported) },
+		func() error { return record("duplicate", reported) },
+	)
 }
 
 // first carries steps out in turn, until one fails.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -51,10 +52,14 @@ func (e *mutantEngine) setScript(verb, text string) {
 	e.scripts[verb] = redis.NewScript(text)
 }
 
-// transcripts is storetest.Transcripts, but for the first difference ends it.
-func (e *mutantEngine) transcripts() error {
-	if err := storetest.Play(e, "t-"); err != nil {
-		return err
+// transcripts is storetest.Transcripts, but for the first difference ends it, and what noticed the last fault is played first: the next
+// fault is often in the same line.
+func (e *mutantEngine) transcripts(order *[]storetest.Part) error {
+	for i, p := range *order {
+		if err := p.Play(e, "t-"); err != nil {
+			*order = slices.Insert(slices.Delete(slices.Clone(*order), i, i+1), 0, p)
+			return err
+		}
 	}
 	return errors.Join(e.silent(), e.readsClock("t-clock"))
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/redistest"
 	"github.com/breakerd/breakerd/lua"
+	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
 // The scripts. Of the last two Go has no twin; what they must do stands in mutate_directory_test.go.
@@ -84,18 +85,24 @@ func assemble(files map[string]string, verb string, m mutant) string {
 	return lua.Assemble(verb, texts)
 }
 
-// judgeAll runs the mutants on one redis-server for each processor, and gives what killed each; "" for a survivor.
+// judgeAll runs the mutants on a few redis-servers, and gives what killed each; "" for a survivor.
 func judgeAll(t *testing.T, files map[string]string, all []mutant) map[string]string {
 	t.Helper()
 	work := make(chan mutant)
 	verdicts := map[string]string{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
+	equivalent := readEquivalent(t)
+	for range runtime.GOMAXPROCS(0) + 1 { // a worker waits for its server half of the time
 		server := redistest.Start(t, "--busy-reply-threshold", "500")
+		order, err := storetest.Parts()
+		if err != nil {
+			t.Fatal(err)
+		}
 		wg.Go(func() {
 			for m := range work {
-				why := judge(t, server, files, m)
+				_, listed := equivalent[m.key]
+				why := judge(t, server, files, m, &order, listed)
 				mu.Lock()
 				verdicts[m.key] = why
 				if n := len(verdicts); n%50 == 0 {
@@ -114,7 +121,7 @@ func judgeAll(t *testing.T, files map[string]string, all []mutant) map[string]st
 }
 
 // judge says what killed the mutant, "" if nothing did.
-func judge(t *testing.T, server *redistest.Server, files map[string]string, m mutant) (why string) {
+func judge(t *testing.T, server *redistest.Server, files map[string]string, m mutant, order *[]storetest.Part, listed bool) (why string) {
 	t.Helper()
 	ctx := context.Background()
 	client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1, DisableIdentity: true})
@@ -132,9 +139,12 @@ func judge(t *testing.T, server *redistest.Server, files map[string]string, m mu
 	for _, verb := range mutatedVerbs {
 		e.setScript(verb, assemble(files, verb, m))
 	}
-	killers := []func() error{e.transcripts, e.directory, func() error { return e.histories(historyCount()) }}
+	killers := []func() error{func() error { return e.transcripts(order) }, e.directory, func() error { return e.histories(historyCount()) }}
 	if m.file == "configure.lua" || m.file == "forget.lua" {
-		killers = []func() error{e.directory}
+		killers = []func() error{e.directory, func() error { return nil }}
+	}
+	if listed { // the histories would only find that a reason has become stale
+		killers = killers[:2:2]
 	}
 	for _, killer := range killers {
 		if err := killer(); err != nil {

@@ -145,7 +145,7 @@ func (s *Store) call(agent string, p *breaker.Policy, op *machine.Op) *call {
 	c.script, c.agent, c.keys, c.op = s.scripts[string(op.Verb)], e, e.keys, *op
 	c.policy = s.packedFor(e, p)
 	if s.shifted {
-		c.policy = c.policy.packedPolicy.shifted(op.ShiftMs)
+		c.policy = c.policy.shifted(op.ShiftMs)
 	}
 	sum := &op.Summary
 	switch {

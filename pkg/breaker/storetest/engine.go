@@ -20,6 +20,8 @@ type Engine interface {
 	Edit(agent string, e Edit) error
 	// Dump reads all keys of the agent, byte for byte.
 	Dump(nowMs int64, agent string) (machine.Raw, error)
+	// KeepHistory says from now on for how many minutes :history goes back; 0 keeps none.
+	KeepHistory(minutes int)
 	// ExpiryMs gives PEXPIRETIME of the agent's existing keys; -1: never. nil: the engine has no TTLs.
 	ExpiryMs(agent string) ([]int64, error)
 }
@@ -108,6 +110,7 @@ func (m *Model) keep(agent string, raw machine.Raw) {
 	raw.Planted.Calls = len(raw.Calls) > machine.MaxCallsFields
 	raw.Planted.Control = len(raw.Control) > machine.MaxControlFields
 	raw.Planted.Probes = raw.Planted.Probes || len(raw.Probes) > machine.MaxProbesFields
+	raw.Planted.History = raw.Planted.History || len(raw.History) > machine.MaxHistoryFields
 	m.agents[agent] = raw
 }
 
@@ -201,6 +204,9 @@ func (m *Model) seen(id string, nowMs int64) bool {
 
 // Dump implements Engine.
 func (m *Model) Dump(_ int64, agent string) (machine.Raw, error) { return m.agents[agent], nil }
+
+// KeepHistory implements Engine.
+func (m *Model) KeepHistory(minutes int) { m.HistoryMinutes = int64(minutes) }
 
 // ExpiryMs implements Engine.
 func (m *Model) ExpiryMs(string) ([]int64, error) { return nil, nil }

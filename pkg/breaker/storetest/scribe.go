@@ -104,7 +104,7 @@ func (r *reading) edit(w []string) error {
 // fields is how many a hash has.
 func (r *reading) fields(k Key) int {
 	raw, _ := r.model.Dump(r.now, r.agent)
-	return len(map[Key]map[string]string{Calls: raw.Calls, Control: raw.Control, Probes: raw.Probes}[k])
+	return len(map[Key]map[string]string{Calls: raw.Calls, Control: raw.Control, Probes: raw.Probes, History: raw.History}[k])
 }
 
 // value is what a hand writes: text, with "@5000" for a moment, in quotes where it holds what a line cannot.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func Transcripts(t *testing.T, newEngine func(t testing.TB) Engine) {
 				return // it has none
 			}
 			for _, p := range parts {
-				if err := p.play(engine, ""); err != nil {
+				if err := p.Play(engine, ""); err != nil {
 					t.Error(err)
 				}
 			}
@@ -43,32 +44,29 @@ func Transcripts(t *testing.T, newEngine func(t testing.TB) Engine) {
 	}
 }
 
-// Play replays all transcripts on one engine, on agents whose names begin with prefix, and returns the first error.
-func Play(engine Engine, prefix string) error {
+// Part is one transcript.
+type Part struct{ Name, title, body string }
+
+// Parts are all transcripts, in the order of their names.
+func Parts() ([]Part, error) {
 	all, err := readParts()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var out []Part
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		for _, p := range all[name] {
-			if err := p.play(engine, prefix); err != nil {
-				return err
-			}
-		}
+		out = append(out, all[name]...)
 	}
-	return nil
+	return out, nil
 }
 
-// part is one transcript: what follows a line "== title".
-type part struct{ agent, title, body string }
-
 // readParts gives the transcripts of each file.
-func readParts() (map[string][]part, error) {
+func readParts() (map[string][]Part, error) {
 	files, err := transcripts.ReadDir("testdata")
 	if err != nil {
 		return nil, err
 	}
-	all := map[string][]part{}
+	all := map[string][]Part{}
 	for _, f := range files {
 		text, err := transcripts.ReadFile("testdata/" + f.Name())
 		if err != nil {
@@ -77,19 +75,21 @@ func readParts() (map[string][]part, error) {
 		name := strings.TrimSuffix(f.Name(), ".txt")
 		for i, s := range strings.Split(string(text), "\n== ") {
 			title, body, _ := strings.Cut(s, "\n")
-			all[name] = append(all[name], part{fmt.Sprintf("%s-%d", name, i), title, body})
+			all[name] = append(all[name], Part{fmt.Sprintf("%s-%d", name, i), title, body})
 		}
 	}
 	return all, nil
 }
 
-func (p part) play(engine Engine, prefix string) error {
+// Play replays the transcript on an agent whose name begins with prefix, and returns the first difference.
+func (p Part) Play(engine Engine, prefix string) error {
 	r := &reading{
-		twins: newTwins(engine, NewModel(), prefix+p.agent), now: BaseMs,
+		twins: newTwins(engine, NewModel(), prefix+p.Name), now: BaseMs,
 		policy: breaker.DefaultPolicy(), permits: map[string]permit{},
 	}
+	engine.KeepHistory(int(r.model.HistoryMinutes))
 	if err := r.play(p.body); err != nil {
-		return fmt.Errorf("%s, %s: %w", p.agent, p.title, err)
+		return fmt.Errorf("%s, %s: %w", p.Name, p.title, err)
 	}
 	return nil
 }
@@ -140,6 +140,11 @@ func (r *reading) command(w []string) (string, error) {
 	case "shift":
 		d, err := time.ParseDuration(w[1])
 		r.shift = d.Milliseconds()
+		return "", err
+	case "history":
+		n, err := strconv.Atoi(w[1])
+		r.model.KeepHistory(n)
+		r.engine.KeepHistory(n)
 		return "", err
 	case "hand":
 		return "", r.edit(w[1:])
