@@ -58,14 +58,13 @@ elseif state == 'half_open' then
   -- leases reads :probes: how many there are, the latest deadline, and how long the first lasts that nobody renews, at most `most`;
   -- nil if one is over, or bad, or the caller's.
   local function leases(most)
-    local n, last = redis.pcall('HLEN', KEYS[5]), 0
-    if type(n) == 'table' or n > 1024 then return nil end
+    local size, n, last = redis.pcall('HLEN', KEYS[5]), 0, now
+    if type(size) == 'table' or size > 1024 then return nil end
     local h = redis.call('HGETALL', KEYS[5])
-    n = 0
     for i = 1, #h, 2 do
       if is_hex16(h[i]) then
         local a, b, c = string.match(h[i + 1], '^(%d+) (%d+) (%d+)$')
-        a, b, c = a and whole(a, now), b and whole(b, now), c and whole(c, 259200000000)
+        a, b, c = a and whole(a, now), b and whole(b, now), c and whole(c, MAX_TIME)
         if not (a and b and c) or b + c <= now or h[i] == ARGV[6] then return nil end
         n, last = n + 1, math.max(last, b + c)
         if b <= a then most = math.min(most, b + c - now) end
@@ -77,17 +76,16 @@ elseif state == 'half_open' then
   -- busy answers for a half-open breaker without a place.
   local function busy()
     local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'expires_ms', 'run', 'hold', 'plain',
-      'round_ms', 'round_max', 'round_need', 'round_ok', 'round_failed', 'round_slow')
+      'round_max', 'round_need', 'round_ok', 'round_failed')
     if c[1] ~= 'half_open' or not (c[2] and c[3]) or not is_hex16(c[2]) or c[6] or c[7] then return nil end
-    local opened, run, start = whole(c[3], now), whole(c[5] or '0', 255), whole(c[8] or '0', now)
-    local max, need, ok = whole(c[9] or '0', 1000), whole(c[10] or '0', 1000), whole(c[11] or '0', 1000)
-    local failed, slow = whole(c[12] or '0', 1000), whole(c[13] or '0', 1000)
-    if not (opened and run and start and max and need and ok and failed and slow) or need < 1 or need > max or ok >= need
-        or failed > max - need or slow > ok + failed then return nil end
+    local opened, run = whole(c[3], now), whole(c[5] or '0', 255)
+    local max, need = whole(c[8] or '0', MAX_COUNT), whole(c[9] or '0', MAX_COUNT)
+    local ok, failed = whole(c[10] or '0', MAX_COUNT), whole(c[11] or '0', MAX_COUNT)
+    -- A round that is over, or never was, begins anew in the general way.
+    if not (opened and run and max and need and ok and failed) or ok >= need or failed > max - need then return nil end
     local timeout_max, probe_timeout = string.match(ARGV[3], '^%d %d+ %d+ %d+ %d+ %d %d+ %d+ %d+ %d+ %d+ %d+ (%d+) %d+ %d+ %d+ %d+ (%d+)')
     local n, last, left = leases(math.min(tonumber(timeout_max), tonumber(probe_timeout)))
-    if not n or ok + failed + n < max or not stamped(opened)
-        or not lives(c[4], math.max(start, last) - now) then return nil end
+    if not n or ok + failed + n < max or not stamped(opened) or not lives(c[4], last - now) then return nil end
     if mode == '2' then return { 'observed', 'half_open', c[2], now, 0, 0, 'probes_busy', 2, run, '', 0, 0 } end
     return { 'refused', 'half_open', c[2], now, left, 0, 'probes_busy', 2, run, '', 0, 0 }
   end

@@ -190,9 +190,12 @@ function B.consistent()
     B.control = B.control + 1
   end
   if B.any('round_ms', 'round_max', 'round_need', 'round_ok', 'round_failed', 'round_slow') and (S.state ~= 'half_open' or S.round_need < 1
-      or S.round_need > S.round_max or S.round_ok >= S.round_need or S.round_failed > S.round_max - S.round_need
-      or S.round_slow > S.round_ok + S.round_failed) then
+      or S.round_need > S.round_max or S.round_ok >= S.round_need or S.round_failed > S.round_max - S.round_need) then
     B.clear_round()
+    B.control = B.control + 1
+  end
+  if S.round_slow > S.round_ok + S.round_failed then
+    S.round_slow = 0
     B.control = B.control + 1
   end
   if B.any('ramp_ms', 'ramp_length_ms', 'ramp_floor_ppm') and (plain or S.state ~= 'closed' or S.ramp_length_ms == 0) then

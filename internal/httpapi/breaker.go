@@ -182,6 +182,7 @@ type eventView struct {
 	Failures int64   `json:"failures"`
 	Calls    int64   `json:"calls"`
 	Run      int64   `json:"consecutive_failures"`
+	Slow     int64   `json:"slow"`
 }
 
 type eventsReply struct {
@@ -198,7 +199,7 @@ func (a *api) events(r *request, _ none) (answer[eventsReply], error) {
 		out.Events = append(out.Events, eventView{
 			At: time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339), AtMs: e.AtMs, Event: e.Kind, Epoch: e.Epoch, Reason: e.Text,
 			From: textOrNull(e.From.Upper()), To: textOrNull(e.To.Upper()), Actor: textOrNull(strings.TrimPrefix(e.Actor, "-")),
-			Failures: e.Failures, Calls: e.Calls, Run: e.Run,
+			Failures: e.Failures, Calls: e.Calls, Run: e.Run, Slow: e.Slow,
 		})
 	}
 	return answer[eventsReply]{body: out}, nil

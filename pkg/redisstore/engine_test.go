@@ -24,9 +24,10 @@ type engine struct {
 	client redis.UniversalClient
 	store  *redisstore.Store
 	now    int64
-	ttls   bool              // miniredis has no PEXPIRETIME
-	beside *neighbour        // nil: every operation goes by itself
-	read   map[string]string // stream -> the last entry that was read
+	ttls   bool               // miniredis has no PEXPIRETIME
+	beside *neighbour         // nil: every operation goes by itself
+	read   map[string]string  // stream -> the last entry that was read
+	listed map[string]float64 // agent -> its score among the breakers that are not closed
 }
 
 func newEngine(t testing.TB, client redis.UniversalClient, ttls bool) *engine {
@@ -35,7 +36,7 @@ func newEngine(t testing.TB, client redis.UniversalClient, ttls bool) *engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine{client: client, store: store, ttls: ttls, read: map[string]string{}}
+	e := &engine{client: client, store: store, ttls: ttls, read: map[string]string{}, listed: map[string]float64{}}
 	store.SetNow(func() int64 { return e.now })
 	return e
 }
@@ -97,7 +98,15 @@ func (e *engine) toldFleet(agent string, r machine.Result) error {
 		return ev.Kind != machine.EventHealed && ev.Kind != machine.EventHandRestored
 	})
 	listed, due := err == nil, r.State != machine.Closed || r.Hold != ""
-	if transition && (listed != due || listed && int64(score) != r.NowMs) {
+	was, wasListed := e.listed[agent]
+	if transition {
+		was, wasListed = float64(r.NowMs), due
+	}
+	delete(e.listed, agent)
+	if listed {
+		e.listed[agent] = score
+	}
+	if listed != wasListed || listed && score != was {
 		return fmt.Errorf("%s lists %s: %v (%.0f), at %d its state is %s, hold %q", keys.NotClosed(), agent, listed, score, r.NowMs, r.State, r.Hold)
 	}
 	return nil

@@ -327,9 +327,9 @@ func (d *directory) forgetsHolds() error {
 // recordsOnCluster: without the fleet's keys, the eighth key is that of the report [B14].
 func (d *directory) recordsOnCluster() error {
 	keys := d.store.Keys().Machine(d.agent)
-	record := func(want string, keys []string) error {
+	record := func(want string, keys []string, outcomes string) error {
 		policy := "1 5 500000 10 0 0 120000 3600000 0 0 1 60000 3600000 1000 0 3 3 60000 0 0 100000 1 900000"
-		got, err := d.run("record", keys, d.now, d.who(), policy, "1", "000000000000001 0", "", "", "1")
+		got, err := d.run("record", keys, d.now, d.who(), policy, "1", "000000000000001 0", "", "", outcomes)
 		if err != nil || len(got) == 0 || got[0] != want {
 			return fmt.Errorf("record with %d keys answers %v, not %s (%w)", len(keys), got, want, err)
 		}
@@ -337,10 +337,18 @@ func (d *directory) recordsOnCluster() error {
 	}
 	reported := append(slices.Clone(keys), d.store.Keys().Report(d.agent, "x"))
 	return first(
-		func() error { return record("ok", keys) },
-		func() error { return record("ok", keys) },
-		func() error { return record("ok", reported) },
-		func() error { return record("duplicate", reported) },
+		func() error { return record("ok", keys, "1") },
+		func() error { return record("ok", keys, "1") },
+		func() error { return record("ok", reported, "1") },
+		func() error { return record("duplicate", reported, "1") },
+		func() error { return record("ok", keys, "0 5 0 5 5 5 0 a") }, // opens: nobody's keys are at hand to tell it
+		func() error {
+			got, err := d.heard()
+			if !strings.Contains(got, "opened") {
+				err = errors.Join(err, fmt.Errorf("an opening publishes %q", got))
+			}
+			return errors.Join(err, d.streamed())
+		},
 	)
 }
 

@@ -37,7 +37,7 @@ func newMutantEngine(client *redis.Client) (*mutantEngine, error) {
 		return nil, err
 	}
 	e := &mutantEngine{
-		engine: &engine{client: client, store: store, ttls: true, read: map[string]string{}, beside: &neighbour{model: storetest.NewModel()}},
+		engine: &engine{client: client, store: store, ttls: true, read: map[string]string{}, listed: map[string]float64{}, beside: &neighbour{model: storetest.NewModel()}},
 		clock:  clock, scripts: map[string]*redis.Script{},
 	}
 	store.SetNow(func() int64 { return e.now })

@@ -117,9 +117,12 @@ func (s *Loaded) consistent(isPlain bool) {
 		s.Repairs.Control++
 	}
 	r := s.Round
-	if r != (Round{}) && (s.State != HalfOpen || r.Need < 1 || r.Need > r.Max || r.OK >= r.Need || r.Failed > r.Max-r.Need ||
-		r.Slow > r.OK+r.Failed) {
+	if r != (Round{}) && (s.State != HalfOpen || r.Need < 1 || r.Need > r.Max || r.OK >= r.Need || r.Failed > r.Max-r.Need) {
 		s.Round = Round{}
+		s.Repairs.Control++
+	}
+	if s.Round.Slow > s.Round.OK+s.Round.Failed {
+		s.Round.Slow = 0
 		s.Repairs.Control++
 	}
 	if s.Ramp != (Ramp{}) && (isPlain || s.State != Closed || s.Ramp.LengthMs == 0) {
