@@ -60,8 +60,7 @@ end
 -- prune takes buckets out of the window, in the general way.
 function B.prune(buckets)
   local s, f = prune(buckets)
-  S.successes, S.failures = S.successes + s, S.failures + f
-  if P.history > 0 and #buckets > 0 then B.folded = true end
+  S.successes, S.failures, B.folded = S.successes + s, S.failures + f, true
 end
 
 function B.close(at, ramp)
@@ -71,7 +70,8 @@ function B.close(at, ramp)
   B.evidence(0, 0, 0, 0)
   local all = {}
   for i = 1, #B.calls, 2 do
-    all[#all + 1] = { name = B.calls[i], kind = string.sub(B.calls[i], 1, 1), start = 0 + string.sub(B.calls[i], 2), n = 0 + B.calls[i + 1] }
+    all[#all + 1] = { name = B.calls[i], kind = string.sub(B.calls[i], 1, 1), start = tonumber(string.sub(B.calls[i], 2)),
+      n = tonumber(B.calls[i + 1]) }
   end
   B.prune(all)
   B.unlink_calls()

@@ -23,17 +23,16 @@
 
 -- FIELDS is the table of what :control may hold [B20]: a number is the largest value of a whole number, a word is a kind.
 -- Every default is "absent", which reads as 0 or ''. pkg/breaker/machine/fields.go has the same rows.
+local TIME, LENGTH, TOTAL, PROBES, RUN = 99999999999999, 259200000000, 9000000000000000, 1000, 255
 local FIELDS = {
-  state = 'state', epoch = 'hex', run = 255, reopens = 1000000,
-  opened_ms = 99999999999999, wait_ms = 259200000000, wait_base_ms = 259200000000, wait_jitter_ms = 259200000000,
-  wait_upstream_ms = 259200000000, cause = 'text', first_cause = 'text',
-  ev_failures = 9000000000000000, ev_calls = 9000000000000000, ev_slow = 9000000000000000, ev_run = 255,
-  upstream_ms = 99999999999999, upstream_length_ms = 259200000000,
-  round_ms = 99999999999999, round_max = 1000, round_need = 1000, round_ok = 1000, round_failed = 1000, round_slow = 1000,
-  ramp_ms = 99999999999999, ramp_length_ms = 259200000000, ramp_floor_ppm = 1000000,
-  hold = 'hold', hold_ms = 99999999999999, hold_length_ms = 259200000000, hold_actor = 'word', hold_protected = 1,
-  plain = 'hex', rule = 'text', past = 'text',
-  successes = 9000000000000000, failures = 9000000000000000, transitions = 9000000000000000, expires_ms = 99999999999999,
+  state = 'state', epoch = 'hex', run = RUN, reopens = 1000000,
+  opened_ms = TIME, wait_ms = LENGTH, wait_base_ms = LENGTH, wait_jitter_ms = LENGTH, wait_upstream_ms = LENGTH,
+  cause = 'text', first_cause = 'text', ev_failures = TOTAL, ev_calls = TOTAL, ev_slow = TOTAL, ev_run = RUN,
+  upstream_ms = TIME, upstream_length_ms = LENGTH,
+  round_ms = TIME, round_max = PROBES, round_need = PROBES, round_ok = PROBES, round_failed = PROBES, round_slow = PROBES,
+  ramp_ms = TIME, ramp_length_ms = LENGTH, ramp_floor_ppm = 1000000,
+  hold = 'hold', hold_ms = TIME, hold_length_ms = LENGTH, hold_actor = 'word', hold_protected = 1,
+  plain = 'hex', rule = 'text', past = 'text', successes = TOTAL, failures = TOTAL, transitions = TOTAL, expires_ms = TIME,
 }
 local STATES = { closed = true, open = true, half_open = true }
 
@@ -206,7 +205,7 @@ end
 
 function B.unlink_calls()
   redis.call('UNLINK', KEYS[3])
-  B.exists[KEYS[3]], B.planted[KEYS[3]] = nil, nil
+  B.planted[KEYS[3]] = nil
 end
 
 -- load_calls takes what is bad out of :calls at once, for counting writes there, and keeps the rest.
@@ -214,7 +213,7 @@ function B.load_calls()
   local h, bad = B.hash_at(KEYS[3], 512), {}
   if B.planted[KEYS[3]] then
     B.bad_calls = 1
-  elseif not B.present and not B.edit and #h > 0 then -- buckets of no breaker
+  elseif not B.present and not B.edit then -- buckets of no breaker
     B.unlink_calls()
     return
   end

@@ -22,9 +22,16 @@ func TestLuaHasTheSameFields(t *testing.T) {
 	if !ok {
 		t.Fatal("lua/load.lua has no table FIELDS")
 	}
+	limits := map[string]string{}
+	if m := regexp.MustCompile(`local TIME, LENGTH, TOTAL, PROBES, RUN = (\d+), (\d+), (\d+), (\d+), (\d+)`).FindStringSubmatch(string(text)); m != nil {
+		limits = map[string]string{"TIME": m[1], "LENGTH": m[2], "TOTAL": m[3], "PROBES": m[4], "RUN": m[5]}
+	}
 	inLua, inGo := map[string]string{}, map[string]string{}
 	for _, m := range regexp.MustCompile(`(\w+) = ('(\w+)'|\w+)`).FindAllStringSubmatch(table, -1) {
 		inLua[m[1]] = strings.Trim(m[2], "'")
+		if most, named := limits[m[2]]; named {
+			inLua[m[1]] = most
+		}
 	}
 	for _, f := range controlFields() {
 		inGo[f.name] = string(f.kind)
