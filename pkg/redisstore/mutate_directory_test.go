@@ -349,7 +349,21 @@ func (d *directory) recordsOnCluster() error {
 			}
 			return errors.Join(err, d.streamed())
 		},
+		d.documentsOnCluster,
 	)
+}
+
+// documentsOnCluster: configure and forget without the fleet's keys answer with the event, for the replica to tell.
+func (d *directory) documentsOnCluster() error {
+	got, err := d.run("configure", []string{d.config(), d.log()}, d.now, d.who(), life.Milliseconds(), "*", "x", "alice", "config x")
+	if want := []any{int64(1), d.entry("x")}; err != nil || !reflect.DeepEqual(got, want) {
+		return fmt.Errorf("configure on a Cluster answers %v, not %v (%w)", got, want, err)
+	}
+	told := d.agent + " " + d.entry("x")
+	if got, err = d.run("forget", d.keys(), d.now, d.who(), "0", "alice"); err != nil || len(got) != 2 {
+		return fmt.Errorf("forget on a Cluster answers %v (%w)", got, err)
+	}
+	return errors.Join(d.hears(told), d.hears(fmt.Sprintf("%s %v", d.agent, got[1])), d.streamed())
 }
 
 // first carries steps out in turn, until one fails.
