@@ -7,9 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"golang.org/x/sync/errgroup"
 )
 
 // point is one load of which the model's answer is compared with what is measured.

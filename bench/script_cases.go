@@ -31,14 +31,14 @@ func scriptCases() []scriptCase {
 	failing := func(ctx context.Context, g *ground, agent string) error { return g.window(ctx, agent, 1) }
 	return []scriptCase{
 		{"acquire, closed", failing, nil, acquire, 1.5},
-		{"acquire, open: refused", opened, nil, acquire, 0},
+		{"acquire, open: refused", opened, nil, acquire, 8},
 		{"acquire, held open: refused", forced(breaker.HoldOpen), nil, acquire, 0},
-		{"acquire, half-open, no place: refused", taken, nil, acquire, 0},
-		{"record of a success, calm window", calm, nil, record(success), 10},
+		{"acquire, half-open, no place: refused", taken, nil, acquire, 20},
+		{"record of a success, calm window", calm, nil, record(success), 9.5},
 		{"record of a success, failures in the window", failing, nil, record(success), 0},
-		{"record of a failure, failures in the window", failing, endRun, record(failure), 15},
+		{"record of a failure, failures in the window", failing, endRun, record(failure), 14},
 		{"record of 3 successes around a failure, likewise", failing, nil, record(success, failure, success, success), 0},
-		{"record that begins a window", calm, noBucket, record(success), 0},
+		{"record that begins a bucket", failing, nothingCached, record(success), 35},
 	}
 }
 
@@ -78,6 +78,7 @@ func endRun(ctx context.Context, g *ground, agent string, i int) error {
 	return g.server.client.HDel(ctx, g.store.Keys().Machine(agent)[3], "run").Err()
 }
 
-func noBucket(ctx context.Context, g *ground, agent string, _ int) error {
-	return g.server.client.Del(ctx, g.store.Keys().Machine(agent)[2]).Err()
+// nothingCached makes the next record sum the window anew, as the first in a bucket does.
+func nothingCached(ctx context.Context, g *ground, agent string, _ int) error {
+	return g.server.client.HDel(ctx, g.store.Keys().Machine(agent)[3], "past").Err()
 }
