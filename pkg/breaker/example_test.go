@@ -164,8 +164,9 @@ func ExampleManager_Force() {
 	})
 	fmt.Println(state, err)
 	_, err = m.Acquire(ctx, "my-agent")
-	open, _ := errors.AsType[*breaker.OpenError](err)
-	fmt.Println(open.Reason, open.RetryAfter.Round(time.Minute))
+	if open, refused := errors.AsType[*breaker.OpenError](err); refused {
+		fmt.Println(open.Reason, open.RetryAfter.Round(time.Minute))
+	}
 	// Output:
 	// open <nil>
 	// forced_open 1h0m0s
