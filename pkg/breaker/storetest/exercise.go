@@ -18,7 +18,12 @@ func Replay(engine Engine, model *Model, agent string, data []byte, steps int) e
 		h.policy.MinimumReporters, h.policy.Mode, h.policy.RetryAfter = 8, breaker.Enforce, breaker.RetryAfterIgnore
 		h.policy.WindowSize, h.policy.FailureThreshold, h.policy.FailureRateThreshold = 120*time.Second, breaker.Off, breaker.Off
 	}
-	h.note("policy %+v", h.policy)
+	if h.src.one(10) {
+		model.KeepHistory(0)
+		defer model.KeepHistory(60)
+	}
+	engine.KeepHistory(int(model.HistoryMinutes))
+	h.note("policy %+v, history %d", h.policy, model.HistoryMinutes)
 	if err := h.run(steps); err != nil {
 		return fmt.Errorf("%w\nafter:\n%s", err, h.story())
 	}
