@@ -141,7 +141,12 @@ func (e *engine) Dump(nowMs int64, agent string) (machine.Raw, error) {
 	return e.store.Raw(context.Background(), agent)
 }
 
-func (e *engine) KeepHistory(minutes int) { e.store.SetHistory(minutes) }
+func (e *engine) KeepHistory(minutes int) {
+	e.store.SetHistory(minutes)
+	if e.beside != nil {
+		e.beside.model.KeepHistory(minutes)
+	}
+}
 
 func (e *engine) ExpiryMs(agent string) ([]int64, error) {
 	if !e.ttls {

@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +20,16 @@ func (h *history) edit() error {
 		if h.src.one(20) {
 			return h.hands([]Edit{{Do: Plant, Key: Probes}})
 		}
+	}
+	if h.src.one(8) && len(raw.Calls) > 0 { // a minute in which a bucket will leave the window
+		names := slices.Sorted(maps.Keys(raw.Calls))
+		name := names[h.src.n(len(names))]
+		start, _ := strconv.ParseInt(name[1:], 10, 64)
+		value := pick(h.src, "x y", "1 2 3", "1 2", "a b c", "1 2 0000000000000003")
+		return h.hands([]Edit{{Do: HSet, Key: History, Field: strconv.FormatInt(start/60_000, 10), Value: value}})
+	}
+	if raw.Control["state"] == "half_open" && h.src.one(10) {
+		return h.hands([]Edit{{Do: HSet, Key: Control, Field: "round_slow", Value: pick(h.src, "1", "2", "3")}})
 	}
 	switch {
 	case c < 14:
@@ -44,12 +56,9 @@ func (h *history) edit() error {
 	case c < 86: // texts that are none
 		edits = []Edit{{Do: HSet, Key: Control, Field: pick(h.src, "cause", "hold_actor"), Value: pick(h.src, "a b", "tab\t", strings.Repeat("long", 17))}}
 	case c < 88: // what contradicts itself
-		edits = []Edit{{Do: HSet, Key: Control, Field: pick(h.src, "ramp_floor_ppm", "round_ok", "round_need", "round_slow", "round_slow", "hold_ms", "ramp_ms", "hold_actor"), Value: pick(h.src, "1", "7")}}
+		edits = []Edit{{Do: HSet, Key: Control, Field: pick(h.src, "ramp_floor_ppm", "round_ok", "round_need", "hold_ms", "ramp_ms", "hold_actor"), Value: pick(h.src, "1", "7")}}
 	case c < 91: // a mirror that cannot be believed
 		edits = []Edit{{Do: Del, Key: State}, {Do: HSet, Key: Control, Field: "state", Value: "shut"}}
-	case c < 93:
-		minute := strconv.FormatInt(h.now/60_000-int64(h.src.n(3)), 10)
-		edits = []Edit{{Do: HSet, Key: History, Field: minute, Value: pick(h.src, "x y", "1 2 3", "1 2", "a b c", "1 2 0000000000000003")}}
 	case c < 94:
 		edits = []Edit{{Do: HSet, Key: Calls, Field: pick(h.src, "sx", fmt.Sprintf("f%d", h.now), fmt.Sprintf("w%d", h.now+5000), "r:a", "newer", "s007"), Value: pick(h.src, append([]string{"3"}, garbage...)...)}}
 	case c < 99:

@@ -191,7 +191,7 @@ func (h *history) operation() machine.Op {
 		h.record(&op)
 	case c < 92:
 		h.replay(&op)
-	case c < 95:
+	case c < 94:
 		op.Verb = machine.VerbRenew
 		if len(h.permits) > 0 {
 			p := h.somePermit()
@@ -323,7 +323,7 @@ func randomPolicy(src *source) breaker.Policy {
 	p.ProbeTimeout = pick(src, 60*time.Second, time.Second, 5*time.Millisecond, 2*time.Hour)
 	p.AbandonedProbe = pick(src, breaker.ReleaseAbandoned, breaker.FailAbandoned)
 	p.SlowCallDuration = time.Second
-	p.SlowCallRateThreshold = pick(src, 0, 0.5, 1)
+	p.SlowCallRateThreshold = pick(src, 0, 0.5, 0.4, 1)
 	p.RecoveryRamp = pick(src, 0, 10*time.Second, 10*time.Minute)
 	p.RampFloor = pick(src, 0.1, breaker.Off, 1)
 	p.Mode = pick(src, breaker.Enforce, breaker.Enforce, breaker.Enforce, breaker.Enforce, breaker.Observe)
