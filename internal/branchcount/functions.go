@@ -13,7 +13,7 @@ import (
 
 // machineFiles hold the machine.
 func machineFiles() []string {
-	return []string{"step.go", "verbs.go", "load.go", "save.go", "summary.go", "fields.go"}
+	return []string{"step.go", "verbs.go", "window.go", "load.go", "save.go", "summary.go", "fields.go"}
 }
 
 // function is one function of the machine with the clauses that its comment cites.

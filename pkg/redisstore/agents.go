@@ -99,7 +99,7 @@ func (s *Store) packedFor(e *entry, p *breaker.Policy) agentPolicy {
 	}
 	k := s.known.Load()
 	if k == nil || k.replicas != replicas || k.policy != *p {
-		k = &knownPolicy{policy: *p, replicas: replicas, packed: agentPolicy{packedPolicy: s.packed(s.params(p))}}
+		k = &knownPolicy{policy: *p, replicas: replicas, packed: agentPolicy{packedPolicy: s.packed(s.params(p, replicas))}}
 		s.known.Store(k)
 	}
 	own := *k

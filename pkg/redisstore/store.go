@@ -123,8 +123,8 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op ma
 }
 
 // params is a policy as the scripts follow it here.
-func (s *Store) params(p *breaker.Policy) machine.Params {
-	out := p.Params(s.ttl, int(s.replicas.Load()))
+func (s *Store) params(p *breaker.Policy, replicas int64) machine.Params {
+	out := p.Params(s.ttl, int(replicas))
 	out.HistoryMinutes = s.history
 	return out
 }
@@ -183,7 +183,7 @@ func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (br
 	if err != nil {
 		return breaker.View{}, storeError("inspect", agent, err)
 	}
-	return look(raw, now, s.params(&p)), nil
+	return look(raw, now, s.params(&p, s.replicas.Load())), nil
 }
 
 func look(raw machine.Raw, now int64, p machine.Params) breaker.View {
