@@ -34,18 +34,18 @@ test: ## vet, all tests with the race detector, branch counts of the histories
 	@export CGO_ENABLED=1; failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
 	run go vet ./...; \
 	run go vet -tags mutate ./pkg/redisstore; \
-	run go vet -tags docker ./internal/stack ./internal/docs; \
+	run go vet -tags docker ./test/stack ./test/docs; \
 	run go -C bench vet ./...; \
 	run go test -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker/machine -coverprofile=bin/histories.out \
 		-run '$(HISTORIES)' ./pkg/redisstore; \
-	run go run ./internal/branchcount bin/histories.out; \
+	run go run ./test/branchcount bin/histories.out; \
 	run go test -race -count 1 -timeout 10m -skip '$(HISTORIES)' ./...; \
 	exit $$failed
 
 stack: ## the compose stacks on a real Docker Engine, with images from Debian packages
 	@tools/need $(STACK_NEEDED)
-	go test -tags docker -count 1 -timeout 10m ./internal/stack
-	go test -tags docker -count 1 -timeout 10m -run '^TestDocker' ./internal/docs
+	go test -tags docker -count 1 -timeout 10m ./test/stack
+	go test -tags docker -count 1 -timeout 10m -run '^TestDocker' ./test/docs
 
 lint: $(GOLANGCI) ## golangci-lint, and shellcheck where it is installed
 	$(GOLANGCI) run ./...

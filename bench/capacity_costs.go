@@ -8,7 +8,7 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/policies"
+	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 	"github.com/redis/go-redis/v9"
@@ -238,7 +238,7 @@ func (y *yard) lists(ctx context.Context) error {
 func (y *yard) inReplica(ctx context.Context) error {
 	fallback := breaker.NewFallback(y.us.store, y.us.store.Ping, 0, nil)
 	defer fallback.Close()
-	book := policies.New(policies.Options{
+	book := policycache.New(policycache.Options{
 		Default: cachedPolicy(), Source: overrides{y.us.store}, Logger: slog.New(slog.DiscardHandler), Timeout: storeTimeout,
 	})
 	m, err := breaker.NewManager(breaker.Options{Store: fallback, PerAgent: book.Policy, MaxStaleness: time.Hour})

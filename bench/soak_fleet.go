@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/policies"
+	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
@@ -19,7 +19,7 @@ type soakReplica struct {
 	store    *redisstore.Store
 	conn     *redisstore.Conn
 	fallback *breaker.Fallback
-	book     *policies.Book
+	book     *policycache.Book
 	m        *breaker.Manager
 	stop     context.CancelFunc
 	tasks    sync.WaitGroup
@@ -28,7 +28,7 @@ type soakReplica struct {
 // overrides are those that stand in Redis.
 type overrides struct{ *redisstore.Store }
 
-// Overrides implements policies.Source.
+// Overrides implements policycache.Source.
 func (o overrides) Overrides(ctx context.Context, agents []string) ([]string, error) {
 	return o.Documents(ctx, redisstore.ConfigDoc, agents)
 }
@@ -72,7 +72,7 @@ func (s *soak) newReplica(ctx context.Context, name string, policy breaker.Polic
 		return nil, errors.Join(err, conn.Close())
 	}
 	r.fallback = breaker.NewFallback(r.store, r.store.Ping, s.agents, nil)
-	r.book = policies.New(policies.Options{
+	r.book = policycache.New(policycache.Options{
 		Default: policy, Source: overrides{r.store}, Logger: slog.New(slog.DiscardHandler), Idle: 2 * time.Second, Most: s.agents,
 		Timeout: soakTimeout, Away: r.fallback.Degraded, Trouble: r.fallback.Report,
 	})

@@ -11,7 +11,7 @@ import (
 	"github.com/breakerd/breakerd/internal/gateway"
 	"github.com/breakerd/breakerd/internal/httpapi"
 	"github.com/breakerd/breakerd/internal/metrics"
-	"github.com/breakerd/breakerd/internal/policies"
+	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/internal/workflow"
@@ -84,7 +84,7 @@ func began(x workflow.Execution) bool {
 // agents are the registered ones; a policy that is changed with one counts on this replica at once.
 type agents struct {
 	*registry.Registry
-	book *policies.Book
+	book *policycache.Book
 }
 
 // Put implements httpapi.Agents.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/metrics"
-	"github.com/breakerd/breakerd/internal/policies"
+	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -28,7 +28,7 @@ type core struct {
 	store     *redisstore.Store
 	fallback  *breaker.Fallback
 	registry  *registry.Registry
-	book      *policies.Book
+	book      *policycache.Book
 	manager   *breaker.Manager
 	metrics   *metrics.Metrics
 	samples   *quarantine
@@ -66,7 +66,7 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	if err != nil {
 		return nil, fmt.Errorf("AGENTS_FILE: %w", err)
 	}
-	s.book = policies.New(policies.Options{
+	s.book = policycache.New(policycache.Options{
 		Default: cfg.Policy, Origins: cfg.Origins, Registry: s.registry.Override, Source: s.directory, Logger: log,
 		OnNew: s.index.note, Away: s.fallback.Degraded, Trouble: s.fallback.Report, Most: cfg.MaxAgents, Timeout: cfg.RedisTimeout,
 	})

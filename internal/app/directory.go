@@ -43,7 +43,7 @@ func (d directory) ProfilesOf(ctx context.Context, agents []string) ([]string, e
 	return d.Documents(ctx, redisstore.ProfileDoc, agents)
 }
 
-// Overrides implements policies.Source and registry.Profiles.
+// Overrides implements policycache.Source and registry.Profiles.
 func (d directory) Overrides(ctx context.Context, agents []string) ([]string, error) {
 	return d.Documents(ctx, redisstore.ConfigDoc, agents)
 }

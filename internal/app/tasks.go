@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/policies"
+	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
@@ -113,7 +113,7 @@ func (x *indexer) try(ctx context.Context, what string, task func(context.Contex
 const statsLogged = 100
 
 // logStats tells each agent's figures when the program ends.
-func logStats(ctx context.Context, m *breaker.Manager, book *policies.Book, log *slog.Logger) {
+func logStats(ctx context.Context, m *breaker.Manager, book *policycache.Book, log *slog.Logger) {
 	agents := book.InUse(24 * time.Hour)
 	slices.Sort(agents)
 	for _, a := range agents[:min(len(agents), statsLogged)] {

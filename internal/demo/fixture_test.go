@@ -17,7 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -134,7 +134,7 @@ func (p *program) mode(agent, body string) got {
 // wantInFlight waits until so many calls of the agent are under way.
 func (p *program) wantInFlight(agent string, n int) {
 	p.t.Helper()
-	redistest.Eventually(p.t, "calls under way", 20*time.Second, func() error {
+	testkit.Eventually(p.t, "calls under way", 20*time.Second, func() error {
 		if have := p.do(http.MethodGet, "/modes/"+agent, "").json["in_flight"]; have != float64(n) {
 			return fmt.Errorf("%v in flight, want %d", have, n)
 		}

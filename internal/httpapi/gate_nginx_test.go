@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 )
 
 // nginxConfig is section "Behind another proxy" of docs/bridge.md, in nginx's words. Its %s are where it listens, the API behind it, and
@@ -82,7 +82,7 @@ func (f *fixture) nginx(upstream string) string {
 		_ = cmd.Wait() // it ends by a signal of ours
 		_ = log.Close()
 	})
-	redistest.Eventually(f.t, "nginx", 20*time.Second, func() error {
+	testkit.Eventually(f.t, "nginx", 20*time.Second, func() error {
 		conn, err := (&net.Dialer{}).DialContext(f.t.Context(), "tcp", address)
 		if err != nil {
 			text, _ := os.ReadFile(log.Name())

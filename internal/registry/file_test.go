@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -67,7 +67,7 @@ func one(name, host string) string {
 
 func waitForHost(t *testing.T, r *registry.Registry, name, host string) {
 	t.Helper()
-	redistest.Eventually(t, name+" at "+host, soon, func() error {
+	testkit.Eventually(t, name+" at "+host, soon, func() error {
 		a, err := r.Agent(t.Context(), name)
 		if err == nil && a.URL.Host != host {
 			err = errors.New("it is at " + a.URL.Host)
@@ -78,7 +78,7 @@ func waitForHost(t *testing.T, r *registry.Registry, name, host string) {
 
 func waitForProblem(t *testing.T, r *registry.Registry, text string) {
 	t.Helper()
-	redistest.Eventually(t, "the problem "+text, soon, func() error {
+	testkit.Eventually(t, "the problem "+text, soon, func() error {
 		if err := r.Status().Problem; err == nil || !strings.Contains(err.Error(), text) {
 			return fmt.Errorf("it is %w", err)
 		}
@@ -95,7 +95,7 @@ func TestAnEditCountsHoweverItIsMade(t *testing.T) {
 	waitForHost(t, r, "a", "h2")
 	replace(t, path, one("a", "h3"))
 	waitForHost(t, r, "a", "h3")
-	redistest.Eventually(t, "OnChange", soon, func() error {
+	testkit.Eventually(t, "OnChange", soon, func() error {
 		if n := changes.Load(); n != 2 {
 			return fmt.Errorf("called %d times", n)
 		}
@@ -106,7 +106,7 @@ func TestAnEditCountsHoweverItIsMade(t *testing.T) {
 	if _, err := r.Agent(t.Context(), "a"); !errors.Is(err, registry.ErrUnknown) {
 		t.Errorf("a is gone from the file, and here: %v", err)
 	}
-	redistest.Eventually(t, "the log", soon, func() error {
+	testkit.Eventually(t, "the log", soon, func() error {
 		lines := log.with("registry_loaded")
 		if len(lines) != 3 || !strings.Contains(lines[2], "level=INFO") || !strings.Contains(lines[2], "agents=2 added=2 changed=0 removed=1") ||
 			!strings.Contains(lines[0], "added=0 changed=1 removed=0") {
@@ -196,8 +196,8 @@ func TestABadEditLeavesTheLastGoodOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	replace(t, path, one("a", "h1"))
-	redistest.Eventually(t, "the problem's end", soon, func() error { return r.Status().Problem })
-	redistest.Eventually(t, "the log", soon, func() error {
+	testkit.Eventually(t, "the problem's end", soon, func() error { return r.Status().Problem })
+	testkit.Eventually(t, "the log", soon, func() error {
 		bad, good := log.with("registry_bad"), log.with("registry_loaded")
 		if len(bad) < 4 || len(bad) > 5 || len(good) != 1 || !strings.Contains(bad[0], "level=ERROR") { // it may be seen absent twice
 			return fmt.Errorf("%d bad, %d loaded: %q", len(bad), len(good), bad)
@@ -250,7 +250,7 @@ func TestAStandingFaultIsLoggedOnce(t *testing.T) {
 	replace(t, path, `{`) // again, and looked at again and again: the file is young
 	replace(t, path, `[null]`)
 	waitForProblem(t, r, "agents[0]: null is not allowed")
-	redistest.Eventually(t, "the log", soon, func() error {
+	testkit.Eventually(t, "the log", soon, func() error {
 		if bad := log.with("registry_bad"); len(bad) != 2 {
 			return fmt.Errorf("%d lines: %q", len(bad), bad)
 		}
@@ -287,7 +287,7 @@ func TestAtTheStartThereIsNoLastGoodOne(t *testing.T) {
 	}
 }
 
-// policies.Book compares pointers.
+// policycache.Book compares pointers.
 func TestAnOverrideKeepsItsPointerUntilItChanges(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agents.json")
@@ -296,7 +296,7 @@ func TestAnOverrideKeepsItsPointerUntilItChanges(t *testing.T) {
 	r, changes := follow(t, path, &journal{})
 	a, b := r.Override("a"), r.Override("b")
 	replace(t, path, fmt.Sprintf(text, 3, `{"name": "c", "circuit_breaker_config": {"enabled": false}}`))
-	redistest.Eventually(t, "the change", soon, func() error {
+	testkit.Eventually(t, "the change", soon, func() error {
 		if changes.Load() == 0 {
 			return errors.New("not yet")
 		}

@@ -18,7 +18,7 @@ import (
 type Options struct {
 	Path     string            // of the agents file; "": none
 	Default  breaker.Policy    // what an agent's circuit_breaker_config is laid over
-	Origins  map[string]string // of Default's fields, as in policies.Options
+	Origins  map[string]string // of Default's fields, as in policycache.Options
 	Profiles Profiles          // the agents registered through the API; nil: there are none, and none can be
 	Logger   *slog.Logger      // nil: silent
 	Timeout  time.Duration     // of a read of one agent's documents; 0: 250 ms
@@ -154,7 +154,7 @@ func (r *Registry) Status() Status {
 	return s
 }
 
-// Override is the circuit_breaker_config that the file gives the agent, a layer for policies.Book; nil: none. The pointer is the same
+// Override is the circuit_breaker_config that the file gives the agent, a layer for policycache.Book; nil: none. The pointer is the same
 // until the file says something else of the agent.
 func (r *Registry) Override(agent string) *policy.Override { return r.file.Load().policy[agent] }
 

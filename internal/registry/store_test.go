@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policy"
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
@@ -98,7 +98,7 @@ func on(t *testing.T, test func(t *testing.T, s *shelf)) {
 	t.Helper()
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
-		test(t, open(t, redistest.Start(t).URL()))
+		test(t, open(t, testkit.Start(t).URL()))
 	})
 	t.Run("miniredis", func(t *testing.T) {
 		t.Parallel()
@@ -161,7 +161,7 @@ func TestARegistrationCountsAtOnceAndOnOtherReplicas(t *testing.T) {
 		}
 		document(t, s, redisstore.ProfileDoc, "a", `{"classify":"jsonrpc","contact":"c","labels":{"l":"v"},"timeout_seconds":5,"url":"http://h:1/x"}`)
 		document(t, s, redisstore.ConfigDoc, "a", `{"failure_threshold":2}`)
-		redistest.Eventually(t, "the other replica", soon, func() error {
+		testkit.Eventually(t, "the other replica", soon, func() error {
 			got, err := other.Agent(t.Context(), "a")
 			if err == nil && !reflect.DeepEqual(got, a) {
 				err = fmt.Errorf("got %+v", got)
@@ -405,7 +405,7 @@ func TestADamagedProfileIsUnknownAndSaidOnce(t *testing.T) {
 			t.Errorf("%d lines: %q", len(said), said)
 		}
 		reads := s.reads
-		redistest.Eventually(t, "another reading", soon, func() error {
+		testkit.Eventually(t, "another reading", soon, func() error {
 			if _, err := r.Agent(t.Context(), "agent0"); !errors.Is(err, registry.ErrUnknown) || s.reads == reads {
 				return fmt.Errorf("not yet: %w", err)
 			}
@@ -423,7 +423,7 @@ func TestADamagedProfileIsUnknownAndSaidOnce(t *testing.T) {
 
 func TestAPlantedKeyIsNoRegistration(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := testkit.Start(t)
 	s, client := open(t, server.URL()), server.Client(t)
 	r := merged(t, s, "[]", &journal{})
 	if err := client.LPush(t.Context(), s.Keys().Profile("a"), "x").Err(); err != nil {
@@ -440,7 +440,7 @@ func TestAPlantedKeyIsNoRegistration(t *testing.T) {
 
 func TestTheLastAnswerHoldsWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := testkit.Start(t)
 	s := open(t, server.URL())
 	r := merged(t, s, one("f", "file"), &journal{})
 	put(t, r, parsed(t, r, "a", `{"url": "http://h"}`))
@@ -463,7 +463,7 @@ func TestTheLastAnswerHoldsWhileRedisIsAway(t *testing.T) {
 	}
 	waitForHost(t, r, "a", "h") // what was not done does not count
 	server.Restart()
-	redistest.Eventually(t, "the truth of an empty Redis", soon, func() error {
+	testkit.Eventually(t, "the truth of an empty Redis", soon, func() error {
 		if _, err := r.Agent(t.Context(), "a"); !errors.Is(err, registry.ErrUnknown) {
 			return fmt.Errorf("got %w", err)
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
@@ -15,7 +15,7 @@ import (
 // The library and the store of executions on a real server that dies and comes back empty.
 func TestWorkflowsOutliveTheirRedis(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := testkit.Start(t)
 	store, err := redisstore.New(server.Client(t), false, redisstore.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestWorkflowsOutliveTheirRedis(t *testing.T) {
 		t.Errorf("never seen: %v", err)
 	}
 	server.Restart()
-	redistest.Eventually(t, "the library to see that Redis came back empty", 10*time.Second, func() error {
+	testkit.Eventually(t, "the library to see that Redis came back empty", 10*time.Second, func() error {
 		if _, err := lib.Get(ctx, "w:1@x"); !errors.Is(err, workflow.ErrUnknown) {
 			return fmt.Errorf("got %v", err) //nolint:errorlint // it is nil while the last good one serves
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
@@ -66,7 +66,7 @@ func (b *before) apply(nowMs int64, agent string, op machine.Op) (code, state, e
 // both see the same state [B2], [B9], [B12], [B14], [B20].
 func TestOldAndNewReplicasShareABreaker(t *testing.T) {
 	t.Parallel()
-	client := redistest.Start(t).Client(t)
+	client := testkit.Start(t).Client(t)
 	store, err := redisstore.New(client, false, redisstore.Config{Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
@@ -55,7 +55,7 @@ func miniEngine(t testing.TB) *engine {
 
 func realEngine(t testing.TB) *engine {
 	t.Helper()
-	return newEngine(t, redistest.Start(t).Client(t), true)
+	return newEngine(t, testkit.Start(t).Client(t), true)
 }
 
 func (e *engine) Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
@@ -21,7 +21,7 @@ import (
 // TestFastPath_RunsTheseCommandsAndNoOthers is [B3], [B5]–[B9]: what Redis runs where the fast path is promised, by its own count.
 func TestFastPath_RunsTheseCommandsAndNoOthers(t *testing.T) {
 	t.Parallel()
-	client := redistest.Start(t).Client(t)
+	client := testkit.Start(t).Client(t)
 	store, err := redisstore.New(client, false, redisstore.Config{Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func (d *driver) commands() string {
 func TestBorn_IsWrittenOnceAndIsAnotherAfterALoss(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	client := redistest.Start(t).Client(t)
+	client := testkit.Start(t).Client(t)
 	one, err := redisstore.New(client, false, redisstore.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +179,7 @@ func TestBorn_IsWrittenOnceAndIsAnotherAfterALoss(t *testing.T) {
 		t.Errorf("after a loss, born is %q, before %q", again, first)
 	}
 
-	set := redistest.StartCluster(t)
+	set := testkit.StartCluster(t)
 	conn, err := redisstore.Open(ctx, set.URL(), redisstore.Options{Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func bornOf(t *testing.T, s *redisstore.Store) string {
 func TestStreams_OnAClusterTheReplicaWritesThem(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	set := redistest.StartCluster(t)
+	set := testkit.StartCluster(t)
 	conn, err := redisstore.Open(ctx, set.URL(), redisstore.Options{Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)

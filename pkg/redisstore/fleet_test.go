@@ -16,7 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
@@ -77,7 +77,7 @@ func TestEightCachedReplicasKeepOneBreaker(t *testing.T) {
 
 func keepOneBreaker(t *testing.T, mode breaker.Consistency) {
 	t.Helper()
-	server := redistest.Start(t)
+	server := testkit.Start(t)
 	client := server.Client(t)
 	events := client.Subscribe(t.Context(), "circuit_breaker:events")
 	defer func() { _ = events.Close() }()

@@ -13,7 +13,7 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
@@ -52,7 +52,7 @@ func linearModel(agent string, p breaker.Policy) porcupine.Model {
 // TestHistoriesAreLinearizable: concurrent acquires and records on real Redis have an order in which each got what Step gives.
 func TestHistoriesAreLinearizable(t *testing.T) {
 	t.Parallel()
-	client := redistest.Start(t).Client(t)
+	client := testkit.Start(t).Client(t)
 	p := breaker.DefaultPolicy()
 	p.FailureThreshold, p.Timeout, p.HalfOpenMaxCalls, p.ProbeTimeout = 2, 2*time.Millisecond, 2, 4*time.Millisecond
 	store, err := redisstore.New(client, false, redisstore.Config{Timeout: 10 * time.Second})
@@ -122,7 +122,7 @@ func recordHistory(t *testing.T, store *redisstore.Store, p breaker.Policy, agen
 // TestTheCheckerSeesAWrongReply: the proof above can fail.
 func TestTheCheckerSeesAWrongReply(t *testing.T) {
 	t.Parallel()
-	client := redistest.Start(t).Client(t)
+	client := testkit.Start(t).Client(t)
 	p := breaker.DefaultPolicy()
 	p.FailureThreshold = 2
 	store, err := redisstore.New(client, false, redisstore.Config{Timeout: 10 * time.Second})

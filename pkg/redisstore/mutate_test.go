@@ -16,7 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/lua"
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
@@ -94,7 +94,7 @@ func judgeAll(t *testing.T, files map[string]string, all []mutant) map[string]st
 	var wg sync.WaitGroup
 	equivalent := readEquivalent(t)
 	for range runtime.GOMAXPROCS(0) + 1 { // a worker waits for its server half of the time
-		server := redistest.Start(t, "--busy-reply-threshold", "500")
+		server := testkit.Start(t, "--busy-reply-threshold", "500")
 		order, err := storetest.Parts()
 		if err != nil {
 			t.Fatal(err)
@@ -121,7 +121,7 @@ func judgeAll(t *testing.T, files map[string]string, all []mutant) map[string]st
 }
 
 // judge says what killed the mutant, "" if nothing did.
-func judge(t *testing.T, server *redistest.Server, files map[string]string, m mutant, order *[]storetest.Part, listed bool) (why string) {
+func judge(t *testing.T, server *testkit.Server, files map[string]string, m mutant, order *[]storetest.Part, listed bool) (why string) {
 	t.Helper()
 	ctx := context.Background()
 	client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1, DisableIdentity: true})

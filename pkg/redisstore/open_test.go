@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 )
 
 // patience is a time-out for tests in which time is not the matter.
@@ -46,7 +46,7 @@ func roundTrip(t *testing.T, c *Conn) {
 
 func TestOneServerByURL(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := testkit.Start(t)
 	c := openURL(t, "redis://"+s.Addr+"/3")
 	roundTrip(t, c)
 	if n, err := s.Client(t).Get(t.Context(), "k").Result(); !errors.Is(err, redis.Nil) {
@@ -60,7 +60,7 @@ func TestOneServerByURL(t *testing.T) {
 func TestPasswordOfURLAndOfOptions(t *testing.T) {
 	t.Parallel()
 	const pw = "p@ss:w/rd#?%"
-	s := redistest.Start(t, "--requirepass", pw)
+	s := testkit.Start(t, "--requirepass", pw)
 	roundTrip(t, openURL(t, s.URL()))
 	roundTrip(t, openURL(t, "redis://:wrong@"+s.Addr, func(o *Options) { o.Password = pw }))
 	wrong := openURL(t, "redis://:s3cret@"+s.Addr)
@@ -89,7 +89,7 @@ func TestUserWithoutPasswordIsRefused(t *testing.T) {
 
 func TestUnixSocketByURL(t *testing.T) {
 	t.Parallel()
-	s, _ := redistest.StartUnix(t, "--requirepass", "pw")
+	s, _ := testkit.StartUnix(t, "--requirepass", "pw")
 	c := openURL(t, s.URL())
 	roundTrip(t, c)
 	if strings.Contains(c.Display, "pw@") {
@@ -99,7 +99,7 @@ func TestUnixSocketByURL(t *testing.T) {
 
 func TestClusterByURL(t *testing.T) {
 	t.Parallel()
-	set := redistest.StartCluster(t, "--requirepass", "pw")
+	set := testkit.StartCluster(t, "--requirepass", "pw")
 	c := openURL(t, "redis+cluster://:pw@"+set.Nodes[2].Addr)
 	if !c.Cluster {
 		t.Error("Cluster is false")
@@ -126,14 +126,14 @@ func TestClusterByURL(t *testing.T) {
 
 func TestSentinelFollowsTheMasterAndLeavesAHungSentinel(t *testing.T) {
 	t.Parallel()
-	set := redistest.StartSentinel(t, "--requirepass", "pw")
+	set := testkit.StartSentinel(t, "--requirepass", "pw")
 	// Only the sentinel that will hang is named: the others must be discovered.
 	c := openURL(t, "redis://:pw@"+set.Sentinels[0].Addr+"/mymaster", func(o *Options) { o.Timeout = DefaultTimeout })
-	redistest.Eventually(t, "the first answer", patience, func() error { return c.Client.Ping(t.Context()).Err() })
+	testkit.Eventually(t, "the first answer", patience, func() error { return c.Client.Ping(t.Context()).Err() })
 	set.Sentinels[0].Pause()
 	set.Master.Kill()
 	next := set.WaitFailover(t, set.Master.Addr)
-	redistest.Eventually(t, "a write to the new master", 30*time.Second, func() error {
+	testkit.Eventually(t, "a write to the new master", 30*time.Second, func() error {
 		return c.Client.Set(t.Context(), "k", "v", 0).Err()
 	})
 	if got, err := next.Client(t).Get(t.Context(), "k").Result(); err != nil || got != "v" {
@@ -143,7 +143,7 @@ func TestSentinelFollowsTheMasterAndLeavesAHungSentinel(t *testing.T) {
 
 func TestServerThatIsAwayIsNoErrorOfOpen(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := testkit.Start(t)
 	c := openURL(t, s.URL(), func(o *Options) { o.Timeout = DefaultTimeout })
 	s.Kill()
 	var dial *DialError
@@ -156,12 +156,12 @@ func TestServerThatIsAwayIsNoErrorOfOpen(t *testing.T) {
 	}
 	s.Restart()
 	// After a pool's worth of failures go-redis looks only once a second.
-	redistest.Eventually(t, "the server's return", patience, func() error { return c.Client.Ping(t.Context()).Err() })
+	testkit.Eventually(t, "the server's return", patience, func() error { return c.Client.Ping(t.Context()).Err() })
 }
 
 func TestUnreachableSentinelsAndClusterAreDialErrors(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := testkit.Start(t)
 	s.Kill()
 	for _, url := range []string{"redis://" + s.Addr + "/mymaster", "redis+cluster://" + s.Addr} {
 		var dial *DialError
@@ -174,9 +174,9 @@ func TestUnreachableSentinelsAndClusterAreDialErrors(t *testing.T) {
 
 func TestHungServerCostsOneTimeoutAndRunsOnce(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := testkit.Start(t)
 	c := openURL(t, s.URL(), func(o *Options) { o.Timeout = DefaultTimeout })
-	redistest.Eventually(t, "a connection", patience, func() error { return c.Client.Ping(t.Context()).Err() })
+	testkit.Eventually(t, "a connection", patience, func() error { return c.Client.Ping(t.Context()).Err() })
 	s.Pause()
 	err := c.Client.Incr(t.Context(), "n").Err()
 	var timeout net.Error
@@ -185,7 +185,7 @@ func TestHungServerCostsOneTimeoutAndRunsOnce(t *testing.T) {
 	}
 	s.Resume()
 	client := s.Client(t)
-	redistest.Eventually(t, "the late increment", patience, func() error { return client.Get(t.Context(), "n").Err() })
+	testkit.Eventually(t, "the late increment", patience, func() error { return client.Get(t.Context(), "n").Err() })
 	if n, err := client.Get(t.Context(), "n").Int(); err != nil || n != 1 {
 		t.Errorf("the command ran %d times (%v)", n, err)
 	}
@@ -193,7 +193,7 @@ func TestHungServerCostsOneTimeoutAndRunsOnce(t *testing.T) {
 
 func TestCheckWarnsOfEviction(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
+	s := testkit.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
 	c := openURL(t, s.URL())
 	w, err := c.Check(t.Context())
 	if err != nil || len(w) != 1 || !strings.Contains(w[0], "volatile-lru") || !strings.Contains(w[0], "noeviction") {
@@ -209,7 +209,7 @@ func TestCheckWarnsOfEviction(t *testing.T) {
 
 func TestCheckIsContentWithAUserWhoMayNotAsk(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru",
+	s := testkit.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru",
 		"--user", "app", "on", ">pw", "~*", "-@all", "+ping", "+get", "+set")
 	c := openURL(t, "redis://app:pw@"+s.Addr)
 	roundTrip(t, c)
@@ -262,8 +262,8 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 
 // Not parallel: it counts goroutines.
 func TestCloseLeavesNoGoroutine(t *testing.T) {
-	s, set := redistest.Start(t), redistest.StartSentinel(t)
-	cluster := redistest.StartCluster(t)
+	s, set := testkit.Start(t), testkit.StartSentinel(t)
+	cluster := testkit.StartCluster(t)
 	before := goleak.IgnoreCurrent()
 	for _, url := range []string{"embedded://", "embedded://127.0.0.1:0", s.URL(), set.URL(), cluster.URL()} {
 		c := openURL(t, url)

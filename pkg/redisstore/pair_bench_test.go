@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
@@ -24,7 +24,7 @@ func BenchmarkStrictPair(b *testing.B) {
 
 func strictPairs(b *testing.B, callers, agents int) {
 	b.Helper()
-	conn, err := redisstore.Open(b.Context(), redistest.Start(b).URL(), redisstore.Options{Timeout: 5 * time.Second})
+	conn, err := redisstore.Open(b.Context(), testkit.Start(b).URL(), redisstore.Options{Timeout: 5 * time.Second})
 	if err != nil {
 		b.Fatal(err)
 	}

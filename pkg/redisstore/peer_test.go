@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
@@ -20,7 +20,7 @@ import (
 
 // fleet is several replicas on one real Redis.
 type fleet struct {
-	redis    *redistest.Server
+	redis    *testkit.Server
 	client   *redis.Client
 	managers []*breaker.Manager
 	stores   []*redisstore.Store
@@ -28,7 +28,7 @@ type fleet struct {
 
 func newFleet(t *testing.T, replicas int, edit func(*breaker.Policy)) *fleet {
 	t.Helper()
-	f := &fleet{redis: redistest.Start(t)}
+	f := &fleet{redis: testkit.Start(t)}
 	f.client = f.redis.Client(t)
 	p := breaker.DefaultPolicy()
 	if edit != nil {

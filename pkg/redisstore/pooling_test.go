@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -144,7 +144,7 @@ func TestWhoJoinedACallStandsInForItsFirst(t *testing.T) {
 // TestAgentsAreNotMixedUp: each agent has an epoch of its own on a real Redis, and many callers leave.
 func TestAgentsAreNotMixedUp(t *testing.T) {
 	t.Parallel()
-	s, err := New(redistest.Start(t).Client(t), false, Config{Timeout: 10 * time.Second})
+	s, err := New(testkit.Start(t).Client(t), false, Config{Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -19,7 +19,7 @@ import (
 // calmStore is a store with agents whose next success may share a script.
 func calmStore(t *testing.T, cluster bool, agents ...string) (*Store, *redis.Client) {
 	t.Helper()
-	client := redistest.Start(t).Client(t)
+	client := testkit.Start(t).Client(t)
 	s, err := New(client, cluster, Config{Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)

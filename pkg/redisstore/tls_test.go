@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/breakerd/breakerd/internal/redistest"
+	"github.com/breakerd/breakerd/internal/testkit"
 )
 
 // tlsURL is the URL of s with files of the test's own choice.
-func tlsURL(s *redistest.Server, caFile string, pair redistest.Pair) string {
+func tlsURL(s *testkit.Server, caFile string, pair testkit.Pair) string {
 	url := "rediss://" + s.Addr + "?ca_file=" + caFile
 	if pair.CertFile != "" {
 		url += "&cert_file=" + pair.CertFile + "&key_file=" + pair.KeyFile
@@ -42,7 +42,7 @@ func wantIn(t *testing.T, text string, parts ...string) {
 
 func TestTLSWithClientCertificate(t *testing.T) {
 	t.Parallel()
-	s := redistest.StartTLS(t, redistest.NewCA(t), "--requirepass", "pw")
+	s := testkit.StartTLS(t, testkit.NewCA(t), "--requirepass", "pw")
 	c := openURL(t, s.URL())
 	roundTrip(t, c)
 	if w, err := c.Check(t.Context()); err != nil || len(w) != 0 {
@@ -52,8 +52,8 @@ func TestTLSWithClientCertificate(t *testing.T) {
 
 func TestWrongCAIsNamedWithTheAddress(t *testing.T) {
 	t.Parallel()
-	ca := redistest.NewCA(t)
-	s, wrong := redistest.StartTLS(t, ca), ca.Wrong(t)
+	ca := testkit.NewCA(t)
+	s, wrong := testkit.StartTLS(t, ca), ca.Wrong(t)
 	pair := ca.ClientPair(t)
 	wantIn(t, refusal(t, openURL(t, tlsURL(s, wrong.File, pair))), "not signed by the CA in ca_file "+wrong.File, s.Addr)
 	system := "rediss://" + s.Addr + "?cert_file=" + pair.CertFile + "&key_file=" + pair.KeyFile
@@ -62,9 +62,9 @@ func TestWrongCAIsNamedWithTheAddress(t *testing.T) {
 
 func TestMissingOrForeignClientCertificateIsNamed(t *testing.T) {
 	t.Parallel()
-	ca := redistest.NewCA(t)
-	s, foreign := redistest.StartTLS(t, ca), ca.Wrong(t).ClientPair(t)
-	wantIn(t, refusal(t, openURL(t, tlsURL(s, ca.File, redistest.Pair{}))),
+	ca := testkit.NewCA(t)
+	s, foreign := testkit.StartTLS(t, ca), ca.Wrong(t).ClientPair(t)
+	wantIn(t, refusal(t, openURL(t, tlsURL(s, ca.File, testkit.Pair{}))),
 		"may demand a client certificate (cert_file, key_file)", s.Addr)
 	wantIn(t, refusal(t, openURL(t, tlsURL(s, ca.File, foreign))),
 		"may not accept the client certificate in cert_file "+foreign.CertFile, s.Addr)
@@ -72,28 +72,28 @@ func TestMissingOrForeignClientCertificateIsNamed(t *testing.T) {
 
 func TestServerNameMustMatch(t *testing.T) {
 	t.Parallel()
-	ca := redistest.NewCA(t)
-	s := redistest.StartTLS(t, ca)
+	ca := testkit.NewCA(t)
+	s := testkit.StartTLS(t, ca)
 	wantIn(t, refusal(t, openURL(t, s.URL()+"&server_name=elsewhere")), "for another name", "server_name", s.Addr)
 	roundTrip(t, openURL(t, s.URL()+"&server_name=localhost"))
 }
 
 func TestTLSToAPlainPortSaysSo(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := testkit.Start(t)
 	c := openURL(t, "rediss://"+s.Addr, func(o *Options) { o.Timeout = DefaultTimeout })
 	wantIn(t, refusal(t, c), s.Addr, "is this a port without TLS")
 }
 
 func TestRenewedFilesAreUsedWithoutReopening(t *testing.T) {
 	t.Parallel()
-	ca := redistest.NewCA(t)
-	s, old := redistest.StartTLS(t, ca), ca.Wrong(t)
+	ca := testkit.NewCA(t)
+	s, old := testkit.StartTLS(t, ca), ca.Wrong(t)
 	pair, caFile := old.ClientPair(t), filepath.Join(t.TempDir(), "ca.pem")
-	redistest.CopyFile(t, old.File, caFile)
+	testkit.CopyFile(t, old.File, caFile)
 	c := openURL(t, tlsURL(s, caFile, pair))
 	wantIn(t, refusal(t, c), caFile)
-	redistest.CopyFile(t, ca.File, caFile)
+	testkit.CopyFile(t, ca.File, caFile)
 	wantIn(t, refusal(t, c), pair.CertFile)
 	ca.ClientPair(t).CopyTo(t, pair)
 	roundTrip(t, c)
@@ -101,15 +101,15 @@ func TestRenewedFilesAreUsedWithoutReopening(t *testing.T) {
 
 func TestHalfWrittenRenewalKeepsTheLastGoodFiles(t *testing.T) {
 	t.Parallel()
-	ca := redistest.NewCA(t)
-	s, pair := redistest.StartTLS(t, ca), ca.ClientPair(t)
+	ca := testkit.NewCA(t)
+	s, pair := testkit.StartTLS(t, ca), ca.ClientPair(t)
 	var log bytes.Buffer
 	c := openURL(t, tlsURL(s, ca.File, pair), func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	roundTrip(t, c)
-	redistest.CopyFile(t, ca.ClientPair(t).KeyFile, pair.KeyFile)
+	testkit.CopyFile(t, ca.ClientPair(t).KeyFile, pair.KeyFile)
 	for range 2 {
 		s.Restart() // every connection must be made anew
-		redistest.Eventually(t, "an answer", patience, func() error { return c.Client.Ping(t.Context()).Err() })
+		testkit.Eventually(t, "an answer", patience, func() error { return c.Client.Ping(t.Context()).Err() })
 	}
 	if n := strings.Count(log.String(), "the last good ones stay"); n != 1 {
 		t.Errorf("logged %d times:\n%s", n, log.String())
@@ -118,14 +118,14 @@ func TestHalfWrittenRenewalKeepsTheLastGoodFiles(t *testing.T) {
 
 func TestSentinelOverTLSVerifiesTheNodeItDials(t *testing.T) {
 	t.Parallel()
-	set := redistest.StartTLSSentinel(t, redistest.NewCA(t))
+	set := testkit.StartTLSSentinel(t, testkit.NewCA(t))
 	roundTrip(t, openURL(t, set.URL()))
 	wantIn(t, refusal(t, openURL(t, set.URL()+"&server_name=localhost")), "for another name", set.Master.Addr)
 }
 
 func TestUnusableTLSFilesFailAtOpen(t *testing.T) {
 	t.Parallel()
-	ca := redistest.NewCA(t)
+	ca := testkit.NewCA(t)
 	pair, empty := ca.ClientPair(t), filepath.Join(t.TempDir(), "empty.pem")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)

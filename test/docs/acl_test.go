@@ -1,0 +1,191 @@
+package docs
+
+import (
+	"context"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/internal/testkit"
+	"github.com/breakerd/breakerd/lua"
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+)
+
+// aclRule is the command of docs/security.md.
+var aclRule = regexp.MustCompile(`(?m)^redis-cli (ACL SETUSER (?:.*\\\n)*.*)$`)
+
+// atConnect are the commands of a connection rather than of a user.
+func atConnect() []string {
+	return []string{"auth", "hello", "client|setinfo", "select", "config|resetstat"}
+}
+
+// TestTheACLAllowsAllThatIsDoneAndNoCommandMore does all that breakerd does as the user of docs/security.md.
+func TestTheACLAllowsAllThatIsDoneAndNoCommandMore(t *testing.T) {
+	t.Parallel()
+	args := aclArguments(t)
+	server := testkit.Start(t)
+	admin := server.Client(t)
+	if err := admin.Do(t.Context(), args...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.ConfigResetStat(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	address := (&url.URL{Scheme: "redis", User: url.UserPassword("breakerd", "s3cret"), Host: server.Addr}).String()
+	conn, err := redisstore.Open(t.Context(), address, redisstore.Options{Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	store, err := redisstore.New(conn.Client, conn.Cluster, redisstore.Config{Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	operate(t, store)
+	manage(t, store)
+	if denied, err := admin.ACLLog(t.Context(), 10).Result(); err != nil || len(denied) > 0 {
+		t.Errorf("denied: %+v (%v)", denied, err)
+	}
+	compareCommands(t, admin, args)
+}
+
+func aclArguments(t *testing.T) []any {
+	t.Helper()
+	for _, d := range documents(t) {
+		if m := aclRule.FindStringSubmatch(strings.Join(d.lines, "\n")); d.name == "docs/security.md" && m != nil {
+			var args []any
+			for w := range strings.FieldsSeq(strings.ReplaceAll(m[1], "\\\n", " ")) {
+				args = append(args, strings.Trim(w, "'"))
+			}
+			return args
+		}
+	}
+	t.Fatal("docs/security.md has no redis-cli ACL SETUSER")
+	return nil
+}
+
+// operate runs every verb of the machine, on the ways that need every command.
+func operate(t *testing.T, store *redisstore.Store) {
+	t.Helper()
+	p := breaker.DefaultPolicy()
+	draw := 0
+	do := func(op machine.Op) machine.Result {
+		t.Helper()
+		draw++
+		op.Draw = strings.Repeat("0", 14) + string("0123456789abcdef"[draw%16])
+		r, err := store.Apply(t.Context(), "my-agent", p, op)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	token := "00000000000000aa"
+	success, failure := machine.One(false, false, 0), machine.One(true, false, 0)
+	do(machine.Op{Verb: machine.VerbAcquire, Token: token})
+	do(machine.Op{Verb: machine.VerbRecord, Summary: success, ReportID: "one"})
+	do(machine.Op{Verb: machine.VerbRecord, Summary: success, ReportID: "one"})
+	for range 3 {
+		do(machine.Op{Verb: machine.VerbRecord, Summary: success})
+	}
+	for range p.FailureThreshold {
+		do(machine.Op{Verb: machine.VerbRecord, Summary: failure})
+	}
+	do(machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: breaker.HoldOpen, Reason: "r", Actor: "a"}})
+	do(machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: breaker.ResetHalfOpen, Reason: "r", Actor: "a"}})
+	epoch := do(machine.Op{Verb: machine.VerbAcquire, Token: token}).Epoch
+	do(machine.Op{Verb: machine.VerbRenew, Token: token, Epoch: epoch})
+	do(machine.Op{Verb: machine.VerbRecord, Token: token, Epoch: epoch, Summary: success})
+	do(machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: breaker.ResetClosed, Reason: "r", Actor: "a"}})
+	if _, err := store.Inspect(t.Context(), "my-agent", p); err != nil {
+		t.Error(err)
+	}
+}
+
+// manage does what breakerd does beside the machine.
+func manage(t *testing.T, store *redisstore.Store) {
+	t.Helper()
+	agents := []string{"my-agent"}
+	for name, do := range map[string]func(context.Context) error{
+		"ping":   store.Ping,
+		"born":   func(ctx context.Context) error { _, err := store.Born(ctx); return err },
+		"saw":    func(ctx context.Context) error { return store.Saw(ctx, agents) },
+		"agents": func(ctx context.Context) error { _, err := store.Agents(ctx); return err },
+		"states": func(ctx context.Context) error { _, err := store.States(ctx, agents); return err },
+		"known":  func(ctx context.Context) error { _, err := store.Known(ctx, agents[0]); return err },
+		"seen":   func(ctx context.Context) error { _, err := store.Seen(ctx, agents[0]); return err },
+		"beat":   func(ctx context.Context) error { _, err := store.Heartbeat(ctx, "r", time.Minute); return err },
+		"hear": func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+			defer cancel()
+			store.Events(ctx, func(string, breaker.Event) {})
+			return nil
+		},
+		"repair": func(ctx context.Context) error { return store.Repair(ctx, 10) },
+		"push":   func(ctx context.Context) error { return store.PushQuarantine(ctx, agents[0], "{}") },
+		"list":   func(ctx context.Context) error { _, err := store.Quarantine(ctx, agents[0]); return err },
+		"put": func(ctx context.Context) error {
+			return store.PutDocument(ctx, redisstore.ConfigDoc, agents[0], redisstore.AnyVersion, "{}", "a")
+		},
+		"get": func(ctx context.Context) error {
+			_, err := store.Documents(ctx, redisstore.ConfigDoc, agents)
+			return err
+		},
+	} {
+		if err := do(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := store.Forget(t.Context(), agents[0], "a", true); err != nil {
+		t.Error(err)
+	}
+}
+
+// scripted are the commands that the scripts name, on whatever way.
+func scripted(t *testing.T) (out []string) {
+	t.Helper()
+	for _, verb := range lua.Verbs() {
+		text, err := lua.Source(verb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?:redis\.p?call|heal_and)\('([A-Z]+)'`).FindAllStringSubmatch(text, -1) {
+			out = append(out, strings.ToLower(m[1]))
+		}
+	}
+	return out
+}
+
+// compareCommands holds the commands that the rule names against those that were called, and those that scripts may call.
+func compareCommands(t *testing.T, admin *redis.Client, args []any) {
+	t.Helper()
+	stats, err := admin.Info(t.Context(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	used, named := scripted(t), []string(nil)
+	for _, m := range regexp.MustCompile(`cmdstat_([^:]+):`).FindAllStringSubmatch(stats, -1) {
+		if !slices.Contains(append(atConnect(), "acl|log"), m[1]) {
+			used = append(used, m[1])
+		}
+	}
+	for _, a := range args {
+		if c, ok := strings.CutPrefix(a.(string), "+"); ok {
+			named = append(named, c)
+		}
+	}
+	slices.Sort(used)
+	slices.Sort(named)
+	if used = slices.Compact(used); !slices.Equal(used, named) {
+		t.Errorf("the rule names\n%s\nand used is\n+%s", strings.Join(named, " "), strings.Join(used, " +"))
+	}
+}

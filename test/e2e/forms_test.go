@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/breakerd/breakerd/internal/testkit"
+)
+
+// tripped wants a working breaker: five failures open it, and Redis says so.
+func tripped(t *testing.T, d *daemon, s *testkit.Server) {
+	t.Helper()
+	d.run("FailingAgent", "failure", 5)
+	d.acquire("FailingAgent").refused("OPEN", "open").has("degraded", nil)
+	if got, err := s.Client(t).Get(t.Context(), "circuit_breaker:FailingAgent:state").Result(); got != "open" {
+		t.Errorf("state %q in Redis (%v)", got, err)
+	}
+	d.call(http.MethodGet, "/health", "").want(http.StatusOK).has("status", "healthy")
+}
+
+func TestTLSWithClientCertificates(t *testing.T) {
+	t.Parallel()
+	ca := testkit.NewCA(t)
+	s := testkit.StartTLS(t, ca)
+	if !strings.HasPrefix(s.URL(), "rediss://") || !strings.Contains(s.URL(), "ca_file=") {
+		t.Fatalf("URL %s", s.URL())
+	}
+	tripped(t, start(t, "REDIS_URL="+s.URL()), s)
+}
+
+func TestTLSTroubleIsNamed(t *testing.T) {
+	t.Parallel()
+	ca := testkit.NewCA(t)
+	s, wrong := testkit.StartTLS(t, ca), ca.Wrong(t)
+	with := func(caFile string, client testkit.Pair) string {
+		return "rediss://" + s.Addr + "/0?" + url.Values{"ca_file": {caFile}, "cert_file": {client.CertFile}, "key_file": {client.KeyFile}}.Encode()
+	}
+	for name, c := range map[string]struct{ url, says string }{
+		"wrong CA":              {with(wrong.File, testkit.Pair{CertFile: s.CertFile, KeyFile: s.KeyFile}), "certificate signed by unknown authority"},
+		"certificate of others": {with(ca.File, wrong.ClientPair(t)), "client certificate"},
+		"no certificate":        {"rediss://" + s.Addr + "/0?ca_file=" + ca.File, "client certificate"},
+		"no TLS":                {"redis://" + s.Addr + "/0", ""},
+	} {
+		d := start(t, "REDIS_URL="+c.url)
+		d.acquire("Agent").want(http.StatusOK).has("degraded", true)
+		line := d.awaitText("Redis does not answer", `"level":"ERROR"`)
+		checks := d.call(http.MethodGet, "/health/checks", "").want(http.StatusOK).has("status", "degraded").has("checks.redis.status", "degraded")
+		detail, _ := checks.get("checks.redis").(map[string]any)
+		if says := fmt.Sprint(detail["detail"]); !strings.Contains(line, c.says) || !strings.Contains(says, c.says) {
+			t.Errorf("%s: want %q\nthe log says %s\n/health/checks says %s", name, c.says, line, says)
+		}
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	t.Parallel()
+	s, _ := testkit.StartUnix(t)
+	tripped(t, start(t, "REDIS_URL="+s.URL()), s)
+}
+
+// TestEmbeddedSaysWhatItIsAndWhatToTry runs what the banner of a first start shows, word for word.
+func TestEmbeddedSaysWhatItIsAndWhatToTry(t *testing.T) {
+	t.Parallel()
+	need(t, "bash", "curl")
+	d := start(t)
+	var banner string
+	testkit.Eventually(t, "the banner", startTimeout, func() error {
+		if banner = d.outText(); !strings.HasSuffix(banner, "/v1/admin/circuit_breakers\n") {
+			return fmt.Errorf("stdout: %s", banner)
+		}
+		return nil
+	})
+	for _, want := range []string{"listens on http://" + d.addr + "\n", "NOTHING IS KEPT", "REDIS_URL"} {
+		if !strings.Contains(banner, want) {
+			t.Errorf("no %q in\n%s", want, banner)
+		}
+	}
+	commands := regexp.MustCompile(`(?m)^  curl .*$`).FindAllString(banner, -1)
+	answers := []string{`^\{"allowed":true,"permit":"v1\.closed\.`, `^\{"state":"CLOSED","counted":true\}`, `"agent_id":"my-agent","state":"CLOSED".*"failure_count":1`}
+	if len(commands) != len(answers) {
+		t.Fatalf("%d commands in\n%s", len(commands), banner)
+	}
+	for i, command := range commands {
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", command)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+		out, err := cmd.Output()
+		if err != nil || !regexp.MustCompile(answers[i]).Match(out) {
+			t.Errorf("%s\nanswers %s (%v), want %s", command, out, err, answers[i])
+		}
+	}
+	d.awaitText(`"level":"WARN"`, "lost at exit")
+	d.call(http.MethodGet, "/health/checks", "").want(http.StatusOK).has("status", "healthy")
+}
