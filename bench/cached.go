@@ -73,7 +73,7 @@ func (c *cachedStand) enter() error {
 		newEntrant("breakerd, cached, by handle: `Acquire`, `Success`", cachedHandle, inFleet, func(ctx context.Context, n int) error {
 			return cachedPairs(ctx, hot, n)
 		}),
-		{who: cachedMany, counts: inFleet, contestant: contestant{
+		{who: cachedMany, counts: inFleet, candidate: candidate{
 			name: "the same, every goroutine an agent of its own",
 			calls: func(ctx context.Context, g, n int) (int, error) {
 				return 0, cachedPairs(ctx, many[g], n)

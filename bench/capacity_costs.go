@@ -8,11 +8,12 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
-	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 )
 
 // yard is where the constants of the model are measured.
@@ -82,7 +83,7 @@ func (y *yard) firsts(ctx context.Context) (err error) {
 // all does something once for every agent, 64 at a time.
 func (y *yard) all(ctx context.Context, agents []string, do func(context.Context, string) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(crowdCallers)
+	g.SetLimit(manyAgentsCallers)
 	for _, a := range agents {
 		g.Go(func() error { return do(ctx, a) })
 	}
@@ -105,10 +106,10 @@ func (y *yard) crowds(ctx context.Context) error {
 		to   *cost
 		call func(context.Context, string) error
 	}{{&y.acquire, acquire}, {&y.record, y.succeed}} {
-		next := make([]int, crowdCallers)
-		c := &contestant{name: "crowd", calls: func(ctx context.Context, g, n int) (int, error) {
+		next := make([]int, manyAgentsCallers)
+		c := &candidate{name: "crowd", calls: func(ctx context.Context, g, n int) (int, error) {
 			for range n {
-				if err := x.call(ctx, y.full[(g+next[g]*crowdCallers)%len(y.full)]); err != nil {
+				if err := x.call(ctx, y.full[(g+next[g]*manyAgentsCallers)%len(y.full)]); err != nil {
 					return 0, err
 				}
 				next[g]++
@@ -116,7 +117,7 @@ func (y *yard) crowds(ctx context.Context) error {
 			return 0, nil
 		}}
 		each, err := y.server.spend(ctx, func(ctx context.Context) (int64, error) {
-			s, err := meter{}.round(ctx, c, crowdCallers, 1, y.round)
+			s, err := meter{}.round(ctx, c, manyAgentsCallers, 1, y.round)
 			y.sent = s.rate // of the records, which come last
 			return c.made, err
 		})
@@ -220,7 +221,7 @@ func (y *yard) listen(ctx context.Context) error {
 
 // lists measures how long Redis does nothing else while it lists all agents.
 func (y *yard) lists(ctx context.Context) error {
-	if err := y.us.store.Saw(ctx, y.names); err != nil {
+	if err := y.us.store.MarkSeen(ctx, y.names); err != nil {
 		return err
 	}
 	const times = 5

@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // point is one load of which the model's answer is compared with what is measured.
@@ -22,7 +23,7 @@ func capacityPoints(agents int) []point {
 	const interval = 10 * time.Millisecond
 	n, few := float64(agents), float64(agents)/10
 	return []point{
-		{"strict, 64 callers on as many agents", fleetLoad{replicas: 1, agents: crowdCallers, callers: 1}, false},
+		{"strict, 64 callers on as many agents", fleetLoad{replicas: 1, agents: manyAgentsCallers, callers: 1}, false},
 		{"strict, 64 callers on one agent", fleetLoad{replicas: 1, agents: 1, callers: 1}, false},
 		{"cached, one agent", fleetLoad{true, 1, 1, 1, perSecond, interval, 0}, true},
 		{"cached, calls at random", fleetLoad{true, 1, few, 1, 20 * few, interval, 0}, true},
@@ -55,7 +56,7 @@ func measurePoint(ctx context.Context, p point, plan capacityPlan) (s seen, err 
 	made := make([]int64, int(p.load.agents))
 	names := make([]*breaker.Agent, len(made))
 	for i := range names {
-		if names[i], err = us.m.Agent(crowdName(i)); err != nil {
+		if names[i], err = us.m.Agent(manyAgentName(i)); err != nil {
 			return s, err
 		}
 	}
@@ -118,7 +119,7 @@ func (p point) hurry(ctx context.Context, names []*breaker.Agent, made []int64, 
 	var mu sync.Mutex
 	end := time.Now().Add(d)
 	g, ctx := errgroup.WithContext(ctx)
-	for share := range crowdCallers {
+	for share := range manyAgentsCallers {
 		g.Go(func() error {
 			i, n := share%len(names), int64(0)
 			defer func() {

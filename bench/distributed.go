@@ -35,9 +35,9 @@ func newDistributed(server *redisServer, s setting) (*distributed, error) {
 func (d *distributed) close() { d.store.Close() }
 
 // contestant counts calls that the breaker answered with an error, for example because its lock was not to be had, as failed.
-func (d *distributed) contestant() *contestant {
+func (d *distributed) contestant() *candidate {
 	nothing := func() (bool, error) { return true, nil }
-	return &contestant{name: "gobreaker Distributed", calls: func(_ context.Context, g, n int) (failed int, err error) {
+	return &candidate{name: "gobreaker Distributed", calls: func(_ context.Context, g, n int) (failed int, err error) {
 		b := d.breakers[g%len(d.breakers)]
 		for range n {
 			if _, err := b.Execute(nothing); err != nil {
@@ -49,7 +49,7 @@ func (d *distributed) contestant() *contestant {
 }
 
 // lost compares what Redis knows with the calls that were made.
-func (d *distributed) lost(ctx context.Context, c *contestant) (string, error) {
+func (d *distributed) lost(ctx context.Context, c *candidate) (string, error) {
 	var known int64
 	for _, agent := range d.setting.all() {
 		text, err := d.eye.Get(ctx, "gobreaker:state:"+agent).Result()

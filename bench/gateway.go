@@ -26,7 +26,7 @@ type side struct {
 
 // gatewayStand is the same agent behind a bare httputil.ReverseProxy and behind bridges of both modes.
 type gatewayStand struct {
-	*stand
+	*fixture
 
 	agent string
 	sides []*side // the bare one first
@@ -35,7 +35,7 @@ type gatewayStand struct {
 // gateway compares a call through bridge, over a Redis on this machine, with the same call through a bare httputil.ReverseProxy,
 // and measures what a refusal costs. It is void unless Redis has counted the calls.
 func gateway(ctx context.Context, b *bench) (text string, err error) {
-	s, err := newStand(ctx, b)
+	s, err := newFixture(ctx, b)
 	if err != nil {
 		return "", err
 	}
@@ -43,7 +43,7 @@ func gateway(ctx context.Context, b *bench) (text string, err error) {
 		s.close()
 		err = s.explain(err)
 	}()
-	g := &gatewayStand{stand: s}
+	g := &gatewayStand{fixture: s}
 	if err := g.open(ctx); err != nil {
 		return "", err
 	}
@@ -100,7 +100,7 @@ func (g *gatewayStand) open(ctx context.Context) error {
 }
 
 // operator is one more of a side's fleet, which holds breakers and reads them.
-func (s *stand) operator(ctx context.Context, mode breaker.Consistency) (*replica, error) {
+func (s *fixture) operator(ctx context.Context, mode breaker.Consistency) (*replica, error) {
 	op, err := join(ctx, s.redis, breaker.DefaultPolicy(), sidePrefix(mode))
 	if err == nil {
 		s.ends = append(s.ends, op.close)
@@ -109,7 +109,7 @@ func (s *stand) operator(ctx context.Context, mode breaker.Consistency) (*replic
 }
 
 // turns runs wrk against the sides, in turns, after some runs to warm up.
-func (b *bench) turns(ctx context.Context, s *stand, sides []*side, connections int) error {
+func (b *bench) turns(ctx context.Context, s *fixture, sides []*side, connections int) error {
 	for _, side := range sides {
 		side.rounds = nil
 	}

@@ -61,7 +61,7 @@ func redisLoad(ctx context.Context, b *bench) (string, error) {
 
 // busy calls an agent from two goroutines for d: so many times a second, or 0: as often as it can.
 func busy(ctx context.Context, agent *breaker.Agent, pace int, d time.Duration) (int64, error) {
-	c := &contestant{name: "cached", calls: func(ctx context.Context, _, n int) (int, error) { return 0, cachedPairs(ctx, agent, n) }}
+	c := &candidate{name: "cached", calls: func(ctx context.Context, _, n int) (int, error) { return 0, cachedPairs(ctx, agent, n) }}
 	if pace == 0 {
 		_, err := meter{}.round(ctx, c, 2, localChunk, d)
 		return c.made, err

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/sony/gobreaker/v2"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // localChunk is how many calls are made between two looks at the clock.
@@ -35,7 +36,7 @@ func localCalls(ctx context.Context, b *bench) (string, error) {
 	cells := make([][]string, len(all))
 	results := make([]map[int]float64, len(all))
 	for _, g := range []int{1, 2, 64} {
-		rounds, err := b.contest(ctx, meter{}, contestants(all), g, localChunk, b.local)
+		rounds, err := b.compare(ctx, meter{}, contestants(all), g, localChunk, b.local)
 		if err != nil {
 			return "", err
 		}
@@ -62,17 +63,17 @@ func localCalls(ctx context.Context, b *bench) (string, error) {
 
 // entrant is a contestant of the local table.
 type entrant struct {
-	contestant
+	candidate
 
 	who    contender
 	counts string // where its counts are
 	allocs float64
 }
 
-func contestants(all []*entrant) []*contestant {
-	out := make([]*contestant, len(all))
+func contestants(all []*entrant) []*candidate {
+	out := make([]*candidate, len(all))
 	for i, e := range all {
-		out[i] = &e.contestant
+		out[i] = &e.candidate
 	}
 	return out
 }
@@ -134,7 +135,7 @@ func failsafe(name string, who contender, cb circuitbreaker.CircuitBreaker[any])
 }
 
 func newEntrant(name string, who contender, counts string, calls func(ctx context.Context, n int) error) *entrant {
-	return &entrant{who: who, counts: counts, contestant: contestant{
+	return &entrant{who: who, counts: counts, candidate: candidate{
 		name: name, calls: func(ctx context.Context, _, n int) (int, error) { return 0, calls(ctx, n) },
 	}}
 }

@@ -65,7 +65,7 @@ func sections() []section {
 		{"bench", strictPairs},
 		{"local", localCalls},
 		{"load", redisLoad},
-		{"crowd", crowd},
+		{"crowd", manyAgents},
 		{"trip", trips},
 		{"scripts", scripts},
 		{"gateway", gateway},

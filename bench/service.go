@@ -10,7 +10,7 @@ import (
 // service compares breakerd's acquire and report by HTTP with a bare net/http server that reads and writes the same bodies, one verb
 // a request and by batches. It is void unless Redis has counted the reports.
 func service(ctx context.Context, b *bench) (text string, err error) {
-	s, err := newStand(ctx, b)
+	s, err := newFixture(ctx, b)
 	if err != nil {
 		return "", err
 	}
@@ -40,7 +40,7 @@ func service(ctx context.Context, b *bench) (text string, err error) {
 		single, batchSize, batchConnections, batches, count(float64(sum+batched))), err
 }
 
-func serviceSides(ctx context.Context, s *stand) ([]*side, error) {
+func serviceSides(ctx context.Context, s *fixture) ([]*side, error) {
 	bare, err := s.role(ctx, "-as", "bare")
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func serviceSides(ctx context.Context, s *stand) ([]*side, error) {
 // batchConnections is how many send batches.
 const batchConnections = 8
 
-func serviceBatches(ctx context.Context, b *bench, s *stand, sides []*side) (t *table, sum int64, err error) {
+func serviceBatches(ctx context.Context, b *bench, s *fixture, sides []*side) (t *table, sum int64, err error) {
 	for _, side := range sides {
 		side.script, side.through, side.late = "batch", 0, 0
 	}

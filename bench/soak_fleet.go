@@ -19,7 +19,7 @@ type soakReplica struct {
 	store    *redisstore.Store
 	conn     *redisstore.Conn
 	fallback *breaker.Fallback
-	book     *policycache.Book
+	book     *policycache.Cache
 	m        *breaker.Manager
 	stop     context.CancelFunc
 	tasks    sync.WaitGroup
@@ -67,14 +67,14 @@ func (s *soak) newReplica(ctx context.Context, name string, policy breaker.Polic
 		return nil, err
 	}
 	r := &soakReplica{conn: conn}
-	r.store, err = redisstore.New(conn.Client, false, redisstore.Config{Timeout: soakTimeout, TTL: s.ttl, Most: s.agents})
+	r.store, err = redisstore.New(conn.Client, false, redisstore.Config{Timeout: soakTimeout, TTL: s.ttl, MaxAgents: s.agents})
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	r.fallback = breaker.NewFallback(r.store, r.store.Ping, s.agents, nil)
 	r.book = policycache.New(policycache.Options{
-		Default: policy, Source: overrides{r.store}, Logger: slog.New(slog.DiscardHandler), Idle: 2 * time.Second, Most: s.agents,
-		Timeout: soakTimeout, Away: r.fallback.Degraded, Trouble: r.fallback.Report,
+		Default: policy, Source: overrides{r.store}, Logger: slog.New(slog.DiscardHandler), Idle: 2 * time.Second, MaxAgents: s.agents,
+		Timeout: soakTimeout, StoreDown: r.fallback.Degraded, OnError: r.fallback.Report,
 	})
 	r.m, err = breaker.NewManager(breaker.Options{
 		Store: r.fallback, PerAgent: r.book.Policy, Look: r.book.Look, Reporter: name, Observer: s.book, MaxAgents: s.agents,
@@ -99,7 +99,7 @@ func (r *soakReplica) hear(ctx context.Context, agent string, e breaker.Event) {
 	case machine.EventConfigured:
 		r.book.Refresh(ctx, agent)
 	case machine.EventForgotten:
-		r.book.Drop(agent)
+		r.book.Evict(agent)
 	}
 }
 
@@ -108,7 +108,7 @@ func (s *soak) dismiss(ctx context.Context) error {
 	var errs []error
 	for _, r := range s.fleet {
 		errs = append(errs, r.m.Close(ctx))
-		if u := r.m.Unsent(); u.Agents > 0 {
+		if u := r.m.Backlog(); u.Agents > 0 {
 			s.faultf("after Close, outcomes of %d agents are unsent, the oldest for %v", u.Agents, u.Oldest)
 		}
 	}

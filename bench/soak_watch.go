@@ -63,7 +63,7 @@ func (s *soak) sample(ctx context.Context) (x soakSample, ok bool) {
 		at: time.Since(s.began).Seconds(), names: float64(s.names.Load()),
 	}
 	for _, r := range s.fleet {
-		u := r.m.Unsent()
+		u := r.m.Backlog()
 		x.unsentAgents += float64(u.Agents)
 		x.unsentAge = max(x.unsentAge, millis(u.Oldest))
 	}

@@ -6,8 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // setting is how many goroutines call how many agents.
@@ -84,8 +85,8 @@ func (p *pairs) compare(ctx context.Context, b *bench, t *table, s setting) (str
 		return "", err
 	}
 	defer peer.close()
-	all := []*contestant{base, p.strict(s), peer.contestant()}
-	rounds, err := b.contest(ctx, meter{p.server}, all, s.goroutines, 1, b.round)
+	all := []*candidate{base, p.strict(s), peer.contestant()}
+	rounds, err := b.compare(ctx, meter{p.server}, all, s.goroutines, 1, b.round)
 	if err != nil {
 		return "", err
 	}
@@ -126,12 +127,12 @@ func (p *pairs) judge(b *bench, s setting, rounds [][]sample) {
 	}
 }
 
-func (p *pairs) baseline(ctx context.Context) (*contestant, error) {
+func (p *pairs) baseline(ctx context.Context) (*candidate, error) {
 	sha, err := p.plain.ScriptLoad(ctx, "return 1").Result()
 	if err != nil {
 		return nil, err
 	}
-	return &contestant{name: "two trivial EVALSHA", calls: func(ctx context.Context, _, n int) (int, error) {
+	return &candidate{name: "two trivial EVALSHA", calls: func(ctx context.Context, _, n int) (int, error) {
 		for range 2 * n {
 			if err := p.plain.EvalSha(ctx, sha, []string{"k"}).Err(); err != nil {
 				return 0, err
@@ -141,8 +142,8 @@ func (p *pairs) baseline(ctx context.Context) (*contestant, error) {
 	}}, nil
 }
 
-func (p *pairs) strict(s setting) *contestant {
-	return &contestant{name: "breakerd, strict", calls: func(ctx context.Context, g, n int) (int, error) {
+func (p *pairs) strict(s setting) *candidate {
+	return &candidate{name: "breakerd, strict", calls: func(ctx context.Context, g, n int) (int, error) {
 		agent := s.agent(g)
 		for range n {
 			permit, err := p.us.m.Acquire(ctx, agent)

@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // fleet is two replicas in the cached mode.

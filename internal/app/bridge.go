@@ -29,7 +29,7 @@ func Bridge(ctx context.Context, args, environ []string, stdout, stderr io.Write
 
 func mountBridge(s *core) ([]mount, error) {
 	library, err := workflow.NewLibrary(workflow.LibraryOptions{
-		Dir: s.cfg.WorkflowsDir, Known: s.registry.Known, Texts: texts{s.store}, Logger: s.log, Away: s.fallback.Degraded,
+		Dir: s.cfg.WorkflowsDir, Known: s.registry.Known, Texts: texts{s.store}, Logger: s.log, StoreDown: s.fallback.Degraded,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("WORKFLOWS_DIR: %w", err)
@@ -50,7 +50,7 @@ func mountBridge(s *core) ([]mount, error) {
 			}
 			return x
 		},
-		Executions: workflow.NewStore(workflow.StoreOptions{Records: s.store, Logger: s.log, Away: s.fallback.Degraded}),
+		Executions: workflow.NewStore(workflow.StoreOptions{Records: s.store, Logger: s.log, StoreDown: s.fallback.Degraded}),
 		Gateway:    gate, Health: s.checkup(library).health, Ready: s.ready.get, LoopbackOnly: s.cfg.BridgeAuth == "",
 		Metrics: s.metrics.Handler(), Version: version.String(), ReplicaID: s.replica, Logger: s.log,
 	})
@@ -84,7 +84,7 @@ func began(x workflow.Execution) bool {
 // agents are the registered ones; a policy that is changed with one counts on this replica at once.
 type agents struct {
 	*registry.Registry
-	book *policycache.Book
+	book *policycache.Cache
 }
 
 // Put implements httpapi.Agents.

@@ -28,7 +28,7 @@ type core struct {
 	store     *redisstore.Store
 	fallback  *breaker.Fallback
 	registry  *registry.Registry
-	book      *policycache.Book
+	book      *policycache.Cache
 	manager   *breaker.Manager
 	metrics   *metrics.Metrics
 	samples   *quarantine
@@ -60,7 +60,7 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	s.directory = directory{s.store, s.index, func(ctx context.Context, agent string) error { return s.manager.Flush(ctx, agent) }, s.forget}
 	s.registry, err = registry.New(registry.Options{
 		Path: cfg.AgentsFile, Default: cfg.Policy, Origins: cfg.Origins, Profiles: s.directory,
-		Logger: log, Timeout: cfg.RedisTimeout, Most: cfg.MaxAgents, Away: s.fallback.Degraded, Trouble: s.fallback.Report,
+		Logger: log, Timeout: cfg.RedisTimeout, MaxAgents: cfg.MaxAgents, StoreDown: s.fallback.Degraded, OnError: s.fallback.Report,
 		OnChange: func() { s.book.Rebase() },
 	})
 	if err != nil {
@@ -68,7 +68,7 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	}
 	s.book = policycache.New(policycache.Options{
 		Default: cfg.Policy, Origins: cfg.Origins, Registry: s.registry.Override, Source: s.directory, Logger: log,
-		OnNew: s.index.note, Away: s.fallback.Degraded, Trouble: s.fallback.Report, Most: cfg.MaxAgents, Timeout: cfg.RedisTimeout,
+		OnNew: s.index.note, StoreDown: s.fallback.Degraded, OnError: s.fallback.Report, MaxAgents: cfg.MaxAgents, Timeout: cfg.RedisTimeout,
 	})
 	s.samples = newQuarantine(s.store.PushQuarantine, s.replica)
 	s.metrics = s.newMetrics()
@@ -95,7 +95,7 @@ func (s *core) openStore(ctx context.Context) (err error) {
 		return fmt.Errorf("REDIS_URL: %w", err)
 	}
 	s.store, err = redisstore.New(s.conn.Client, s.conn.Cluster, redisstore.Config{
-		Prefix: s.cfg.KeyPrefix, Most: s.cfg.MaxAgents, TTL: s.cfg.RedisTTL, Timeout: s.cfg.RedisTimeout,
+		Prefix: s.cfg.KeyPrefix, MaxAgents: s.cfg.MaxAgents, TTL: s.cfg.RedisTTL, Timeout: s.cfg.RedisTimeout,
 		History: s.cfg.HistoryMinutes,
 	})
 	if err != nil {

@@ -45,8 +45,8 @@ func (s *core) hear(ctx context.Context, agent string, e breaker.Event) {
 
 // forget drops what this replica keeps of an agent that is gone.
 func (s *core) forget(agent string) {
-	s.manager.Drop(agent)
-	s.book.Drop(agent)
+	s.manager.Evict(agent)
+	s.book.Evict(agent)
 	s.index.drop(agent)
 	s.metrics.Forget(agent)
 }

@@ -13,7 +13,7 @@ import (
 func (s *core) newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Options{
 		MaxAgents: s.cfg.MetricsMaxAgents, Version: version.String(), States: s.states,
-		Degraded: s.fallback.Degraded, Pool: s.poolStats, Unsent: func() breaker.Unsent { return s.manager.Unsent() },
+		Degraded: s.fallback.Degraded, Pool: s.poolStats, Unsent: func() breaker.Backlog { return s.manager.Backlog() },
 	})
 }
 

@@ -108,9 +108,9 @@ func (l *logObserver) Event(agent string, e breaker.Event, degraded bool) {
 	}
 	level, text := slog.LevelInfo, "Circuit breaker transitioned to "+e.To.Upper()
 	switch {
-	case e.Kind == machine.EventHealed:
+	case e.Kind == machine.EventRepaired:
 		level, text = slog.LevelWarn, "Circuit breaker keys held what they cannot hold, and were healed"
-	case e.Kind == machine.EventHandRestored:
+	case e.Kind == machine.EventEditUndone:
 		level, text = slog.LevelWarn, "Circuit breaker keys were edited under a protected hold, and put back"
 	case e.To == breaker.Open:
 		level, text = slog.LevelWarn, "Circuit breaker OPENED"

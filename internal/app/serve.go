@@ -135,7 +135,7 @@ func (s *core) sendAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
 	if err := s.manager.Close(ctx); err != nil {
-		s.log.Error("outcomes were not sent", "agents", s.manager.Unsent().Agents, "error", err)
+		s.log.Error("outcomes were not sent", "agents", s.manager.Backlog().Agents, "error", err)
 	}
 }
 

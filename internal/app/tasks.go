@@ -62,7 +62,7 @@ func (x *indexer) flush(ctx context.Context) error {
 	if len(agents) == 0 {
 		return nil
 	}
-	if err := x.store.Saw(ctx, agents); err != nil {
+	if err := x.store.MarkSeen(ctx, agents); err != nil {
 		return err
 	}
 	x.mu.Lock()
@@ -91,7 +91,7 @@ func (x *indexer) run(ctx context.Context, inUse func(time.Duration) []string) {
 			x.try(ctx, "index of agents not written", x.flush)
 		case <-tick.C:
 			used := inUse(2 * indexEvery)
-			x.try(ctx, "index of agents not written", func(ctx context.Context) error { return x.store.Saw(ctx, used) })
+			x.try(ctx, "index of agents not written", func(ctx context.Context) error { return x.store.MarkSeen(ctx, used) })
 			if time.Since(repaired) >= repairEvery {
 				x.try(ctx, "index of agents not repaired", repair)
 				repaired = time.Now()
@@ -113,7 +113,7 @@ func (x *indexer) try(ctx context.Context, what string, task func(context.Contex
 const statsLogged = 100
 
 // logStats tells each agent's figures when the program ends.
-func logStats(ctx context.Context, m *breaker.Manager, book *policycache.Book, log *slog.Logger) {
+func logStats(ctx context.Context, m *breaker.Manager, book *policycache.Cache, log *slog.Logger) {
 	agents := book.InUse(24 * time.Hour)
 	slices.Sort(agents)
 	for _, a := range agents[:min(len(agents), statsLogged)] {

@@ -103,7 +103,7 @@ func (a *api) acquire(ctx context.Context, agent string) (acquireReply, error) {
 	}
 	return acquireReply{
 		Allowed: true, Permit: p.String(), State: p.State().Upper(), Degraded: p.Degraded(),
-		LeaseSeconds: p.Lease().Seconds(), Would: string(p.Would()),
+		LeaseSeconds: p.Lease().Seconds(), Would: string(p.WouldRefuse()),
 	}, nil
 }
 

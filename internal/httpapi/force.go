@@ -135,7 +135,7 @@ func (a *api) force(r *request, f breaker.Force, reason, actor, word string) (ou
 	if err != nil {
 		return out, err
 	}
-	_ = a.Directory.Saw(r.ctx(), []string{r.agent}) // so that lists show it at once; the repair of the index finds it anyway
+	_ = a.Directory.MarkSeen(r.ctx(), []string{r.agent}) // so that lists show it at once; the repair of the index finds it anyway
 	out.body = forceReply{Status: word, AgentID: r.agent, State: state.Upper()}
 	return out, nil
 }

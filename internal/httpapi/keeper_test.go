@@ -110,7 +110,7 @@ func (k *keeper) Known(_ context.Context, agent string) (bool, error) {
 	return slices.Contains(k.keys(), agent), away
 }
 
-func (k *keeper) Saw(_ context.Context, agents []string) error {
+func (k *keeper) MarkSeen(_ context.Context, agents []string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, a := range agents {

@@ -42,8 +42,8 @@ type Directory interface { //nolint:interfacebloat // one implementation, one co
 	States(ctx context.Context, agents []string) ([]breaker.State, error)
 	// Known says whether an agent has a profile, an override or a breaker, or was seen within 30 days.
 	Known(ctx context.Context, agent string) (bool, error)
-	// Saw marks agents as seen now.
-	Saw(ctx context.Context, agents []string) error
+	// MarkSeen marks agents as seen now.
+	MarkSeen(ctx context.Context, agents []string) error
 	// Seen is when an agent was last seen; the zero time if that is not known.
 	Seen(ctx context.Context, agent string) (time.Time, error)
 	// Override and Profile read an agent's documents, JSON; "" when there is none. The Puts write one ("" deletes it) if it

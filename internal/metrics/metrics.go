@@ -30,8 +30,8 @@ type Options struct {
 	States   func(ctx context.Context) (map[string]breaker.State, error)
 	Degraded func() bool // whether this replica answers from its own memory
 	Pool     func() PoolStats
-	Unsent   func() breaker.Unsent // what cached mode has not sent yet
-	Now      func() time.Time      // nil: time.Now
+	Unsent   func() breaker.Backlog // what cached mode has not sent yet
+	Now      func() time.Time       // nil: time.Now
 }
 
 // Metrics counts what it is told as a breaker.Observer. It is safe for concurrent use.
@@ -121,15 +121,15 @@ func (m *Metrics) askers(o Options) {
 }
 
 // unsent shows the backlog of cached mode.
-func unsent(ask func() breaker.Unsent) []prometheus.Collector {
-	gauge := func(name, help string, of func(breaker.Unsent) float64) prometheus.Collector {
+func unsent(ask func() breaker.Backlog) []prometheus.Collector {
+	gauge := func(name, help string, of func(breaker.Backlog) float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return of(ask()) })
 	}
 	return []prometheus.Collector{
 		gauge("circuit_breaker_unsent_agents", "Agents with outcomes that were not sent to the store yet: cached mode.",
-			func(u breaker.Unsent) float64 { return float64(u.Agents) }),
+			func(u breaker.Backlog) float64 { return float64(u.Agents) }),
 		gauge("circuit_breaker_unsent_age_seconds", "Age of the oldest of these outcomes.",
-			func(u breaker.Unsent) float64 { return u.Oldest.Seconds() }),
+			func(u breaker.Backlog) float64 { return u.Oldest.Seconds() }),
 	}
 }
 
@@ -176,7 +176,7 @@ func (m *Metrics) add(v *prometheus.CounterVec, n int64, agent string, labels ..
 
 // Admitted implements breaker.Observer: in mode observe it counts what would have been refused.
 func (m *Metrics) Admitted(agent string, p breaker.Permit) {
-	if why := p.Would(); why != "" {
+	if why := p.WouldRefuse(); why != "" {
 		m.count(m.would, agent, string(why))
 	}
 }
@@ -218,7 +218,7 @@ func (m *Metrics) Probed(agent string, o breaker.Outcome) { m.count(m.probes, ag
 func (m *Metrics) Event(agent string, e breaker.Event, degraded bool) {
 	switch {
 	case degraded:
-	case e.Kind == machine.EventHealed:
+	case e.Kind == machine.EventRepaired:
 		m.count(m.heals, agent)
 	case e.From != e.To && e.From != "" && e.To != "":
 		m.count(m.transitions, agent, string(e.From), string(e.To))

@@ -114,7 +114,7 @@ func TestOnlyRealTransitionsOfThisReplicaCount(t *testing.T) {
 	m.Event("a", opened, true)
 	m.Event("a", breaker.Event{Kind: machine.EventManualOpen, From: breaker.Open, To: breaker.Open}, false)
 	m.Event("a", breaker.Event{Kind: machine.EventConfigured, To: breaker.Open}, false)
-	m.Event("a", breaker.Event{Kind: machine.EventHealed, From: breaker.Open, To: breaker.Open}, false)
+	m.Event("a", breaker.Event{Kind: machine.EventRepaired, From: breaker.Open, To: breaker.Open}, false)
 	m.StoreCall(machine.VerbRecord, time.Millisecond, &breaker.StoreError{Unknown: true, Err: errors.New("x")})
 	m.StoreCall(machine.VerbRecord, time.Millisecond, &breaker.StoreError{Err: errors.New("x")})
 	text := scrape(t, m)

@@ -21,25 +21,25 @@ type Source interface {
 
 // Options configures a Book.
 type Options struct {
-	Default breaker.Policy
-	Origins map[string]string // field -> where the default came from
-	Source  Source
-	Logger  *slog.Logger
-	Every   time.Duration      // between polls; 0: 500 ms
-	Idle    time.Duration      // an agent unused for so long is forgotten here; 0: 15 minutes
-	Most    int                // agents kept; 0: 100,000
-	Timeout time.Duration      // of a read from the source; 0: 250 ms
-	Away    func() bool        // whether the source is known to be away, so that nobody waits for it; nil: never
-	Trouble func(err error)    // told when the source did not answer a caller in time; nil: nobody
-	OnNew   func(agent string) // told of each agent that comes into use; nil: nobody. It must be quick.
+	Default   breaker.Policy
+	Origins   map[string]string // field -> where the default came from
+	Source    Source
+	Logger    *slog.Logger
+	Every     time.Duration      // between polls; 0: 500 ms
+	Idle      time.Duration      // an agent unused for so long is forgotten here; 0: 15 minutes
+	MaxAgents int                // agents kept; 0: 100,000
+	Timeout   time.Duration      // of a read from the source; 0: 250 ms
+	StoreDown func() bool        // whether the source is known to be away, so that nobody waits for it; nil: never
+	OnError   func(err error)    // told when the source did not answer a caller in time; nil: nobody
+	OnNew     func(agent string) // told of each agent that comes into use; nil: nobody. It must be quick.
 
 	// Registry is what the agent registry says of an agent, nil: nothing; the pointer changes when what it says does. It must be
 	// quick, and what it points to never changes. nil: there is no registry.
 	Registry func(agent string) *policy.Override
 }
 
-// Book answers which policy an agent follows. It is safe for concurrent use.
-type Book struct {
+// Cache answers which policy an agent follows. It is safe for concurrent use.
+type Cache struct {
 	o  Options
 	mu sync.RWMutex
 	of map[string]*entry
@@ -47,56 +47,56 @@ type Book struct {
 
 // entry is one agent's policy; now is replaced whole.
 type entry struct {
-	now   atomic.Pointer[page]
+	now   atomic.Pointer[snapshot]
 	used  atomic.Int64  // Unix ms
 	ready chan struct{} // closed when the first reading has ended, well or not
 }
 
 // New makes a Book.
-func New(o Options) *Book {
+func New(o Options) *Cache {
 	if o.Every <= 0 {
 		o.Every = 500 * time.Millisecond
 	}
 	if o.Idle <= 0 {
 		o.Idle = 15 * time.Minute
 	}
-	if o.Most <= 0 {
-		o.Most = 100_000
+	if o.MaxAgents <= 0 {
+		o.MaxAgents = 100_000
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 250 * time.Millisecond
 	}
-	if o.Away == nil {
-		o.Away = func() bool { return false }
+	if o.StoreDown == nil {
+		o.StoreDown = func() bool { return false }
 	}
-	if o.Trouble == nil {
-		o.Trouble = func(error) {}
+	if o.OnError == nil {
+		o.OnError = func(error) {}
 	}
 	if o.Registry == nil {
 		o.Registry = func(string) *policy.Override { return nil }
 	}
 	o.Default = o.Default.WithDefaults()
-	return &Book{o: o, of: map[string]*entry{}}
+	return &Cache{o: o, of: map[string]*entry{}}
 }
 
 // Policy is the agent's policy. An agent not in use here is read from the source, once; while that is away the default holds,
 // and the next poll mends it.
-func (b *Book) Policy(ctx context.Context, agent string) breaker.Policy {
-	return b.page(ctx, agent).policy
+func (b *Cache) Policy(ctx context.Context, agent string) breaker.Policy {
+	return b.snapshot(ctx, agent).policy
 }
 
 // Look is Policy for one who only looks: the agent does not count as used.
-func (b *Book) Look(ctx context.Context, agent string) breaker.Policy {
+func (b *Cache) Look(ctx context.Context, agent string) breaker.Policy {
 	return b.look(ctx, agent).policy
 }
 
-func (b *Book) look(ctx context.Context, agent string) *page {
+func (b *Cache) look(ctx context.Context, agent string) *snapshot {
 	if p := b.current(agent); p != nil {
 		return p
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.o.Timeout)
 	defer cancel()
-	if !b.o.Away() {
+	if !b.o.StoreDown() {
 		if texts, err := b.o.Source.Overrides(ctx, []string{agent}); err == nil {
 			return b.read(agent, texts[0], nil)
 		}
@@ -104,25 +104,25 @@ func (b *Book) look(ctx context.Context, agent string) *page {
 	return b.read(agent, "", nil)
 }
 
-// Drop forgets an agent that was deleted; its next call meets it anew.
-func (b *Book) Drop(agent string) {
+// Evict forgets an agent that was deleted; its next call meets it anew.
+func (b *Cache) Evict(agent string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.of, agent)
 }
 
 // Describe is Look with the origin of every field, and the error of an override that could not be taken.
-func (b *Book) Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error) {
+func (b *Cache) Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error) {
 	p := b.look(ctx, agent)
 	return p.policy, p.origins, p.problem
 }
 
-func (b *Book) page(ctx context.Context, agent string) *page {
+func (b *Cache) snapshot(ctx context.Context, agent string) *snapshot {
 	e := b.entry(agent)
 	if e == nil {
 		var first bool
 		if e, first = b.add(agent); first {
-			if !b.o.Away() {
+			if !b.o.StoreDown() {
 				b.Refresh(context.WithoutCancel(ctx), agent) // others wait for it, whether or not this caller stays
 			}
 			if e.now.Load() == nil { // the source did not answer
@@ -144,13 +144,13 @@ func (b *Book) page(ctx context.Context, agent string) *page {
 	return b.read(agent, "", nil)
 }
 
-func (b *Book) add(agent string) (e *entry, first bool) {
+func (b *Cache) add(agent string) (e *entry, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if e := b.of[agent]; e != nil {
 		return e, false
 	}
-	if len(b.of) >= b.o.Most {
+	if len(b.of) >= b.o.MaxAgents {
 		for other := range b.of {
 			delete(b.of, other)
 			break
@@ -167,7 +167,7 @@ func (b *Book) add(agent string) (e *entry, first bool) {
 
 // Refresh reads the agent's override now, and again when another reading has come between: that may be older or newer than this one.
 // It does not fail: trouble leaves the policy as it was.
-func (b *Book) Refresh(ctx context.Context, agent string) {
+func (b *Cache) Refresh(ctx context.Context, agent string) {
 	own, cancel := context.WithTimeout(ctx, b.o.Timeout)
 	defer cancel()
 	for settled := false; !settled; {
@@ -175,7 +175,7 @@ func (b *Book) Refresh(ctx context.Context, agent string) {
 		texts, err := b.o.Source.Overrides(own, []string{agent})
 		if err != nil {
 			if !breaker.TimeIsUp(ctx) {
-				b.o.Trouble(err)
+				b.o.OnError(err)
 			}
 			return
 		}
@@ -184,30 +184,30 @@ func (b *Book) Refresh(ctx context.Context, agent string) {
 }
 
 // current is the page in force; nil when there is none.
-func (b *Book) current(agent string) *page {
+func (b *Cache) current(agent string) *snapshot {
 	if e := b.entry(agent); e != nil {
 		return e.now.Load()
 	}
 	return nil
 }
 
-func (b *Book) entry(agent string) *entry {
+func (b *Cache) entry(agent string) *entry {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return b.of[agent]
 }
 
 // take puts an override into force, unless the page in force is not the one that was seen before it was read: settled is false then.
-func (b *Book) take(agent, text string, seen *page) (settled bool) {
+func (b *Cache) take(agent, text string, seen *snapshot) (settled bool) {
 	e := b.entry(agent)
 	if e == nil || seen != nil && e.now.Load() == seen && seen.text == text && seen.registry == b.o.Registry(agent) {
 		return true
 	}
-	return b.turn(agent, e, seen, text)
+	return b.swap(agent, e, seen, text)
 }
 
-// turn replaces the agent's page by one with this text, if it is still the old one.
-func (b *Book) turn(agent string, e *entry, old *page, text string) (turned bool) {
+// swap replaces the agent's page by one with this text, if it is still the old one.
+func (b *Cache) swap(agent string, e *entry, old *snapshot, text string) (turned bool) {
 	p := b.read(agent, text, old)
 	if turned = e.now.CompareAndSwap(old, p); turned && p.problem != nil {
 		b.o.Logger.Warn("policy override not taken", "event", "circuit_breaker.bad_override", "agent", agent, "error", p.problem)
@@ -216,7 +216,7 @@ func (b *Book) turn(agent string, e *entry, old *page, text string) (turned bool
 }
 
 // Rebase lays the override that each agent in use had last over what the registry says now. It does not ask the source.
-func (b *Book) Rebase() {
+func (b *Cache) Rebase() {
 	outdated := map[string]*entry{}
 	b.mu.RLock()
 	for agent, e := range b.of {
@@ -228,13 +228,13 @@ func (b *Book) Rebase() {
 	for agent, e := range outdated {
 		for turned := false; !turned; { // not when a poll came between
 			p := e.now.Load()
-			turned = b.turn(agent, e, p, p.text)
+			turned = b.swap(agent, e, p, p.text)
 		}
 	}
 }
 
 // Run polls until ctx ends, forgetting agents that went idle.
-func (b *Book) Run(ctx context.Context) {
+func (b *Cache) Run(ctx context.Context) {
 	t := time.NewTicker(b.o.Every)
 	defer t.Stop()
 	for {
@@ -247,13 +247,13 @@ func (b *Book) Run(ctx context.Context) {
 	}
 }
 
-func (b *Book) poll(ctx context.Context) {
+func (b *Cache) poll(ctx context.Context) {
 	b.Rebase() // also while the source is away
 	agents := b.InUse(b.o.Idle)
 	if len(agents) == 0 {
 		return
 	}
-	seen := make([]*page, len(agents)) // a Refresh that comes between is newer than what this poll reads
+	seen := make([]*snapshot, len(agents)) // a Refresh that comes between is newer than what this poll reads
 	for i, a := range agents {
 		seen[i] = b.current(a)
 	}
@@ -269,7 +269,7 @@ func (b *Book) poll(ctx context.Context) {
 }
 
 // InUse lists the agents used within the time given, and forgets those idle for longer than Options.Idle.
-func (b *Book) InUse(within time.Duration) []string {
+func (b *Cache) InUse(within time.Duration) []string {
 	now := time.Now().UnixMilli()
 	var out []string
 	b.mu.Lock()

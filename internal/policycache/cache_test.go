@@ -43,7 +43,7 @@ func (s *shelf) Overrides(_ context.Context, agents []string) ([]string, error) 
 	return out, err
 }
 
-func newBook(s *shelf) *policycache.Book {
+func newBook(s *shelf) *policycache.Cache {
 	return policycache.New(policycache.Options{Default: breaker.DefaultPolicy(), Source: s, Logger: discard()})
 }
 
@@ -204,7 +204,7 @@ func TestLookingIsNotUsing(t *testing.T) {
 		t.Errorf("in use: %v", used)
 	}
 	_ = b.Policy(t.Context(), "a")
-	b.Drop("a")
+	b.Evict("a")
 	if used := b.InUse(time.Hour); len(used) != 0 {
 		t.Errorf("in use after Drop: %v", used)
 	}
@@ -216,7 +216,7 @@ func TestASourceThatIsAwayIsAskedOnce(t *testing.T) {
 	away := false
 	b := policycache.New(policycache.Options{
 		Default: breaker.DefaultPolicy(), Source: s, Logger: discard(),
-		Away: func() bool { return away }, Trouble: func(error) { away = true },
+		StoreDown: func() bool { return away }, OnError: func(error) { away = true },
 	})
 	for _, a := range []string{"a", "b", "c"} {
 		if b.Policy(t.Context(), a) != breaker.DefaultPolicy() {

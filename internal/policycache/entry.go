@@ -13,8 +13,8 @@ import (
 // registry.RegistryOrigin.
 const OverrideOrigin = "override"
 
-// page is an agent's policy, and what it was made of. Nobody changes one.
-type page struct {
+// snapshot is an agent's policy, and what it was made of. Nobody changes one.
+type snapshot struct {
 	text     string           // the override as it was read
 	registry *policy.Override // the layer below it
 	override policy.Override  // the last one that could be taken, but for enabled: that of the last one that could be read
@@ -25,8 +25,8 @@ type page struct {
 
 // read lays the registry's layer and an override over the default. Where the override cannot be taken, the last good one stays in force,
 // or, if that does not suit the registry's layer, the last good policy; but its enabled counts if it can be read at all [B21].
-func (b *Book) read(agent, text string, last *page) *page {
-	p := &page{text: text, registry: b.o.Registry(agent), policy: b.o.Default, origins: b.o.Origins}
+func (b *Cache) read(agent, text string, last *snapshot) *snapshot {
+	p := &snapshot{text: text, registry: b.o.Registry(agent), policy: b.o.Default, origins: b.o.Origins}
 	if text == "" && p.registry == nil {
 		return p
 	}
@@ -54,7 +54,7 @@ func (b *Book) read(agent, text string, last *page) *page {
 }
 
 // lay makes the page's policy out of its layers, or leaves it as it was.
-func (b *Book) lay(p *page, o policy.Override) error {
+func (b *Cache) lay(p *snapshot, o policy.Override) error {
 	layers := []policy.Layer{{Origin: OverrideOrigin, Override: o}}
 	if p.registry != nil {
 		layers = []policy.Layer{{Origin: registry.RegistryOrigin, Override: *p.registry}, layers[0]}
@@ -67,10 +67,10 @@ func (b *Book) lay(p *page, o policy.Override) error {
 }
 
 // keep takes the last good policy, but for enabled, in which all layers have their say at any time [B21].
-func (b *Book) keep(p, last *page, o policy.Override) {
+func (b *Cache) keep(p, last *snapshot, o policy.Override) {
 	p.override, p.policy, p.origins = o, last.policy, map[string]string{}
 	maps.Copy(p.origins, last.origins)
-	say := &page{}
+	say := &snapshot{}
 	if p.registry != nil {
 		say.registry = new(p.registry.Only(policy.Enabled))
 	}
@@ -80,6 +80,6 @@ func (b *Book) keep(p, last *page, o policy.Override) {
 }
 
 // Check says whether the agent's policy would be valid with this override in place of the one it has.
-func (b *Book) Check(_ context.Context, agent string, o policy.Override) error {
-	return b.lay(&page{registry: b.o.Registry(agent)}, o)
+func (b *Cache) Check(_ context.Context, agent string, o policy.Override) error {
+	return b.lay(&snapshot{registry: b.o.Registry(agent)}, o)
 }

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -37,7 +37,7 @@ func over(text string) *policy.Override {
 	return &o
 }
 
-func layered(s *shelf, l *layer) *policycache.Book {
+func layered(s *shelf, l *layer) *policycache.Cache {
 	def := breaker.DefaultPolicy()
 	def.WindowSize = time.Minute
 	return policycache.New(policycache.Options{
@@ -187,7 +187,7 @@ func TestEnabledCountsOfAnOverrideThatDoesNotSuitTheRegistry(t *testing.T) {
 	const long, longOff = `{"timeout_seconds": 1800}`, `{"timeout_seconds": 1800, "enabled": false}`
 	s, l := &shelf{of: map[string]string{"a": longOff}}, &layer{}
 	l.now.Store(over(`{"timeout_max_seconds":600,"failure_threshold":2}`))
-	want := func(b *policycache.Book, when string, enabled bool, timeout time.Duration) {
+	want := func(b *policycache.Cache, when string, enabled bool, timeout time.Duration) {
 		t.Helper()
 		p, origins, err := b.Describe(t.Context(), "a")
 		if err == nil || p.Disabled == enabled || p.Timeout != timeout || !enabled && origins["enabled"] != policycache.OverrideOrigin {
@@ -269,7 +269,7 @@ func TestRebaseAndRefreshDoNotLoseEachOther(t *testing.T) {
 			s.set(`{"timeout_seconds": 30}`)
 			b.Refresh(ctx, "a")
 			_ = b.Policy(ctx, "a")
-			b.Drop("b")
+			b.Evict("b")
 			_ = b.Policy(ctx, "b")
 		})
 	}

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 

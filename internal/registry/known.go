@@ -52,7 +52,7 @@ func (r *Registry) recall(name string) (known, sure bool) {
 	r.api.mu.Lock()
 	defer r.api.mu.Unlock()
 	e := r.api.of[name]
-	if e == nil || !e.good || time.Since(e.asked) >= fresh && !r.o.Away() {
+	if e == nil || !e.good || time.Since(e.asked) >= fresh && !r.o.StoreDown() {
 		return false, false
 	}
 	return e.known, true
@@ -63,14 +63,14 @@ func (r *Registry) profiles(ctx context.Context, names []string) ([]string, erro
 	if len(names) == 0 {
 		return nil, nil
 	}
-	if r.o.Away() {
+	if r.o.StoreDown() {
 		return nil, knownAway(names[0])
 	}
 	own, cancel := context.WithTimeout(ctx, r.o.Timeout)
 	defer cancel()
 	texts, err := r.o.Profiles.ProfilesOf(own, names)
 	if err = away(names[0], err); err != nil && !breaker.TimeIsUp(ctx) {
-		r.o.Trouble(err)
+		r.o.OnError(err)
 	}
 	return texts, err
 }

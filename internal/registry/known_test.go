@@ -50,7 +50,7 @@ func TestALookUpOfManyIsBounded(t *testing.T) {
 		isAway := false
 		d := newDrawer(`{"url": "http://h"}`)
 		r := over(t, registry.Options{
-			Profiles: d, Trouble: func(err error) { trouble = append(trouble, err) }, Away: func() bool { return isAway },
+			Profiles: d, OnError: func(err error) { trouble = append(trouble, err) }, StoreDown: func() bool { return isAway },
 		})
 		_ = host(t, r, "a")
 		d.set("", nil, time.Hour)
@@ -83,7 +83,7 @@ func TestAReadThatFailsIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var trouble []error
 		d := newDrawer(`{"url": "http://h"}`)
-		r := over(t, registry.Options{Profiles: d, Trouble: func(err error) { trouble = append(trouble, err) }})
+		r := over(t, registry.Options{Profiles: d, OnError: func(err error) { trouble = append(trouble, err) }})
 		if got := host(t, r, "a"); got != "h" || len(trouble) != 0 {
 			t.Errorf("%s, trouble %v", got, trouble)
 		}

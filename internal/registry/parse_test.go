@@ -262,7 +262,7 @@ func TestThereIsABoundOfAgents(t *testing.T) {
 	if err := os.WriteFile(path, []byte("[{\"name\": \"a\"}, {\"name\": \"b\"},\n{\"name\": \"c\"}]"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := registry.New(registry.Options{Path: path, Default: breaker.DefaultPolicy(), Most: 2})
+	_, err := registry.New(registry.Options{Path: path, Default: breaker.DefaultPolicy(), MaxAgents: 2})
 	if err == nil || !strings.HasSuffix(err.Error(), "agents.json:2: agents[2]: want at most 2 agents") {
 		t.Errorf("got %v", err)
 	}

@@ -16,17 +16,17 @@ import (
 
 // Options configures a Registry.
 type Options struct {
-	Path     string            // of the agents file; "": none
-	Default  breaker.Policy    // what an agent's circuit_breaker_config is laid over
-	Origins  map[string]string // of Default's fields, as in policycache.Options
-	Profiles Profiles          // the agents registered through the API; nil: there are none, and none can be
-	Logger   *slog.Logger      // nil: silent
-	Timeout  time.Duration     // of a read of one agent's documents; 0: 250 ms
-	Every    time.Duration     // between looks at the file; 0: 1 s
-	Most     int               // agents of the file, and names remembered of the API; 0: 100,000
-	Away     func() bool       // whether Redis is known to be away, so that nobody waits for it; nil: never
-	Trouble  func(err error)   // told when Redis did not answer a read in time; nil: nobody
-	OnChange func()            // told by Run after each good change of the file; nil: nobody
+	Path      string            // of the agents file; "": none
+	Default   breaker.Policy    // what an agent's circuit_breaker_config is laid over
+	Origins   map[string]string // of Default's fields, as in policycache.Options
+	Profiles  Profiles          // the agents registered through the API; nil: there are none, and none can be
+	Logger    *slog.Logger      // nil: silent
+	Timeout   time.Duration     // of a read of one agent's documents; 0: 250 ms
+	Every     time.Duration     // between looks at the file; 0: 1 s
+	MaxAgents int               // agents of the file, and names remembered of the API; 0: 100,000
+	StoreDown func() bool       // whether Redis is known to be away, so that nobody waits for it; nil: never
+	OnError   func(err error)   // told when Redis did not answer a read in time; nil: nobody
+	OnChange  func()            // told by Run after each good change of the file; nil: nobody
 }
 
 // Status is how the file stands.
@@ -41,7 +41,7 @@ type Status struct {
 type Registry struct {
 	o    Options
 	file atomic.Pointer[agentsFile]
-	api  *answers
+	api  *cache
 
 	problem  atomic.Pointer[error] // of the file as it stands now
 	changing chan struct{}         // holds one, whoever is changing a registration
@@ -56,15 +56,15 @@ type Registry struct {
 func New(o Options) (*Registry, error) {
 	o.Timeout = cmp.Or(o.Timeout, 250*time.Millisecond)
 	o.Every = cmp.Or(o.Every, time.Second)
-	o.Most = cmp.Or(o.Most, 100_000)
+	o.MaxAgents = cmp.Or(o.MaxAgents, 100_000)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Away == nil {
-		o.Away = func() bool { return false }
+	if o.StoreDown == nil {
+		o.StoreDown = func() bool { return false }
 	}
-	if o.Trouble == nil {
-		o.Trouble = func(error) {}
+	if o.OnError == nil {
+		o.OnError = func(error) {}
 	}
 	if o.OnChange == nil {
 		o.OnChange = func() {}
@@ -72,7 +72,7 @@ func New(o Options) (*Registry, error) {
 	if err := o.Default.Validate(); err != nil {
 		return nil, fmt.Errorf("registry: Options.Default: %w", err)
 	}
-	r := &Registry{o: o, api: newAnswers(o.Most), changing: make(chan struct{}, 1), text: readFile}
+	r := &Registry{o: o, api: newCache(o.MaxAgents), changing: make(chan struct{}, 1), text: readFile}
 	r.file.Store(&agentsFile{loaded: time.Now()})
 	if o.Path != "" {
 		if _, err := r.reload(); err != nil {
@@ -133,7 +133,7 @@ func (r *Registry) reload() (took bool, err error) {
 	if sum == r.sum {
 		return r.problem.Swap(nil) != nil, nil
 	}
-	agents, err := parseFile(r.o.Path, text, r.o.Default, r.o.Origins, r.o.Most)
+	agents, err := parseFile(r.o.Path, text, r.o.Default, r.o.Origins, r.o.MaxAgents)
 	if err != nil {
 		r.problem.Store(&err)
 		return false, err

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policy"
-	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )

@@ -23,11 +23,11 @@ type directory struct {
 	known  knownAgents
 	logger *slog.Logger
 	files  map[string]*file // by name
-	now    atomic.Pointer[shelf]
+	now    atomic.Pointer[snapshot]
 }
 
-// shelf is what the last scan found.
-type shelf struct {
+// snapshot is what the last scan found.
+type snapshot struct {
 	of       map[string]*Definition // by id
 	files    int
 	loadedAt time.Time // of the last change
@@ -149,12 +149,12 @@ func same(a, b Definition) bool {
 
 // settle decides which file gives which workflow. A file that cannot be taken, or whose id is another's, keeps its last good
 // definition as long as nobody else has that id.
-func (d *directory) settle() *shelf {
+func (d *directory) settle() *snapshot {
 	holder := d.claims()
 	for _, f := range holder {
 		f.serving = f.next
 	}
-	out := &shelf{of: map[string]*Definition{}, files: len(d.files)}
+	out := &snapshot{of: map[string]*Definition{}, files: len(d.files)}
 	var problems []error
 	for _, name := range sortedKeys(d.files) {
 		f := d.files[name]

@@ -28,11 +28,11 @@ type LibraryOptions struct {
 	Dir string // WORKFLOWS_DIR; "": none
 	// Known says which of these agents there are none of. It is asked once for all agents of a definition that is new or has changed,
 	// each named once, and bounds its own time. An error: nobody can tell, and the definition is taken. nil: there are all.
-	Known  func(ctx context.Context, agents []string) (unknown []string, err error)
-	Texts  Texts
-	Logger *slog.Logger
-	Away   func() bool   // whether Redis is known to be away, so that nobody waits for it; nil: never
-	Every  time.Duration // between looks at the directory; 0: a second
+	Known     func(ctx context.Context, agents []string) (unknown []string, err error)
+	Texts     Texts
+	Logger    *slog.Logger
+	StoreDown func() bool   // whether Redis is known to be away, so that nobody waits for it; nil: never
+	Every     time.Duration // between looks at the directory; 0: a second
 }
 
 // Library answers which workflows there are: those in the files of a directory, and those that were made through the API. A file
@@ -84,12 +84,12 @@ func NewLibrary(o LibraryOptions) (*Library, error) {
 	if o.Every <= 0 {
 		o.Every = time.Second
 	}
-	if o.Away == nil {
-		o.Away = func() bool { return false }
+	if o.StoreDown == nil {
+		o.StoreDown = func() bool { return false }
 	}
 	l := &Library{o: o, seen: map[string]seen{}, most: maxSeen}
 	l.dir = &directory{path: o.Dir, known: o.Known, logger: slog.New(slog.DiscardHandler), files: map[string]*file{}}
-	l.dir.now.Store(&shelf{loadedAt: time.Now().UTC()})
+	l.dir.now.Store(&snapshot{loadedAt: time.Now().UTC()})
 	if o.Dir != "" {
 		l.dir.scan(context.Background()) // whoever starts us waits
 	}
@@ -137,7 +137,7 @@ func (l *Library) Get(ctx context.Context, id string) (Definition, error) {
 	}
 	last, ok := l.remembered(id)
 	ok = ok && !last.bad
-	if ok && l.o.Away() {
+	if ok && l.o.StoreDown() {
 		return last.d, nil
 	}
 	d, err := l.read(ctx, id)

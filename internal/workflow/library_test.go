@@ -157,7 +157,7 @@ func TestTheLastGoodOneServesWhileRedisIsAway(t *testing.T) {
 	s.set("w", simple("w", "one"), nil)
 	s.set("never-read", simple("never-read", ""), nil)
 	s.set("deleted", simple("deleted", ""), nil)
-	lib := apiLibrary(t, s, workflow.LibraryOptions{Away: func() bool { return away }})
+	lib := apiLibrary(t, s, workflow.LibraryOptions{StoreDown: func() bool { return away }})
 	ctx := t.Context()
 	_, err := lib.Get(ctx, "w")
 	_, err2 := lib.Get(ctx, "deleted")

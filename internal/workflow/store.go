@@ -23,11 +23,11 @@ type Records interface {
 
 // StoreOptions configures a Store.
 type StoreOptions struct {
-	Records  Records
-	Logger   *slog.Logger
-	Away     func() bool // whether Redis is known to be away, so that nobody waits for it; nil: never
-	Most     int         // executions in memory; 0: 1,000
-	MaxBytes int         // of those, as JSON; 0: 64 MiB
+	Records       Records
+	Logger        *slog.Logger
+	StoreDown     func() bool // whether Redis is known to be away, so that nobody waits for it; nil: never
+	MaxExecutions int         // executions in memory; 0: 1,000
+	MaxBytes      int         // of those, as JSON; 0: 64 MiB
 }
 
 // Store keeps finished executions: the newest in memory, each in Redis for an hour. It is safe for concurrent use.
@@ -41,14 +41,14 @@ type Store struct {
 
 // NewStore makes a Store.
 func NewStore(o StoreOptions) *Store {
-	if o.Most <= 0 {
-		o.Most = 1000
+	if o.MaxExecutions <= 0 {
+		o.MaxExecutions = 1000
 	}
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = 64 << 20
 	}
-	if o.Away == nil {
-		o.Away = func() bool { return false }
+	if o.StoreDown == nil {
+		o.StoreDown = func() bool { return false }
 	}
 	return &Store{o: o, of: map[string]json.RawMessage{}}
 }
@@ -68,7 +68,7 @@ func (s *Store) Keep(ctx context.Context, x Execution) (json.RawMessage, error) 
 	if len(kept) > MaxRecord {
 		kept = small(x, MaxRecord)
 	}
-	if s.o.Away() {
+	if s.o.StoreDown() {
 		return text, nil
 	}
 	if err := s.o.Records.PutExecution(context.WithoutCancel(ctx), x.ID, string(kept)); err != nil {
@@ -96,7 +96,7 @@ func small(x Execution, most int) json.RawMessage {
 func (s *Store) add(id string, text json.RawMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.order) > 0 && (len(s.order) >= s.o.Most || s.bytes+len(text) > s.o.MaxBytes) {
+	for len(s.order) > 0 && (len(s.order) >= s.o.MaxExecutions || s.bytes+len(text) > s.o.MaxBytes) {
 		s.bytes -= len(s.of[s.order[0]])
 		delete(s.of, s.order[0])
 		s.order = s.order[1:]

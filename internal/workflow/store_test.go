@@ -101,7 +101,7 @@ func TestMemoryHoldsTheNewest(t *testing.T) {
 		options      workflow.StoreOptions
 		first, count int
 	}{
-		"by number": {workflow.StoreOptions{Most: 3}, 7, 10},
+		"by number": {workflow.StoreOptions{MaxExecutions: 3}, 7, 10},
 		"by bytes":  {workflow.StoreOptions{MaxBytes: 10_000}, 6, 10}, // about 2,400 each: the output stands there twice
 		"as given":  {workflow.StoreOptions{}, 5, 1005},
 	} {
@@ -179,7 +179,7 @@ func TestRedisTroubleIsToldAndNoMore(t *testing.T) {
 	var log bytes.Buffer
 	r, gone, away := newRecords(), errors.New("gone"), false
 	r.away = gone
-	s := workflow.NewStore(workflow.StoreOptions{Records: r, Logger: slog.New(slog.NewTextHandler(&log, nil)), Away: func() bool { return away }})
+	s := workflow.NewStore(workflow.StoreOptions{Records: r, Logger: slog.New(slog.NewTextHandler(&log, nil)), StoreDown: func() bool { return away }})
 	keep(t, s, execution(1, 1))
 	if n := strings.Count(log.String(), "event=circuit_breaker.execution_not_kept"); n != 1 {
 		t.Errorf("%d lines:\n%s", n, log.String())

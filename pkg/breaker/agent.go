@@ -12,17 +12,17 @@ import (
 // Agent is a handle on one agent's breaker: it saves the look-up by name, which matters in cached mode only. It is safe for
 // concurrent use, and lives as long as its Manager.
 type Agent struct {
-	m    *Manager
-	name string
-	cell atomic.Pointer[cell] // calls are admitted in it; nil: the store is asked
+	m      *Manager
+	name   string
+	buffer atomic.Pointer[epochBuffer] // calls are admitted in it; nil: the store is asked
 
-	mu      sync.Mutex
-	last    *cell         // the newest
-	told    int64         // how often the cell was put aside: an answer that was asked for before does not count
-	asked   time.Duration // when the store was last asked, since the Manager began
-	pinned  bool          // somebody holds the handle
-	removed bool          // from the table
-	tripped *cell         // will have opened the breaker, unless somebody else knows better: who asks waits for its record
+	mu          sync.Mutex
+	last        *epochBuffer  // the newest
+	generation  int64         // how often the cell was put aside: an answer that was asked for before does not count
+	asked       time.Duration // when the store was last asked, since the Manager began
+	pinned      bool          // somebody holds the handle
+	removed     bool          // from the table
+	pendingTrip *epochBuffer  // will have opened the breaker, unless somebody else knows better: who asks waits for its record
 }
 
 // Name is the agent's.
@@ -30,7 +30,7 @@ func (a *Agent) Name() string { return a.name }
 
 // Acquire is Manager.Acquire. Where the breaker is known to be closed (cached mode), it neither waits nor looks at ctx.
 func (a *Agent) Acquire(ctx context.Context) (Permit, error) {
-	if c := a.cell.Load(); c != nil {
+	if c := a.buffer.Load(); c != nil {
 		c.admitted()
 		return Permit{permitBody: &c.permitBody}, nil
 	}
@@ -39,27 +39,27 @@ func (a *Agent) Acquire(ctx context.Context) (Permit, error) {
 
 // Do is Manager.Do.
 func (a *Agent) Do(ctx context.Context, fn func(context.Context) error) error {
-	if c := a.cell.Load(); c != nil {
+	if c := a.buffer.Load(); c != nil {
 		return c.do(ctx, fn)
 	}
 	return a.m.doAsking(ctx, a.name, fn)
 }
 
 // suspect says that what c holds will open the breaker, as far as this process knows.
-func (a *Agent) suspect(c *cell) {
+func (a *Agent) suspect(c *epochBuffer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.last == c {
-		a.tripped = c
+		a.pendingTrip = c
 	}
-	a.putAsideLocked(c)
+	a.invalidateLocked(c)
 }
 
 // question is one that the store was asked for an Agent: a plain answer to it lets calls be admitted from memory.
 type question struct {
-	a    *Agent // nil: the answer is for one call
-	at   time.Duration
-	told int64
+	a          *Agent // nil: the answer is for one call
+	at         time.Duration
+	generation int64
 }
 
 // question marks that the store is asked now for leave to call agent. The error is the context's.
@@ -69,7 +69,7 @@ func (m *Manager) question(ctx context.Context, agent string, p Policy) (questio
 		return question{}, nil
 	}
 	a.mu.Lock()
-	c := a.tripped
+	c := a.pendingTrip
 	a.mu.Unlock()
 	if c != nil { // its record goes first, or the answer would be that of before
 		if err := m.flusher.Push(ctx, c); err != nil {
@@ -79,10 +79,10 @@ func (m *Manager) question(ctx context.Context, agent string, p Policy) (questio
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked = m.sinceBegan()
-	if a.tripped == c {
-		a.tripped = nil
+	if a.pendingTrip == c {
+		a.pendingTrip = nil
 	}
-	return question{a: a, at: a.asked, told: a.told}, nil
+	return question{a: a, at: a.asked, generation: a.generation}, nil
 }
 
 // adopt lets calls be admitted in the epoch of a plain answer from now on, unless the cell was put aside since it was asked for.
@@ -94,16 +94,16 @@ func (q question) adopt(r machine.Result, p Policy) *permitBody {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.told != q.told || a.removed {
+	if a.generation != q.generation || a.removed {
 		return nil
 	}
 	c := a.last
 	if c == nil || c.epoch != r.Epoch || c.over.Load() { // over: the epoch has come back, as that of no keys at all does
-		c = newCell(a, r.Epoch)
+		c = newEpochBuffer(a, r.Epoch)
 	}
 	c.follow(p)
 	c.confirmed.Store(int64(q.at))
-	if !a.m.keepFresh(func() { a.cell.Store(c) }) {
+	if !a.m.keepFresh(func() { a.buffer.Store(c) }) {
 		return nil
 	}
 	a.last = c
@@ -112,7 +112,7 @@ func (q question) adopt(r machine.Result, p Policy) *permitBody {
 
 // home is the cell in which what c holds is to be sent: c, unless its Agent was idle for so long that another has taken its place, and
 // has a cell of that epoch: the order of outcomes is that of one cell.
-func (a *Agent) home(c *cell) *cell {
+func (a *Agent) home(c *epochBuffer) *epochBuffer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.removed {
@@ -138,35 +138,35 @@ func (a *Agent) home(c *cell) *cell {
 	return to
 }
 
-// standing is the cell in which the outcome of a permit that came from elsewhere, or of none, counts; nil: the store is told.
-func (m *Manager) standing(p *permitBody, o *Outcome) *cell {
+// bufferFor is the cell in which the outcome of a permit that came from elsewhere, or of none, counts; nil: the store is told.
+func (m *Manager) bufferFor(p *permitBody, o *Outcome) *epochBuffer {
 	if p.token != "" || p.kind != "" && p.kind != permitClosed {
 		return nil
 	}
-	c := m.standingCell(p.agent)
+	c := m.bufferOf(p.agent)
 	if c == nil || p.epoch != "" && p.epoch != c.epoch || !c.takes(o) {
 		return nil
 	}
 	return c
 }
 
-// putAside makes the next call ask the store; only names the cell that is meant, nil means any. What it holds is still sent:
+// invalidate makes the next call ask the store; only names the cell that is meant, nil means any. What it holds is still sent:
 // the store knows whether it counts [B14].
-func (a *Agent) putAside(only *cell) {
+func (a *Agent) invalidate(only *epochBuffer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.putAsideLocked(only)
+	a.invalidateLocked(only)
 }
 
-func (a *Agent) putAsideLocked(only *cell) {
-	a.told++
-	if only == nil || a.cell.Load() == only {
-		a.cell.Store(nil)
+func (a *Agent) invalidateLocked(only *epochBuffer) {
+	a.generation++
+	if only == nil || a.buffer.Load() == only {
+		a.buffer.Store(nil)
 	}
 }
 
 // end says that c's epoch is over; what c holds, and whatever permits of it will bring, is late. nil: the newest cell's.
-func (a *Agent) end(c *cell) {
+func (a *Agent) end(c *epochBuffer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c == nil {
@@ -175,7 +175,7 @@ func (a *Agent) end(c *cell) {
 	if c != nil {
 		c.over.Store(true)
 	}
-	a.putAsideLocked(c)
+	a.invalidateLocked(c)
 }
 
 // sweep puts aside a cell that the store has not confirmed since before, and takes an Agent for which it was not asked since idle, and that
@@ -183,11 +183,11 @@ func (a *Agent) end(c *cell) {
 func (a *Agent) sweep(before, idle time.Duration) (again bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c := a.cell.Load(); c != nil {
+	if c := a.buffer.Load(); c != nil {
 		if time.Duration(c.confirmed.Load()) >= before {
 			return true
 		}
-		a.putAsideLocked(c)
+		a.invalidateLocked(c)
 	}
 	if a.asked >= idle || a.pinned || a.last != nil && a.last.buffer.Sum() != (machine.Summary{}) {
 		return !a.pinned
@@ -197,8 +197,8 @@ func (a *Agent) sweep(before, idle time.Duration) (again bool) {
 	return false
 }
 
-func newCell(a *Agent, epoch string) *cell {
-	c := &cell{at: a, bare: a.m.bare, watched: a.m.watched}
-	c.m, c.agent, c.kind, c.epoch, c.cell = a.m, a.name, permitClosed, epoch, c
+func newEpochBuffer(a *Agent, epoch string) *epochBuffer {
+	c := &epochBuffer{at: a, bare: a.m.bare, watched: a.m.watched}
+	c.m, c.agent, c.kind, c.epoch, c.owner = a.m, a.name, permitClosed, epoch, c
 	return c
 }

@@ -17,7 +17,7 @@ import (
 type cached struct {
 	agents    *xsync.Map[string, *Agent]
 	recent    recent
-	flusher   *flush.Scheduler[*cell]
+	flusher   *flush.Scheduler[*epochBuffer]
 	staleness time.Duration
 	began     time.Time
 	most      int
@@ -90,20 +90,20 @@ func (m *Manager) entry(name string, p Policy) *Agent {
 // tell, and quick.
 func (m *Manager) Invalidate(agent string) {
 	if a, ok := m.agents.Load(agent); ok {
-		a.putAside(nil)
+		a.invalidate(nil)
 	}
 }
 
 // InvalidateAll is Invalidate for every agent: the store is away, or back.
 func (m *Manager) InvalidateAll() {
 	m.agents.Range(func(_ string, a *Agent) bool {
-		a.putAside(nil)
+		a.invalidate(nil)
 		return true
 	})
 }
 
-// Drop is for an agent that is deleted: what this process has counted of it, and not sent, is not sent any more.
-func (m *Manager) Drop(agent string) {
+// Evict is for an agent that is deleted: what this process has counted of it, and not sent, is not sent any more.
+func (m *Manager) Evict(agent string) {
 	if a, ok := m.agents.Load(agent); ok {
 		a.end(nil)
 	}
@@ -124,16 +124,16 @@ func (m *Manager) Flush(ctx context.Context, agent string) error {
 	return m.flusher.Push(ctx, c)
 }
 
-// Unsent is what a Manager in cached mode has not yet sent to the store.
-type Unsent struct {
+// Backlog is what a Manager in cached mode has not yet sent to the store.
+type Backlog struct {
 	Agents int           // with outcomes that wait or are on their way
 	Oldest time.Duration // how long the longest of them has waited, give or take one record's time
 }
 
-// Unsent says what cached mode has not yet sent to the store.
-func (m *Manager) Unsent() Unsent {
+// Backlog says what cached mode has not yet sent to the store.
+func (m *Manager) Backlog() Backlog {
 	b := m.flusher.Backlog()
-	return Unsent{Agents: b.Items, Oldest: b.Oldest}
+	return Backlog{Agents: b.Items, Oldest: b.Oldest}
 }
 
 // Close sends what cached mode has not sent yet, until ctx ends; from then on every call asks the store. A Manager that never was
@@ -209,7 +209,7 @@ func (m *Manager) sweepOnce(before, idle time.Duration) (left bool) {
 }
 
 // flush sends what a cell holds as one record, and learns from the answer whether the epoch goes on.
-func (m *Manager) flush(c *cell) {
+func (m *Manager) flush(c *epochBuffer) {
 	s := c.buffer.Take()
 	if s.Calls() == 0 {
 		return
@@ -228,7 +228,7 @@ func (m *Manager) flush(c *cell) {
 	case err == nil && !res.Degraded && (res.State != Closed || res.Epoch != c.epoch):
 		c.at.end(c)
 	case err != nil || res.Degraded || p.Consistency != Cached || p.Disabled:
-		c.at.putAside(c)
+		c.at.invalidate(c)
 	default:
 		c.buffer.SetRun(res.Run)
 		c.follow(p)

@@ -20,7 +20,7 @@ func TestADropDuringARecordStands(t *testing.T) {
 		l.slows(10 * time.Millisecond)
 		_, _ = p.Failure(t.Context(), "boom")
 		<-time.After(5 * time.Millisecond)
-		m.Drop("a")
+		m.Evict("a")
 		<-time.After(20 * time.Millisecond)
 		r, err := q.Report(t.Context(), breaker.Outcome{Kind: breaker.Success})
 		if want := (breaker.Report{Why: string(machine.CodeLate)}); r != want || err != nil {
@@ -36,7 +36,7 @@ func TestAnAgentThatComesAgainIsCachedAgain(t *testing.T) {
 		l := newLedger()
 		m := cachedOn(t, l, nil, nil)
 		acquire(t, m, "a")
-		m.Drop("a")
+		m.Evict("a")
 		for range 100 {
 			_ = m.Do(t.Context(), "a", succeed)
 		}

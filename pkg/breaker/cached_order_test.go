@@ -216,7 +216,7 @@ func TestOutcomesOfAnEpochThatIsOverAreLateAtOnce(t *testing.T) {
 				if counted, err := old[2].Success(t.Context()); counted || err != nil {
 					t.Errorf("the short way: %v, %v", counted, err)
 				}
-				if u := m.Unsent(); u != (breaker.Unsent{}) {
+				if u := m.Backlog(); u != (breaker.Backlog{}) {
 					t.Errorf("unsent: %+v", u)
 				}
 			})
@@ -283,7 +283,7 @@ func TestOutcomesAgeBehindASlowRecord(t *testing.T) {
 		if v, err := l.Inspect(t.Context(), "a", breaker.DefaultPolicy()); err != nil || v.Successes != 1 {
 			t.Fatalf("%d recorded, %v", v.Successes, err)
 		}
-		if u := m.Unsent(); u.Agents != 1 || u.Oldest < waited || u.Oldest > waited+10*time.Millisecond {
+		if u := m.Backlog(); u.Agents != 1 || u.Oldest < waited || u.Oldest > waited+10*time.Millisecond {
 			t.Errorf("after %v: %+v", waited, u)
 		}
 	})
@@ -299,7 +299,7 @@ func TestADeletedAgentDoesNotComeBack(t *testing.T) {
 		other := acquire(t, m, "b")
 		settleAll(t, all[:2], breaker.Outcome{Kind: breaker.Success})
 		_, _ = other.Success(t.Context())
-		m.Drop("a")
+		m.Evict("a")
 		late := breaker.Report{Why: string(machine.CodeLate)}
 		for i, kind := range []breaker.OutcomeKind{breaker.Success, breaker.Failure} {
 			if r, err := all[2+i].Report(t.Context(), breaker.Outcome{Kind: kind}); r != late || err != nil {

@@ -28,7 +28,7 @@ func TestOnlyTheFirstCallAsksAndSuccessesShareARecord(t *testing.T) {
 			}
 		}
 		start := time.Now()
-		if u := m.Unsent(); u.Agents != 1 {
+		if u := m.Backlog(); u.Agents != 1 {
 			t.Errorf("unsent: %+v", u)
 		}
 		<-time.After(9 * time.Millisecond)
@@ -41,7 +41,7 @@ func TestOnlyTheFirstCallAsksAndSuccessesShareARecord(t *testing.T) {
 		if n, sum, _ := l.count(); n != 1 || sum != (machine.Summary{Successes: 1000}) || l.records[0].at != start.Add(10*time.Millisecond) {
 			t.Errorf("%d records, %+v after %v", n, sum, l.records[0].at.Sub(start))
 		}
-		if u := m.Unsent(); u != (breaker.Unsent{}) {
+		if u := m.Backlog(); u != (breaker.Backlog{}) {
 			t.Errorf("unsent: %+v", u)
 		}
 	})

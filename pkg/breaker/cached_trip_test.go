@@ -229,7 +229,7 @@ func TestATripDoesNotWaitForOtherAgents(t *testing.T) {
 				start := time.Now()
 				settleAll(t, bad[1:], breaker.Outcome{Kind: breaker.Failure})
 				<-time.After(3 * time.Millisecond)
-				if u := m.Unsent(); u.Agents < 1000 {
+				if u := m.Backlog(); u.Agents < 1000 {
 					t.Fatalf("no backlog to speak of: %+v", u)
 				}
 				if at, n := l.last("bad"); n != 2 || at.Sub(start) > 2*time.Millisecond {
@@ -258,7 +258,7 @@ func TestFailuresDoNotWaitForSuccesses(t *testing.T) {
 		_, _ = first.Failure(t.Context(), "boom")
 		settleAll(t, again[1:], breaker.Outcome{Kind: breaker.Failure})
 		<-time.After(7 * time.Millisecond)
-		if u := m.Unsent(); u.Agents < 1000 {
+		if u := m.Backlog(); u.Agents < 1000 {
 			t.Fatalf("no backlog to speak of: %+v", u)
 		}
 		if at, n := l.last("first"); n != 1 || at.Sub(start) > 2*time.Millisecond {

@@ -11,7 +11,7 @@ import (
 // fn's own error comes back as it is: trouble with the store never takes its place. A panic in fn counts as a failure and goes
 // on. While fn runs, a probe's lease is renewed in the background.
 func (m *Manager) Do(ctx context.Context, agent string, fn func(context.Context) error) error {
-	if c := m.standingCell(agent); c != nil {
+	if c := m.bufferOf(agent); c != nil {
 		return c.do(ctx, fn)
 	}
 	return m.doAsking(ctx, agent, fn)

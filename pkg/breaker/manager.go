@@ -116,7 +116,7 @@ func (m *Manager) outlive(ctx context.Context) (context.Context, context.CancelF
 // refusal is an *OpenError. Any other error (ErrBadName, the context's end, a *StoreError where no fallback stands in) also means
 // no permit.
 func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
-	if c := m.standingCell(agent); c != nil {
+	if c := m.bufferOf(agent); c != nil {
 		c.admitted()
 		return Permit{permitBody: &c.permitBody}, nil
 	}
@@ -159,7 +159,7 @@ func (m *Manager) ask(ctx context.Context, agent string) (Permit, error) {
 
 // permit is what the store gave, for one call.
 func (m *Manager) permit(agent string, op machine.Op, r machine.Result) *permitBody {
-	body := &permitBody{m: m, agent: agent, kind: permitClosed, epoch: r.Epoch, degraded: r.Degraded, would: r.Reason}
+	body := &permitBody{m: m, agent: agent, kind: permitClosed, epoch: r.Epoch, degraded: r.Degraded, wouldRefuse: r.Reason}
 	switch {
 	case r.Code == machine.CodeDisabled:
 		body.kind = permitDisabled
@@ -226,7 +226,7 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 		m.o.Observer.Settled(p.agent, o, r)
 		return r, nil
 	}
-	if c := m.standing(p, &o); c != nil {
+	if c := m.bufferFor(p, &o); c != nil {
 		return c.settle(&o), nil
 	}
 	policy := m.policy(ctx, p.agent)

@@ -22,16 +22,16 @@ type Permit struct {
 }
 
 type permitBody struct {
-	m        *Manager
-	agent    string
-	kind     permitKind
-	epoch    string
-	token    string // of a probe's lease
-	leaseMs  atomic.Int64
-	degraded bool
-	would    Reason
-	settled  atomic.Bool
-	cell     *cell // whose body this is; nil: the permit is of one call
+	m           *Manager
+	agent       string
+	kind        permitKind
+	epoch       string
+	token       string // of a probe's lease
+	leaseMs     atomic.Int64
+	degraded    bool
+	wouldRefuse Reason
+	settled     atomic.Bool
+	owner       *epochBuffer // whose body this is; nil: the permit is of one call
 }
 
 // permitKind is the state in which a permit was given, or why its outcome will not count.
@@ -65,8 +65,8 @@ func (p Permit) Lease() time.Duration { return time.Duration(p.leaseMs.Load()) *
 // Degraded says that this process gave the permit alone, for the store was away.
 func (p Permit) Degraded() bool { return p.degraded }
 
-// Would is the reason for which the call would have been refused in mode enforce; "" if it would not [B21].
-func (p Permit) Would() Reason { return p.would }
+// WouldRefuse is the reason for which the call would have been refused in mode enforce; "" if it would not [B21].
+func (p Permit) WouldRefuse() Reason { return p.wouldRefuse }
 
 // String is the permit as a text that Resume takes, in this process or another: v1.<state>.<epoch>.<token>.<agent tag>.
 func (p Permit) String() string {
@@ -134,7 +134,7 @@ func (p *Permit) Settle(ctx context.Context, o Outcome) (counted bool, err error
 func (p *Permit) Report(ctx context.Context, o Outcome) (Report, error) { return p.report(ctx, &o) }
 
 func (p *Permit) report(ctx context.Context, o *Outcome) (Report, error) {
-	c := p.cell
+	c := p.owner
 	switch {
 	case !p.spend():
 		return Report{}, ErrSettled
@@ -146,7 +146,7 @@ func (p *Permit) report(ctx context.Context, o *Outcome) (Report, error) {
 
 // spend takes the one outcome that the permit owes.
 func (p *Permit) spend() bool {
-	if p.cell != nil {
+	if p.owner != nil {
 		return atomic.CompareAndSwapUint32(&p.spent, 0, 1)
 	}
 	return p.settled.CompareAndSwap(false, true)
@@ -154,7 +154,7 @@ func (p *Permit) spend() bool {
 
 // Success settles with a success, and so on; they are Settle for the common cases.
 func (p *Permit) Success(ctx context.Context) (bool, error) {
-	if c := p.cell; c != nil && c.bare && !c.over.Load() {
+	if c := p.owner; c != nil && c.bare && !c.over.Load() {
 		if !atomic.CompareAndSwapUint32(&p.spent, 0, 1) {
 			return false, ErrSettled
 		}

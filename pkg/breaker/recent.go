@@ -34,13 +34,13 @@ func eight(s string) uint64 {
 		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
-// standingCell is the cell in which a call of agent is admitted from memory; nil: the store is asked. An Agent that is out of the table
+// bufferOf is the cell in which a call of agent is admitted from memory; nil: the store is asked. An Agent that is out of the table
 // has no cell.
-func (m *Manager) standingCell(agent string) *cell {
+func (m *Manager) bufferOf(agent string) *epochBuffer {
 	place := m.recent.place(agent)
 	had := place.Load()
 	if had != nil && had.name == agent {
-		if c := had.cell.Load(); c != nil {
+		if c := had.buffer.Load(); c != nil {
 			return c
 		}
 	}
@@ -48,8 +48,8 @@ func (m *Manager) standingCell(agent string) *cell {
 	if !ok {
 		return nil
 	}
-	c := a.cell.Load()
-	if c != nil && a != had && (had == nil || had.cell.Load() == nil) {
+	c := a.buffer.Load()
+	if c != nil && a != had && (had == nil || had.buffer.Load() == nil) {
 		place.CompareAndSwap(had, a)
 	}
 	return c

@@ -104,7 +104,7 @@ func (s *Store) getAll(ctx context.Context, what string, keys []string) ([]strin
 // ErrConflict: it does not.
 func (s *Store) PutDocument(ctx context.Context, d Doc, agent, expected, text, actor string) error {
 	if text != "" {
-		if err := s.Saw(ctx, []string{agent}); err != nil {
+		if err := s.MarkSeen(ctx, []string{agent}); err != nil {
 			return err
 		}
 	}
@@ -157,7 +157,7 @@ func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) err
 }
 
 // Saw marks agents as seen now, in the index. It is called in the background, not once a call.
-func (s *Store) Saw(ctx context.Context, agents []string) error {
+func (s *Store) MarkSeen(ctx context.Context, agents []string) error {
 	now, err := s.client.Time(ctx).Result()
 	if err != nil {
 		return storeError("index", "", err)
@@ -172,7 +172,7 @@ func (s *Store) Saw(ctx context.Context, agents []string) error {
 			return storeError("index", "", err)
 		}
 	}
-	if err := s.client.ZRemRangeByRank(ctx, s.keys.Agents(), 0, -int64(s.most)-1).Err(); err != nil {
+	if err := s.client.ZRemRangeByRank(ctx, s.keys.Agents(), 0, -int64(s.maxAgents)-1).Err(); err != nil {
 		return storeError("index", "", err)
 	}
 	return nil

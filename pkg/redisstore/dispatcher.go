@@ -71,18 +71,18 @@ const maxShared = 32
 // goroutine; when all are taken, callers queue, and the next free lane takes those that wait in one pipeline. Nobody waits for
 // a batch to fill. A caller that gives up leaves its neighbours alone: a shared trip has its own deadline.
 type dispatcher struct {
-	send  func(ctx context.Context, l *lane)
+	send  func(ctx context.Context, l *trip)
 	limit limit
 	calls sync.Pool // of *call
 
 	mu    sync.Mutex
-	free  []*lane
+	free  []*trip
 	queue []*call
 }
 
-// lane is one round trip at a time, and the memory for it, which the next trip uses again: nothing may keep a command of one beyond
+// trip is one round trip at a time, and the memory for it, which the next trip uses again: nothing may keep a command of one beyond
 // its trip.
-type lane struct {
+type trip struct {
 	calls  []*call
 	slow   []*call // those that a hint misled
 	alike  []*call // those of the groups
@@ -98,11 +98,11 @@ type group struct {
 	at    int // where its command stands in the lane's pipeline
 }
 
-func newDispatcher(lanes int, send func(ctx context.Context, l *lane), timeout time.Duration) *dispatcher {
+func newDispatcher(lanes int, send func(ctx context.Context, l *trip), timeout time.Duration) *dispatcher {
 	d := &dispatcher{send: send, limit: limit{timeout: timeout}}
 	d.calls.New = func() any { return &call{done: make(chan struct{}, 1)} }
 	for range lanes {
-		d.free = append(d.free, new(lane))
+		d.free = append(d.free, new(trip))
 	}
 	return d
 }
@@ -150,7 +150,7 @@ func (d *dispatcher) do(ctx, until context.Context, c *call) (r machine.Result, 
 }
 
 // straight sends one call on its caller's goroutine.
-func (d *dispatcher) straight(ctx, until context.Context, l *lane, c *call) {
+func (d *dispatcher) straight(ctx, until context.Context, l *trip, c *call) {
 	ctx, cancel := earlier(ctx, until)
 	defer cancel()
 	l.calls = append(l.calls[:0], c)
@@ -241,7 +241,7 @@ func (d *dispatcher) promote(c *call) {
 }
 
 // release frees a lane, or hands it to those who wait.
-func (d *dispatcher) release(l *lane) {
+func (d *dispatcher) release(l *trip) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.queue) == 0 {
@@ -252,7 +252,7 @@ func (d *dispatcher) release(l *lane) {
 }
 
 // drain runs a lane until nobody waits.
-func (d *dispatcher) drain(l *lane) {
+func (d *dispatcher) drain(l *trip) {
 	for d.take(l) {
 		d.send(d.limit.context(), l)
 		for _, c := range l.calls {
@@ -262,7 +262,7 @@ func (d *dispatcher) drain(l *lane) {
 }
 
 // take takes what waits, and frees the lane if nothing does. From here on nobody can join or leave.
-func (d *dispatcher) take(l *lane) bool {
+func (d *dispatcher) take(l *trip) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := min(len(d.queue), maxShared)

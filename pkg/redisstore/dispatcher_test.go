@@ -22,7 +22,7 @@ type wire struct {
 	reply []any
 }
 
-func (w *wire) send(ctx context.Context, l *lane) {
+func (w *wire) send(ctx context.Context, l *trip) {
 	var tokens []string
 	for _, c := range l.calls {
 		tokens = append(tokens, c.op.Token)

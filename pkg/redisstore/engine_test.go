@@ -95,7 +95,7 @@ func (e *engine) toldFleet(agent string, r machine.Result) error {
 		return err
 	}
 	transition := slices.ContainsFunc(r.Events, func(ev machine.Event) bool {
-		return ev.Kind != machine.EventHealed && ev.Kind != machine.EventHandRestored
+		return ev.Kind != machine.EventRepaired && ev.Kind != machine.EventEditUndone
 	})
 	listed, due := err == nil, r.State != machine.Closed || r.Hold != ""
 	was, wasListed := e.listed[agent]

@@ -18,7 +18,7 @@ func (s *Store) SetNow(nowMs func() int64) {
 func (s *Store) SetHistory(minutes int) {
 	s.history = int64(minutes)
 	s.known.Store(nil)
-	s.agents = newAgents(s.keys, s.most)
+	s.agents = newAgents(s.keys, s.maxAgents)
 }
 
 // Raw reads the keys as inspect does.
@@ -42,7 +42,7 @@ func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy,
 	}
 	a.hint.Store(true)
 	b.hint.Store(true)
-	s.send(ctx, &lane{calls: []*call{a, b}})
+	s.send(ctx, &trip{calls: []*call{a, b}})
 	if err := errors.Join(a.err, b.err); err != nil {
 		return got, otherGot, true, false, err
 	}

@@ -19,8 +19,8 @@ import (
 )
 
 // echo answers each call with its own token, never plainly, and counts the successes that it is sent.
-func echo(sent *atomic.Int64) func(context.Context, *lane) {
-	return func(_ context.Context, l *lane) {
+func echo(sent *atomic.Int64) func(context.Context, *trip) {
+	return func(_ context.Context, l *trip) {
 		for range rand.IntN(20) {
 			runtime.Gosched()
 		}
@@ -91,7 +91,7 @@ func TestACallGivenUpOnItsWayIsNotUsedAgain(t *testing.T) {
 		gate := make(chan struct{})
 		var sent atomic.Int64
 		answer := echo(&sent)
-		d := newDispatcher(1, func(ctx context.Context, l *lane) { <-gate; answer(ctx, l) }, time.Minute)
+		d := newDispatcher(1, func(ctx context.Context, l *trip) { <-gate; answer(ctx, l) }, time.Minute)
 		var wg sync.WaitGroup
 		start := func(ctx context.Context, token string, want error) {
 			wg.Go(func() {

@@ -24,7 +24,7 @@ func (onceInts) NoRetry() bool { return true }
 
 // send runs a lane's calls in one round trip. What takes a second one is a call that its hint misled: its script follows. A script
 // that the server does not know is sent once more with its text, alone: NOSCRIPT says that it has not run.
-func (s *Store) send(ctx context.Context, l *lane) {
+func (s *Store) send(ctx context.Context, l *trip) {
 	quick := false
 	for _, c := range l.calls {
 		c.quick = c.hint != nil && c.hint.Load()
@@ -48,7 +48,7 @@ func (s *Store) send(ctx context.Context, l *lane) {
 }
 
 // exchange sends what calls have to say at once, and settles all but those that a hint misled.
-func (s *Store) exchange(ctx context.Context, l *lane, calls []*call) {
+func (s *Store) exchange(ctx context.Context, l *trip, calls []*call) {
 	defer l.forget()
 	l.gather(calls)
 	for _, c := range calls {
@@ -87,13 +87,13 @@ func (s *Store) exchange(ctx context.Context, l *lane, calls []*call) {
 }
 
 // queue puts a command into the pipeline and says where.
-func (l *lane) queue(cmd redis.Cmder) int {
+func (l *trip) queue(cmd redis.Cmder) int {
 	l.cmds = append(l.cmds, cmd)
 	return len(l.cmds) - 1
 }
 
 // forget drops what a trip was made of, and keeps the memory.
-func (l *lane) forget() {
+func (l *trip) forget() {
 	clear(l.cmds)
 	clear(l.args)
 	clear(l.alike)
@@ -102,7 +102,7 @@ func (l *lane) forget() {
 }
 
 // gather puts the quick records of one policy together. One that finds no other goes the ordinary way, with its own script.
-func (l *lane) gather(calls []*call) {
+func (l *trip) gather(calls []*call) {
 	l.alike = slices.Grow(l.alike, len(calls)) // or the groups would lie in two arrays
 	for i, c := range calls {
 		if !c.quick || c.share != shareRecord || grouped(l.groups, c) {
@@ -129,7 +129,7 @@ func grouped(groups []group, c *call) bool {
 }
 
 // command is a call's own script, by name or by text.
-func (s *Store) command(ctx context.Context, l *lane, name, what string, c *call) once {
+func (s *Store) command(ctx context.Context, l *trip, name, what string, c *call) once {
 	from := len(l.args)
 	l.args = append(l.args, name, what, len(c.keys))
 	l.args = append(l.args, c.keys...)
@@ -148,7 +148,7 @@ func unknownScript(err error) bool {
 }
 
 // settle takes the answer of a call's own script.
-func (s *Store) settle(ctx context.Context, l *lane, c *call, cmd once) {
+func (s *Store) settle(ctx context.Context, l *trip, c *call, cmd once) {
 	if unknownScript(cmd.Err()) {
 		cmd = s.command(ctx, l, "eval", c.script.text, c)
 		_ = s.client.Process(ctx, cmd) // the command keeps its error
@@ -170,7 +170,7 @@ func (s *Store) settle(ctx context.Context, l *lane, c *call, cmd once) {
 }
 
 // records is one command for several records of one policy: see lua/records.lua.
-func (s *Store) records(ctx context.Context, l *lane, name, what string, calls []*call) onceInts {
+func (s *Store) records(ctx context.Context, l *trip, name, what string, calls []*call) onceInts {
 	from := len(l.args)
 	l.args = append(l.args, name, what, 3*len(calls))
 	for _, c := range calls {
@@ -186,7 +186,7 @@ func (s *Store) records(ctx context.Context, l *lane, name, what string, calls [
 }
 
 // settleRecords tells each of several records whether it is counted. Those that are not stay unanswered; an error is one of all.
-func (s *Store) settleRecords(ctx context.Context, l *lane, calls []*call, cmd onceInts) {
+func (s *Store) settleRecords(ctx context.Context, l *trip, calls []*call, cmd onceInts) {
 	if unknownScript(cmd.Err()) {
 		cmd = s.records(ctx, l, "eval", s.scripts["records"].text, calls)
 		_ = s.client.Process(ctx, cmd)

@@ -56,7 +56,7 @@ func together(t *testing.T, s *Store, agents ...string) {
 	for _, agent := range agents {
 		calls = append(calls, s.successOf(agent))
 	}
-	s.send(t.Context(), &lane{calls: calls})
+	s.send(t.Context(), &trip{calls: calls})
 	for i, c := range calls {
 		if r := c.result; c.err != nil || r.Code != machine.CodeOK || r.State != breaker.Closed || r.Epoch != machine.ZeroEpoch {
 			t.Errorf("%s: %+v, %v", agents[i], r, c.err)
@@ -157,7 +157,7 @@ func TestRecordsOfTwoPoliciesAreNotOneScript(t *testing.T) {
 		calls = append(calls, &call{quick: true, share: shareRecord, policy: agentPolicy{packedPolicy: policy}})
 	}
 	acquire := &call{quick: true, share: shareAcquire, policy: agentPolicy{packedPolicy: a}}
-	var l lane
+	var l trip
 	l.gather(append(calls, acquire))
 	want := []*call{calls[0], calls[2], calls[3]}
 	if len(l.groups) != 1 || !slices.Equal(l.groups[0].calls, want) || calls[1].quick || !calls[0].quick || !acquire.quick {
@@ -178,7 +178,7 @@ func TestAnErrorOfManyRecordsIsThatOfEach(t *testing.T) {
 			cmd.SetVal(c.reply)
 		}
 		calls := []*call{{}, {}}
-		s.settleRecords(t.Context(), new(lane), calls, onceInts{cmd})
+		s.settleRecords(t.Context(), new(trip), calls, onceInts{cmd})
 		for _, call := range calls {
 			if call.err == nil || call.result.Code != "" || c.err != nil && !errors.Is(call.err, c.err) {
 				t.Errorf("%v: %v, %v", c, call.result, call.err)

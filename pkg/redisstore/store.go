@@ -19,35 +19,35 @@ import (
 
 // Config says how a Store uses its connection. The zero value is usable.
 type Config struct {
-	Prefix  string        // of all keys; "" means circuit_breaker
-	Most    int           // agents in the index, MAX_AGENTS; 0 means 100,000
-	TTL     time.Duration // REDIS_TTL_SECONDS; 0 means one hour [B25]
-	History int           // HISTORY_MINUTES, up to 1440: how far :history goes back; 0 keeps none
-	Timeout time.Duration // no operation waits longer, retries included; 0 means DefaultTimeout
-	// Lanes is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 2, above
+	Prefix    string        // of all keys; "" means circuit_breaker
+	MaxAgents int           // agents in the index, MAX_AGENTS; 0 means 100,000
+	TTL       time.Duration // REDIS_TTL_SECONDS; 0 means one hour [B25]
+	History   int           // HISTORY_MINUTES, up to 1440: how far :history goes back; 0 keeps none
+	Timeout   time.Duration // no operation waits longer, retries included; 0 means DefaultTimeout
+	// RoundTrips is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 2, above
 	// which more stopped helping (docs/performance.md).
-	Lanes int
+	RoundTrips int
 }
 
 // Store is a breaker.Store on Redis. It is safe for concurrent use.
 type Store struct {
-	client   redis.UniversalClient
-	keys     Keys
-	events   any // the channel's name
-	scripts  map[string]script
-	ttl      time.Duration
-	most     int
-	timeout  time.Duration
-	dispatch *dispatcher
-	agents   *agents
-	known    atomic.Pointer[knownPolicy] // the one that was packed last
-	replicas atomic.Int64
-	scanMu   sync.Mutex
-	policies sync.Map // breaker.Params -> *packedPolicy
-	packs    atomic.Int64
-	history  int64         // minutes
-	nowMs    func() string // "" in production: the server's clock. Only tests of this package can set it, and
-	shifted  bool          // that an operation brings its own ShiftMs.
+	client    redis.UniversalClient
+	keys      Keys
+	events    any // the channel's name
+	scripts   map[string]script
+	ttl       time.Duration
+	maxAgents int
+	timeout   time.Duration
+	dispatch  *dispatcher
+	agents    *agents
+	known     atomic.Pointer[knownPolicy] // the one that was packed last
+	replicas  atomic.Int64
+	scanMu    sync.Mutex
+	policies  sync.Map // breaker.Params -> *packedPolicy
+	packs     atomic.Int64
+	history   int64         // minutes
+	nowMs     func() string // "" in production: the server's clock. Only tests of this package can set it, and
+	shifted   bool          // that an operation brings its own ShiftMs.
 }
 
 var _ breaker.Store = (*Store)(nil)
@@ -70,19 +70,19 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 	if c.Timeout <= 0 {
 		c.Timeout = DefaultTimeout
 	}
-	if c.Lanes <= 0 {
-		c.Lanes = 2
+	if c.RoundTrips <= 0 {
+		c.RoundTrips = 2
 	}
-	if c.Most <= 0 {
-		c.Most = 100_000
+	if c.MaxAgents <= 0 {
+		c.MaxAgents = 100_000
 	}
 	s := &Store{
-		most:   c.Most,
-		client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
+		maxAgents: c.MaxAgents,
+		client:    client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
 		timeout: c.Timeout, history: int64(min(max(c.History, 0), 1440)), nowMs: func() string { return "" },
 	}
-	s.events, s.agents = s.keys.Events(), newAgents(s.keys, c.Most)
-	s.dispatch = newDispatcher(c.Lanes, s.send, c.Timeout)
+	s.events, s.agents = s.keys.Events(), newAgents(s.keys, c.MaxAgents)
+	s.dispatch = newDispatcher(c.RoundTrips, s.send, c.Timeout)
 	return s, nil
 }
 

@@ -118,7 +118,7 @@ func manage(t *testing.T, store *redisstore.Store) {
 	for name, do := range map[string]func(context.Context) error{
 		"ping":   store.Ping,
 		"born":   func(ctx context.Context) error { _, err := store.Born(ctx); return err },
-		"saw":    func(ctx context.Context) error { return store.Saw(ctx, agents) },
+		"saw":    func(ctx context.Context) error { return store.MarkSeen(ctx, agents) },
 		"agents": func(ctx context.Context) error { _, err := store.Agents(ctx); return err },
 		"states": func(ctx context.Context) error { _, err := store.States(ctx, agents); return err },
 		"known":  func(ctx context.Context) error { _, err := store.Known(ctx, agents[0]); return err },

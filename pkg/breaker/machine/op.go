@@ -130,9 +130,9 @@ const (
 	EventManualClose  = "manual_close"
 	EventManualReset  = "manual_reset"
 	EventHoldExpired  = "hold_expired"
-	EventHandEdit     = "hand_edit"
-	EventHandRestored = "hand_restored"
-	EventHealed       = "healed"
+	EventExternalEdit = "hand_edit"
+	EventEditUndone   = "hand_restored"
+	EventRepaired     = "healed"
 	EventConfigured   = "configured"
 	EventForgotten    = "forgotten"
 )
@@ -160,7 +160,7 @@ func (e Event) String() string {
 // Manual says whether a person brought the event about; those stand in the audit stream too.
 func (e Event) Manual() bool {
 	switch e.Kind {
-	case EventManualOpen, EventManualClose, EventManualReset, EventHandEdit, EventHandRestored, EventConfigured, EventForgotten:
+	case EventManualOpen, EventManualClose, EventManualReset, EventExternalEdit, EventEditUndone, EventConfigured, EventForgotten:
 		return true
 	}
 	return false

@@ -54,12 +54,12 @@ const (
 
 // Causes of an opening that the machine itself finds [B10]; an operator's opening carries the operator's text.
 const (
-	CauseConsecutive = "consecutive_failures"
-	CauseFailureRate = "failure_rate"
-	CauseSlowRate    = "slow_rate"
-	CauseProbeFailed = "probe_failed"
-	CauseUpstream    = "upstream_retry_after"
-	CauseHandEdit    = "hand_edit"
+	CauseConsecutive  = "consecutive_failures"
+	CauseFailureRate  = "failure_rate"
+	CauseSlowRate     = "slow_rate"
+	CauseProbeFailed  = "probe_failed"
+	CauseUpstream     = "upstream_retry_after"
+	CauseExternalEdit = "hand_edit"
 )
 
 // Snapshot is everything the machine knows of one agent's breaker. It is a value: Step takes one and returns one.

@@ -163,7 +163,7 @@ func (m *machine) repair(r Repairs) {
 		m.Cache.Past = ""
 	}
 	if r != (Repairs{}) {
-		m.event(m.now, EventHealed, m.State, "-", fmt.Sprintf("state %d timestamp %d control %d calls %d probes %d",
+		m.event(m.now, EventRepaired, m.State, "-", fmt.Sprintf("state %d timestamp %d control %d calls %d probes %d",
 			r.State, r.Timestamp, r.Control, r.Calls, r.Probes))
 	}
 }
@@ -176,7 +176,7 @@ func (m *machine) applyEdit(e Edit) {
 	}
 	if m.Hold.Protected == 1 {
 		m.Present = true
-		m.event(m.now, EventHandRestored, from, "-", e.Text)
+		m.event(m.now, EventEditUndone, from, "-", e.Text)
 		return
 	}
 	opened := m.OpenedMs
@@ -187,12 +187,12 @@ func (m *machine) applyEdit(e Edit) {
 		if opened == 0 || e.Manual && from == HalfOpen && !e.Timestamp {
 			opened = m.now
 		}
-		m.open(opened, CauseHandEdit, Evidence{})
+		m.open(opened, CauseExternalEdit, Evidence{})
 	case HalfOpen:
 		m.halfOpen(m.now)
-		m.blame(CauseHandEdit)
+		m.blame(CauseExternalEdit)
 	}
-	m.event(m.now, EventHandEdit, from, "-", e.Text)
+	m.event(m.now, EventExternalEdit, from, "-", e.Text)
 }
 
 // ---- advancing ---------------------------------------------------------------------------------------------------

@@ -6,15 +6,16 @@ import (
 	"sync"
 	"time"
 
-	"github.com/breakerd/breakerd/pkg/breaker"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// crowdCallers is how many goroutines make the crowd's calls, each to its share of the agents.
-const crowdCallers = 64
+// manyAgentsCallers is how many goroutines make the crowd's calls, each to its share of the agents.
+const manyAgentsCallers = 64
 
-// crowd keeps very many agents busy in the cached mode from one process, and watches how old an outcome gets before it is sent.
-func crowd(ctx context.Context, b *bench) (string, error) {
+// manyAgents keeps very many agents busy in the cached mode from one process, and watches how old an outcome gets before it is sent.
+func manyAgents(ctx context.Context, b *bench) (string, error) {
 	server, err := startRedis(ctx)
 	if err != nil {
 		return "", err
@@ -69,7 +70,7 @@ func crowd(ctx context.Context, b *bench) (string, error) {
 func warmCrowd(ctx context.Context, b *bench, m *breaker.Manager) (agents []*breaker.Agent, made []int64, err error) {
 	agents, made = make([]*breaker.Agent, b.agents), make([]int64, b.agents)
 	for i := range agents {
-		if agents[i], err = m.Agent(crowdName(i)); err != nil {
+		if agents[i], err = m.Agent(manyAgentName(i)); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -79,7 +80,7 @@ func warmCrowd(ctx context.Context, b *bench, m *breaker.Manager) (agents []*bre
 	return agents, made, callAll(ctx, agents, made, b.crowd)
 }
 
-func crowdName(i int) string { return fmt.Sprintf("crowd-%d", i) }
+func manyAgentName(i int) string { return fmt.Sprintf("crowd-%d", i) }
 
 // visit does something once for every agent, 64 at a time.
 func visit(ctx context.Context, agents []*breaker.Agent, do func(ctx context.Context, i int) error) error {
@@ -94,16 +95,16 @@ func visit(ctx context.Context, agents []*breaker.Agent, do func(ctx context.Con
 // callAll calls the agents in turn, at the pace of perSecond in all.
 func callAll(ctx context.Context, agents []*breaker.Agent, made []int64, d time.Duration) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for share := range crowdCallers {
+	for share := range manyAgentsCallers {
 		g.Go(func() error {
-			p, i := newPacer(perSecond/crowdCallers, d), share
+			p, i := newPacer(perSecond/manyAgentsCallers, d), share
 			for n := p.wait(ctx); n > 0; n = p.wait(ctx) {
 				for range n {
 					if err := cachedPairs(ctx, agents[i], 1); err != nil {
 						return err
 					}
 					made[i]++
-					if i += crowdCallers; i >= len(agents) {
+					if i += manyAgentsCallers; i >= len(agents) {
 						i = share
 					}
 				}
@@ -126,7 +127,7 @@ func watched(ctx context.Context, m *breaker.Manager, do func(context.Context) e
 			case <-done:
 				return
 			case <-tick.C:
-				ages = append(ages, millis(m.Unsent().Oldest))
+				ages = append(ages, millis(m.Backlog().Oldest))
 			}
 		}
 	})
@@ -147,8 +148,8 @@ func countedCrowd(ctx context.Context, server *redisServer, agents []*breaker.Ag
 		sum += n
 	}
 	return sum, visit(ctx, agents, func(ctx context.Context, i int) error {
-		if err := eye.exact(ctx, made[i], crowdName(i)); err != nil {
-			return fmt.Errorf("%s: %w", crowdName(i), err)
+		if err := eye.exact(ctx, made[i], manyAgentName(i)); err != nil {
+			return fmt.Errorf("%s: %w", manyAgentName(i), err)
 		}
 		return nil
 	})

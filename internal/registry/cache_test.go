@@ -193,7 +193,7 @@ func TestAStoreKnownToBeAwayIsNotAsked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d, away := newDrawer(`{"url": "http://h"}`), false
-		r := over(t, registry.Options{Profiles: d, Away: func() bool { return away }})
+		r := over(t, registry.Options{Profiles: d, StoreDown: func() bool { return away }})
 		if got := host(t, r, "a"); got != "h" {
 			t.Error(got)
 		}
@@ -285,7 +285,7 @@ func TestTheAnswersKeptAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDrawer(`{"url": "http://h"}`)
-		r := over(t, registry.Options{Profiles: d, Most: 3})
+		r := over(t, registry.Options{Profiles: d, MaxAgents: 3})
 		_ = host(t, r, "a")
 		for i := range 100 { // strangers push each other out, not one who is registered
 			_ = host(t, r, fmt.Sprint("stranger", i))

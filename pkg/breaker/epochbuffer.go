@@ -10,9 +10,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// cell is where a replica in cached mode keeps the outcomes of one agent in one closed epoch until they are sent. All permits
+// epochBuffer is where a replica in cached mode keeps the outcomes of one agent in one closed epoch until they are sent. All permits
 // that it gives share its body. While it stands in its Agent, calls are admitted from memory; permits outlive that.
-type cell struct {
+type epochBuffer struct {
 	permitBody
 	at *Agent
 
@@ -29,7 +29,7 @@ type cell struct {
 }
 
 // failure joins a plain failure.
-func (c *cell) failure() {
+func (c *epochBuffer) failure() {
 	first, trips := c.buffer.Failure(c.tripsAt.Load())
 	if first || trips {
 		c.enqueue(true)
@@ -40,25 +40,25 @@ func (c *cell) failure() {
 }
 
 // enqueue sees to it that what c holds is sent.
-func (c *cell) enqueue(urgent bool) { c.at.m.flusher.Enqueue(c.at.home(c), urgent) }
+func (c *epochBuffer) enqueue(urgent bool) { c.at.m.flusher.Enqueue(c.at.home(c), urgent) }
 
 // Entry implements flush.Item, as do the others.
-func (c *cell) Entry() *flush.Entry { return &c.entry }
+func (c *epochBuffer) Entry() *flush.Entry { return &c.entry }
 
 // Records is how many records it takes to send what c holds.
-func (c *cell) Records() int { return c.buffer.Records() }
+func (c *epochBuffer) Records() int { return c.buffer.Records() }
 
 // Holds says whether c holds anything, and whether that is more than plain successes.
-func (c *cell) Holds() (some, urgent bool) {
+func (c *epochBuffer) Holds() (some, urgent bool) {
 	s := c.buffer.Sum()
 	return s != (machine.Summary{}), s.Failures+s.Slow > 0
 }
 
 // Critical says whether what c holds reaches the threshold of failures in a row, after the run that is known [B6].
-func (c *cell) Critical() bool { return c.buffer.Reaches(c.tripsAt.Load()) }
+func (c *epochBuffer) Critical() bool { return c.buffer.Reaches(c.tripsAt.Load()) }
 
 // follow takes what matters of a policy.
-func (c *cell) follow(p Policy) {
+func (c *epochBuffer) follow(p Policy) {
 	at := p.FailureThreshold
 	if p.MinimumReporters > 1 {
 		at = 0
@@ -67,20 +67,20 @@ func (c *cell) follow(p Policy) {
 	c.slow.Store(int64(p.SlowCallDuration))
 }
 
-func (c *cell) isSlow(d time.Duration) bool {
+func (c *epochBuffer) isSlow(d time.Duration) bool {
 	slow := time.Duration(c.slow.Load())
 	return slow > 0 && d > slow
 }
 
 // admitted tells the observer of a call that is admitted.
-func (c *cell) admitted() {
+func (c *epochBuffer) admitted() {
 	if c.watched {
 		c.at.m.o.Observer.Admitted(c.agent, Permit{permitBody: &c.permitBody})
 	}
 }
 
 // settle joins one outcome; a plain one there is nobody to tell of.
-func (c *cell) settle(o *Outcome) Report {
+func (c *epochBuffer) settle(o *Outcome) Report {
 	slow := o.Slow || c.isSlow(o.Duration)
 	r := Report{State: Closed, Counted: true, Pending: true}
 	switch {
@@ -109,12 +109,12 @@ func (c *cell) settle(o *Outcome) Report {
 }
 
 // takes says whether an outcome may wait for others: one that names its reporter, or must not count twice, is sent by itself.
-func (c *cell) takes(o *Outcome) bool {
+func (c *epochBuffer) takes(o *Outcome) bool {
 	return o.ReportID == "" && (o.Reporter == "" || o.Reporter == c.at.m.o.Reporter)
 }
 
 // do is Manager.Do on a closed breaker that is known to be so.
-func (c *cell) do(ctx context.Context, fn func(context.Context) error) (err error) {
+func (c *epochBuffer) do(ctx context.Context, fn func(context.Context) error) (err error) {
 	c.admitted()
 	timed := !c.bare || c.slow.Load() > 0
 	var start time.Duration

@@ -13,15 +13,15 @@ import (
 // fresh is how long an answer of the store is believed before it is asked again.
 const fresh = time.Second
 
-// answers are what the store said of agents, "there is none" included.
-type answers struct {
+// cache are what the store said of agents, "there is none" included.
+type cache struct {
 	most int
 	mu   sync.Mutex // guards of, and what is in the answers
-	of   map[string]*answer
+	of   map[string]*cacheEntry
 }
 
-// answer is what is known of one agent.
-type answer struct {
+// cacheEntry is what is known of one agent.
+type cacheEntry struct {
 	agent  Agent
 	known  bool          // the agent is registered
 	good   bool          // known and agent hold; false: the store has not answered yet
@@ -32,16 +32,16 @@ type answer struct {
 	logged string        // the fault of its profile that was logged
 }
 
-func newAnswers(most int) *answers { return &answers{most: most, of: map[string]*answer{}} }
+func newCache(most int) *cache { return &cache{most: most, of: map[string]*cacheEntry{}} }
 
 // entry finds or makes the answer for an agent. The lock is held.
-func (s *answers) entry(name string) *answer {
+func (s *cache) entry(name string) *cacheEntry {
 	e := s.of[name]
 	if e == nil {
 		if len(s.of) >= s.most {
 			s.evict()
 		}
-		e = &answer{}
+		e = &cacheEntry{}
 		s.of[name] = e
 	}
 	e.used = time.Now()
@@ -49,9 +49,9 @@ func (s *answers) entry(name string) *answer {
 }
 
 // evict makes room: of a few, an unknown agent goes first, then the one that was not used for longest.
-func (s *answers) evict() {
+func (s *cache) evict() {
 	var worst string
-	var of *answer
+	var of *cacheEntry
 	looked := 0
 	for name, e := range s.of {
 		if of == nil || of.known && !e.known || of.known == e.known && e.used.Before(of.used) {
@@ -64,16 +64,16 @@ func (s *answers) evict() {
 	delete(s.of, worst)
 }
 
-// learn sets what was just written; a reading that is under way may be older, and does not count.
-func (s *answers) learn(name string, a Agent, known bool) {
+// store sets what was just written; a reading that is under way may be older, and does not count.
+func (s *cache) store(name string, a Agent, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entry(name)
 	e.agent, e.known, e.good, e.err, e.asked, e.under = a, known, true, nil, time.Now(), nil
 }
 
-// doubt has the next caller ask again.
-func (s *answers) doubt(name string) {
+// expire has the next caller ask again.
+func (s *cache) expire(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.of[name]; e != nil {
@@ -85,7 +85,7 @@ func (s *answers) doubt(name string) {
 var errAgain = errors.New("ask again")
 
 // say is the answer as it stands; none is the error where there is none yet.
-func (r *Registry) say(e *answer, name string, none error) (Agent, error) {
+func (r *Registry) say(e *cacheEntry, name string, none error) (Agent, error) {
 	r.api.mu.Lock()
 	defer r.api.mu.Unlock()
 	switch {
@@ -127,13 +127,13 @@ func (r *Registry) Agent(ctx context.Context, name string) (Agent, error) {
 }
 
 // ask has the store asked if the answer is not fresh, once for all who ask at the same time. under is what to wait for, nil: nothing.
-func (r *Registry) ask(ctx context.Context, name string) (e *answer, under <-chan struct{}) {
+func (r *Registry) ask(ctx context.Context, name string) (e *cacheEntry, under <-chan struct{}) {
 	r.api.mu.Lock()
 	defer r.api.mu.Unlock()
 	e = r.api.entry(name)
 	switch {
 	case e.under != nil || time.Since(e.asked) < fresh:
-	case r.o.Away():
+	case r.o.StoreDown():
 		if e.err == nil {
 			e.err = knownAway(name)
 		}
@@ -148,13 +148,13 @@ func (r *Registry) ask(ctx context.Context, name string) (e *answer, under <-cha
 }
 
 // read asks the store.
-func (r *Registry) read(ctx context.Context, name string, e *answer, under chan struct{}) {
+func (r *Registry) read(ctx context.Context, name string, e *cacheEntry, under chan struct{}) {
 	defer close(under)
 	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
 	defer cancel()
 	a, known, bad, err := r.fetch(ctx, name)
 	if err != nil {
-		r.o.Trouble(err)
+		r.o.OnError(err)
 	}
 	r.api.mu.Lock()
 	defer r.api.mu.Unlock()

@@ -18,8 +18,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// stand is the processes that wrk's measurements need; all of them end with it.
-type stand struct {
+// fixture is the processes that wrk's measurements need; all of them end with it.
+type fixture struct {
 	redis *redisServer
 	wrk   *wrkTool
 	dir   string
@@ -49,12 +49,12 @@ func (w *words) String() string {
 	return string(w.text)
 }
 
-func newStand(ctx context.Context, b *bench) (*stand, error) {
+func newFixture(ctx context.Context, b *bench) (*fixture, error) {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return nil, err
 	}
-	s := &stand{dir: dir, ends: []func(){func() { _ = os.RemoveAll(dir) }}}
+	s := &fixture{dir: dir, ends: []func(){func() { _ = os.RemoveAll(dir) }}}
 	if s.wrk, err = newWrk(dir, b.load); err == nil {
 		s.redis, err = startRedis(ctx)
 	}
@@ -67,7 +67,7 @@ func newStand(ctx context.Context, b *bench) (*stand, error) {
 }
 
 // settings is the environment that bridge and breakerd share.
-func (s *stand) settings(mode breaker.Consistency) []string {
+func (s *fixture) settings(mode breaker.Consistency) []string {
 	return []string{
 		"REDIS_URL=" + s.redis.url(), "CIRCUIT_BREAKER_CONSISTENCY=" + string(mode), "CIRCUIT_BREAKER_KEY_PREFIX=" + sidePrefix(mode),
 		"REDIS_TIMEOUT_MS=" + strconv.FormatInt(storeTimeout.Milliseconds(), 10),
@@ -78,14 +78,14 @@ func (s *stand) settings(mode breaker.Consistency) []string {
 func sidePrefix(mode breaker.Consistency) string { return "bench_" + string(mode) }
 
 // explain adds to an error what the programs said.
-func (s *stand) explain(err error) error {
+func (s *fixture) explain(err error) error {
 	if said := s.said.String(); err != nil && said != "" {
 		return fmt.Errorf("%w\n%s", err, said)
 	}
 	return err
 }
 
-func (s *stand) close() {
+func (s *fixture) close() {
 	for _, end := range slices.Backward(s.ends) {
 		end()
 	}
@@ -98,7 +98,7 @@ type process struct {
 }
 
 // role starts this program as one of the stand's processes.
-func (s *stand) role(ctx context.Context, args ...string) (process, error) {
+func (s *fixture) role(ctx context.Context, args ...string) (process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return process{}, err
@@ -107,7 +107,7 @@ func (s *stand) role(ctx context.Context, args ...string) (process, error) {
 }
 
 // build makes a program of the parent module.
-func (s *stand) build(ctx context.Context, name string) (path string, err error) {
+func (s *fixture) build(ctx context.Context, name string) (path string, err error) {
 	const module = "github.com/breakerd/breakerd"
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {
@@ -123,7 +123,7 @@ func (s *stand) build(ctx context.Context, name string) (path string, err error)
 }
 
 // start starts a program that prints a line which ends with the URL that it serves.
-func (s *stand) start(ctx context.Context, argv []string, env ...string) (process, error) {
+func (s *fixture) start(ctx context.Context, argv []string, env ...string) (process, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the bench's own programs
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = &s.said

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// contestant makes calls on behalf of goroutine g, n of them one after the other.
-type contestant struct {
+// candidate makes calls on behalf of goroutine g, n of them one after the other.
+type candidate struct {
 	name  string
 	calls func(ctx context.Context, g, n int) (failed int, err error)
 	made  int64 // over all rounds, the failed ones included
@@ -76,7 +76,7 @@ func (m meter) sample(a, b instant, made int64) sample {
 
 // round lets goroutines make calls for d, chunk by chunk. What ends after d is counted as made, not in the rate: a contestant whose
 // callers sleep is not judged by the last of them.
-func (m meter) round(ctx context.Context, c *contestant, goroutines, chunk int, d time.Duration) (sample, error) {
+func (m meter) round(ctx context.Context, c *candidate, goroutines, chunk int, d time.Duration) (sample, error) {
 	runtime.GC()
 	before, err := m.now(ctx)
 	if err != nil {
@@ -118,7 +118,7 @@ func (t *tally) add(made, inTime, failed int64, err error) {
 	}
 }
 
-func callUntil(ctx context.Context, c *contestant, g, chunk int, end time.Time) (made, inTime, failed int64, err error) {
+func callUntil(ctx context.Context, c *candidate, g, chunk int, end time.Time) (made, inTime, failed int64, err error) {
 	for ctx.Err() == nil {
 		bad, err := c.calls(ctx, g, chunk)
 		made, failed = made+int64(chunk), failed+int64(bad)
@@ -133,8 +133,8 @@ func callUntil(ctx context.Context, c *contestant, g, chunk int, end time.Time) 
 	return made, inTime, failed, ctx.Err()
 }
 
-// contest runs the contestants in turns, after a short round each to warm up, and gives the rounds of each.
-func (b *bench) contest(ctx context.Context, m meter, all []*contestant, goroutines, chunk int, d time.Duration) ([][]sample, error) {
+// compare runs the contestants in turns, after a short round each to warm up, and gives the rounds of each.
+func (b *bench) compare(ctx context.Context, m meter, all []*candidate, goroutines, chunk int, d time.Duration) ([][]sample, error) {
 	for _, c := range all {
 		if _, err := m.round(ctx, c, goroutines, chunk, d/4); err != nil {
 			return nil, err
