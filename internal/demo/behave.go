@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// maxInput bounds, in bytes, the body that a call other than /echo may bring: it is kept until it is answered.
+// maxInput bounds, in bytes, the body of a call that a healthy agent repeats in its answer.
 const maxInput = 1 << 20
 
 // call is one call of an agent, on its way to an answer.
@@ -40,12 +40,9 @@ func (s *server) serveAgent(w http.ResponseWriter, r *http.Request, agent, path 
 	does, turn, end := s.agents.begin(agent)
 	defer end()
 	c := &call{w: w, r: r, agent: agent, path: path, does: does}
-	m := does.now(turn)
-	if m != healthy || !c.isEcho() {
-		c.read() // all of it: only then does net/http notice that a client of HTTP/1.1 leaves
-	}
+	c.read() // all of it: only then does net/http notice that a client of HTTP/1.1 leaves
 	pause(r.Context(), does.wait(delayMs))
-	switch m {
+	switch does.now(turn) {
 	case failing:
 		c.fail(does.whole(status), "fails, as it was told to")
 	case rateLimited:
@@ -99,16 +96,8 @@ func (c *call) read() {
 
 // answer is what a healthy agent says.
 func (c *call) answer() {
-	if c.isEcho() {
-		c.echo()
-		return
-	}
-	if n, ok := c.isBytes(); ok {
-		c.bytes(n)
-		return
-	}
 	if c.large {
-		newProblem(codeBodyTooLarge, "the body is larger than %d bytes; POST /%s/echo takes any", maxInput, c.agent).write(c.w)
+		newProblem(codeBodyTooLarge, "the body is larger than %d bytes", maxInput).write(c.w)
 		return
 	}
 	var input any

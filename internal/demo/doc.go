@@ -3,5 +3,5 @@
 // method and the rest of the path are free.
 //
 // The machine: modes.go says which modes there are and what they take, agents.go remembers who is in which, behave.go answers
-// calls, bulk.go moves large bodies, control.go switches, program.go is the program around it.
+// calls, control.go switches, program.go is the program around it.
 package demo

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"os"
 	"path/filepath"
@@ -243,18 +244,55 @@ func zeros(t testing.TB, size int64) string {
 	return file
 }
 
-// TestAHundredMegabytesPassInConstantMemory runs bridge without the race detector, whose shadow is not bridge's.
+// bodies is an agent that moves large ones: GET /bytes/{n} sends n zero bytes, POST /echo sends each part back before it reads the
+// next, and counts them in the trailer X-Body-Bytes.
+func bodies() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /bytes/{n}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", r.PathValue("n"))
+		left, _ := strconv.Atoi(r.PathValue("n"))
+		for part := make([]byte, 32<<10); left > 0; left -= len(part) {
+			part = part[:min(left, len(part))]
+			_, _ = w.Write(part)
+		}
+	})
+	mux.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.Header().Set("Trailer", "X-Body-Bytes")
+		n, err := io.Copy(flushing{w}, r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler) // an answer that ends well would look whole
+		}
+		w.Header().Set("X-Body-Bytes", strconv.FormatInt(n, 10))
+	})
+	return http.StripPrefix("/base", mux)
+}
+
+// flushing sends each part of an answer as it is written.
+type flushing struct{ http.ResponseWriter }
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.ResponseWriter.Write(p)
+	return n, errors.Join(err, http.NewResponseController(f.ResponseWriter).Flush())
+}
+
+// TestAHundredMegabytesPassInConstantMemory runs bridge without the race detector, whose shadow memory is not bridge's.
 func TestAHundredMegabytesPassInConstantMemory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := build(dir, "-trimpath", bridge); err != nil {
 		t.Fatal(err)
 	}
-	s := newSite(t)
-	b := bridge.launchBinary(t, []string{filepath.Join(dir, bridge.name)}, "REDIS_URL="+s.redis.URL(), "AGENTS_FILE="+filepath.Join(s.dir, "agents.json"))
+	agent := httptest.NewServer(bodies())
+	t.Cleanup(agent.Close)
+	agents := filepath.Join(dir, "agents.json")
+	if err := os.WriteFile(agents, []byte(`[{"name":"Bodies","url":"`+agent.URL+`/base"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := bridge.launchBinary(t, []string{filepath.Join(dir, bridge.name)}, "AGENTS_FILE="+agents)
 	b.awaitListening()
 	const size = 100 << 20
-	file, url := zeros(t, size), "http://"+b.addr+"/agents/Other"
+	file, url := zeros(t, size), "http://"+b.addr+"/agents/Bodies"
 	for _, proto := range protocols() {
 		curl(t, proto, url+"/bytes/1000").ok(t, 200)
 		before := peakMemory(t, b)
