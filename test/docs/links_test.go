@@ -11,6 +11,7 @@ import (
 var (
 	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	inCode  = regexp.MustCompile("`[^`]*`")
+	anchor  = regexp.MustCompile(`<a id="([^"]+)"></a>`)
 	notSlug = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
@@ -36,6 +37,9 @@ func (d document) anchors() map[string]bool {
 		if m := heading.FindStringSubmatch(l); m != nil {
 			out[slug(m[1])] = true
 		}
+		for _, m := range anchor.FindAllStringSubmatch(l, -1) {
+			out[m[1]] = true
+		}
 	}
 	return out
 }
@@ -55,14 +59,14 @@ func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
 					continue
 				}
 				links++
-				path, anchor, _ := strings.Cut(m[1], "#")
+				path, at, _ := strings.Cut(m[1], "#")
 				target := d.name
 				if path != "" {
 					target = filepath.ToSlash(filepath.Join(filepath.Dir(d.name), path))
 				}
 				if _, err := os.Stat(filepath.Join(root, target)); err != nil {
 					t.Errorf("%s:%d: %s: no such file", d.name, i+1, m[1])
-				} else if anchor != "" && !anchors[target][anchor] {
+				} else if at != "" && !anchors[target][at] {
 					t.Errorf("%s:%d: %s: no such heading in %s", d.name, i+1, m[1], target)
 				}
 			}

@@ -1,10 +1,13 @@
 package docs
 
 import (
+	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -92,6 +95,56 @@ func TestEveryClauseHasARow(t *testing.T) {
 			t.Errorf("docs/how-it-works.md has no row for B%d", n)
 		}
 	}
+}
+
+// termRow is a row of docs/glossary.md: anchor, term, meaning.
+var termRow = regexp.MustCompile(`(?m)^\| <a id="([^"]*)"></a>([^|]+) \| ([^|]+) \|[^|]*\|$`)
+
+func TestGlossary_IsSortedAndHoldsNoWordThatNobodyUses(t *testing.T) {
+	t.Parallel()
+	used := spoken(t)
+	rows := termRow.FindAllStringSubmatch(read(t, "docs/glossary.md"), -1)
+	if len(rows) < 50 {
+		t.Fatalf("%d terms found: the pattern is wrong", len(rows))
+	}
+	for i, r := range rows {
+		term := r[2]
+		if r[1] != slug(term) {
+			t.Errorf("the anchor of %q is %q, want %q", term, r[1], slug(term))
+		}
+		if i > 0 && rows[i-1][2] >= term {
+			t.Errorf("%q stands behind %q", term, rows[i-1][2])
+		}
+		if !strings.HasSuffix(r[3], ".") {
+			t.Errorf("%q is explained by no sentence: %s", term, r[3])
+		}
+		if !strings.Contains(used, strings.ReplaceAll(term, "-", " ")) {
+			t.Errorf("no other document and no source says %q", term)
+		}
+	}
+}
+
+// spoken is all that documents and sources say, but for the glossary: in lower case, with a blank for - and _.
+func spoken(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && (e.Name() == ".git" || e.Name() == "bin"):
+			return filepath.SkipDir
+		case e.Name() == "glossary.md" || !slices.Contains([]string{".go", ".lua", ".md"}, filepath.Ext(path)):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		b.Write(bytes.ToLower(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer("-", " ", "_", " ").Replace(b.String())
 }
 
 // Go code in a document stands, word for word, in an example that is compiled and run.
