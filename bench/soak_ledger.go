@@ -83,7 +83,7 @@ func (l *ledger) Flushed(agent string, s machine.Summary, r breaker.Report) {
 // told takes what became of n outcomes.
 func (l *ledger) told(agent string, n int64, r breaker.Report) {
 	switch {
-	case r.Why == "unknown":
+	case r.Why == breaker.CodeUnknown:
 		l.each(agent, func(a *account) { a.unknown.Add(n) })
 	case r.Degraded:
 		l.degraded.Add(n)

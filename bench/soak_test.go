@@ -78,9 +78,9 @@ func TestTheLedgerKnowsWhatBecameOfEachOutcome(t *testing.T) {
 	for range 3 {
 		l.Settled("a", breaker.Outcome{}, breaker.Report{Counted: true, Pending: true})
 	}
-	l.Settled("a", breaker.Outcome{}, breaker.Report{Why: "unknown", Degraded: true})
+	l.Settled("a", breaker.Outcome{}, breaker.Report{Why: breaker.CodeUnknown, Degraded: true})
 	l.Settled("a", breaker.Outcome{}, breaker.Report{Counted: true, Degraded: true})
-	l.Settled("a", breaker.Outcome{}, breaker.Report{Why: "late"})
+	l.Settled("a", breaker.Outcome{}, breaker.Report{Why: machine.CodeLate})
 	l.Settled("b", breaker.Outcome{}, breaker.Report{Counted: true})
 	if a.acked.Load() != 3 || a.unknown.Load() != 1 || a.pending.Load() != 0 {
 		t.Errorf("a: %d acknowledged, %d unknown, %d pending", a.acked.Load(), a.unknown.Load(), a.pending.Load())

@@ -174,7 +174,7 @@ func newQuarantine(push func(ctx context.Context, agent, item string) error, rep
 
 // Settled keeps nothing where the breaker is off: that records nothing [B21]. Nor of what belongs to another agent.
 func (q *quarantine) Settled(agent string, o breaker.Outcome, r breaker.Report) {
-	if o.Kind == breaker.Failure && r.Why != string(machine.CodeDisabled) && r.Why != string(machine.CodeForeign) {
+	if o.Kind == breaker.Failure && r.Why != machine.CodeDisabled && r.Why != machine.CodeForeign {
 		q.add(sampleItem{AgentID: agent, Kind: "failure", State: r.State.Upper(), Error: clean(o.Class), Seconds: o.Duration.Seconds(), Degraded: r.Degraded})
 	}
 }

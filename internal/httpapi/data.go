@@ -125,10 +125,10 @@ func (a *api) report(ctx context.Context, agent string, in reportBody, id string
 	if err != nil {
 		return reportReply{}, err
 	}
-	if r.Degraded && r.Why == string(machine.CodeLost) { // nobody counted it, and on_store_error does not let this replica do so
+	if r.Degraded && r.Why == machine.CodeLost { // nobody counted it, and on_store_error does not let this replica do so
 		return reportReply{}, newProblem(codeStoreUnavailable, "Redis is away, and the outcome was not counted").with("Retry-After", "1")
 	}
-	out := reportReply{Counted: r.Counted, Why: r.Why, Degraded: r.Degraded}
+	out := reportReply{Counted: r.Counted, Why: string(r.Why), Degraded: r.Degraded}
 	if r.State != "" {
 		out.State = textOrNull(r.State.Upper())
 	}

@@ -191,17 +191,17 @@ func (m *Metrics) Refused(agent string, e *breaker.OpenError) {
 func (m *Metrics) Settled(agent string, o breaker.Outcome, r breaker.Report) {
 	switch {
 	case r.Pending:
-	case r.Counted, o.Kind == breaker.Ignored && r.Why == string(machine.CodeIgnored):
+	case r.Counted, o.Kind == breaker.Ignored && r.Why == machine.CodeIgnored:
 		m.count(m.calls, agent, string(o.Kind))
 	default:
-		m.count(m.uncounted, agent, r.Why)
+		m.count(m.uncounted, agent, string(r.Why))
 	}
 }
 
 // Flushed implements breaker.Observer.
 func (m *Metrics) Flushed(agent string, s machine.Summary, r breaker.Report) {
 	if !r.Counted {
-		m.add(m.uncounted, s.Calls(), agent, r.Why)
+		m.add(m.uncounted, s.Calls(), agent, string(r.Why))
 		return
 	}
 	m.add(m.calls, s.Successes, agent, string(breaker.Success))

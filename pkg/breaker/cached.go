@@ -94,8 +94,8 @@ func (m *Manager) Invalidate(agent string) {
 	}
 }
 
-// InvalidateAll is Invalidate for every agent: the store is away, or back.
-func (m *Manager) InvalidateAll() {
+// invalidateAll is Invalidate for every agent: the store is away, or back.
+func (m *Manager) invalidateAll() {
 	m.agents.Range(func(_ string, a *Agent) bool {
 		a.invalidate(nil)
 		return true
@@ -146,7 +146,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	}
 	m.mu.Unlock()
 	m.swept.Wait()
-	m.InvalidateAll()
+	m.invalidateAll()
 	return m.flusher.Drain(ctx)
 }
 
@@ -215,10 +215,10 @@ func (m *Manager) flush(c *epochBuffer) {
 		return
 	}
 	if c.over.Load() {
-		m.o.Observer.Flushed(c.agent, s, Report{Why: string(machine.CodeLate)})
+		m.o.Observer.Flushed(c.agent, s, Report{Why: machine.CodeLate})
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), m.o.SettleTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
 	defer cancel()
 	p := m.policy(ctx, c.agent)
 	asked := m.sinceBegan()
@@ -249,11 +249,11 @@ func reportOf(r machine.Result, err error) Report {
 	away, ok := errors.AsType[*StoreError](err)
 	switch {
 	case ok && away.Unknown, r.Unknown:
-		out.Counted, out.Why = false, "unknown"
+		out.Counted, out.Why = false, CodeUnknown
 	case err != nil:
-		out.Counted, out.Why = false, "lost"
+		out.Counted, out.Why = false, machine.CodeLost
 	case !out.Counted:
-		out.Why = string(r.Code)
+		out.Why = r.Code
 	}
 	return out
 }

@@ -23,7 +23,7 @@ func TestADropDuringARecordStands(t *testing.T) {
 		m.Evict("a")
 		<-time.After(20 * time.Millisecond)
 		r, err := q.Report(t.Context(), breaker.Outcome{Kind: breaker.Success})
-		if want := (breaker.Report{Why: string(machine.CodeLate)}); r != want || err != nil {
+		if want := (breaker.Report{Why: machine.CodeLate}); r != want || err != nil {
 			t.Errorf("%+v, %v; want %+v", r, err, want)
 		}
 	})
@@ -83,7 +83,7 @@ func TestAnOutcomeThatCouldNotWaitIsTold(t *testing.T) {
 			t.Fatal("recorded in no time")
 		}
 		_ = m.Close(t.Context())
-		if o.flushed["lost"] != 1 {
+		if o.flushed[machine.CodeLost] != 1 {
 			t.Errorf("told %v", o.flushed)
 		}
 	})

@@ -106,7 +106,7 @@ type told struct {
 
 	mu      sync.Mutex
 	pending int
-	flushed map[string]int64 // why, or "counted" -> calls
+	flushed map[machine.Code]int64 // why, or "counted" -> calls
 }
 
 func (o *told) Settled(_ string, _ breaker.Outcome, r breaker.Report) {
@@ -127,7 +127,7 @@ func (o *told) Flushed(_ string, s machine.Summary, r breaker.Report) {
 
 func (o *told) add(r breaker.Report, n int64) {
 	if o.flushed == nil {
-		o.flushed = map[string]int64{}
+		o.flushed = map[machine.Code]int64{}
 	}
 	why := r.Why
 	if r.Counted {

@@ -206,7 +206,7 @@ func TestOutcomesOfAnEpochThatIsOverAreLateAtOnce(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				late := breaker.Report{Why: string(machine.CodeLate)}
+				late := breaker.Report{Why: machine.CodeLate}
 				if r, err := old[0].Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); r != late || err != nil {
 					t.Errorf("a success: %+v, %v", r, err)
 				}
@@ -300,7 +300,7 @@ func TestADeletedAgentDoesNotComeBack(t *testing.T) {
 		settleAll(t, all[:2], breaker.Outcome{Kind: breaker.Success})
 		_, _ = other.Success(t.Context())
 		m.Evict("a")
-		late := breaker.Report{Why: string(machine.CodeLate)}
+		late := breaker.Report{Why: machine.CodeLate}
 		for i, kind := range []breaker.OutcomeKind{breaker.Success, breaker.Failure} {
 			if r, err := all[2+i].Report(t.Context(), breaker.Outcome{Kind: kind}); r != late || err != nil {
 				t.Errorf("%s after it: %+v, %v", kind, r, err)
@@ -310,7 +310,7 @@ func TestADeletedAgentDoesNotComeBack(t *testing.T) {
 		if _, n := l.last("a"); n != 0 {
 			t.Errorf("%d records of the deleted agent", n)
 		}
-		if want := map[string]int64{"counted": 1, "late": 4}; fmt.Sprint(o.flushed) != fmt.Sprint(want) || o.pending != 3 {
+		if want := map[machine.Code]int64{"counted": 1, machine.CodeLate: 4}; fmt.Sprint(o.flushed) != fmt.Sprint(want) || o.pending != 3 {
 			t.Errorf("told of %d, then %v, want %v", o.pending, o.flushed, want)
 		}
 		if v, _, err := m.Inspect(t.Context(), "a"); err != nil || v.Present {

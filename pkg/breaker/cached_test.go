@@ -273,7 +273,7 @@ func TestEveryOutcomeIsToldOnce(t *testing.T) {
 		}
 		<-time.After(time.Minute)
 		_ = m.Close(t.Context())
-		if want := map[string]int64{"counted": 5, "late": 2}; fmt.Sprint(o.flushed) != fmt.Sprint(want) || o.pending != 5 {
+		if want := map[machine.Code]int64{"counted": 5, machine.CodeLate: 2}; fmt.Sprint(o.flushed) != fmt.Sprint(want) || o.pending != 5 {
 			t.Errorf("told of %d, then %v, want %v", o.pending, o.flushed, want)
 		}
 	})
@@ -284,8 +284,8 @@ func TestOutcomesThatTheStoreDoesNotTakeAreTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, o := newLedger(), &told{}
 		m := cachedOn(t, l, o, nil)
-		for why, err := range map[string]error{
-			"unknown": &breaker.StoreError{Unknown: true, Err: errAgent}, "lost": &breaker.StoreError{Err: errAgent},
+		for why, err := range map[machine.Code]error{
+			breaker.CodeUnknown: &breaker.StoreError{Unknown: true, Err: errAgent}, machine.CodeLost: &breaker.StoreError{Err: errAgent},
 		} {
 			p := acquire(t, m, "a")
 			l.mu.Lock()

@@ -155,7 +155,7 @@ func TestOutcomesBehindAnOwnResetCount(t *testing.T) {
 			_ = c.Execute(t.Context(), succeed)
 		}
 		_ = m.Close(t.Context())
-		if want := map[string]int64{"counted": 11}; fmt.Sprint(o.flushed) != fmt.Sprint(want) {
+		if want := map[machine.Code]int64{"counted": 11}; fmt.Sprint(o.flushed) != fmt.Sprint(want) {
 			t.Errorf("told %v, want %v", o.flushed, want)
 		}
 	})
@@ -317,7 +317,7 @@ func TestOneOutageIsKnownToAllAgents(t *testing.T) {
 			t.Fatal(err)
 		}
 		r, err := again.Report(t.Context(), breaker.Outcome{Kind: breaker.Success})
-		if want := (breaker.Report{State: breaker.Closed, Why: "lost", Degraded: true}); r != want || err != nil {
+		if want := (breaker.Report{State: breaker.Closed, Why: machine.CodeLost, Degraded: true}); r != want || err != nil {
 			t.Errorf("a report meanwhile: %+v, %v; want %+v", r, err, want)
 		}
 	})

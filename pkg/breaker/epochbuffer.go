@@ -85,7 +85,7 @@ func (c *epochBuffer) settle(o *Outcome) Report {
 	r := Report{State: Closed, Counted: true, Pending: true}
 	switch {
 	case c.over.Load():
-		r = Report{Why: string(machine.CodeLate)}
+		r = Report{Why: machine.CodeLate}
 	case o.Kind == Success && !slow:
 		if c.buffer.Success() {
 			c.enqueue(false)
@@ -100,7 +100,7 @@ func (c *epochBuffer) settle(o *Outcome) Report {
 			c.at.suspect(c)
 		}
 	default:
-		r = Report{State: Closed, Why: string(machine.CodeIgnored)}
+		r = Report{State: Closed, Why: machine.CodeIgnored}
 	}
 	if c.watched {
 		c.at.m.o.Observer.Settled(c.agent, *o, r)

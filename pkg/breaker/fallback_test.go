@@ -173,7 +173,7 @@ func TestFallbackKeepsRedisEpochUntilTheFirstLocalTransition(t *testing.T) {
 		if r, err := early.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); err != nil || !r.Counted {
 			t.Errorf("permit of Redis's epoch: %+v %v, want counted", r, err)
 		}
-		if r, err := late.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); err != nil || r.Counted || r.Why != "lost" {
+		if r, err := late.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); err != nil || r.Counted || r.Why != machine.CodeLost {
 			t.Errorf("permit of a local epoch: %+v %v, want lost", r, err)
 		}
 	})
@@ -233,7 +233,7 @@ func TestAnUnknownOutcomeIsToldAsUnknown(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.store.hang.Store(true)
-		if r, err := p.Report(t.Context(), breaker.Outcome{Kind: breaker.Failure}); err != nil || r.Why != "unknown" || r.Counted {
+		if r, err := p.Report(t.Context(), breaker.Outcome{Kind: breaker.Failure}); err != nil || r.Why != breaker.CodeUnknown || r.Counted {
 			t.Errorf("report %+v %v, want unknown", r, err)
 		}
 		o.store.hang.Store(false)

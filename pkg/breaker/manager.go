@@ -30,8 +30,6 @@ type Options struct {
 	Classify func(ctx context.Context, err error) Outcome
 	Observer Observer     // nil: none
 	Logger   *slog.Logger // nil: silent
-	// SettleTimeout bounds settling after the caller's context has ended. 0: one second.
-	SettleTimeout time.Duration
 	// What follows is for agents whose policy is Cached. FlushInterval is how long a success waits at most before it is sent, if
 	// the store keeps up (0: 10 ms); MaxStaleness how old what is known of a closed breaker may grow (0: one second); MaxAgents
 	// how many agents are known at once, others are asked for as in strict mode (0: 100,000).
@@ -75,9 +73,6 @@ func NewManager(o Options) (*Manager, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.SettleTimeout <= 0 {
-		o.SettleTimeout = time.Second
-	}
 	m.o = o
 	m.begin(m)
 	m.judge = newJudge(o.Policy, m.most, m.reject)
@@ -108,8 +103,11 @@ func (m *Manager) reject(agent string, err error) {
 
 func (m *Manager) classify(ctx context.Context, err error) Outcome { return m.o.Classify(ctx, err) }
 
+// settleTimeout bounds a record that does not wait for a caller.
+const settleTimeout = time.Second
+
 func (m *Manager) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), m.o.SettleTimeout)
+	return context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 }
 
 // Acquire asks for leave to call agent: one round trip, or none where the policy is Cached and the breaker known to be closed. A
@@ -206,8 +204,6 @@ func (m *Manager) Resume(agent, text string) (Permit, error) {
 	return Permit{permitBody: body}, nil
 }
 
-const permitForeign permitKind = "foreign"
-
 // Record reports an outcome without a permit [B15].
 func (m *Manager) Record(ctx context.Context, agent string, o Outcome) (Report, error) {
 	if !ValidName(agent) {
@@ -219,9 +215,9 @@ func (m *Manager) Record(ctx context.Context, agent string, o Outcome) (Report, 
 // settle sends one outcome to the breaker, unless the permit's kind already says that it cannot count.
 func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report, error) {
 	if m.o.Disabled || p.kind == permitDisabled || p.kind == permitObserved || p.kind == permitForeign {
-		r := Report{Why: string(p.kind)}
+		r := Report{Why: machine.Code(p.kind)}
 		if m.o.Disabled {
-			r.Why = string(permitDisabled)
+			r.Why = machine.CodeDisabled
 		}
 		m.o.Observer.Settled(p.agent, o, r)
 		return r, nil
@@ -232,12 +228,12 @@ func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report,
 	policy := m.policy(ctx, p.agent)
 	if policy.Consistency == Cached {
 		if err := m.Flush(ctx, p.agent); err != nil { // it must not overtake what came before it
-			r := Report{Why: "lost"}
+			r := Report{Why: machine.CodeLost}
 			m.o.Observer.Settled(p.agent, o, r)
 			return r, err
 		}
 	}
-	o.Slow = o.Slow || policy.IsSlow(o.Duration)
+	o.Slow = o.Slow || policy.isSlow(o.Duration)
 	op := machine.Op{
 		Verb: machine.VerbRecord, Epoch: p.epoch, Token: p.token, Summary: o.Summary(), Reporter: o.Reporter, ReportID: o.ReportID,
 		Local: p.kind == permitLocal,
@@ -297,7 +293,7 @@ func (m *Manager) apply(ctx context.Context, agent string, p Policy, op machine.
 	}
 	switch {
 	case err == nil && r.Degraded != m.away.Load() && r.Degraded != m.away.Swap(r.Degraded):
-		m.InvalidateAll()
+		m.invalidateAll()
 	case len(r.Events) > 0:
 		m.Invalidate(agent)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // manager makes a Manager on a Memory whose policy is the default, changed by edit.
@@ -202,7 +203,7 @@ func TestPermitTravelsAsText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := foreign.Report(t.Context(), breaker.Outcome{Kind: breaker.Failure}); err != nil || r.Counted || r.Why != "foreign" {
+	if r, err := foreign.Report(t.Context(), breaker.Outcome{Kind: breaker.Failure}); err != nil || r.Counted || r.Why != machine.CodeForeign {
 		t.Errorf("foreign report %+v, %v", r, err)
 	}
 	for _, bad := range []string{

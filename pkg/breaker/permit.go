@@ -40,9 +40,12 @@ type permitKind string
 const (
 	permitClosed   permitKind = "closed"
 	permitHalfOpen permitKind = "half_open"
-	permitObserved permitKind = "observed" // mode observe: would have been refused [B21]
-	permitDisabled permitKind = "disabled" // the breaker is off for this agent
-	permitLocal    permitKind = "local"    // given while the store was away, in an epoch that the store never saw
+	permitLocal    permitKind = "local" // given while the store was down, in an epoch that the store never saw
+
+	// Outcomes of these permits never count; the kind is also Report.Why.
+	permitObserved = permitKind(machine.CodeObserved) // mode observe: the call would have been refused [B21]
+	permitDisabled = permitKind(machine.CodeDisabled) // the breaker is off
+	permitForeign  = permitKind(machine.CodeForeign)  // the text of the permit is another agent's; never written to a text
 )
 
 // Agent is whom the permit is for.
@@ -115,12 +118,17 @@ func parsePermit(agent, text string) (p *permitBody, foreign bool, err error) {
 
 // Report says what became of an outcome.
 type Report struct {
-	State    State // of the breaker after it; "" when the store was not asked
-	Counted  bool
-	Why      string // not counted: late, foreign, ignored, observed, disabled, duplicate, lost, unknown
-	Degraded bool   // counted by this process alone
-	Pending  bool   // counted here, and sent to the store soon with others: cached mode
+	State   State // the breaker's after the outcome; "" if the store was not asked
+	Counted bool
+	// Why says why the outcome did not count: CodeLate, CodeForeign, CodeIgnored, CodeObserved, CodeDisabled, CodeDuplicate or
+	// CodeLost of package machine, or [CodeUnknown]. It is "" if the outcome counted.
+	Why      machine.Code
+	Degraded bool // counted in this process's memory only
+	Pending  bool // counted in this process, and sent to the store soon, joined with others (cached mode)
 }
+
+// CodeUnknown says that the store may or may not have counted an outcome: it did not answer in time, or the connection broke.
+const CodeUnknown machine.Code = "unknown"
 
 // Settle gives the call's outcome. counted says whether it reached the breaker: late outcomes, and ignored ones, do not.
 // The error is ErrSettled for a second outcome, or a *StoreError. It does not wait longer than ctx and the store's time-out; an
@@ -174,14 +182,6 @@ func (p *Permit) Failure(ctx context.Context, class string) (bool, error) {
 // Ignore settles without counting: a probe's place is given back [B4].
 func (p *Permit) Ignore(ctx context.Context) (bool, error) {
 	return p.Settle(ctx, Outcome{Kind: Ignored})
-}
-
-// Done settles with what Classify makes of err. It outlives ctx: a caller that has been cancelled still settles.
-func (p *Permit) Done(ctx context.Context, err error) (bool, error) {
-	o := p.m.classify(ctx, err)
-	ctx, cancel := p.m.outlive(ctx)
-	defer cancel()
-	return p.Settle(ctx, o)
 }
 
 // Renew lengthens a probe's lease [B12]; a permit without a lease has nothing to renew. ErrLeaseLost: the outcome will be late.

@@ -128,8 +128,8 @@ func (p Policy) Validate() error {
 	return nil
 }
 
-// IsSlow says whether a call of that duration counts as slow [B8].
-func (p Policy) IsSlow(d time.Duration) bool {
+// isSlow says whether a call of that duration counts as slow [B8].
+func (p Policy) isSlow(d time.Duration) bool {
 	return p.SlowCallDuration > 0 && d > p.SlowCallDuration
 }
 

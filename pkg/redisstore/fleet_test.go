@@ -247,12 +247,12 @@ func (f flushed) Flushed(_ string, s machine.Summary, r breaker.Report) {
 	switch {
 	case r.Counted:
 		f.total.Counted += s.Calls()
-	case r.Why == "late":
+	case r.Why == machine.CodeLate:
 		f.total.Late += s.Calls()
-	case r.Why == "unknown":
+	case r.Why == breaker.CodeUnknown:
 		f.total.Unknown += s.Calls()
 	default:
-		f.total.Errors = append(f.total.Errors, "unexpected: "+r.Why)
+		f.total.Errors = append(f.total.Errors, "unexpected: "+string(r.Why))
 	}
 }
 
@@ -290,17 +290,17 @@ func oneCall(m *breaker.Manager, mu *sync.Mutex, total *tally) {
 	case r.Pending: // flushed will tell
 	case r.Counted:
 		total.Counted++
-	case r.Why == "late":
+	case r.Why == machine.CodeLate:
 		total.Late++
-	case r.Why == "ignored":
+	case r.Why == machine.CodeIgnored:
 		total.Ignored++
 		if p.State() == breaker.HalfOpen {
 			total.Returned[p.Epoch()]++
 		}
-	case r.Why == "unknown":
+	case r.Why == breaker.CodeUnknown:
 		total.Unknown++
 	default:
-		total.Errors = append(total.Errors, "unexpected: "+r.Why)
+		total.Errors = append(total.Errors, "unexpected: "+string(r.Why))
 	}
 }
 
