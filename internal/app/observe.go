@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -119,7 +119,8 @@ func (l *logObserver) Event(agent string, e breaker.Event, degraded bool) {
 }
 
 func (l *logObserver) Probed(agent string, o breaker.Outcome) {
-	l.log.Info("Circuit breaker half-open test", "event", "circuit_breaker.half_open_test", "agent", agent, "outcome", string(o.Kind), "class", clean(o.Class))
+	l.log.Info("Circuit breaker half-open test", "event", "circuit_breaker.half_open_test", "agent", agent,
+		"outcome", string(o.Kind), "class", text.Line(o.Class, maxClass))
 }
 
 func (l *logObserver) Refused(agent string, e *breaker.OpenError) {
@@ -130,19 +131,8 @@ func (l *logObserver) Refused(agent string, e *breaker.OpenError) {
 		"reason", string(e.Reason), "retry_after_seconds", e.RetryAfter.Seconds())
 }
 
-// clean cuts a caller's text to what a log line and a list may hold.
-func clean(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	if len(s) > 200 {
-		s = strings.ToValidUTF8(s[:200], "")
-	}
-	return s
-}
+// maxClass bounds a caller's error class in a log line or a list, in bytes.
+const maxClass = 200
 
 // quarantine keeps samples of failed and refused calls: at most one a second and agent, from this replica.
 type quarantine struct {
@@ -175,7 +165,10 @@ func newQuarantine(push func(ctx context.Context, agent, item string) error, rep
 // Settled keeps nothing where the breaker is off: that records nothing [B21]. Nor of what belongs to another agent.
 func (q *quarantine) Settled(agent string, o breaker.Outcome, r breaker.Report) {
 	if o.Kind == breaker.Failure && r.Why != machine.CodeDisabled && r.Why != machine.CodeForeign {
-		q.add(sampleItem{AgentID: agent, Kind: "failure", State: r.State.Upper(), Error: clean(o.Class), Seconds: o.Duration.Seconds(), Degraded: r.Degraded})
+		q.add(sampleItem{
+			AgentID: agent, Kind: "failure", State: r.State.Upper(), Error: text.Line(o.Class, maxClass),
+			Seconds: o.Duration.Seconds(), Degraded: r.Degraded,
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -16,15 +17,11 @@ import (
 type Error struct{ Name, Value, Allowed, File string }
 
 func (e *Error) Error() string {
-	value := e.Value
-	if len(value) > 100 {
-		value = value[:100] + "…"
-	}
-	text := fmt.Sprintf("%s=%q is not allowed: want %s", e.Name, value, e.Allowed)
+	said := fmt.Sprintf("%s=%s is not allowed: want %s", e.Name, text.Quote(e.Value), e.Allowed)
 	if e.File != "" {
-		text += " (in " + e.File + ")"
+		said += " (in " + e.File + ")"
 	}
-	return text
+	return said
 }
 
 var wordPattern = regexp.MustCompile(`^[A-Za-z0-9._:@-]+$`)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -52,7 +53,7 @@ func newAgents(list string) (*agents, error) {
 	for item := range strings.SplitSeq(list, ",") {
 		item = strings.TrimSpace(item)
 		if err := a.tell(item); err != nil {
-			errs = append(errs, fmt.Errorf("DEMO_AGENTS: %q is not allowed: %w", clip(item), err))
+			errs = append(errs, fmt.Errorf("DEMO_AGENTS: %q is not allowed: %w", text.Short(item), err))
 		}
 	}
 	if len(a.told) > maxAgents {
@@ -73,15 +74,15 @@ func (a *agents) tell(item string) error {
 	if _, ok := a.told[name]; ok {
 		return errors.New("the agent is given twice")
 	}
-	word, text, given := strings.Cut(what, ":")
+	word, param, given := strings.Cut(what, ":")
 	var settings map[string]float64
 	if k, ok := kindOf(mode(word)); ok && given {
 		if k.short == "" {
 			return fmt.Errorf("%s takes no number", word)
 		}
-		v, err := strconv.ParseFloat(text, 64)
+		v, err := strconv.ParseFloat(param, 64)
 		if err != nil {
-			return fmt.Errorf("want a number after the colon, as %s:%s", clip(word), number(k.settings[k.short]))
+			return fmt.Errorf("want a number after the colon, as %s:%s", text.Short(word), number(k.settings[k.short]))
 		}
 		settings = map[string]float64{k.short: v}
 	}

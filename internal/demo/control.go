@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // maxSwitch bounds the body of a PUT, in bytes.
@@ -175,24 +177,24 @@ func readSettings(dec *json.Decoder) (m mode, given map[string]float64, p *probl
 		t, _ := dec.Token()
 		name, _ := t.(string)
 		if seen[name] {
-			return "", nil, newProblem(codeInvalidJSON, "body.%s is given twice", clip(name))
+			return "", nil, newProblem(codeInvalidJSON, "body.%s is given twice", text.Short(name))
 		}
 		seen[name] = true
 		value, _ := dec.Token()
 		switch v := value.(type) {
 		case string:
 			if name != "mode" {
-				return "", nil, newProblem(codeInvalidValue, "body.%s: want a number", clip(name))
+				return "", nil, newProblem(codeInvalidValue, "body.%s: want a number", text.Short(name))
 			}
 			m = mode(v)
 		case json.Number:
 			n, err := v.Float64()
 			if err != nil || name == "mode" {
-				return "", nil, newProblem(codeInvalidValue, "body.%s: %s is no value for it", clip(name), clip(v.String()))
+				return "", nil, newProblem(codeInvalidValue, "body.%s: %s is no value for it", text.Short(name), text.Short(v.String()))
 			}
 			given[name] = n
 		default:
-			return "", nil, newProblem(codeInvalidValue, "body.%s: want a number, and for mode a text", clip(name))
+			return "", nil, newProblem(codeInvalidValue, "body.%s: want a number, and for mode a text", text.Short(name))
 		}
 	}
 	return m, given, nil

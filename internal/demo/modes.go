@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // mode is how an agent behaves.
@@ -99,7 +101,7 @@ func newBehaviour(m mode, given map[string]float64) (behaviour, error) {
 	maps.Copy(b.settings, k.settings)
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if _, ok := b.settings[name]; !ok {
-			return behaviour{}, fmt.Errorf("%s: %s takes only %s", clip(name), m, strings.Join(slices.Sorted(maps.Keys(b.settings)), ", "))
+			return behaviour{}, fmt.Errorf("%s: %s takes only %s", text.Short(name), m, strings.Join(slices.Sorted(maps.Keys(b.settings)), ", "))
 		}
 		v, in := given[name], settings()[name]
 		if !(v >= in.least && v <= in.most) || !in.fraction && v != math.Trunc(v) {

@@ -3,8 +3,6 @@ package demo
 import (
 	"fmt"
 	"net/http"
-
-	"github.com/breakerd/breakerd/internal/jsondoc"
 )
 
 // code is a problem's stable name; clients may rely on it, not on texts.
@@ -51,6 +49,3 @@ func newProblem(c code, format string, args ...any) *problem {
 }
 
 func (p *problem) write(w http.ResponseWriter) { writeJSON(w, p.Status, "application/problem+json", p) }
-
-// clip makes foreign text fit for an answer or a log line.
-func clip(text string) string { return jsondoc.Clip(text, 100) }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/logging"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/internal/version"
 )
 
@@ -100,7 +101,7 @@ func checkListen(listen string) error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil || strings.ContainsAny(host, " /@?#") {
-		return fmt.Errorf("DEMO_LISTEN=%q is not allowed: want host:port, as 127.0.0.1:9000 or 0.0.0.0:9000", clip(listen))
+		return fmt.Errorf("DEMO_LISTEN=%q is not allowed: want host:port, as 127.0.0.1:9000 or 0.0.0.0:9000", text.Short(listen))
 	}
 	return nil
 }

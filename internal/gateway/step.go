@@ -13,12 +13,16 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // maxOutput bounds what a step's agent may answer.
 const maxOutput = 8 << 20
+
+// maxExcerpt bounds what an error repeats of an agent's answer, in bytes.
+const maxExcerpt = 200
 
 var _ workflow.Caller = (*Gateway)(nil)
 
@@ -45,16 +49,16 @@ func (g *Gateway) Call(ctx context.Context, c workflow.Call) (json.RawMessage, e
 		return nil, g.stepError(ctx, c, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end, or given up
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxOutput+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxOutput+1))
 	switch {
 	case err != nil:
 		return nil, g.stepError(ctx, c, fmt.Errorf("its answer broke off: %w", err))
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return nil, failed("status_"+strconv.Itoa(resp.StatusCode), "it answered %s%s", resp.Status, excerpt(text))
-	case len(text) > maxOutput:
+		return nil, failed("status_"+strconv.Itoa(resp.StatusCode), "it answered %s%s", resp.Status, excerpt(body))
+	case len(body) > maxOutput:
 		return nil, failed(workflow.CauseBadOutput, "it answered with more than %d bytes", maxOutput)
 	}
-	return output(resp.Header.Get("Content-Type"), text)
+	return output(resp.Header.Get("Content-Type"), body)
 }
 
 func failed(cause, format string, args ...any) error {
@@ -94,9 +98,8 @@ func (g *Gateway) stepError(ctx context.Context, c workflow.Call, err error) err
 }
 
 // excerpt is the beginning of what an agent said, for people.
-func excerpt(text []byte) string {
-	const most = 200
-	line := strings.Join(strings.Fields(strings.ToValidUTF8(string(text[:min(len(text), most)]), "?")), " ")
+func excerpt(body []byte) string {
+	line := text.Line(string(body[:min(len(body), 4*maxExcerpt)]), maxExcerpt)
 	if line == "" {
 		return ""
 	}
@@ -104,20 +107,20 @@ func excerpt(text []byte) string {
 }
 
 // output makes JSON of an answer.
-func output(contentType string, text []byte) (json.RawMessage, error) {
+func output(contentType string, body []byte) (json.RawMessage, error) {
 	kind, _, _ := mime.ParseMediaType(contentType)
 	switch {
-	case len(bytes.TrimSpace(text)) == 0:
+	case len(bytes.TrimSpace(body)) == 0:
 		return json.RawMessage("null"), nil
 	case kind == "application/json", strings.HasSuffix(kind, "+json"):
-		if !json.Valid(text) {
+		if !json.Valid(body) {
 			return nil, failed(workflow.CauseBadOutput, "its answer is not the JSON that it says it is")
 		}
-		return text, nil
-	case !utf8.Valid(text):
+		return body, nil
+	case !utf8.Valid(body):
 		return nil, failed(workflow.CauseBadOutput, "its answer is neither JSON nor text, but %q", kind)
 	}
-	return json.Marshal(string(text))
+	return json.Marshal(string(body))
 }
 
 // traceHeaders tie a step's call to the request that set the workflow going (W3C trace context and baggage, B3, request id).

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 const (
@@ -53,14 +54,14 @@ func unwrapped(w http.ResponseWriter) http.ResponseWriter {
 
 // checkJSON refuses what encoding/json lets pass: names given twice, in whatever case unless free, deep nesting, bad UTF-8, numbers
 // that no float64 holds.
-func checkJSON(text []byte, free bool) *problem {
+func checkJSON(body []byte, free bool) *problem {
 	o := jsondoc.Options{Root: "body", Depth: maxDepth, Names: jsondoc.Folded}
 	if free {
 		o.Depth, o.Names = maxOwn, jsondoc.Exact
 	}
-	doc, _ := jsondoc.Parse(text, o)
+	doc, _ := jsondoc.Parse(body, o)
 	if bad, is := errors.AsType[*jsondoc.Faults](doc.Err()); is {
-		return newProblem(codeInvalidJSON, "the body cannot be read: %s", clipTo(bad.Faults[0].String(), maxMessage))
+		return newProblem(codeInvalidJSON, "the body cannot be read: %s", text.Clip(bad.Faults[0].String(), maxMessage))
 	}
 	for v := range doc.Root().All() {
 		if v.Kind() != jsondoc.Number {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -155,7 +156,7 @@ func (a *api) detail(r *request, _ none) (answer[breakerDetail], error) {
 	out := breakerDetail{BreakerEntry: entryOf(r.agent, v, p), Policy: map[string]policyValue{}}
 	p, origins, err := a.Policies.Describe(r.ctx(), r.agent)
 	if err != nil {
-		out.PolicyProblem = clip(err.Error())
+		out.PolicyProblem = text.Clip(err.Error(), maxMessage)
 	}
 	for _, f := range policy.Fields(p) {
 		out.Policy[f.Name] = policyValue{Value: f.Value, Origin: origins[f.Name]}

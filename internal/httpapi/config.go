@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -109,22 +110,22 @@ func configAbsent(agent string) *problem {
 }
 
 func (a *api) getConfig(r *request, _ none) (out answer[json.RawMessage], err error) {
-	text, err := a.Directory.Override(r.ctx(), r.agent)
+	record, err := a.Directory.Override(r.ctx(), r.agent)
 	if err != nil {
 		return out, err
 	}
-	if text == "" {
+	if record == "" {
 		if err := a.known(r); err != nil {
 			return out, err
 		}
 		return out, configAbsent(r.agent)
 	}
-	override, err := policy.Parse([]byte(text))
+	override, err := policy.Parse([]byte(record))
 	if err != nil { // a hand wrote it
-		p := newProblem(codeConfigInvalid, "the override in Redis is not valid and not in force: %s", clip(err.Error()))
-		return out, p.with("ETag", etagOf(text))
+		p := newProblem(codeConfigInvalid, "the override in Redis is not valid and not in force: %s", text.Clip(err.Error(), maxMessage))
+		return out, p.with("ETag", etagOf(record))
 	}
-	return answerOverride(override, text)
+	return answerOverride(override, record)
 }
 
 func answerOverride(o policy.Override, text string) (out answer[json.RawMessage], err error) {
@@ -216,9 +217,9 @@ func overrideProblem(err error) error {
 		errs = joined.Unwrap()
 	}
 	for _, e := range errs[:min(len(errs), maxErrors)] {
-		f := fieldError{Message: clip(e.Error())}
+		f := fieldError{Message: text.Clip(e.Error(), maxMessage)}
 		if bad, ok := errors.AsType[*breaker.PolicyError](e); ok {
-			f = fieldError{Location: "body." + clip(bad.Field), Message: "want " + bad.Allowed, Value: clip(bad.Value)}
+			f = fieldError{Location: "body." + text.Short(bad.Field), Message: "want " + bad.Allowed, Value: text.Short(bad.Value)}
 		}
 		p.Errors = append(p.Errors, f)
 	}

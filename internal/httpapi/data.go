@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -137,7 +138,7 @@ func (a *api) report(ctx context.Context, agent string, in reportBody, id string
 
 // outcome checks a report's values.
 func outcome(in reportBody) (breaker.Outcome, error) {
-	o := breaker.Outcome{Kind: breaker.OutcomeKind(in.Outcome), Class: loose(in.Error), Reporter: in.Reporter}
+	o := breaker.Outcome{Kind: breaker.OutcomeKind(in.Outcome), Class: text.Line(in.Error, maxReason), Reporter: in.Reporter}
 	if in.Reporter != "" && !breaker.ValidWord(in.Reporter) {
 		return o, badValue("body.reporter", in.Reporter, "1 to 64 of A-Z a-z 0-9 . _ : @ -")
 	}

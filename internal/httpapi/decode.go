@@ -8,23 +8,25 @@ import (
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // decode checks a body against its schema, exactly, and reads it into v.
-func (d document) decode(e endpoint, schema *huma.Schema, text []byte, v any) *problem {
-	if text == nil {
+func (d document) decode(e endpoint, schema *huma.Schema, body []byte, v any) *problem {
+	if body == nil {
 		if e.body == requiredBody {
 			return newProblem(codeBodyRequired, "want a JSON body")
 		}
 		return nil
 	}
 	if raw, ok := v.(*json.RawMessage); ok {
-		*raw = text
+		*raw = body
 		return nil
 	}
 	var plain any
-	if err := json.Unmarshal(text, &plain); err != nil {
-		return newProblem(codeInvalidJSON, "%s", clip(err.Error()))
+	if err := json.Unmarshal(body, &plain); err != nil {
+		return newProblem(codeInvalidJSON, "%s", text.Clip(err.Error(), maxMessage))
 	}
 	path, res := huma.NewPathBuffer(make([]byte, 0, 128), 0), &huma.ValidateResult{}
 	path.Push("body")
@@ -38,8 +40,8 @@ func (d document) decode(e endpoint, schema *huma.Schema, text []byte, v any) *p
 		p.Errors = bad
 		return p
 	}
-	if err := json.Unmarshal(text, v); err != nil {
-		return newProblem(codeInvalidValue, "%s", clip(err.Error()))
+	if err := json.Unmarshal(body, v); err != nil {
+		return newProblem(codeInvalidValue, "%s", text.Clip(err.Error(), maxMessage))
 	}
 	return nil
 }
@@ -67,9 +69,9 @@ func (d document) exactNames(s *huma.Schema, v any, at string, bad []fieldError)
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			field, ok := s.Properties[name]
 			if !ok && s.AdditionalProperties == false {
-				bad = append(bad, fieldError{Location: at + "." + clip(name), Message: "unknown field"})
+				bad = append(bad, fieldError{Location: at + "." + text.Short(name), Message: "unknown field"})
 			}
-			bad = d.exactNames(field, v[name], at+"."+clip(name), bad)
+			bad = d.exactNames(field, v[name], at+"."+text.Short(name), bad)
 		}
 	}
 	return bad
@@ -78,13 +80,13 @@ func (d document) exactNames(s *huma.Schema, v any, at string, bad []fieldError)
 func asFieldError(err error) fieldError {
 	d, ok := err.(huma.ErrorDetailer)
 	if !ok {
-		return fieldError{Message: clip(err.Error())}
+		return fieldError{Message: text.Clip(err.Error(), maxMessage)}
 	}
 	e := d.ErrorDetail()
-	f := fieldError{Location: clip(e.Location), Message: clip(e.Message)}
+	f := fieldError{Location: text.Clip(e.Location, maxMessage), Message: text.Clip(e.Message, maxMessage)}
 	switch v := e.Value.(type) {
 	case string, float64, bool:
-		f.Value = clip(fmt.Sprint(v))
+		f.Value = text.Short(fmt.Sprint(v))
 	}
 	return f
 }

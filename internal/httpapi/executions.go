@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -101,7 +102,7 @@ func notBegun(err error) error {
 	p := newProblem(codeInputMissing, "the input lacks what the workflow refers to")
 	for _, m := range missing.Missing {
 		p.Errors = append(p.Errors, fieldError{
-			Location: bodyPath(strings.TrimPrefix(m.Reference, "$.")), Message: "missing; wanted by " + clip(m.UsedBy),
+			Location: bodyPath(strings.TrimPrefix(m.Reference, "$.")), Message: "missing; wanted by " + text.Short(m.UsedBy),
 		})
 	}
 	return p
@@ -114,8 +115,8 @@ func (r *request) mayTake(length time.Duration) {
 	_ = c.SetWriteDeadline(time.Now().Add(length))
 }
 
-// executionProblem is nil for one that is complete. text is the execution as JSON.
-func executionProblem(x workflow.Execution, text json.RawMessage) error {
+// executionProblem is nil for one that is complete. record is the execution as JSON.
+func executionProblem(x workflow.Execution, record json.RawMessage) error {
 	if x.Status == workflow.Completed || x.Error == nil {
 		return nil
 	}
@@ -128,13 +129,13 @@ func executionProblem(x workflow.Execution, text json.RawMessage) error {
 		p = refusal(open).as(http.StatusServiceUnavailable)
 		p.Detail = "step " + e.Step + ": " + p.Detail
 	case x.Status == workflow.Cancelled:
-		p = newProblem(codeExecutionCancelled, "the execution was cancelled: %s", clip(e.Reason))
+		p = newProblem(codeExecutionCancelled, "the execution was cancelled: %s", text.Clip(e.Reason, maxMessage))
 	case e.Cause == workflow.CauseTimeout && !ofCall:
-		p = newProblem(codeWorkflowTimeout, "the workflow's time is up: %s", clipTo(e.Reason, maxMessage))
+		p = newProblem(codeWorkflowTimeout, "the workflow's time is up: %s", text.Clip(e.Reason, maxMessage))
 	default:
 		p = stepProblem(e)
 	}
-	p.Step, p.Agent, p.Cause, p.Execution = e.Step, e.Agent, clip(e.Cause), text
+	p.Step, p.Agent, p.Cause, p.Execution = e.Step, e.Agent, text.Short(e.Cause), record
 	return p
 }
 
@@ -154,11 +155,11 @@ func notTheAgents() map[string]code {
 
 // stepProblem is that of a step which failed.
 func stepProblem(e *workflow.ExecutionError) *problem {
-	reason := clipTo(e.Reason, maxMessage)
+	reason := text.Clip(e.Reason, maxMessage)
 	c := notTheAgents()[e.Cause]
 	switch c {
 	case "":
-		return newProblem(codeAgentFailed, "step %s: agent %s failed (%s): %s", e.Step, e.Agent, clip(e.Cause), reason)
+		return newProblem(codeAgentFailed, "step %s: agent %s failed (%s): %s", e.Step, e.Agent, text.Short(e.Cause), reason)
 	case codeStoreUnavailable:
 		return newProblem(c, "step %s: %s", e.Step, reason).with("Retry-After", "1")
 	case codeInternal:

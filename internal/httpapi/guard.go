@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // handler puts the guards before the mux.
@@ -111,8 +113,8 @@ func (s *server) survive(w *response, r *http.Request) {
 }
 
 func (s *server) logPanic(r *http.Request, v any) {
-	s.logger.ErrorContext(r.Context(), "panic in a request", "event", "http.panic", "method", clip(r.Method),
-		"path", clip(r.URL.EscapedPath()), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	s.logger.ErrorContext(r.Context(), "panic in a request", "event", "http.panic", "method", text.Short(r.Method),
+		"path", text.Clip(r.URL.EscapedPath(), maxMessage), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 }
 
 // checkPath refuses, by its text as it was sent, a path that holds a bad name or that a mux would clean.

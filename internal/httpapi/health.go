@@ -7,6 +7,8 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 type liveReply struct {
@@ -67,7 +69,7 @@ func (s *server) healthRoutes() {
 func (s *server) readyz(r *request, _ none) (answer[readyReply], error) {
 	if s.ready != nil {
 		if err := s.ready(r.ctx()); err != nil {
-			return answer[readyReply]{}, newProblem(codeNotReady, "%s", clip(err.Error())).with("Retry-After", "1")
+			return answer[readyReply]{}, newProblem(codeNotReady, "%s", text.Clip(err.Error(), maxMessage)).with("Retry-After", "1")
 		}
 	}
 	return answer[readyReply]{body: readyReply{"ready"}}, nil

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // operationAt finds an operation in the document; nil: there is none.
@@ -49,7 +51,7 @@ func (d document) operations() map[string]*huma.Operation {
 // codes, body.
 func (d document) asDocumented(op *huma.Operation, g got) {
 	g.t.Helper()
-	what := op.Method + " " + op.Path + ": " + strconv.Itoa(g.status) + " " + clip(g.text)
+	what := op.Method + " " + op.Path + ": " + strconv.Itoa(g.status) + " " + text.Short(g.text)
 	response := op.Responses[strconv.Itoa(g.status)]
 	if response == nil {
 		g.t.Errorf("status not documented: %s", what)

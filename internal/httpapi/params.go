@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -106,7 +107,7 @@ func (r *request) query(known ...string) (url.Values, error) {
 			ok = ok || k == name
 		}
 		if !ok {
-			return nil, badValue("query."+clip(name), strings.Join(values, ","), "one of "+strings.Join(known, ", "))
+			return nil, badValue("query."+text.Short(name), strings.Join(values, ","), "one of "+strings.Join(known, ", "))
 		}
 		if len(values) > 1 {
 			return nil, badValue("query."+name, strings.Join(values, ","), "one value")

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
@@ -160,7 +161,7 @@ func problemOf(c code, status int, format string, args ...any) *problem {
 // badValue is the problem of one bad value.
 func badValue(location, value, want string) *problem {
 	p := newProblem(codeInvalidValue, "%s: want %s", location, want)
-	p.Errors = append(p.Errors, fieldError{Location: location, Message: "want " + want, Value: clip(value)})
+	p.Errors = append(p.Errors, fieldError{Location: location, Message: "want " + want, Value: text.Short(value)})
 	return p
 }
 
@@ -241,8 +242,8 @@ func storeAway(err error) *problem {
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p, expected := asProblem(err)
 	if !expected {
-		s.logger.ErrorContext(r.Context(), "request failed", "event", "http.failed", "method", clip(r.Method),
-			"path", clip(r.URL.EscapedPath()), "error", err)
+		s.logger.ErrorContext(r.Context(), "request failed", "event", "http.failed", "method", text.Short(r.Method),
+			"path", text.Clip(r.URL.EscapedPath(), maxMessage), "error", err)
 	}
 	p.write(w)
 }
@@ -274,18 +275,13 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	_, _ = body.WriteTo(w)
 }
 
-// clip makes foreign text fit for an answer or a log line: short and printable.
-func clip(text string) string { return clipTo(text, 100) }
-
 // maxMessage is for words of ours that quote some foreign text, in characters.
 const maxMessage = 500
-
-func clipTo(text string, most int) string { return jsondoc.Clip(text, most) }
 
 // faults is p, with what is wrong with the body.
 func (p *problem) faults(bad *jsondoc.Faults) *problem {
 	for _, f := range bad.Faults {
-		p.Errors = append(p.Errors, fieldError{Location: bodyPath(f.Path), Message: clipTo(f.Message, maxMessage)})
+		p.Errors = append(p.Errors, fieldError{Location: bodyPath(f.Path), Message: text.Clip(f.Message, maxMessage)})
 	}
 	return p
 }
@@ -298,5 +294,5 @@ func bodyPath(path string) string {
 	if path[0] != '[' {
 		path = "." + path
 	}
-	return "body" + clipTo(path, maxMessage)
+	return "body" + text.Clip(path, maxMessage)
 }

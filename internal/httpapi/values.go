@@ -23,21 +23,6 @@ func reasonText(text string) (string, error) {
 	return text, nil
 }
 
-// loose makes a text from a client's error fit to be kept: one line, printable, at most maxReason bytes. It is not refused: an
-// outcome must not be lost for the sake of its words.
-func loose(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, text[:min(len(text), 4*maxReason)])
-	if len(text) > maxReason {
-		text = strings.ToValidUTF8(text[:maxReason], "")
-	}
-	return strings.TrimSpace(text)
-}
-
 // seconds makes a duration, to 1 ms, of a number of seconds; least is the least that is allowed.
 func seconds(location string, v float64, least time.Duration) (time.Duration, error) {
 	ms := math.Round(v * 1000)

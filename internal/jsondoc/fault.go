@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // Bounds of what a hopeless text can make us say.
@@ -156,11 +158,11 @@ func (d *Doc) path(to int) string {
 func Field(path, name string) string {
 	switch {
 	case !Plain(name):
-		return path + "[" + Quote(name) + "]"
+		return path + "[" + text.Quote(name) + "]"
 	case path == "":
-		return Clip(name, mostText)
+		return text.Short(name)
 	}
-	return path + "." + Clip(name, mostText)
+	return path + "." + text.Short(name)
 }
 
 // Plain says whether a name needs no quotes in a path.
@@ -172,27 +174,3 @@ func Plain(name string) bool {
 
 // Item is the path of an array's item.
 func Item(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
-
-// Clip makes foreign text fit for an error, an answer or a log line: at most so many characters, all printable.
-func Clip(text string, most int) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return utf8.RuneError
-	}, cut(text, most))
-}
-
-// Quote is foreign text in quotes, clipped; what is not printable is escaped.
-func Quote(text string) string { return strconv.Quote(cut(text, mostText)) }
-
-func cut(text string, most int) string {
-	n := 0
-	for i := range text {
-		if n == most {
-			return text[:i] + "…"
-		}
-		n++
-	}
-	return text
-}

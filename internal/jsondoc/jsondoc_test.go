@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -130,8 +131,8 @@ func TestForeignTextIsClippedAndPrintable(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("é", 65)
 	for got, want := range map[string]string{
-		jsondoc.Clip("a\x1b\nb", 9): "a��b", jsondoc.Clip(long, 64): long[:128] + "…", jsondoc.Clip(long, 65): long, jsondoc.Clip("ab", 1): "a…",
-		jsondoc.Quote("a\x1b\"\n"): `"a\x1b\"\n"`, jsondoc.Quote(long): `"` + long[:128] + `…"`,
+		text.Clip("a\x1b\nb", 9): "a��b", text.Short(long): long[:128] + "…", text.Clip(long, 65): long, text.Clip("ab", 1): "a…",
+		text.Quote("a\x1b\"\n"): `"a\x1b\"\n"`, text.Quote(long): `"` + long[:128] + `…"`,
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"iter"
 	"strings"
+
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // Value is one value of a Doc, or a name.
@@ -85,9 +87,9 @@ func (v Value) Show() string {
 	case Object, Array:
 		return v.Kind().String()
 	case Text:
-		return Quote(v.name())
+		return text.Quote(v.name())
 	default:
-		return Clip(v.Raw(), mostText)
+		return text.Short(v.Raw())
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -57,10 +57,10 @@ func Parse(data []byte) (Override, error) {
 		name, _ := key.(string)
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return Override{}, fmt.Errorf("policy override: %s: %w", clip(name), err)
+			return Override{}, fmt.Errorf("policy override: %s: %w", text.Short(name), err)
 		}
 		if seen[name] {
-			err = &breaker.PolicyError{Field: clip(name), Value: "a second value", Allowed: "each field once"}
+			err = &breaker.PolicyError{Field: text.Short(name), Value: "a second value", Allowed: "each field once"}
 		} else {
 			err = o.setJSON(knobs, name, raw)
 		}
@@ -78,16 +78,16 @@ func Parse(data []byte) (Override, error) {
 // Set gives the field of that name the value that text spells ("30", "0.5", "true", "observe"): the same words in a
 // variable, on a command line and in JSON. An unknown name, or a value that no policy may have, is a
 // *breaker.PolicyError and changes nothing.
-func (o *Override) Set(name, text string) error { return o.set(breaker.Knobs(), name, text) }
+func (o *Override) Set(name, value string) error { return o.set(breaker.Knobs(), name, value) }
 
-func (o *Override) set(knobs []breaker.Knob, name, text string) error {
+func (o *Override) set(knobs []breaker.Knob, name, value string) error {
 	i := index(knobs, name)
 	if i < 0 {
 		return unknownField(knobs, name)
 	}
-	v, ok := parse(knobs[i], text)
+	v, ok := parse(knobs[i], value)
 	if !ok {
-		return &breaker.PolicyError{Field: name, Value: jsondoc.Quote(text), Allowed: knobs[i].Allowed()}
+		return &breaker.PolicyError{Field: name, Value: text.Quote(value), Allowed: knobs[i].Allowed()}
 	}
 	if err := knobs[i].Set(&o.values, v); err != nil {
 		return err
@@ -102,20 +102,20 @@ func (o *Override) setJSON(knobs []breaker.Knob, name string, raw json.RawMessag
 	if i < 0 {
 		return unknownField(knobs, name)
 	}
-	kind, text := jsonKind(raw), string(raw)
+	kind, value := jsonKind(raw), string(raw)
 	if kind == "text" {
-		if err := json.Unmarshal(raw, &text); err != nil {
+		if err := json.Unmarshal(raw, &value); err != nil {
 			return fmt.Errorf("policy override: %s: %w", name, err)
 		}
 	}
 	if kind == kindOf(knobs[i]) {
-		return o.set(knobs, name, text)
+		return o.set(knobs, name, value)
 	}
 	switch kind {
 	case "text":
-		kind = "the text " + jsondoc.Quote(text)
+		kind = "the text " + text.Quote(value)
 	case "number", "boolean":
-		kind = "the " + kind + " " + clip(text)
+		kind = "the " + kind + " " + text.Short(value)
 	}
 	return &breaker.PolicyError{Field: name, Value: kind, Allowed: knobs[i].Allowed()}
 }
@@ -135,7 +135,7 @@ func unknownField(knobs []breaker.Knob, name string) error {
 	for _, k := range knobs {
 		names = append(names, k.Name)
 	}
-	return &breaker.PolicyError{Field: clip(name), Value: "an unknown field", Allowed: "one of " + strings.Join(names, ", ")}
+	return &breaker.PolicyError{Field: text.Short(name), Value: "an unknown field", Allowed: "one of " + strings.Join(names, ", ")}
 }
 
 // UnmarshalJSON is Parse; null changes nothing.

@@ -145,7 +145,7 @@ func TestParseOverrideReportsAllAtOnceAndNothingUnprintable(t *testing.T) {
 	if err == nil || strings.ContainsAny(err.Error(), "\x1b\x07") || len(err.Error()) > 2000 {
 		t.Fatalf("got %q", err)
 	}
-	for _, field := range []string{"mode: ", "failure_threshold: ", `no\ape: `} {
+	for _, field := range []string{"mode: ", "failure_threshold: ", "no\ufffdpe: "} {
 		if !strings.Contains(err.Error(), field) {
 			t.Errorf("%q lacks %q", err, field)
 		}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -110,10 +109,4 @@ func ParseSeconds(text string) (d time.Duration, ok bool) {
 	}
 	ms := math.Round(v * 1000)
 	return time.Duration(ms) * time.Millisecond, ms/1000 == v
-}
-
-// clip is foreign text fit for an error: short, printable, without its quotes.
-func clip(text string) string {
-	quoted := jsondoc.Quote(text)
-	return quoted[1 : len(quoted)-1]
 }

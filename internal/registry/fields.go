@@ -7,10 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -46,7 +46,7 @@ func (p *parser) labels(v jsondoc.Value) map[string]string {
 			if out == nil {
 				out = map[string]string{}
 			}
-			text := func(s string) bool { return printable(s, maxLabelValue) }
+			text := func(s string) bool { return text.Printable(s, maxLabelValue) }
 			out[strings.Clone(m.Name)] = p.text(m.Value, text, "at most 256 bytes of printable text")
 		}
 	}
@@ -67,25 +67,25 @@ func (p *parser) url(v jsondoc.Value) *url.URL {
 	return u
 }
 
-func parseURL(text string) (*url.URL, error) {
+func parseURL(address string) (*url.URL, error) {
 	const want = "want an absolute http or https URL with a host, such as http://host:8080"
-	u, err := url.Parse(text)
+	u, err := url.Parse(address)
 	switch {
-	case text == "":
+	case address == "":
 		return nil, errors.New("empty: " + want + ", or leave the field out for a policy without an address")
-	case !printable(text, maxURL):
+	case !text.Printable(address, maxURL):
 		return nil, errors.New("too long, or not printable: want at most 2000 bytes of printable text")
-	case err == nil && u.User != nil || err != nil && strings.Contains(text, "@"):
+	case err == nil && u.User != nil || err != nil && strings.Contains(address, "@"):
 		return nil, errors.New("a user or password is not allowed: secrets do not belong into a URL, which is shown and logged")
 	case err != nil:
 		return nil, errors.New("no URL: " + want)
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("the scheme %s is not allowed: %s", jsondoc.Quote(u.Scheme), want)
+		return nil, fmt.Errorf("the scheme %s is not allowed: %s", text.Quote(u.Scheme), want)
 	case u.Hostname() == "":
 		return nil, errors.New("no host: " + want)
 	case !validPort(u.Port()):
-		return nil, fmt.Errorf("the port %s is not allowed: want 1 to 65535", jsondoc.Clip(u.Port(), 64))
-	case u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#"):
+		return nil, fmt.Errorf("the port %s is not allowed: want 1 to 65535", text.Short(u.Port()))
+	case u.RawQuery != "" || u.ForceQuery || strings.Contains(address, "#"):
 		return nil, errors.New("a query or fragment is not allowed: each call brings its own path and query, which are put after this URL's path")
 	}
 	return u, nil
@@ -111,8 +111,4 @@ func (p *parser) policyFaults(config jsondoc.Value, given map[string]jsondoc.Val
 		}
 		p.Addf(config, "%v", err)
 	}
-}
-
-func printable(text string, most int) bool {
-	return len(text) <= most && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }

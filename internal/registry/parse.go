@@ -7,6 +7,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -89,7 +90,7 @@ func (p *parser) array(v jsondoc.Value, most int) []Agent {
 		}
 		a, name := p.agent(m.Value, "")
 		if before, twice := first[a.Name]; twice && a.Name != "" {
-			p.Addf(name, "%s is registered already, in line %v", jsondoc.Quote(a.Name), line(before))
+			p.Addf(name, "%s is registered already, in line %v", text.Quote(a.Name), line(before))
 		} else {
 			first[a.Name] = name
 		}
@@ -120,7 +121,7 @@ func (p *parser) agent(v jsondoc.Value, name string) (a Agent, named jsondoc.Val
 	case name == "" && named == v:
 		p.Missingf(v, "name", "missing: want a name")
 	case name != "" && a.Name != "" && a.Name != name:
-		p.Addf(named, "%s is not allowed: want %s, as in the address", jsondoc.Quote(a.Name), jsondoc.Quote(name))
+		p.Addf(named, "%s is not allowed: want %s, as in the address", text.Quote(a.Name), text.Quote(name))
 	case name != "":
 		a.Name = name
 	}
@@ -137,7 +138,7 @@ func (p *parser) field(a *Agent, m jsondoc.Member) {
 	case "circuit_breaker_config":
 		a.Config, a.Configured = p.config(m.Value), true
 	case "contact":
-		a.Contact = p.text(m.Value, func(s string) bool { return printable(s, maxContact) }, "at most 500 bytes of printable text")
+		a.Contact = p.text(m.Value, func(s string) bool { return text.Printable(s, maxContact) }, "at most 500 bytes of printable text")
 	case "labels":
 		a.Labels = p.labels(m.Value)
 	case "timeout_seconds":

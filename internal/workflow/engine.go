@@ -11,7 +11,7 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // DefaultMaxParallel is how many steps of one execution run at once, unless the engine is told otherwise.
@@ -80,7 +80,7 @@ func (e *Engine) Execute(ctx context.Context, d Definition, input map[string]any
 	}
 	defer time.AfterFunc(timeout, func() { stop(errTimeUp) }).Stop()
 	if err := d.CheckInput(input); err != nil {
-		r.stop(Failed, ExecutionError{Cause: CauseInputMissing, Reason: jsondoc.Clip(err.Error(), maxReason)}, err)
+		r.stop(Failed, ExecutionError{Cause: CauseInputMissing, Reason: text.Clip(err.Error(), maxReason)}, err)
 	}
 	for done := ctx.Done(); ; {
 		r.start(ctx)

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -70,7 +70,7 @@ func ring(steps []string) string {
 			out.WriteString("… -> ")
 			break
 		}
-		out.WriteString(jsondoc.Clip(id, 64) + " -> ")
+		out.WriteString(text.Short(id) + " -> ")
 	}
-	return out.String() + jsondoc.Clip(steps[0], 64)
+	return out.String() + text.Short(steps[0])
 }

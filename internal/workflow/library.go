@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -147,7 +147,7 @@ func (l *Library) Get(ctx context.Context, id string) (Definition, error) {
 	return d, err
 }
 
-func unknown(id string) error { return fmt.Errorf("workflow %q: %w", jsondoc.Clip(id, 64), ErrUnknown) }
+func unknown(id string) error { return fmt.Errorf("workflow %q: %w", text.Short(id), ErrUnknown) }
 
 // List names all workflows, by id. When Redis does not answer, the error says so, and those known here are listed.
 func (l *Library) List(ctx context.Context) ([]Entry, error) {

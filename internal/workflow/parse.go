@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -96,7 +97,7 @@ func (p *parser) definition(root jsondoc.Value) Definition {
 	p.object(root, map[string]fieldReader{
 		"workflow_id": func(v jsondoc.Value) {
 			if p.text(v, &d.ID, 128) && !breaker.ValidName(d.ID) {
-				p.Addf(v, "bad workflow id %s: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit", jsondoc.Quote(d.ID))
+				p.Addf(v, "bad workflow id %s: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit", text.Quote(d.ID))
 			}
 		},
 		"name":            func(v jsondoc.Value) { p.text(v, &d.Name, maxName) },
@@ -140,7 +141,7 @@ func (p *parser) step(m jsondoc.Member) Step {
 		"id": func(v jsondoc.Value) {
 			var id string
 			if p.text(v, &id, 64) && id != s.ID {
-				p.Addf(v, "%s stands under the name %s; want the same", jsondoc.Quote(id), jsondoc.Quote(s.ID))
+				p.Addf(v, "%s stands under the name %s; want the same", text.Quote(id), text.Quote(s.ID))
 			}
 		},
 		"agent_name": func(v jsondoc.Value) {
@@ -149,7 +150,7 @@ func (p *parser) step(m jsondoc.Member) Step {
 			case !breaker.ValidName(s.Agent):
 				p.Addf(v, "%v", breaker.ErrBadName)
 			case p.known != nil && !p.known(s.Agent):
-				p.Addf(v, "unknown agent %s", jsondoc.Quote(s.Agent))
+				p.Addf(v, "unknown agent %s", text.Quote(s.Agent))
 			}
 		},
 		"input_mapping": func(v jsondoc.Value) {
@@ -196,7 +197,7 @@ func (p *parser) dependsOn(v jsondoc.Value, step string) (on []string) {
 		switch {
 		case !p.text(m.Value, &id, 64):
 		case named[id]:
-			p.Addf(m.Value, "%s is named twice", jsondoc.Quote(id))
+			p.Addf(m.Value, "%s is named twice", text.Quote(id))
 		default:
 			named[id] = true
 			on = append(on, id)
@@ -213,7 +214,7 @@ func (p *parser) links(at jsondoc.Value, steps map[string]Step) {
 		case u.to == u.from:
 			p.Addf(u.at, "%s", u.self)
 		case !p.ids[u.to]:
-			p.Addf(u.at, "no step %s", jsondoc.Quote(u.to))
+			p.Addf(u.at, "no step %s", text.Quote(u.to))
 		}
 	}
 	on := dependencies(steps)

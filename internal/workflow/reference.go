@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // maxReference bounds a reference, in bytes.
@@ -38,25 +39,25 @@ func literal(text string) string {
 }
 
 // parseReference reads a text for which isReference holds.
-func parseReference(text string) (reference, error) {
-	if len(text) > maxReference {
-		return reference{}, fmt.Errorf("reference of %d bytes; want at most %d", len(text), maxReference)
+func parseReference(ref string) (reference, error) {
+	if len(ref) > maxReference {
+		return reference{}, fmt.Errorf("reference of %d bytes; want at most %d", len(ref), maxReference)
 	}
-	way, err := segments(text[len("$"):])
+	way, err := segments(ref[len("$"):])
 	if err != nil {
-		return reference{}, fmt.Errorf("malformed reference %s: %w", jsondoc.Quote(text), err)
+		return reference{}, fmt.Errorf("malformed reference %s: %w", text.Quote(ref), err)
 	}
 	switch way[0].name {
 	case "input":
-		return reference{text: text, path: way[1:]}, nil
+		return reference{text: ref, path: way[1:]}, nil
 	case "steps":
 		if len(way) < 3 || way[1].name == "" || way[2].name != "output" {
 			return reference{}, fmt.Errorf(
-				`malformed reference %s: want $.steps.<id>.output; an id with dots is written $.steps["a.b"].output`, jsondoc.Quote(text))
+				`malformed reference %s: want $.steps.<id>.output; an id with dots is written $.steps["a.b"].output`, text.Quote(ref))
 		}
-		return reference{text: text, step: way[1].name, path: way[3:]}, nil
+		return reference{text: ref, step: way[1].name, path: way[3:]}, nil
 	}
-	return reference{}, fmt.Errorf("malformed reference %s: want $.input or $.steps.<id>.output", jsondoc.Quote(text))
+	return reference{}, fmt.Errorf("malformed reference %s: want $.input or $.steps.<id>.output", text.Quote(ref))
 }
 
 // segments reads .name, [0] and ["any name"], one or more, the first a .name.

@@ -3,29 +3,29 @@ package workflow
 import (
 	"maps"
 
-	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // take reads a text that came from Redis, and remembers it. "" and a damaged one are ErrUnknown. Which agents there are is not
 // asked again: one that has gone since is the execution's trouble.
-func (l *Library) take(id, text string) (Definition, error) {
-	if old, ok := l.remembered(id); ok && old.text == text {
+func (l *Library) take(id, record string) (Definition, error) {
+	if old, ok := l.remembered(id); ok && old.text == record {
 		if old.bad {
 			return Definition{}, unknown(id)
 		}
 		return old.d, nil
 	}
-	if text == "" {
+	if record == "" {
 		l.remember(id, seen{})
 		return Definition{}, unknown(id)
 	}
-	d, err := ParseDefinition([]byte(text), nil)
+	d, err := ParseDefinition([]byte(record), nil)
 	bad := err != nil || d.ID != id
 	if bad {
-		l.o.Logger.Warn("workflow in Redis is damaged", "event", "circuit_breaker.workflow_bad", "workflow", jsondoc.Clip(id, 64), "error", err)
+		l.o.Logger.Warn("workflow in Redis is damaged", "event", "circuit_breaker.workflow_bad", "workflow", text.Short(id), "error", err)
 	}
 	d.Origin = FromAPI
-	l.remember(id, seen{text: text, d: d, bad: bad})
+	l.remember(id, seen{text: record, d: d, bad: bad})
 	if bad {
 		return Definition{}, unknown(id)
 	}

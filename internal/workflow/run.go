@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -168,7 +168,7 @@ func (r *run) halt(ctx context.Context) {
 	running := slices.Sorted(maps.Keys(r.running))
 	e := ExecutionError{
 		Cause:  CauseTimeout,
-		Reason: jsondoc.Clip(fmt.Sprintf("not done within %v; running: %s", r.timeout, strings.Join(running, ", ")), maxReason),
+		Reason: text.Clip(fmt.Sprintf("not done within %v; running: %s", r.timeout, strings.Join(running, ", ")), maxReason),
 	}
 	if len(running) == 1 {
 		e.Step, e.Agent = running[0], r.d.Steps[running[0]].Agent
@@ -210,4 +210,4 @@ func (r *run) finish() Execution {
 // stamp is a time as it is shown: to the millisecond.
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
-func reason(err error) string { return jsondoc.Clip(err.Error(), maxReason) }
+func reason(err error) string { return text.Clip(err.Error(), maxReason) }

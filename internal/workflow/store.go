@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/text"
 )
 
 // MaxRecord bounds the text of an execution in Redis, in bytes; a longer one is kept without its outputs, and without its steps if need be.
@@ -110,13 +110,13 @@ func (s *Store) add(id string, text json.RawMessage) {
 // an hour.
 func (s *Store) Get(ctx context.Context, id string) (json.RawMessage, error) {
 	s.mu.Lock()
-	text, ok := s.of[id]
+	kept, ok := s.of[id]
 	s.mu.Unlock()
 	if ok {
-		return text, nil
+		return kept, nil
 	}
 	if !ValidExecutionID(id) {
-		return nil, fmt.Errorf("execution %q: %w", jsondoc.Clip(id, 64), ErrUnknown)
+		return nil, fmt.Errorf("execution %q: %w", text.Short(id), ErrUnknown)
 	}
 	record, err := s.o.Records.Execution(ctx, id)
 	if err != nil {

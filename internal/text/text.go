@@ -1,0 +1,54 @@
+// Package text makes text from outside fit for an error, an answer or a log line: short, printable, on one line.
+package text
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxShort is how many characters Short and Quote keep.
+const maxShort = 64
+
+// Short is s as a message shows a name or a value: at most 64 characters, all printable.
+func Short(s string) string { return Clip(s, maxShort) }
+
+// Clip cuts s to most characters, marks the cut with "…", and replaces what is not printable by U+FFFD.
+func Clip(s string, most int) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, cut(s, most))
+}
+
+// Quote is s cut to 64 characters, in quotes; what is not printable is escaped.
+func Quote(s string) string { return strconv.Quote(cut(s, maxShort)) }
+
+func cut(s string, most int) string {
+	n := 0
+	for i := range s {
+		if n == most {
+			return s[:i] + "…"
+		}
+		n++
+	}
+	return s
+}
+
+// Line is s on one line, for text that is kept: every run of blanks and of what is not printable becomes one space, and no more
+// than most bytes are left, cut at a whole character. [Clip] may make a text longer than it was; Line does not.
+func Line(s string, most int) string {
+	words := strings.FieldsFunc(s[:min(len(s), 4*most)], func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
+	if s = strings.ToValidUTF8(strings.Join(words, " "), "?"); len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "")
+	}
+	return strings.TrimSpace(s)
+}
+
+// Printable reports whether s is at most most bytes of printable text.
+func Printable(s string, most int) bool {
+	return len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
