@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/sony/gobreaker/v2"
-
-	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // localChunk is how many calls are made between two looks at the clock.

@@ -6,9 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"golang.org/x/sync/errgroup"
 )
 
 // manyAgentsCallers is how many goroutines make the crowd's calls, each to its share of the agents.

@@ -8,10 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
+	"golang.org/x/sync/errgroup"
 )
 
 // resident is an agent that is called for some seconds, by all replicas, and counted at its end.

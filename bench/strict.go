@@ -6,9 +6,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/redis/go-redis/v9"
 )
 
 // setting is how many goroutines call how many agents.

@@ -7,9 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"golang.org/x/sync/errgroup"
 )
 
 // fleet is two replicas in the cached mode.
