@@ -18,6 +18,7 @@ import (
 	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
+	"github.com/breakerd/breakerd/pkg/redisstore/embedded"
 )
 
 // core is what every program stands on: one replica of the fleet, from start to stop.
@@ -89,7 +90,7 @@ func (s *core) openStore(ctx context.Context) (err error) {
 	redisstore.SetClientLogger(s.log)
 	s.conn, err = redisstore.Open(ctx, s.cfg.RedisURL.Reveal(), redisstore.Options{
 		Timeout: s.cfg.RedisTimeout, Username: s.cfg.RedisUsername,
-		Password: s.cfg.RedisPassword.Reveal(), SentinelPassword: s.cfg.RedisSentinelPassword.Reveal(), Logger: s.log,
+		Password: s.cfg.RedisPassword.Reveal(), SentinelPassword: s.cfg.RedisSentinelPassword.Reveal(), Embedded: embedded.Start, Logger: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("REDIS_URL: %w", err)

@@ -54,7 +54,7 @@ func (c checkup) health(ctx context.Context) httpapi.Health {
 	if err == nil {
 		redis.Warnings, err = c.conn.Check(ctx)
 	}
-	if c.conn.Embedded != nil {
+	if c.conn.Embedded {
 		redis.Warnings = append(redis.Warnings, "embedded Redis: for this process only, and nothing is kept")
 	}
 	if err != nil {

@@ -73,7 +73,7 @@ func (p program) run(ctx context.Context, args, environ []string, stdout, stderr
 	}
 	return c.serve(ctx, mounts, signals, func(addresses []string) {
 		fmt.Fprintf(stdout, "%s %s listens on http://%s\n", p.name, version.String(), addresses[0])
-		if c.conn.Embedded != nil {
+		if c.conn.Embedded {
 			fmt.Fprint(stdout, "Redis is embedded: this process only, and NOTHING IS KEPT when it ends. Set REDIS_URL to share breakers.\n")
 		}
 		p.banner(c, stdout, addresses)

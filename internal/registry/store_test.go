@@ -19,6 +19,7 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
+	"github.com/breakerd/breakerd/pkg/redisstore/embedded"
 )
 
 // shelf shows a redisstore.Store as the registry wants it.
@@ -81,7 +82,7 @@ func (s *shelf) set(t *testing.T, d redisstore.Doc, agent, text string) {
 
 func open(t *testing.T, address string) *shelf {
 	t.Helper()
-	conn, err := redisstore.Open(t.Context(), address, redisstore.Options{Timeout: soon})
+	conn, err := redisstore.Open(t.Context(), address, redisstore.Options{Timeout: soon, Embedded: embedded.Start})
 	if err != nil {
 		t.Fatal(err)
 	}

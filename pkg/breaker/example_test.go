@@ -8,11 +8,12 @@ import (
 
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
+	"github.com/breakerd/breakerd/pkg/redisstore/embedded"
 )
 
 // fleet gives a Manager on the Redis that url names, and what ends it.
 func fleet(ctx context.Context, url string) (m *breaker.Manager, end func(), err error) {
-	conn, err := redisstore.Open(ctx, url, redisstore.Options{})
+	conn, err := redisstore.Open(ctx, url, redisstore.Options{Embedded: embedded.Start}) // which only embedded:// needs
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,7 +89,7 @@ func ExampleManager_Acquire() {
 func ExampleManager_Agent() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	conn, err := redisstore.Open(ctx, "embedded://", redisstore.Options{})
+	conn, err := redisstore.Open(ctx, "embedded://", redisstore.Options{Embedded: embedded.Start})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -35,7 +35,7 @@ func (c *Conn) Check(ctx context.Context) (warnings []string, err error) {
 			return err
 		})
 	case *redis.Client:
-		if c.Embedded != nil { // has no INFO that would tell
+		if c.Embedded { // has no INFO that would tell
 			err = client.Ping(ctx).Err()
 			break
 		}

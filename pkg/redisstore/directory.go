@@ -156,7 +156,7 @@ func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) err
 	return nil
 }
 
-// Saw marks agents as seen now, in the index. It is called in the background, not once a call.
+// MarkSeen marks agents as seen now, in the index. It is called in the background, not once a call.
 func (s *Store) MarkSeen(ctx context.Context, agents []string) error {
 	now, err := s.client.Time(ctx).Result()
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
@@ -44,9 +43,23 @@ type Options struct {
 	// go-redis's default.
 	PoolSize int
 
+	// Embedded starts the Redis that embedded:// names: embedded.Start, of the package embedded below this one. Other URLs do
+	// not need it.
+	Embedded func(listen string) (Engine, error)
+
 	// Logger gets what happens besides the calls: certificates re-read, an
 	// embedded store in use. nil means none.
 	Logger *slog.Logger
+}
+
+// Engine is a Redis in this process. It is for authors of engines: a program hands one over with [Options].Embedded.
+type Engine interface {
+	// Dial connects to it, whatever the address. It fails after Close.
+	Dial(ctx context.Context, network, addr string) (net.Conn, error)
+	// Addr is the address at which it listens, "" if it does not.
+	Addr() string
+	// Close ends it and its connections.
+	Close()
 }
 
 // Conn is a client and what belongs to it. Its fields must not be changed.
@@ -57,11 +70,11 @@ type Options struct {
 // commands whose NoRetry method does not forbid it.
 type Conn struct {
 	Client   redis.UniversalClient
-	Cluster  bool                 // Redis Cluster: a script's keys need one slot
-	Embedded *miniredis.Miniredis // nil for a real server
-	Display  string               // the URL with every secret hidden
+	Cluster  bool   // Redis Cluster: a script's keys need one slot
+	Embedded bool   // the server is in this process, and keeps nothing
+	Display  string // the URL with every secret hidden
 
-	engine    *embeddedRedis
+	engine    Engine // nil for a real server
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -159,24 +172,23 @@ func (c *Conn) build(ctx context.Context, t redisTarget, o Options) error {
 	return nil
 }
 
-func (c *Conn) buildEmbedded(ctx context.Context, t redisTarget, o Options) error {
+func (c *Conn) buildEmbedded(ctx context.Context, t redisTarget, o Options) (err error) {
+	if o.Embedded == nil {
+		return errors.New("this program has no embedded Redis; to have one, import " +
+			"github.com/breakerd/breakerd/pkg/redisstore/embedded and set redisstore.Options{Embedded: embedded.Start}")
+	}
 	listen := ""
 	if len(t.addrs) > 0 {
 		listen = t.addrs[0]
 	}
-	engine, err := startEmbedded(listen)
-	if err != nil {
+	if c.engine, err = o.Embedded(listen); err != nil {
 		return err
 	}
+	c.Embedded, c.Display = true, "embedded://"+c.engine.Addr()
 	t.addrs = []string{"embedded"}
-	c.engine, c.Embedded = engine, engine.mini
-	if listen != "" {
-		listen = engine.mini.Addr()
-		c.Display = "embedded://" + listen
-	}
-	c.Client = newSingleClient(singleOptions(t, o, engine.dial))
+	c.Client = newSingleClient(singleOptions(t, o, c.engine.Dial))
 	o.Logger.WarnContext(ctx, "embedded store in use: state is not shared with other processes and is lost at exit; "+
-		"set REDIS_URL for a fleet", "listener", listen)
+		"set REDIS_URL for a fleet", "listener", c.engine.Addr())
 	return nil
 }
 
@@ -188,7 +200,7 @@ func (c *Conn) Close() error {
 			c.closeErr = fmt.Errorf("close redis %s: %w", c.Display, err)
 		}
 		if c.engine != nil {
-			c.engine.close()
+			c.engine.Close()
 		}
 	})
 	return c.closeErr

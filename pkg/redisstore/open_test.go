@@ -52,7 +52,7 @@ func TestOneServerByURL(t *testing.T) {
 	if n, err := s.Client(t).Get(t.Context(), "k").Result(); !errors.Is(err, redis.Nil) {
 		t.Errorf("database 0 holds the key of database 3: %q, %v", n, err)
 	}
-	if c.Cluster || c.Embedded != nil {
+	if c.Cluster || c.Embedded {
 		t.Errorf("%+v", c)
 	}
 }
@@ -250,7 +250,7 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Open(ended, "embedded://", Options{}); !errors.Is(err, context.Canceled) {
+	if _, err := Open(ended, "redis://h", Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("with an ended context: %v", err)
 	}
 	for _, o := range []Options{{Timeout: -1}, {PoolSize: -1}} {
@@ -260,12 +260,21 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
+func TestOpen_NamesWhatEmbeddedNeeds(t *testing.T) {
+	t.Parallel()
+	_, err := Open(t.Context(), "embedded://", Options{})
+	if err == nil || !strings.Contains(err.Error(), "import github.com/breakerd/breakerd/pkg/redisstore/embedded and set ") ||
+		!strings.Contains(err.Error(), "Embedded: embedded.Start") {
+		t.Errorf("%v", err)
+	}
+}
+
 // Not parallel: it counts goroutines.
 func TestCloseLeavesNoGoroutine(t *testing.T) {
 	s, set := testkit.Start(t), testkit.StartSentinel(t)
 	cluster := testkit.StartCluster(t)
 	before := goleak.IgnoreCurrent()
-	for _, url := range []string{"embedded://", "embedded://127.0.0.1:0", s.URL(), set.URL(), cluster.URL()} {
+	for _, url := range []string{s.URL(), set.URL(), cluster.URL()} {
 		c := openURL(t, url)
 		roundTrip(t, c)
 		for range 2 {
