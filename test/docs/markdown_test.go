@@ -3,6 +3,8 @@
 package docs
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -39,22 +41,26 @@ const docker = "sh docker"
 // languages are the fences that mean something here: sh is run, json and text after it are what it prints, go is compiled.
 func languages() []string { return []string{"sh", docker, "json", "text", "go", "mermaid"} }
 
-// documents reads every document that is this package's to check.
+// documents reads every Markdown file of the module.
 func documents(t *testing.T) []document {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	var docs []document
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && slices.Contains([]string{".git", "bin", "testdata"}, e.Name()):
+			return filepath.SkipDir
+		case filepath.Ext(path) != ".md":
+			return nil
+		}
+		name, relErr := filepath.Rel(root, path)
+		text, err := os.ReadFile(path)
+		docs = append(docs, parse(t, filepath.ToSlash(name), string(text)))
+		return errors.Join(relErr, err)
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	names = append([]string{filepath.Join(root, "README.md"), filepath.Join(root, "CHANGELOG.md")}, names...)
-	var docs []document
-	for _, n := range names {
-		text, err := os.ReadFile(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		name, _ := filepath.Rel(root, n)
-		docs = append(docs, parse(t, filepath.ToSlash(name), string(text)))
 	}
 	return docs
 }
