@@ -1,7 +1,8 @@
-# make help lists the targets. `make test` proves everything that a machine with Go and make can prove; nothing is skipped.
+# make help lists the targets. `make quick` is the loop while you edit, `make test` proves all that needs no Docker, `.ci/run` runs
+# the legs that a change must pass, `make nightly` runs everything.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help build run tools test stack lint mutate bench bench-smoke soak fuzz clean
+.PHONY: help build run tools quick test vet race histories stack lint mutate mutate-changed bench bench-smoke soak fuzz nightly clean
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
@@ -10,10 +11,10 @@ STACK_NEEDED := docker docker-compose curl redis-cli jq openssl
 FUZZTIME ?= 30s
 SOAK ?= 10m
 BENCHTIME ?= 1s
-HISTORIES := ^TestHistories
+SCRIPTS := ^Test(Histories|Transcripts)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-11s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-15s %s\n", $$1, $$2 }'
 
 # The version comes from the tag or commit that Go itself writes into a binary.
 build: ## static binaries of all programs in bin/
@@ -26,21 +27,30 @@ run: build ## build and start breakerd with its defaults
 tools: $(GOLANGCI) ## install what the tests and the linters need
 	tools/need $(NEEDED) $(STACK_NEEDED)
 
-# The histories run by themselves, once: with a profile of the machine, from which branchcount shows that they reach every
-# branch, and without the race detector, for one goroutine drives each engine. Everything runs, whatever failed before, so that go test's summary is the end of the output.
-test: ## vet, all tests with the race detector, branch counts of the histories
+quick: vet ## the loop while you edit, in a minute: vet, and all tests but those of test/, with 200 histories
+	go test -short ./pkg/... ./internal/... ./lua/... ./test/branchcount ./test/clauses
+
+# Every leg runs, whatever failed before it, so that go test's summary is the end of the output.
+test: ## all that needs no Docker: vet, 10,000 histories and their branch counts, every test under the race detector
 	@tools/need $(NEEDED)
+	@failed=0; for leg in vet histories race; do $(MAKE) --no-print-directory $$leg || failed=1; done; exit $$failed
+
+vet:
+	go vet -tags docker,mutate ./...
+	go -C bench vet ./...
+
+# The histories and transcripts run without the race detector, for one goroutine drives an engine. Their profile of the machine shows
+# that the histories reach every branch.
+histories:
 	@mkdir -p bin && rm -f bin/histories.out
-	@export CGO_ENABLED=1; failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
-	run go vet ./...; \
-	run go vet -tags mutate ./pkg/redisstore; \
-	run go vet -tags docker ./test/stack ./test/docs; \
-	run go -C bench vet ./...; \
-	run go test -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker/machine -coverprofile=bin/histories.out \
-		-run '$(HISTORIES)' ./pkg/redisstore; \
-	run go run ./test/branchcount bin/histories.out; \
-	run go test -race -count 1 -timeout 10m -skip '$(HISTORIES)' ./...; \
-	exit $$failed
+	go test -timeout 10m -covermode=atomic -coverpkg=./pkg/breaker/machine -coverprofile=bin/histories.out \
+		-run '^TestHistories' ./pkg/redisstore
+	go run ./test/branchcount bin/histories.out
+	go test -run '^TestTranscripts' ./pkg/redisstore
+
+race: export CGO_ENABLED := 1
+race:
+	go test -race -count 1 -timeout 10m -skip '$(SCRIPTS)' ./...
 
 stack: ## the compose stacks on a real Docker Engine, with images from Debian packages
 	@tools/need $(STACK_NEEDED)
@@ -62,9 +72,15 @@ $(GOLANGCI):
 		mv $(@D)/golangci-lint $@; \
 	fi
 
-mutate: ## one small fault at a time in the scripts: the suite must notice each (a few minutes)
+MUTATE := go test -tags mutate -run '^TestEveryMutantIsKilled$$' -v -count 1 -timeout 90m ./pkg/redisstore
+
+mutate: ## one small fault at a time in the scripts: the suite must notice each (five minutes)
 	@tools/need redis-server
-	go test -tags mutate -run '^TestEveryMutantIsKilled$$' -v -count 1 -timeout 90m ./pkg/redisstore
+	$(MUTATE)
+
+mutate-changed: ## the same for the scripts that changed since all of their mutants were killed
+	@tools/need redis-server
+	MUTATE_CHANGED=1 $(MUTATE)
 
 bench: ## us and our peers in turns, in one run (10 minutes of a quiet machine); writes docs/performance.md and its plot
 	@tools/need redis-server wrk
@@ -86,6 +102,11 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) "$$p"; \
 		done; \
 	done
+
+nightly: ## everything: each leg of .ci/run, all mutants, every fuzz target for ten minutes, an hour's soak
+	@failed=0; for leg in lint mutate stack bench-smoke test; do $(MAKE) --no-print-directory $$leg || failed=1; done; \
+	$(MAKE) --no-print-directory fuzz FUZZTIME=10m || failed=1; \
+	$(MAKE) --no-print-directory soak SOAK=1h || failed=1; exit $$failed
 
 clean: ## remove what make made
 	rm -rf bin

@@ -113,12 +113,12 @@ func besideOthers(newEngine func(t testing.TB) *engine) func(t testing.TB) store
 
 func TestHistoriesBesideOthersOnMiniredis(t *testing.T) {
 	t.Parallel()
-	storetest.Histories(t, besideOthers(miniEngine), 7, 100)
+	storetest.Histories(t, besideOthers(miniEngine), 7, count(100))
 }
 
 func TestHistoriesBesideOthersOnRedis(t *testing.T) {
 	t.Parallel()
-	storetest.Histories(t, besideOthers(realEngine), 8, 1000)
+	storetest.Histories(t, besideOthers(realEngine), 8, count(1000))
 }
 
 func TestTranscriptsBesideOthers(t *testing.T) {

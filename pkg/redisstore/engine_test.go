@@ -210,14 +210,22 @@ func (e *engine) Edit(agent string, ed storetest.Edit) error {
 func onMiniredis(t testing.TB) storetest.Engine { return miniEngine(t) }
 func onRedis(t testing.TB) storetest.Engine     { return realEngine(t) }
 
+// count is how many histories a test plays: a fiftieth with -short, which is for the loop of somebody who edits.
+func count(all int) int {
+	if testing.Short() {
+		return all / 50
+	}
+	return all
+}
+
 func TestHistoriesOnMiniredis(t *testing.T) {
 	t.Parallel()
-	storetest.Histories(t, onMiniredis, 1, 500)
+	storetest.Histories(t, onMiniredis, 1, count(500))
 }
 
 func TestHistoriesOnRedis(t *testing.T) {
 	t.Parallel()
-	storetest.Histories(t, onRedis, 2, 10_000)
+	storetest.Histories(t, onRedis, 2, count(10_000))
 }
 
 func TestTranscriptsOnMiniredis(t *testing.T) {

@@ -4,10 +4,15 @@ package redisstore_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +31,7 @@ var mutatedVerbs = []string{"acquire", "record", "records", "replay", "renew", "
 
 const (
 	equivalentList = "testdata/equivalent_mutants.txt"
+	killedList     = "testdata/killed_mutants.txt"
 	mutationSeed   = 3
 	mutationSteps  = 40
 	// patience is how long a script may run; redis-server then lets itself be restarted.
@@ -36,12 +42,21 @@ const (
 // notice it; both are compared with the model after every operation. What they cannot notice stands in
 // testdata/equivalent_mutants.txt with the reason.
 //
-// MUTATE_HISTORIES bounds the histories for each (40), MUTATE_ONLY is a regular expression on the names of the mutants.
+// A whole run in which every mutant is killed writes testdata/killed_mutants.txt: the digest of each file's code at that time.
+// MUTATE_CHANGED=1 leaves out the files whose code is still the same. MUTATE_HISTORIES bounds the histories for each mutant (40),
+// MUTATE_ONLY is a regular expression on the names of the mutants.
 func TestEveryMutantIsKilled(t *testing.T) {
 	files := scriptFiles(t)
 	only := regexp.MustCompile(os.Getenv("MUTATE_ONLY"))
+	proven := map[string]string{}
+	if os.Getenv("MUTATE_CHANGED") != "" {
+		proven = readKilled(t)
+	}
 	all := []mutant{{key: "(no fault)"}}
 	for _, name := range append(lua.Shared(), mutatedVerbs...) {
+		if file := name + ".lua"; proven[file] == digest(files[file]) {
+			continue
+		}
 		for _, m := range mutants(name+".lua", files[name+".lua"]) {
 			if only.MatchString(m.key) {
 				all = append(all, m)
@@ -52,7 +67,47 @@ func TestEveryMutantIsKilled(t *testing.T) {
 	if why := verdicts["(no fault)"]; why != "" {
 		t.Fatalf("the scripts differ from the model without any fault: %s", why)
 	}
-	report(t, all[1:], verdicts, os.Getenv("MUTATE_ONLY") == "")
+	whole := os.Getenv("MUTATE_ONLY") == "" && len(proven) == 0
+	report(t, all[1:], verdicts, whole)
+	if whole && !t.Failed() {
+		writeKilled(t, files)
+	}
+}
+
+// digest names a file's code: its tokens, for a comment has no mutants.
+func digest(src string) string {
+	h := sha256.New()
+	for _, token := range luaTokens(src) {
+		fmt.Fprintln(h, token.text)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// readKilled reads "digest file" lines.
+func readKilled(t *testing.T) map[string]string {
+	t.Helper()
+	b, err := os.ReadFile(killedList)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		if sum, file, ok := strings.Cut(strings.TrimSpace(line), " "); ok && sum != "#" {
+			out[file] = sum
+		}
+	}
+	return out
+}
+
+func writeKilled(t *testing.T, files map[string]string) {
+	t.Helper()
+	text := "# Written by `make mutate` when every mutant was killed: the digest of each script's code.\n"
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		text += digest(files[file]) + " " + file + "\n"
+	}
+	if err := os.WriteFile(killedList, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // scriptFiles reads lua/*.lua.
