@@ -25,7 +25,7 @@ run: build ## build and start breakerd with its defaults
 	bin/breakerd
 
 tools: $(GOLANGCI) ## install what the tests and the linters need
-	tools/need $(NEEDED) $(STACK_NEEDED)
+	tools/need shellcheck $(NEEDED) $(STACK_NEEDED)
 
 quick: vet ## the loop while you edit, in a minute: vet, and all tests but those of test/, with 200 histories
 	go test -short ./pkg/... ./internal/... ./lua/... ./test/branchcount ./test/clauses
@@ -57,10 +57,11 @@ stack: ## the compose stacks on a real Docker Engine, with images from Debian pa
 	go test -tags docker -count 1 -timeout 10m ./test/stack
 	go test -tags docker -count 1 -timeout 10m -run '^TestDocker' ./test/docs
 
-lint: $(GOLANGCI) ## golangci-lint, and shellcheck where it is installed
+lint: $(GOLANGCI) ## golangci-lint and shellcheck
 	$(GOLANGCI) run ./...
 	cd bench && ../$(GOLANGCI) run ./...
-	@if command -v shellcheck >/dev/null; then shellcheck tools/need .ci/run deploy/offline/build deploy/offline/entrypoint deploy/redis/* deploy/tls/*; else echo 'shellcheck is not installed: scripts not checked'; fi
+	@tools/need shellcheck
+	shellcheck tools/need .ci/run deploy/offline/build deploy/offline/entrypoint deploy/redis/* deploy/tls/*
 
 $(GOLANGCI):
 	@mkdir -p $(@D)
