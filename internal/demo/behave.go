@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 // maxInput bounds, in bytes, the body of a call that a healthy agent repeats in its answer.
@@ -97,7 +99,7 @@ func (c *call) read() {
 // answer is what a healthy agent says.
 func (c *call) answer() {
 	if c.large {
-		newProblem(codeBodyTooLarge, "the body is larger than %d bytes", maxInput).write(c.w)
+		problem.New(problem.BodyTooLarge, "the body is larger than %d bytes", maxInput).Write(c.w)
 		return
 	}
 	var input any
@@ -107,7 +109,7 @@ func (c *call) answer() {
 	case len(c.input) > 0:
 		input = string(c.input)
 	}
-	writeJSON(c.w, http.StatusOK, "application/json", echoed{c.agent, c.r.Method, c.path, c.r.URL.RawQuery, input, stamp()})
+	writeJSON(c.w, http.StatusOK, echoed{c.agent, c.r.Method, c.path, c.r.URL.RawQuery, input, stamp()})
 }
 
 // fail answers with an error, and with a Retry-After if the agent has one.
@@ -115,7 +117,7 @@ func (c *call) fail(status int, what string) {
 	if n := c.does.whole(retryAfter); n > 0 || c.does.mode == rateLimited {
 		c.w.Header().Set("Retry-After", strconv.Itoa(n))
 	}
-	writeJSON(c.w, status, "application/json", map[string]string{"error": c.agent + " " + what})
+	writeJSON(c.w, status, map[string]string{"error": c.agent + " " + what})
 }
 
 // rpc answers with a JSON-RPC response that holds field, to the id that was asked with.
@@ -126,7 +128,7 @@ func (c *call) rpc(field string, v any) {
 	if json.Unmarshal(c.input, &asked) != nil || asked.ID == nil {
 		asked.ID = json.RawMessage("null")
 	}
-	writeJSON(c.w, http.StatusOK, "application/json", map[string]any{"jsonrpc": "2.0", "id": asked.ID, field: v})
+	writeJSON(c.w, http.StatusOK, map[string]any{"jsonrpc": "2.0", "id": asked.ID, field: v})
 }
 
 // stream sends server-sent events: the first at once, each flushed.
@@ -152,14 +154,14 @@ func (c *call) stream() {
 func stamp() string { return time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // writeJSON sends v; it can be marshalled. An error means that the client is gone, which nobody needs to hear.
-func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)
 	enc.SetEscapeHTML(false) // read by people; nosniff keeps it from being HTML
 	if err := enc.Encode(v); err != nil {
 		panic(fmt.Sprintf("demo: %T cannot be marshalled: %v", v, err))
 	}
-	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = body.WriteTo(w)
 }

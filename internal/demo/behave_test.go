@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 func TestHealthyAgentSaysWhatItWasAsked(t *testing.T) {
@@ -26,7 +28,7 @@ func TestHealthyAgentSaysWhatItWasAsked(t *testing.T) {
 	p.do("PATCH", "/Weather/", "plain <words>", "Content-Type", "text/plain").want(200, `path="/"`, `method="PATCH"`, `input="plain \u003cwords\u003e"`)
 	p.do("DELETE", "/Weather//x/../y", "").want(200, `path="//x/../y"`)
 	p.do("POST", "/Weather/x", strings.Repeat("x", maxInput)).want(200)
-	p.do("POST", "/Weather/x", strings.Repeat("x", maxInput+1)).wantProblem(413, codeBodyTooLarge)
+	p.do("POST", "/Weather/x", strings.Repeat("x", maxInput+1)).wantProblem(413, problem.BodyTooLarge)
 	p.do("GET", "/modes/Weather", "").want(200, "calls=7", "in_flight=0", `mode="healthy"`, "default=true")
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 )
 
@@ -44,7 +45,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch own := r.URL.EscapedPath(); {
 	case own == "/" || own == "":
-		newProblem(codeNotFound, "no such path: an agent is called at /{agent}, all are listed at /modes").write(w)
+		problem.New(problem.NotFound, "no such path: an agent is called at /{agent}, all are listed at /modes").Write(w)
 	case own == "/livez":
 		s.get(w, r, map[string]string{"status": "ok"})
 	case own == "/readyz":
@@ -55,7 +56,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.control(w, r, rest)
 	default:
 		if err := checkName(name); err != nil {
-			newProblem(codeInvalidAgentName, "%v", err).write(w)
+			problem.New(problem.InvalidAgentName, "%v", err).Write(w)
 			return
 		}
 		s.serveAgent(w, r, name, "/"+rest)
@@ -68,12 +69,12 @@ func (s *server) get(w http.ResponseWriter, r *http.Request, v any) {
 		notAllowed(w, "GET, HEAD")
 		return
 	}
-	writeJSON(w, http.StatusOK, "application/json", v)
+	writeJSON(w, http.StatusOK, v)
 }
 
 func notAllowed(w http.ResponseWriter, allow string) {
 	w.Header().Set("Allow", allow)
-	newProblem(codeMethodNotAllowed, "want one of %s", allow).write(w)
+	problem.New(problem.MethodNotAllowed, "want one of %s", allow).Write(w)
 }
 
 func (s *server) list() map[string]any {
@@ -100,18 +101,18 @@ func (s *server) control(w http.ResponseWriter, r *http.Request, escaped string)
 		err = checkName(name)
 	}
 	if err != nil {
-		newProblem(codeInvalidAgentName, "%v", err).write(w)
+		problem.New(problem.InvalidAgentName, "%v", err).Write(w)
 		return
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		writeJSON(w, http.StatusOK, "application/json", s.agents.look(name).json())
+		writeJSON(w, http.StatusOK, s.agents.look(name).json())
 	case http.MethodPut:
 		s.put(w, r, name)
 	case http.MethodDelete:
 		was, now := s.agents.forget(name)
 		s.switched(r, was, now)
-		writeJSON(w, http.StatusOK, "application/json", now.json())
+		writeJSON(w, http.StatusOK, now.json())
 	default:
 		notAllowed(w, "GET, HEAD, PUT, DELETE")
 	}
@@ -120,16 +121,16 @@ func (s *server) control(w http.ResponseWriter, r *http.Request, escaped string)
 func (s *server) put(w http.ResponseWriter, r *http.Request, name string) {
 	b, p := readBehaviour(w, r)
 	if p != nil {
-		p.write(w)
+		p.Write(w)
 		return
 	}
 	was, now, err := s.agents.put(name, b)
 	if err != nil {
-		newProblem(codeTooManyAgents, "%v", err).write(w)
+		problem.New(problem.TooManyAgents, "%v", err).Write(w)
 		return
 	}
 	s.switched(r, was, now)
-	writeJSON(w, http.StatusOK, "application/json", now.json())
+	writeJSON(w, http.StatusOK, now.json())
 }
 
 func (s *server) switched(r *http.Request, was behaviour, now view) {
@@ -137,22 +138,22 @@ func (s *server) switched(r *http.Request, was behaviour, now view) {
 }
 
 // readBehaviour reads the body of a PUT: one JSON object of mode and numbers, each name once and spelt exactly.
-func readBehaviour(w http.ResponseWriter, r *http.Request) (behaviour, *problem) {
+func readBehaviour(w http.ResponseWriter, r *http.Request) (behaviour, *problem.Problem) {
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSwitch))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return behaviour{}, newProblem(codeBodyTooLarge, "the body is larger than %d bytes", maxSwitch)
+		return behaviour{}, problem.New(problem.BodyTooLarge, "the body is larger than %d bytes", maxSwitch)
 	case err != nil:
-		return behaviour{}, newProblem(codeInvalidJSON, "the body ended before its end")
+		return behaviour{}, problem.New(problem.InvalidJSON, "the body ended before its end")
 	case len(text) == 0:
-		return behaviour{}, newProblem(codeBodyRequired, `want a JSON body, as {"mode":"healthy"}`)
+		return behaviour{}, problem.New(problem.BodyRequired, `want a JSON body, as {"mode":"healthy"}`)
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return behaviour{}, newProblem(codeUnsupportedMediaType, "want Content-Type: application/json")
+		return behaviour{}, problem.New(problem.UnsupportedMediaType, "want Content-Type: application/json")
 	}
 	if !utf8.Valid(text) || !json.Valid(text) {
-		return behaviour{}, newProblem(codeInvalidJSON, "the body is not one JSON value in UTF-8")
+		return behaviour{}, problem.New(problem.InvalidJSON, "the body is not one JSON value in UTF-8")
 	}
 	m, given, p := readSettings(json.NewDecoder(bytes.NewReader(text)))
 	if p != nil {
@@ -160,16 +161,16 @@ func readBehaviour(w http.ResponseWriter, r *http.Request) (behaviour, *problem)
 	}
 	b, err := newBehaviour(m, given)
 	if err != nil {
-		return behaviour{}, newProblem(codeInvalidValue, "body.%v", err)
+		return behaviour{}, problem.New(problem.InvalidValue, "body.%v", err)
 	}
 	return b, nil
 }
 
 // readSettings takes apart what is known to be one JSON value.
-func readSettings(dec *json.Decoder) (m mode, given map[string]float64, p *problem) {
+func readSettings(dec *json.Decoder) (m mode, given map[string]float64, p *problem.Problem) {
 	dec.UseNumber() // 1e999 is a bad value, not bad JSON
 	if t, _ := dec.Token(); t != json.Delim('{') {
-		return "", nil, newProblem(codeInvalidValue, `body: want an object, as {"mode":"healthy"}`)
+		return "", nil, problem.New(problem.InvalidValue, `body: want an object, as {"mode":"healthy"}`)
 	}
 	seen := map[string]bool{}
 	given = map[string]float64{}
@@ -177,24 +178,24 @@ func readSettings(dec *json.Decoder) (m mode, given map[string]float64, p *probl
 		t, _ := dec.Token()
 		name, _ := t.(string)
 		if seen[name] {
-			return "", nil, newProblem(codeInvalidJSON, "body.%s is given twice", text.Short(name))
+			return "", nil, problem.New(problem.InvalidJSON, "body.%s is given twice", text.Short(name))
 		}
 		seen[name] = true
 		value, _ := dec.Token()
 		switch v := value.(type) {
 		case string:
 			if name != "mode" {
-				return "", nil, newProblem(codeInvalidValue, "body.%s: want a number", text.Short(name))
+				return "", nil, problem.New(problem.InvalidValue, "body.%s: want a number", text.Short(name))
 			}
 			m = mode(v)
 		case json.Number:
 			n, err := v.Float64()
 			if err != nil || name == "mode" {
-				return "", nil, newProblem(codeInvalidValue, "body.%s: %s is no value for it", text.Short(name), text.Short(v.String()))
+				return "", nil, problem.New(problem.InvalidValue, "body.%s: %s is no value for it", text.Short(name), text.Short(v.String()))
 			}
 			given[name] = n
 		default:
-			return "", nil, newProblem(codeInvalidValue, "body.%s: want a number, and for mode a text", text.Short(name))
+			return "", nil, problem.New(problem.InvalidValue, "body.%s: want a number, and for mode a text", text.Short(name))
 		}
 	}
 	return m, given, nil

@@ -8,6 +8,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 func TestAgentsSwitchWhileTheyRun(t *testing.T) {
@@ -77,7 +79,7 @@ func TestHealthPaths(t *testing.T) {
 	p := start(t)
 	p.do("GET", "/livez", "").want(200, `status="ok"`)
 	p.do("GET", "/readyz", "").want(200, `status="ready"`)
-	p.do("POST", "/readyz", "").wantProblem(405, codeMethodNotAllowed)
+	p.do("POST", "/readyz", "").wantProblem(405, problem.MethodNotAllowed)
 	p.do("HEAD", "/livez", "").want(200)
 }
 
@@ -85,14 +87,14 @@ func TestBadInputIsRefused(t *testing.T) {
 	t.Parallel()
 	p := start(t)
 	put := func(body string, header ...string) got { return p.do("PUT", "/modes/A", body, header...) }
-	put("").wantProblem(400, codeBodyRequired)
-	put(`{"mode":"healthy"}`, "Content-Type", "text/plain").wantProblem(415, codeUnsupportedMediaType)
-	put(`{"mode":"healthy"}`+strings.Repeat(" ", maxSwitch)).wantProblem(413, codeBodyTooLarge)
+	put("").wantProblem(400, problem.BodyRequired)
+	put(`{"mode":"healthy"}`, "Content-Type", "text/plain").wantProblem(415, problem.UnsupportedMediaType)
+	put(`{"mode":"healthy"}`+strings.Repeat(" ", maxSwitch)).wantProblem(413, problem.BodyTooLarge)
 	for _, body := range []string{
 		`{`, `{"mode":"healthy"} x`, `{"mode":"healthy"}{}`, `{"mode":"slow","mode":"slow"}`, `{"mode":"slow","delay_ms":1,"delay_ms":2}`,
 		"{\"mode\":\"\xff\"}", `{mode:"slow"}`, `{"mode":"slow",}`, strings.Repeat("[", 20000),
 	} {
-		put(body).wantProblem(400, codeInvalidJSON)
+		put(body).wantProblem(400, problem.InvalidJSON)
 	}
 	for _, body := range []string{
 		`[]`, `null`, `"slow"`, `7`, `{}`, `{"mode":null}`, `{"mode":7}`, `{"mode":["slow"]}`, `{"mode":"Slow"}`, `{"mode":""}`, `{"mode":"dead"}`,
@@ -102,20 +104,20 @@ func TestBadInputIsRefused(t *testing.T) {
 		`{"mode":"flaky","failure_rate":1.1}`, `{"mode":"flaky","failure_rate":true}`, `{"mode":"flaky","fail_every":-1}`,
 		`{"mode":"rate-limited","retry_after":86401}`, `{"mode":"streaming","events":0}`, `{"mode":"streaming","events":2,"break_after":3}`,
 	} {
-		put(body).wantProblem(422, codeInvalidValue)
+		put(body).wantProblem(422, problem.InvalidValue)
 	}
 	p.do("GET", "/modes", "").want(200, "agents=[]")
 	for _, name := range []string{"", "a/b", "a%2Fb", "-a", "a%20b", "a%00", strings.Repeat("a", 129), "modes", "livez", "readyz", "health", "%6Dodes", "%C3%A4"} {
-		p.do("PUT", "/modes/"+name, `{"mode":"healthy"}`).wantProblem(400, codeInvalidAgentName)
+		p.do("PUT", "/modes/"+name, `{"mode":"healthy"}`).wantProblem(400, problem.InvalidAgentName)
 	}
 	for _, path := range []string{"//x", "/health", "/livez/x", "/readyz/", "/%6Dodes", "/a%2Fb/x", "/-a", "/a$/x", "/" + strings.Repeat("a", 129)} {
-		p.do("GET", path, "").wantProblem(400, codeInvalidAgentName)
+		p.do("GET", path, "").wantProblem(400, problem.InvalidAgentName)
 	}
-	p.do("GET", "/", "").wantProblem(404, codeNotFound)
+	p.do("GET", "/", "").wantProblem(404, problem.NotFound)
 	if g := p.do("POST", "/modes/A", `{"mode":"healthy"}`); g.header.Get("Allow") != "GET, HEAD, PUT, DELETE" {
 		t.Errorf("%v", g.header)
 	}
-	p.do("PUT", "/modes", `{}`).wantProblem(405, codeMethodNotAllowed)
+	p.do("PUT", "/modes", `{}`).wantProblem(405, problem.MethodNotAllowed)
 	p.do("GET", "/modes", "").want(200, "agents=[]")
 }
 

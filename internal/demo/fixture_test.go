@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
@@ -117,7 +118,7 @@ func (g got) want(status int, fields ...string) got {
 	return g
 }
 
-func (g got) wantProblem(status int, c code) {
+func (g got) wantProblem(status int, c problem.Code) {
 	g.t.Helper()
 	g.want(status, fmt.Sprintf("code=%q", c), fmt.Sprintf("status=%d", status), fmt.Sprintf("type=%q", "urn:breakerd:problem:"+c))
 	if g.header.Get("Content-Type") != "application/problem+json" || g.json["detail"] == "" || g.json["title"] == "" {

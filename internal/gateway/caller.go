@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 // patience bounds how long a caller may neither send the request that it has begun, nor take the answer that is there for it.
@@ -130,14 +132,14 @@ func (u *upload) Read(b []byte) (int, error) {
 }
 
 // problem is why the caller's request cannot be passed on; nil: it can, or there is none.
-func (u *upload) problem() *problem {
+func (u *upload) problem() *problem.Problem {
 	err := u.broken.Load()
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(*err, os.ErrDeadlineExceeded):
-		return newProblem(http.StatusRequestTimeout, codeRequestTimeout, "the rest of the request did not come within %s", patience)
+		return problem.New(problem.RequestTimeout, "the rest of the request did not come within %s", patience)
 	default:
-		return newProblem(http.StatusBadRequest, codeInvalidBody, "the request's body cannot be read to its end")
+		return problem.New(problem.InvalidBody, "the request's body cannot be read to its end")
 	}
 }

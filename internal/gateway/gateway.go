@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
@@ -79,7 +80,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		agent, p = g.find(r.Context(), name)
 	}
 	if p != nil {
-		p.write(c)
+		p.Write(c)
 		return
 	}
 	proxy := g.proxy
@@ -109,18 +110,18 @@ func classifier(c registry.Classify) breakerhttp.BodyClassifier {
 }
 
 // find gives a registered agent that has an address.
-func (g *Gateway) find(ctx context.Context, name string) (registry.Agent, *problem) {
+func (g *Gateway) find(ctx context.Context, name string) (registry.Agent, *problem.Problem) {
 	a, err := g.o.Agents.Agent(ctx, name)
 	switch {
 	case errors.Is(err, registry.ErrUnknown):
-		return a, newProblem(http.StatusNotFound, codeAgentUnknown, "no agent of this name is registered: GET /api/v1/agents lists them")
+		return a, problem.New(problem.AgentUnknown, "no agent of this name is registered: GET /api/v1/agents lists them")
 	case errors.Is(err, breaker.ErrStoreUnavailable):
-		return a, newProblem(http.StatusServiceUnavailable, codeStoreUnavailable, "Redis is away, and the agent is not in the registry file")
+		return a, problem.Unavailable("Redis is away, and the agent is not in the registry file")
 	case err != nil:
 		g.log.ErrorContext(ctx, "agent not read", "agent", name, "error", err)
-		return a, newProblem(http.StatusInternalServerError, codeInternal, "unexpected error; the log of this replica says which")
+		return a, problem.Unexpected()
 	case a.URL == nil:
-		return a, newProblem(http.StatusNotFound, codeAgentNoURL, "the agent is registered without a url")
+		return a, problem.New(problem.AgentHasNoURL, "the agent is registered without a url")
 	}
 	return a, nil
 }

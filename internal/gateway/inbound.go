@@ -15,6 +15,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
@@ -62,10 +63,10 @@ func NewInbound(o InboundOptions) (http.Handler, error) {
 		path := r.URL.EscapedPath()
 		p := checkTarget(r.Method, path)
 		if p == nil && !strings.HasPrefix(path, "/") { // OPTIONS *
-			p = newProblem(http.StatusBadRequest, codeInvalidPath, "want a path")
+			p = problem.New(problem.InvalidPath, "want a path")
 		}
 		if p != nil {
-			p.write(c)
+			p.Write(c)
 			return
 		}
 		guarded.ServeHTTP(c, r)
@@ -114,7 +115,7 @@ func (o InboundOptions) verifier(claim string) (func(http.Handler) http.Handler,
 			claims := jwt.MapClaims{}
 			if _, err := parser.ParseWithClaims(bearer(r), claims, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
 				w.Header().Set("WWW-Authenticate", "Bearer")
-				newProblem(http.StatusUnauthorized, codeInvalidToken, "want one Authorization: Bearer and a token that verifies and expires").write(w)
+				problem.New(problem.InvalidToken, "want one Authorization: Bearer and a token that verifies and expires").Write(w)
 				return
 			}
 			name, _ := claims[claim].(string)

@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -15,25 +16,25 @@ import (
 const Prefix = "/agents/"
 
 // split takes a request for /agents/{agent}/rest apart: the name, and what follows it, as it was sent: "" or from its slash on.
-func split(r *http.Request) (name, rest string, p *problem) {
+func split(r *http.Request) (name, rest string, p *problem.Problem) {
 	escaped, mine := strings.CutPrefix(r.URL.EscapedPath(), Prefix)
 	if i := strings.IndexByte(escaped, '/'); i >= 0 {
 		escaped, rest = escaped[:i], escaped[i:]
 	}
 	name, err := url.PathUnescape(escaped)
 	if !mine || err != nil || !breaker.ValidName(name) {
-		return "", "", newProblem(http.StatusBadRequest, codeInvalidAgentName, "%v", breaker.ErrBadName)
+		return "", "", problem.New(problem.InvalidAgentName, "%v", breaker.ErrBadName)
 	}
 	return name, rest, checkTarget(r.Method, rest)
 }
 
 // checkTarget refuses what no agent is asked for: tunnels, and paths that could lead out of the agent's own.
-func checkTarget(method, rest string) *problem {
+func checkTarget(method, rest string) *problem.Problem {
 	switch {
 	case method == http.MethodConnect:
-		return newProblem(http.StatusMethodNotAllowed, codeMethodNotAllowed, "no tunnels are made here")
+		return problem.New(problem.MethodNotAllowed, "no tunnels are made here")
 	case !validPath(rest):
-		return newProblem(http.StatusBadRequest, codeInvalidPath, "the path holds a . or .. segment, or what is no text")
+		return problem.New(problem.InvalidPath, "the path holds a . or .. segment, or what is no text")
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ var _ workflow.Caller = (*Gateway)(nil)
 func (g *Gateway) Call(ctx context.Context, c workflow.Call) (json.RawMessage, error) {
 	agent, p := g.find(ctx, c.Agent)
 	if p != nil {
-		return nil, failed(p.code, "%s", p.detail)
+		return nil, failed(string(p.Code), "%s", p.Detail)
 	}
 	if c.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -92,9 +92,9 @@ func (g *Gateway) stepError(ctx context.Context, c workflow.Call, err error) err
 		return ctx.Err()
 	}
 	p := unanswered(c.Agent, err)
-	g.log.WarnContext(ctx, "agent gave no answer", "event", "bridge."+p.code, "agent", c.Agent, "workflow", c.WorkflowID,
+	g.log.WarnContext(ctx, "agent gave no answer", "event", "bridge."+string(p.Code), "agent", c.Agent, "workflow", c.WorkflowID,
 		"execution", c.ExecutionID, "step", c.StepID, "error", err)
-	return failed(p.code, "%s", p.detail)
+	return failed(string(p.Code), "%s", p.Detail)
 }
 
 // excerpt is the beginning of what an agent said, for people.

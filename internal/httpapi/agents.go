@@ -6,6 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -48,13 +49,13 @@ func (a *api) agentRoutes() {
 	serve(a.server, endpoint{
 		method: http.MethodGet, path: path, id: "getAgent", tag: "agents",
 		summary: "Whom to call about an agent, and how its breaker stands; ETag of the profile, if there is one",
-		codes:   []code{codeAgentUnknown, codeStoreUnavailable}, headers: etagHeader(false),
+		codes:   []problem.Code{problem.AgentUnknown, problem.StoreUnavailable}, headers: etagHeader(false),
 	}, a.getAgent)
 	serve(a.server, endpoint{
 		method: http.MethodPut, path: path, id: "putAgent", tag: "agents", body: requiredBody,
 		summary: "Set its profile as a whole; also for an agent that is not known yet (201)",
 		params:  []*huma.Param{actorParam(), ifMatchParam(), ifNoneMatchParam()},
-		codes:   []code{codeBodyRequired, codeStoreUnavailable, codePreconditionFailed, codePreconditionRequired},
+		codes:   []problem.Code{problem.BodyRequired, problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired},
 		also:    []int{http.StatusCreated}, headers: etagHeader(true),
 		example: `{"contact": "ops@example.org", "url": "http://agent.internal:9000", "labels": {"priority": "low"}}`,
 	}, a.putAgent)
@@ -63,7 +64,7 @@ func (a *api) agentRoutes() {
 		summary: "An agent's newest failed and refused calls",
 		params: []*huma.Param{agentParam("agent_id", "query", true), queryParam("limit", "50 at most and by default.",
 			&huma.Schema{Type: huma.TypeInteger, Minimum: new(1.0), Maximum: new(float64(quarantineMost))})},
-		codes: []code{codeInvalidAgentName, codeAgentUnknown, codeStoreUnavailable},
+		codes: []problem.Code{problem.InvalidAgentName, problem.AgentUnknown, problem.StoreUnavailable},
 	}, a.quarantine)
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -201,7 +202,7 @@ func (g got) at(path string) any {
 }
 
 // wantProblem checks that the answer is a problem of ours.
-func (g got) wantProblem(status int, c code) got {
+func (g got) wantProblem(status int, c problem.Code) got {
 	g.t.Helper()
 	g.want(status, `code="`+string(c)+`"`, `type="urn:breakerd:problem:`+string(c)+`"`)
 	for _, name := range []string{"title", "status", "detail", "errors"} {

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 // operationsOf lists what the API serves, from its own document.
@@ -132,7 +134,7 @@ func (f *fixture) unharmed(what string) {
 // refusesBadNames sends bad names to each operation whose path has one.
 func (f *fixture) refusesBadNames() {
 	f.t.Helper()
-	ours := []any{string(codeInvalidAgentName), string(codeInvalidWorkflowID), string(codeInvalidExecutionID), string(codeNotFound), string(codeMethodNotAllowed)}
+	ours := []any{string(problem.InvalidAgentName), string(problem.InvalidWorkflowID), string(problem.InvalidExecutionID), string(problem.NotFound), string(problem.MethodNotAllowed)}
 	for _, o := range operationsOf(f) {
 		for what, name := range badNames() {
 			path, ok := o.named(name.text)
@@ -185,8 +187,8 @@ func TestOddPathsAreNotRedirected(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", target, g.status, g.text, want)
 		}
 	}
-	f.rawRequest("CONNECT", "localhost:80", "").wantProblem(404, codeNotFound)
-	g := f.do("PATCH", "/v1/admin/circuit_breakers/a/config", "").wantProblem(405, codeMethodNotAllowed)
+	f.rawRequest("CONNECT", "localhost:80", "").wantProblem(404, problem.NotFound)
+	g := f.do("PATCH", "/v1/admin/circuit_breakers/a/config", "").wantProblem(405, problem.MethodNotAllowed)
 	if allow := g.header.Get("Allow"); allow != "GET, HEAD, PUT, DELETE" {
 		t.Errorf("Allow: %s", allow)
 	}
@@ -231,7 +233,7 @@ func (f *fixture) refusesBadBodies() {
 			}
 		}
 		for _, ct := range []string{"text/plain", "application/x-www-form-urlencoded", "", "application/json; charset", "multipart/form-data"} {
-			f.do(o.method, path, o.good, "Content-Type", ct).wantProblem(415, codeUnsupportedMediaType)
+			f.do(o.method, path, o.good, "Content-Type", ct).wantProblem(415, problem.UnsupportedMediaType)
 		}
 		cut := f.raw(o.method + " " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 		if cut.status != 400 {
@@ -285,7 +287,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 		for _, body := range bodies {
 			g := f.do("POST", "/v1/"+verb, body)
 			if g.status == 400 && strings.Contains(body, `"Agent"`) { // the same field twice
-				g.wantProblem(400, codeInvalidJSON)
+				g.wantProblem(400, problem.InvalidJSON)
 				continue
 			}
 			if g.status != 422 || g.json["code"] == nil {
@@ -293,8 +295,8 @@ func TestBadValuesAreRefused(t *testing.T) {
 			}
 		}
 	}
-	f.do("POST", "/v1/admin/circuit_breakers/a/open", "", "X-Actor", "a b").wantProblem(422, codeInvalidValue)
-	f.do("DELETE", "/v1/admin/circuit_breakers/a?force=yes", "").wantProblem(422, codeInvalidValue)
-	f.do("PUT", "/v1/admin/agents/a", "{}", "If-None-Match", `"x"`).wantProblem(422, codeInvalidValue)
+	f.do("POST", "/v1/admin/circuit_breakers/a/open", "", "X-Actor", "a b").wantProblem(422, problem.InvalidValue)
+	f.do("DELETE", "/v1/admin/circuit_breakers/a?force=yes", "").wantProblem(422, problem.InvalidValue)
+	f.do("PUT", "/v1/admin/agents/a", "{}", "If-None-Match", `"x"`).wantProblem(422, problem.InvalidValue)
 	f.unharmed("all")
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -77,7 +78,7 @@ func (a *api) batchRoute() {
 	serve(a.server, endpoint{
 		method: http.MethodPost, path: "/v1/batch", id: "batch", tag: "calls", body: requiredBody,
 		summary: "Several acquires, reports and renewals at once; those of one agent run in their order",
-		codes:   []code{codeBodyRequired},
+		codes:   []problem.Code{problem.BodyRequired},
 		example: `{"operations": [{"op": "acquire", "agent": "FailingAgent"}, {"op": "report", "agent": "Other", "outcome": "success"}]}`,
 	},
 		func(r *request, in batchBody) (answer[batchReply], error) {
@@ -116,12 +117,12 @@ func (a *api) batchOne(r *request, op batchOp) (result batchResult) {
 	defer func() {
 		if v := recover(); v != nil {
 			a.logPanic(r.Request, v)
-			result = batchFailure(newProblem(codeInternal, "unexpected error; the log of this replica says which"))
+			result = batchFailure(problem.Unexpected())
 		}
 	}()
 	body, err := a.batchVerb(r.ctx(), op)
 	if err != nil {
-		p, expected := asProblem(err)
+		p, expected := problem.Of(err)
 		if !expected {
 			a.logger.ErrorContext(r.ctx(), "operation of a batch failed", "event", "http.failed", "op", op.Op, "error", err)
 		}
@@ -130,7 +131,7 @@ func (a *api) batchOne(r *request, op batchOp) (result batchResult) {
 	return batchResult{status: http.StatusOK, body: body}
 }
 
-func batchFailure(p *problem) batchResult { return batchResult{status: p.Status, body: p} }
+func batchFailure(p *problem.Problem) batchResult { return batchResult{status: p.Status, body: p} }
 
 func (a *api) batchVerb(ctx context.Context, op batchOp) (any, error) {
 	if !breaker.ValidName(op.Agent) {
@@ -142,13 +143,13 @@ func (a *api) batchVerb(ctx context.Context, op batchOp) (any, error) {
 	}
 	switch {
 	case op.Op != "report" && (report != reportBody{Permit: op.Permit} || op.IdempotencyKey != ""):
-		return nil, badValue("outcome, duration_ms, error, retry_after_seconds, reporter, idempotency_key", "", "none of them with "+op.Op)
+		return nil, problem.BadValue("outcome, duration_ms, error, retry_after_seconds, reporter, idempotency_key", "", "none of them with "+op.Op)
 	case op.Op != "acquire" && op.Parent != "":
-		return nil, badValue("parent", op.Parent, "none with "+op.Op)
+		return nil, problem.BadValue("parent", op.Parent, "none with "+op.Op)
 	case op.Op == "acquire" && op.Permit != "":
-		return nil, badValue("permit", op.Permit, "none with acquire")
+		return nil, problem.BadValue("permit", op.Permit, "none with acquire")
 	case op.Op == "report" && op.Outcome == "":
-		return nil, badValue("outcome", "", "success, failure or ignored")
+		return nil, problem.BadValue("outcome", "", "success, failure or ignored")
 	}
 	switch op.Op {
 	case "acquire":

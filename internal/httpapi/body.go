@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 )
 
@@ -19,19 +20,19 @@ const (
 )
 
 // readBody reads a request's body: nil when there is none, else one JSON value, checked as a text.
-func readBody(w http.ResponseWriter, r *http.Request, free bool) ([]byte, *problem) {
+func readBody(w http.ResponseWriter, r *http.Request, free bool) ([]byte, *problem.Problem) {
 	text, err := io.ReadAll(http.MaxBytesReader(unwrapped(w), r.Body, maxBody))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return nil, newProblem(codeBodyTooLarge, "the body is larger than %d bytes", maxBody)
+		return nil, problem.New(problem.BodyTooLarge, "the body is larger than %d bytes", maxBody)
 	case err != nil:
-		return nil, newProblem(codeInvalidJSON, "the body ended before its end")
+		return nil, problem.New(problem.InvalidJSON, "the body ended before its end")
 	case len(text) == 0:
 		return nil, nil
 	}
 	if !isJSON(r.Header.Get("Content-Type")) {
-		return nil, newProblem(codeUnsupportedMediaType, "want Content-Type: application/json").with("Accept", "application/json")
+		return nil, problem.New(problem.UnsupportedMediaType, "want Content-Type: application/json").With("Accept", "application/json")
 	}
 	return text, checkJSON(text, free)
 }
@@ -54,21 +55,21 @@ func unwrapped(w http.ResponseWriter) http.ResponseWriter {
 
 // checkJSON refuses what encoding/json lets pass: names given twice, in whatever case unless free, deep nesting, bad UTF-8, numbers
 // that no float64 holds.
-func checkJSON(body []byte, free bool) *problem {
+func checkJSON(body []byte, free bool) *problem.Problem {
 	o := jsondoc.Options{Root: "body", Depth: maxDepth, Names: jsondoc.Folded}
 	if free {
 		o.Depth, o.Names = maxOwn, jsondoc.Exact
 	}
 	doc, _ := jsondoc.Parse(body, o)
 	if bad, is := errors.AsType[*jsondoc.Faults](doc.Err()); is {
-		return newProblem(codeInvalidJSON, "the body cannot be read: %s", text.Clip(bad.Faults[0].String(), maxMessage))
+		return problem.New(problem.InvalidJSON, "the body cannot be read: %s", text.Clip(bad.Faults[0].String(), maxMessage))
 	}
 	for v := range doc.Root().All() {
 		if v.Kind() != jsondoc.Number {
 			continue
 		}
 		if _, err := strconv.ParseFloat(v.Raw(), 64); err != nil {
-			return badValue(v.Path(), v.Raw(), "a number of usual size")
+			return problem.BadValue(v.Path(), v.Raw(), "a number of usual size")
 		}
 	}
 	return nil

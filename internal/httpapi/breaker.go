@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
@@ -140,7 +141,7 @@ func (a *api) inspect(r *request) (breaker.View, breaker.Policy, error) {
 func (a *api) known(r *request) error {
 	ok, err := a.Directory.Known(r.ctx(), r.agent)
 	if err == nil && !ok {
-		p := newProblem(codeAgentUnknown, "no agent %s has a breaker, an override or a profile, or was seen within 30 days", r.agent)
+		p := problem.New(problem.AgentUnknown, "no agent %s has a breaker, an override or a profile, or was seen within 30 days", r.agent)
 		p.Agent = r.agent
 		return p
 	}

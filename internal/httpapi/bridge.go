@@ -12,6 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -95,11 +96,11 @@ func newBridge(o BridgeOptions) (*bridge, error) {
 	}
 	doc := newDocument("bridge", o.Version, "Agents behind circuit breakers, and workflows that call them.")
 	b := &bridge{BridgeOptions: o, server: newServer(c, doc, agentsUnder("api", "v1", "agents"),
-		named{[]string{"api", "v1", "workflows"}, breaker.ValidName, func() *problem {
-			return newProblem(codeInvalidWorkflowID, "bad workflow id: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit")
+		named{[]string{"api", "v1", "workflows"}, breaker.ValidName, func() *problem.Problem {
+			return problem.New(problem.InvalidWorkflowID, "bad workflow id: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit")
 		}},
-		named{[]string{"api", "v1", "executions"}, workflow.ValidExecutionID, func() *problem {
-			return newProblem(codeInvalidExecutionID, "bad execution id: want 32 of 0-9 a-f")
+		named{[]string{"api", "v1", "executions"}, workflow.ValidExecutionID, func() *problem.Problem {
+			return problem.New(problem.InvalidExecutionID, "bad execution id: want 32 of 0-9 a-f")
 		}})}
 	b.workflowRoutes()
 	b.registryRoutes()
@@ -135,9 +136,9 @@ func (b *bridge) documentGateway() {
 		e := endpoint{
 			method: method, path: gatewayPath + "/{agent}/{path}", tag: "gateway", id: "callAgent" + method[:1] + strings.ToLower(method[1:]),
 			summary: "Call an agent through its breaker: any method, path, query and body; its answer comes back as it is",
-			codes: []code{
-				codeCircuitBreakerOpen, codeStoreUnavailable, codeAgentUnknown, codeAgentHasNoURL, codeInvalidPath,
-				codeUpstreamTimeout, codeUpstreamUnreachable, codeInvalidBody, codeRequestTimeout, codeMethodNotAllowed,
+			codes: []problem.Code{
+				problem.CircuitBreakerOpen, problem.StoreUnavailable, problem.AgentUnknown, problem.AgentHasNoURL, problem.InvalidPath,
+				problem.UpstreamTimeout, problem.UpstreamUnreachable, problem.InvalidBody, problem.RequestTimeout, problem.MethodNotAllowed,
 			},
 		}
 		b.doc.add(e, reflect.TypeFor[none](), reflect.TypeFor[none]())

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -159,9 +160,9 @@ func TestTheBridgeHasWhatEveryServerHas(t *testing.T) {
 		t.Error(g.text)
 	}
 	f.do("GET", "/openapi.json", "").want(200, `info.title="bridge"`)
-	f.do("GET", "/v1/admin/circuit_breakers", "").wantProblem(404, codeNotFound)
-	f.do("POST", workflowsPath, "{}", "Origin", "https://evil.example").wantProblem(403, codeCrossOrigin)
-	f.do("GET", workflowsPath, "", "Host", "evil.example").wantProblem(421, codeHostNotAllowed)
+	f.do("GET", "/v1/admin/circuit_breakers", "").wantProblem(404, problem.NotFound)
+	f.do("POST", workflowsPath, "{}", "Origin", "https://evil.example").wantProblem(403, problem.CrossOrigin)
+	f.do("GET", workflowsPath, "", "Host", "evil.example").wantProblem(421, problem.HostNotAllowed)
 }
 
 // bridgeSamples has a sample for each operation of the bridge.
@@ -170,7 +171,7 @@ func bridgeSamples() map[string]sample {
 	made := func(f *fixture) string { f.workflow("circuit-breaker-test", "Good"); return "" }
 	ran := func(f *fixture) string {
 		f.workflow("failing", "FailingAgent")
-		g := f.do("POST", workflowsPath+"/failing/execute", "").wantProblem(502, codeAgentFailed)
+		g := f.do("POST", workflowsPath+"/failing/execute", "").wantProblem(502, problem.AgentFailed)
 		id, _ := g.at("execution.execution_id").(string)
 		for _, text := range f.keeper.records { // under the id of the document's example
 			f.keeper.records[strings.Repeat("0a", 16)] = strings.ReplaceAll(text, id, strings.Repeat("0a", 16))
@@ -231,7 +232,7 @@ func TestOddPathsOfTheBridgeAreNotRedirected(t *testing.T) {
 		agentsPath: "GET, HEAD, POST", agentsPath + "/a": "GET, HEAD, PUT, DELETE", workflowsPath: "GET, HEAD, POST",
 		workflowsPath + "/a": "GET, HEAD, DELETE", workflowsPath + "/a/execute": "POST", executionsPath + "/" + strings.Repeat("0", 32): "GET, HEAD",
 	} {
-		g := f.do("PATCH", path, "").wantProblem(405, codeMethodNotAllowed)
+		g := f.do("PATCH", path, "").wantProblem(405, problem.MethodNotAllowed)
 		if allow := g.header.Get("Allow"); allow != want {
 			t.Errorf("%s: Allow: %s, want %s", path, allow, want)
 		}
@@ -249,7 +250,7 @@ func TestStoreAwayIsSaidSoByTheBridge(t *testing.T) {
 	f.do("GET", workflowsPath, "").want(200, "degraded=true", `workflows.0.workflow_id="in-directory"`, `workflows.1.workflow_id="kept"`)
 	f.do("GET", agentsPath+"/FileAgent", "").want(200, "breaker=null")
 	f.do("GET", workflowsPath+"/kept", "").want(200)
-	f.do("PUT", agentsPath+"/FileAgent", `{}`).wantProblem(409, codeAgentInFile)
+	f.do("PUT", agentsPath+"/FileAgent", `{}`).wantProblem(409, problem.AgentInFile)
 	for _, r := range [][3]string{
 		{"GET", agentsPath + "/NeverMet", ""},
 		{"PUT", agentsPath + "/a", `{}`},
@@ -261,7 +262,7 @@ func TestStoreAwayIsSaidSoByTheBridge(t *testing.T) {
 		{"POST", workflowsPath + "/never-met/execute", ""},
 		{"GET", executionsPath + "/" + strings.Repeat("0", 32), ""},
 	} {
-		f.do(r[0], r[1], r[2]).wantProblem(503, codeStoreUnavailable)
+		f.do(r[0], r[1], r[2]).wantProblem(503, problem.StoreUnavailable)
 	}
 }
 

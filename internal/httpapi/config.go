@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -29,17 +30,17 @@ func etagOf(text string) string {
 func (r *request) precondition(current string) error {
 	etag := etagOf(current)
 	match, noneMatch := strings.Join(r.Header.Values("If-Match"), ","), strings.Join(r.Header.Values("If-None-Match"), ",")
-	changed := newProblem(codePreconditionFailed, "it is not what you read: read it again")
+	changed := problem.New(problem.PreconditionFailed, "it is not what you read: read it again")
 	if etag != "" {
-		changed.set("ETag", etag)
+		changed = changed.With("ETag", etag)
 	}
 	switch {
 	case noneMatch != "" && noneMatch != "*":
-		return badValue("header.If-None-Match", noneMatch, "*")
+		return problem.BadValue("header.If-None-Match", noneMatch, "*")
 	case noneMatch == "*" && etag != "":
 		return changed
 	case match == "" && etag != "":
-		return newProblem(codePreconditionRequired, "it exists: send If-Match with the ETag that you read").with("ETag", etag)
+		return problem.New(problem.PreconditionRequired, "it exists: send If-Match with the ETag that you read").With("ETag", etag)
 	case match != "" && !matches(match, etag):
 		return changed
 	}
@@ -66,22 +67,22 @@ func etagHeader(always bool) map[string]*huma.Param {
 func (a *api) configRoutes() {
 	path := oneAdminPath + "/config"
 	schema := overrideSchema()
-	changes := []code{codeAgentUnknown, codeStoreUnavailable, codePreconditionFailed, codePreconditionRequired}
+	changes := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired}
 	serve(a.server, endpoint{
 		method: http.MethodGet, path: path, id: "getConfig", tag: "configuration", out: schema, headers: etagHeader(true),
 		summary: "The agent's policy override in Redis, with its ETag",
-		codes:   []code{codeAgentUnknown, codeConfigAbsent, codeConfigInvalid, codeStoreUnavailable},
+		codes:   []problem.Code{problem.AgentUnknown, problem.ConfigAbsent, problem.ConfigInvalid, problem.StoreUnavailable},
 	}, a.getConfig)
 	serve(a.server, endpoint{
 		method: http.MethodPut, path: path, id: "putConfig", tag: "configuration", in: schema, out: schema, body: requiredBody,
 		summary: "Set it as a whole; also for an agent that is not known yet (201)",
-		params:  []*huma.Param{actorParam(), ifMatchParam(), ifNoneMatchParam()}, codes: append(changes, codeBodyRequired),
+		params:  []*huma.Param{actorParam(), ifMatchParam(), ifNoneMatchParam()}, codes: append(changes, problem.BodyRequired),
 		also: []int{http.StatusCreated}, headers: etagHeader(true), example: `{"failure_threshold": 3, "timeout_seconds": 30}`,
 	}, a.putConfig)
 	serve(a.server, endpoint{
 		method: http.MethodDelete, path: path, id: "deleteConfig", tag: "configuration", status: http.StatusNoContent,
 		summary: "Remove it: registry, environment and defaults count again", params: []*huma.Param{actorParam(), ifMatchParam()},
-		codes: append(changes, codeConfigAbsent),
+		codes: append(changes, problem.ConfigAbsent),
 	}, a.deleteConfig)
 }
 
@@ -103,8 +104,8 @@ func overrideSchema() *huma.Schema {
 	return s
 }
 
-func configAbsent(agent string) *problem {
-	p := newProblem(codeConfigAbsent, "agent %s has no override; its policy stands at %s/%s", agent, adminPath, agent)
+func configAbsent(agent string) *problem.Problem {
+	p := problem.New(problem.ConfigAbsent, "agent %s has no override; its policy stands at %s/%s", agent, adminPath, agent)
 	p.Agent = agent
 	return p
 }
@@ -122,8 +123,8 @@ func (a *api) getConfig(r *request, _ none) (out answer[json.RawMessage], err er
 	}
 	override, err := policy.Parse([]byte(record))
 	if err != nil { // a hand wrote it
-		p := newProblem(codeConfigInvalid, "the override in Redis is not valid and not in force: %s", text.Clip(err.Error(), maxMessage))
-		return out, p.with("ETag", etagOf(record))
+		p := problem.New(problem.ConfigInvalid, "the override in Redis is not valid and not in force: %s", text.Clip(err.Error(), maxMessage))
+		return out, p.With("ETag", etagOf(record))
 	}
 	return answerOverride(override, record)
 }
@@ -184,7 +185,15 @@ func (a *api) remove(r *request) (existed bool, err error) {
 	if err := r.precondition(current); err != nil || current == "" {
 		return false, err
 	}
-	return true, a.Directory.PutOverride(r.ctx(), r.agent, current, "", actor)
+	return true, conflictProblem(a.Directory.PutOverride(r.ctx(), r.agent, current, "", actor))
+}
+
+// conflictProblem names ErrConflict; others, and nil, stay as they are.
+func conflictProblem(err error) error {
+	if errors.Is(err, ErrConflict) {
+		return problem.New(problem.PreconditionFailed, "it was changed meanwhile: read it again")
+	}
+	return err
 }
 
 // change writes a document if the request's precondition holds; created says that there was none.
@@ -202,7 +211,7 @@ func (a *api) change(r *request, get func(context.Context, string) (string, erro
 	if err := r.precondition(current); err != nil {
 		return false, err
 	}
-	return current == "", put(r.ctx(), r.agent, current, text, actor)
+	return current == "", conflictProblem(put(r.ctx(), r.agent, current, text, actor))
 }
 
 // overrideProblem lists every bad value of an override.
@@ -210,16 +219,16 @@ func overrideProblem(err error) error {
 	if errors.Is(err, breaker.ErrStoreUnavailable) {
 		return err
 	}
-	p := newProblem(codeInvalidValue, "the override is not valid")
+	p := problem.New(problem.InvalidValue, "the override is not valid")
 	var joined interface{ Unwrap() []error }
 	errs := []error{err}
 	if errors.As(err, &joined) {
 		errs = joined.Unwrap()
 	}
 	for _, e := range errs[:min(len(errs), maxErrors)] {
-		f := fieldError{Message: text.Clip(e.Error(), maxMessage)}
+		f := problem.FieldError{Message: text.Clip(e.Error(), maxMessage)}
 		if bad, ok := errors.AsType[*breaker.PolicyError](e); ok {
-			f = fieldError{Location: "body." + text.Short(bad.Field), Message: "want " + bad.Allowed, Value: text.Short(bad.Value)}
+			f = problem.FieldError{Location: "body." + text.Short(bad.Field), Message: "want " + bad.Allowed, Value: text.Short(bad.Value)}
 		}
 		p.Errors = append(p.Errors, f)
 	}

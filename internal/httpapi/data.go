@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
@@ -61,7 +62,7 @@ const (
 func (a *api) dataRoutes() {
 	serve(a.server, endpoint{
 		method: http.MethodPost, path: breakerPath + "/acquire", id: "acquire", tag: "calls", body: optionalBody,
-		summary: "Ask for leave to call an agent", example: "{}", codes: []code{codeCircuitBreakerOpen, codeStoreUnavailable},
+		summary: "Ask for leave to call an agent", example: "{}", codes: []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable},
 	},
 		func(r *request, _ acquireBody) (answer[acquireReply], error) {
 			out, err := a.acquire(r.ctx(), r.agent)
@@ -70,7 +71,7 @@ func (a *api) dataRoutes() {
 	serve(a.server, endpoint{
 		method: http.MethodPost, path: breakerPath + "/report", id: "report", tag: "calls", body: requiredBody,
 		example: `{"permit": "v1.closed.0000000000000000.-.e40c292c", "outcome": "failure", "duration_ms": 12.5, "error": "connection refused"}`,
-		summary: "Say how a call ended", codes: []code{codeBodyRequired, codeInvalidPermit, codeStoreUnavailable},
+		summary: "Say how a call ended", codes: []problem.Code{problem.BodyRequired, problem.InvalidPermit, problem.StoreUnavailable},
 		params: []*huma.Param{{
 			Name: "Idempotency-Key", In: "header", Description: "Two reports with the same key, within 10 minutes, count once.",
 			Schema: &huma.Schema{Type: huma.TypeString, MaxLength: new(maxIdempotent)},
@@ -87,7 +88,7 @@ func (a *api) dataRoutes() {
 	serve(a.server, endpoint{
 		method: http.MethodPost, path: breakerPath + "/renew", id: "renew", tag: "calls", body: requiredBody,
 		example: `{"permit": "v1.half_open.0123456789abcdef.0123456789abcdef.e40c292c"}`,
-		summary: "Lengthen a probe's lease", codes: []code{codeBodyRequired, codeInvalidPermit, codeLeaseLost, codeStoreUnavailable},
+		summary: "Lengthen a probe's lease", codes: []problem.Code{problem.BodyRequired, problem.InvalidPermit, problem.LeaseLost, problem.StoreUnavailable},
 	},
 		func(r *request, in renewBody) (answer[renewReply], error) {
 			out, err := a.renew(r.ctx(), r.agent, in)
@@ -127,7 +128,7 @@ func (a *api) report(ctx context.Context, agent string, in reportBody, id string
 		return reportReply{}, err
 	}
 	if r.Degraded && r.Why == machine.CodeLost { // nobody counted it, and on_store_error does not let this replica do so
-		return reportReply{}, newProblem(codeStoreUnavailable, "Redis is away, and the outcome was not counted").with("Retry-After", "1")
+		return reportReply{}, problem.Unavailable("Redis is away, and the outcome was not counted")
 	}
 	out := reportReply{Counted: r.Counted, Why: string(r.Why), Degraded: r.Degraded}
 	if r.State != "" {
@@ -140,11 +141,11 @@ func (a *api) report(ctx context.Context, agent string, in reportBody, id string
 func outcome(in reportBody) (breaker.Outcome, error) {
 	o := breaker.Outcome{Kind: breaker.OutcomeKind(in.Outcome), Class: text.Line(in.Error, maxReason), Reporter: in.Reporter}
 	if in.Reporter != "" && !breaker.ValidWord(in.Reporter) {
-		return o, badValue("body.reporter", in.Reporter, "1 to 64 of A-Z a-z 0-9 . _ : @ -")
+		return o, problem.BadValue("body.reporter", in.Reporter, "1 to 64 of A-Z a-z 0-9 . _ : @ -")
 	}
 	if ms := in.DurationMs; ms != nil {
 		if *ms > float64(breaker.MaxDuration.Milliseconds()) {
-			return o, badValue("body.duration_ms", formatNumber(*ms), "milliseconds from 0 to "+
+			return o, problem.BadValue("body.duration_ms", formatNumber(*ms), "milliseconds from 0 to "+
 				strconv.FormatInt(breaker.MaxDuration.Milliseconds(), 10))
 		}
 		o.Duration = time.Duration(*ms * float64(time.Millisecond))
@@ -181,7 +182,7 @@ func (r *request) idempotencyKey() (string, error) {
 func checkIdempotencyKey(location, id string) (string, error) {
 	bad := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }
 	if id == "" || len(id) > maxIdempotent || strings.ContainsFunc(id, bad) {
-		return "", badValue(location, id, "1 to 200 printable ASCII characters, once")
+		return "", problem.BadValue(location, id, "1 to 200 printable ASCII characters, once")
 	}
 	return id, nil
 }

@@ -9,14 +9,15 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 )
 
 // decode checks a body against its schema, exactly, and reads it into v.
-func (d document) decode(e endpoint, schema *huma.Schema, body []byte, v any) *problem {
+func (d document) decode(e endpoint, schema *huma.Schema, body []byte, v any) *problem.Problem {
 	if body == nil {
 		if e.body == requiredBody {
-			return newProblem(codeBodyRequired, "want a JSON body")
+			return problem.New(problem.BodyRequired, "want a JSON body")
 		}
 		return nil
 	}
@@ -26,22 +27,22 @@ func (d document) decode(e endpoint, schema *huma.Schema, body []byte, v any) *p
 	}
 	var plain any
 	if err := json.Unmarshal(body, &plain); err != nil {
-		return newProblem(codeInvalidJSON, "%s", text.Clip(err.Error(), maxMessage))
+		return problem.New(problem.InvalidJSON, "%s", text.Clip(err.Error(), maxMessage))
 	}
 	path, res := huma.NewPathBuffer(make([]byte, 0, 128), 0), &huma.ValidateResult{}
 	path.Push("body")
 	huma.Validate(d.schemas(), schema, path, huma.ModeWriteToServer, plain, res)
-	var bad []fieldError
+	var bad []problem.FieldError
 	for _, err := range res.Errors[:min(len(res.Errors), maxErrors)] {
 		bad = append(bad, asFieldError(err))
 	}
 	if bad = d.exactNames(schema, plain, "body", bad); len(bad) > 0 {
-		p := newProblem(codeInvalidValue, "the body is not what this operation takes")
+		p := problem.New(problem.InvalidValue, "the body is not what this operation takes")
 		p.Errors = bad
 		return p
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return newProblem(codeInvalidValue, "%s", text.Clip(err.Error(), maxMessage))
+		return problem.New(problem.InvalidValue, "%s", text.Clip(err.Error(), maxMessage))
 	}
 	return nil
 }
@@ -50,7 +51,7 @@ func (d document) decode(e endpoint, schema *huma.Schema, body []byte, v any) *p
 const maxErrors = 20
 
 // exactNames adds to bad what huma and encoding/json take for a field in spite of its case.
-func (d document) exactNames(s *huma.Schema, v any, at string, bad []fieldError) []fieldError {
+func (d document) exactNames(s *huma.Schema, v any, at string, bad []problem.FieldError) []problem.FieldError {
 	for s != nil && s.Ref != "" {
 		s = d.schemas().SchemaFromRef(s.Ref)
 	}
@@ -69,7 +70,7 @@ func (d document) exactNames(s *huma.Schema, v any, at string, bad []fieldError)
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			field, ok := s.Properties[name]
 			if !ok && s.AdditionalProperties == false {
-				bad = append(bad, fieldError{Location: at + "." + text.Short(name), Message: "unknown field"})
+				bad = append(bad, problem.FieldError{Location: at + "." + text.Short(name), Message: "unknown field"})
 			}
 			bad = d.exactNames(field, v[name], at+"."+text.Short(name), bad)
 		}
@@ -77,13 +78,13 @@ func (d document) exactNames(s *huma.Schema, v any, at string, bad []fieldError)
 	return bad
 }
 
-func asFieldError(err error) fieldError {
+func asFieldError(err error) problem.FieldError {
 	d, ok := err.(huma.ErrorDetailer)
 	if !ok {
-		return fieldError{Message: text.Clip(err.Error(), maxMessage)}
+		return problem.FieldError{Message: text.Clip(err.Error(), maxMessage)}
 	}
 	e := d.ErrorDetail()
-	f := fieldError{Location: text.Clip(e.Location, maxMessage), Message: text.Clip(e.Message, maxMessage)}
+	f := problem.FieldError{Location: text.Clip(e.Location, maxMessage), Message: text.Clip(e.Message, maxMessage)}
 	switch v := e.Value.(type) {
 	case string, float64, bool:
 		f.Value = text.Short(fmt.Sprint(v))

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 // document is the OpenAPI document, and the schemas by which bodies are checked.
@@ -25,7 +27,7 @@ func newDocument(title, version, about string) document {
 		},
 		Components: &huma.Components{Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)},
 	}}
-	d.problem = d.schemas().Schema(reflect.TypeFor[problem](), true, "Problem")
+	d.problem = d.schemas().Schema(reflect.TypeFor[problem.Problem](), true, "Problem")
 	return d
 }
 
@@ -88,28 +90,27 @@ func (d document) add(e endpoint, in, out reflect.Type) *huma.Schema {
 
 // problems documents what may go wrong, by status.
 func (d document) problems(e endpoint) map[string]*huma.Response {
-	codes := append([]code{codeInternal, codeHostNotAllowed}, e.codes...)
+	codes := append([]problem.Code{problem.Internal, problem.HostNotAllowed}, e.codes...)
 	for _, name := range pathNames(e.path) {
 		codes = append(codes, badPathCodes()[name])
 	}
 	if e.method != http.MethodGet {
-		codes = append(codes, codeCrossOrigin)
+		codes = append(codes, problem.CrossOrigin)
 	}
 	if len(e.params) > 0 || e.body != noBody {
-		codes = append(codes, codeInvalidValue)
+		codes = append(codes, problem.InvalidValue)
 	}
 	if e.body != noBody {
-		codes = append(codes, codeInvalidJSON, codeBodyTooLarge, codeUnsupportedMediaType)
+		codes = append(codes, problem.InvalidJSON, problem.BodyTooLarge, problem.UnsupportedMediaType)
 	}
 	slices.Sort(codes)
 	if e.refusals == nil {
 		e.refusals = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable}
 	}
-	status := statuses()
 	out := map[string]*huma.Response{}
 	for _, c := range slices.Compact(codes) {
-		at := []int{status[c]}
-		if c == codeCircuitBreakerOpen {
+		at := []int{c.Status()}
+		if c == problem.CircuitBreakerOpen {
 			at = e.refusals
 		}
 		for _, s := range at {
@@ -120,7 +121,7 @@ func (d document) problems(e endpoint) map[string]*huma.Response {
 				out[key].Description += ", "
 			}
 			out[key].Description += string(c)
-			if c == codeCircuitBreakerOpen {
+			if c == problem.CircuitBreakerOpen {
 				out[key].Headers = map[string]*huma.Param{
 					"x-circuit-breaker-state": headerParam("Of a breaker's refusal: OPEN or HALF_OPEN.", false),
 					"retry-after":             headerParam("Whole seconds.", true),

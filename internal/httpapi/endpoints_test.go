@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 func TestAcquireAndReportGoAnswerByAnswer(t *testing.T) {
@@ -16,9 +18,9 @@ func TestAcquireAndReportGoAnswerByAnswer(t *testing.T) {
 		`{"permit":"`+permit+`","outcome":"failure","duration_ms":12.5,"error":"boom\u0000\nline two","retry_after_seconds":1.5,"reporter":"me"}`).
 		want(200, `state="CLOSED"`, "counted=true", "why=null")
 	f.do("POST", "/v1/circuit_breakers/Other/report", `{"permit":"`+permit+`","outcome":"failure"}`).want(200, "counted=false", `why="foreign"`)
-	f.do("POST", "/v1/circuit_breakers/Other/renew", `{"permit":"`+permit+`"}`).wantProblem(409, codeLeaseLost)
+	f.do("POST", "/v1/circuit_breakers/Other/renew", `{"permit":"`+permit+`"}`).wantProblem(409, problem.LeaseLost)
 	f.fail("FailingAgent", 4)
-	g = f.do("POST", "/v1/circuit_breakers/FailingAgent/acquire", `{"parent":"v1.x"}`).wantProblem(429, codeCircuitBreakerOpen).
+	g = f.do("POST", "/v1/circuit_breakers/FailingAgent/acquire", `{"parent":"v1.x"}`).wantProblem(429, problem.CircuitBreakerOpen).
 		want(429, `agent="FailingAgent"`, `reason="open"`, "retry_after_seconds=60", `state="OPEN"`)
 	if g.header.Get("X-Circuit-Breaker-State") != "OPEN" || g.header.Get("Retry-After") != "60" {
 		t.Error(g.header)
@@ -48,7 +50,7 @@ func TestProbesAreLeasedRenewedAndRefused(t *testing.T) {
 	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "probes.max=3", "probes.need=3", "probes.live=3", "probes.succeeded=0",
 		"timeout_until=null", `opened_at="2026-02-11T09:00:00Z"`, "failure_count=5", "failure_rate=1")
 	f.advance(40 * time.Second)
-	f.do("POST", "/v1/circuit_breakers/a/renew", `{"permit":"`+permits[1]+`"}`).wantProblem(409, codeLeaseLost)
+	f.do("POST", "/v1/circuit_breakers/a/renew", `{"permit":"`+permits[1]+`"}`).wantProblem(409, problem.LeaseLost)
 	f.do("POST", "/v1/circuit_breakers/a/report", `{"permit":"`+permits[0]+`","outcome":"failure"}`).want(200, `state="OPEN"`, "counted=true")
 	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "reopens=1", `reason="probe_failed"`, "failure_count=1", "probes=null")
 }
@@ -60,7 +62,7 @@ func TestReportWithAnIdempotencyKeyCountsOnce(t *testing.T) {
 	f.do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure"}`, "Idempotency-Key", "k 1").want(200, "counted=false", `why="duplicate"`)
 	f.do("POST", "/v1/batch", `{"operations":[{"op":"report","agent":"a","outcome":"failure","idempotency_key":"k 1"}]}`).
 		want(200, "results.0.counted=false")
-	f.do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure"}`, "Idempotency-Key", strings.Repeat("k", 201)).wantProblem(422, codeInvalidValue)
+	f.do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure"}`, "Idempotency-Key", strings.Repeat("k", 201)).wantProblem(422, problem.InvalidValue)
 	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "consecutive_failures=1")
 }
 
@@ -100,7 +102,7 @@ func TestBatchKeepsOrderWithinAnAgentAndAcrossResults(t *testing.T) {
 		`results.8.code="invalid_agent_name"`, `results.9.code="invalid_permit"`)
 	f.do("POST", "/v1/batch", `{"operations":[]}`).want(200, "results=[]")
 	f.do("POST", "/v1/batch", `{"operations":[`+strings.Repeat(`{"op":"acquire","agent":"a"},`, 256)+`{"op":"acquire","agent":"a"}]}`).
-		wantProblem(422, codeInvalidValue)
+		wantProblem(422, problem.InvalidValue)
 }
 
 func TestHoldsResetsAndTheirEvents(t *testing.T) {
@@ -120,14 +122,14 @@ func TestHoldsResetsAndTheirEvents(t *testing.T) {
 	f.do("POST", at+"/close", `{"reason":"`+strings.Repeat("long ", 30)+`"}`).want(200, `status="closed"`, `state="CLOSED"`)
 	f.do("GET", at, "").want(200, `hold.kind="CLOSED"`, "hold.until=null", "timeout_until=null", `reason="`+strings.Repeat("long ", 30)+`"`)
 	f.do("POST", at+"/open", `{"protected":true}`).want(200)
-	f.do("POST", at+"/close", "").wantProblem(409, codeHoldProtected)
-	f.do("DELETE", at, "").wantProblem(409, codeHoldProtected)
+	f.do("POST", at+"/close", "").wantProblem(409, problem.HoldProtected)
+	f.do("DELETE", at, "").wantProblem(409, problem.HoldProtected)
 	f.do("POST", at+"/reset", `{"target_state":"HALF_OPEN","reason":"timeout_expired","force":true}`).want(200, `state="HALF_OPEN"`)
 	f.do("GET", at+"/events", "").want(200, `events.0.event="manual_reset"`, `events.0.from="OPEN"`, `events.0.to="HALF_OPEN"`,
 		`events.0.reason="timeout_expired"`, `events.0.actor="api"`, `events.1.event="manual_open"`, `events.3.actor="bob"`,
 		`events.5.actor="alice"`, `events.5.at="2026-02-11T09:00:00Z"`)
 	f.do("DELETE", at+"?force=true", "").want(204)
-	f.do("GET", at, "").wantProblem(404, codeAgentUnknown)
+	f.do("GET", at, "").wantProblem(404, problem.AgentUnknown)
 }
 
 func TestAForcedEndlessBanNamesNoEnd(t *testing.T) {
@@ -151,7 +153,7 @@ func TestUnknownAgentsAreNotMadeByATypo(t *testing.T) {
 		{"GET", "/v1/admin/agents/typo", ""},
 		{"GET", "/v1/admin/quarantine?agent_id=typo", ""},
 	} {
-		f.do(r[0], r[1], r[2]).wantProblem(404, codeAgentUnknown)
+		f.do(r[0], r[1], r[2]).wantProblem(404, problem.AgentUnknown)
 	}
 	if keys := f.keeper.keys(); len(keys) > 0 {
 		t.Error(keys)
@@ -163,9 +165,9 @@ func TestConfigIsGuardedByItsETag(t *testing.T) {
 	f := newFixture(t)
 	at := "/v1/admin/circuit_breakers/a/config"
 	first := f.do("PUT", at, `{"failure_threshold":2,"timeout_seconds":1.5}`, "If-None-Match", "*").want(201, "failure_threshold=2", "timeout_seconds=1.5").header.Get("ETag")
-	f.do("PUT", at, `{}`, "If-None-Match", "*").wantProblem(412, codePreconditionFailed)
-	f.do("PUT", at, `{}`).wantProblem(428, codePreconditionRequired)
-	f.do("PUT", at, `{}`, "If-Match", `"nonsense"`).wantProblem(412, codePreconditionFailed)
+	f.do("PUT", at, `{}`, "If-None-Match", "*").wantProblem(412, problem.PreconditionFailed)
+	f.do("PUT", at, `{}`).wantProblem(428, problem.PreconditionRequired)
+	f.do("PUT", at, `{}`, "If-Match", `"nonsense"`).wantProblem(412, problem.PreconditionFailed)
 	if etag := f.do("GET", at, "").want(200, "failure_threshold=2").header.Get("ETag"); etag != first || etag == "" {
 		t.Errorf("ETag %q, then %q", first, etag)
 	}
@@ -173,29 +175,29 @@ func TestConfigIsGuardedByItsETag(t *testing.T) {
 	f.fail("a", 2)
 	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, `state="OPEN"`)
 	second := f.do("PUT", at, `{"failure_threshold":3}`, "If-Match", `"x", `+first).want(200).header.Get("ETag")
-	f.do("DELETE", at, "").wantProblem(428, codePreconditionRequired)
-	f.do("DELETE", at, "", "If-Match", first).wantProblem(412, codePreconditionFailed)
+	f.do("DELETE", at, "").wantProblem(428, problem.PreconditionRequired)
+	f.do("DELETE", at, "", "If-Match", first).wantProblem(412, problem.PreconditionFailed)
 	f.do("DELETE", at, "", "If-Match", second).want(204)
-	f.do("DELETE", at, "", "If-Match", "*").wantProblem(412, codePreconditionFailed)
-	f.do("DELETE", at, "").wantProblem(404, codeConfigAbsent)
-	f.do("GET", at, "").wantProblem(404, codeConfigAbsent)
-	f.do("PUT", at, `{}`, "If-Match", second).wantProblem(412, codePreconditionFailed)
+	f.do("DELETE", at, "", "If-Match", "*").wantProblem(412, problem.PreconditionFailed)
+	f.do("DELETE", at, "").wantProblem(404, problem.ConfigAbsent)
+	f.do("GET", at, "").wantProblem(404, problem.ConfigAbsent)
+	f.do("PUT", at, `{}`, "If-Match", second).wantProblem(412, problem.PreconditionFailed)
 }
 
 func TestConfigRefusesWhatNoPolicyMayHave(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	at := "/v1/admin/circuit_breakers/a/config"
-	f.do("PUT", at, `{"failure_threshold":-1,"mode":"maybe","nonsense":1,"timeout_seconds":1e300}`).wantProblem(422, codeInvalidValue).
+	f.do("PUT", at, `{"failure_threshold":-1,"mode":"maybe","nonsense":1,"timeout_seconds":1e300}`).wantProblem(422, problem.InvalidValue).
 		want(422, `errors.0.location="body.failure_threshold"`, `errors.1.location="body.mode"`, `errors.2.location="body.nonsense"`)
-	f.do("PUT", at, `{"timeout_seconds":7200}`).wantProblem(422, codeInvalidValue) // above timeout_max_seconds of another layer
-	f.do("PUT", at, `[]`).wantProblem(422, codeInvalidValue)
-	f.do("PUT", at, ``).wantProblem(400, codeBodyRequired)
+	f.do("PUT", at, `{"timeout_seconds":7200}`).wantProblem(422, problem.InvalidValue) // above timeout_max_seconds of another layer
+	f.do("PUT", at, `[]`).wantProblem(422, problem.InvalidValue)
+	f.do("PUT", at, ``).wantProblem(400, problem.BodyRequired)
 	if keys := f.keeper.keys(); len(keys) > 0 {
 		t.Error(keys)
 	}
 	f.keeper.configs["a"] = "by hand"
-	if g := f.do("GET", at, "").wantProblem(409, codeConfigInvalid); g.header.Get("ETag") == "" {
+	if g := f.do("GET", at, "").wantProblem(409, problem.ConfigInvalid); g.header.Get("ETag") == "" {
 		t.Error("no way to replace it")
 	}
 }
@@ -206,7 +208,7 @@ func TestAgentsAndQuarantine(t *testing.T) {
 	at := "/v1/admin/agents/a"
 	g := f.do("PUT", at, `{"contact":"team-x <x@example.org>","url":"https://example.org/a","labels":{"priority":"low"}}`).
 		want(201, `contact="team-x <x@example.org>"`, `labels.priority="low"`, `state="CLOSED"`)
-	f.do("PUT", at, `{}`).wantProblem(428, codePreconditionRequired)
+	f.do("PUT", at, `{}`).wantProblem(428, problem.PreconditionRequired)
 	g.want(201, "timeout_seconds=null", "classify=null")
 	g = f.do("PUT", at, `{"timeout_seconds":0.5,"classify":"mcp"}`, "If-Match", g.header.Get("ETag")).want(200, "timeout_seconds=0.5", `classify="mcp"`)
 	f.do("PUT", at, `{"contact":"y"}`, "If-Match", g.header.Get("ETag")).want(200, `contact="y"`, "url=null", "labels={}", "timeout_seconds=null")
@@ -216,14 +218,14 @@ func TestAgentsAndQuarantine(t *testing.T) {
 		`{"timeout_seconds":0}`, `{"timeout_seconds":0.0009}`, `{"timeout_seconds":0.0015}`, `{"url":"http://u:p@h"}`, `{"timeout_seconds":3600.1}`, `{"timeout_seconds":"1"}`, `{"timeout_seconds":-1}`,
 		`{"classify":"guess"}`, `{"classify":""}`, `{"classify":1}`,
 	} {
-		f.do("PUT", "/v1/admin/agents/b", bad).wantProblem(422, codeInvalidValue)
+		f.do("PUT", "/v1/admin/agents/b", bad).wantProblem(422, problem.InvalidValue)
 	}
 	f.fail("a", 1)
 	f.keeper.items["a"] = []string{`{"n":3}`, `not json`, `{"n":2}`, `{"n":1}`}
 	f.do("GET", "/v1/admin/quarantine?agent_id=a", "").want(200, `items=[{"n":3},{"n":2},{"n":1}]`)
 	f.do("GET", "/v1/admin/quarantine?agent_id=a&limit=1", "").want(200, `items=[{"n":3}]`)
-	f.do("GET", "/v1/admin/quarantine?agent_id=a&limit=51", "").wantProblem(422, codeInvalidValue)
-	f.do("GET", "/v1/admin/quarantine", "").wantProblem(400, codeInvalidAgentName)
+	f.do("GET", "/v1/admin/quarantine?agent_id=a&limit=51", "").wantProblem(422, problem.InvalidValue)
+	f.do("GET", "/v1/admin/quarantine", "").wantProblem(400, problem.InvalidAgentName)
 }
 
 func TestFiguresAreOfTheWindowWhileClosedAndOfTheEvidenceAfter(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -41,14 +42,14 @@ func (b *bridge) executionRoutes() {
 	serve(b.server, endpoint{
 		method: http.MethodPost, path: workflowsPath + "/{workflow}/execute", id: "executeWorkflow", tag: "workflows", body: optionalBody,
 		free: true, out: schema, summary: "Run a workflow to its end. A problem of a run that began holds the whole execution",
-		example: `{"input": {}}`, refusals: []int{http.StatusServiceUnavailable}, codes: []code{
-			codeWorkflowUnknown, codeInputMissing, codeAgentFailed, codeCircuitBreakerOpen, codeWorkflowTimeout, codeExecutionCancelled,
-			codeStoreUnavailable, codeTooManyExecutions, codeWorkflowInvalid,
+		example: `{"input": {}}`, refusals: []int{http.StatusServiceUnavailable}, codes: []problem.Code{
+			problem.WorkflowUnknown, problem.InputMissing, problem.AgentFailed, problem.CircuitBreakerOpen, problem.WorkflowTimeout, problem.ExecutionCancelled,
+			problem.StoreUnavailable, problem.TooManyExecutions, problem.WorkflowInvalid,
 		},
 	}, b.execute)
 	serve(b.server, endpoint{
 		method: http.MethodGet, path: executionsPath + "/{execution}", id: "getExecution", tag: "workflows", out: schema,
-		summary: "What became of an execution; kept for an hour", codes: []code{codeExecutionUnknown, codeStoreUnavailable},
+		summary: "What became of an execution; kept for an hour", codes: []problem.Code{problem.ExecutionUnknown, problem.StoreUnavailable},
 	}, b.getExecution)
 }
 
@@ -95,13 +96,13 @@ func notBegun(err error) error {
 	missing, ok := errors.AsType[*workflow.InputError](err)
 	switch {
 	case errors.Is(err, workflow.ErrTooManyExecutions):
-		return newProblem(codeTooManyExecutions, "this bridge runs as many executions as it may; nothing was done").with("Retry-After", "1")
+		return problem.New(problem.TooManyExecutions, "this bridge runs as many executions as it may; nothing was done").With("Retry-After", "1")
 	case !ok:
 		return nil
 	}
-	p := newProblem(codeInputMissing, "the input lacks what the workflow refers to")
+	p := problem.New(problem.InputMissing, "the input lacks what the workflow refers to")
 	for _, m := range missing.Missing {
-		p.Errors = append(p.Errors, fieldError{
+		p.Errors = append(p.Errors, problem.FieldError{
 			Location: bodyPath(strings.TrimPrefix(m.Reference, "$.")), Message: "missing; wanted by " + text.Short(m.UsedBy),
 		})
 	}
@@ -121,17 +122,17 @@ func executionProblem(x workflow.Execution, record json.RawMessage) error {
 		return nil
 	}
 	e := x.Error
-	var p *problem
+	var p *problem.Problem
 	open, refused := errors.AsType[*breaker.OpenError](x.Err)
 	_, ofCall := errors.AsType[*workflow.CallError](x.Err)
 	switch {
 	case refused:
-		p = refusal(open).as(http.StatusServiceUnavailable)
+		p = problem.Refusal(open).WithStatus(http.StatusServiceUnavailable)
 		p.Detail = "step " + e.Step + ": " + p.Detail
 	case x.Status == workflow.Cancelled:
-		p = newProblem(codeExecutionCancelled, "the execution was cancelled: %s", text.Clip(e.Reason, maxMessage))
+		p = problem.New(problem.ExecutionCancelled, "the execution was cancelled: %s", text.Clip(e.Reason, maxMessage))
 	case e.Cause == workflow.CauseTimeout && !ofCall:
-		p = newProblem(codeWorkflowTimeout, "the workflow's time is up: %s", text.Clip(e.Reason, maxMessage))
+		p = problem.New(problem.WorkflowTimeout, "the workflow's time is up: %s", text.Clip(e.Reason, maxMessage))
 	default:
 		p = stepProblem(e)
 	}
@@ -140,32 +141,32 @@ func executionProblem(x workflow.Execution, record json.RawMessage) error {
 }
 
 // notTheAgents are the causes for which no agent is to blame, and what they are answered with.
-func notTheAgents() map[string]code {
-	return map[string]code{
-		string(codeStoreUnavailable): codeStoreUnavailable,
-		string(codeAgentUnknown):     codeWorkflowInvalid,
-		string(codeAgentHasNoURL):    codeWorkflowInvalid,
-		workflow.CauseReference:      codeWorkflowInvalid,
-		workflow.CauseInputTooLarge:  codeWorkflowInvalid,
-		workflow.CauseBadDefinition:  codeWorkflowInvalid,
-		workflow.CausePanic:          codeInternal,
-		string(codeInternal):         codeInternal,
+func notTheAgents() map[string]problem.Code {
+	return map[string]problem.Code{
+		string(problem.StoreUnavailable): problem.StoreUnavailable,
+		string(problem.AgentUnknown):     problem.WorkflowInvalid,
+		string(problem.AgentHasNoURL):    problem.WorkflowInvalid,
+		workflow.CauseReference:          problem.WorkflowInvalid,
+		workflow.CauseInputTooLarge:      problem.WorkflowInvalid,
+		workflow.CauseBadDefinition:      problem.WorkflowInvalid,
+		workflow.CausePanic:              problem.Internal,
+		string(problem.Internal):         problem.Internal,
 	}
 }
 
 // stepProblem is that of a step which failed.
-func stepProblem(e *workflow.ExecutionError) *problem {
+func stepProblem(e *workflow.ExecutionError) *problem.Problem {
 	reason := text.Clip(e.Reason, maxMessage)
 	c := notTheAgents()[e.Cause]
 	switch c {
 	case "":
-		return newProblem(codeAgentFailed, "step %s: agent %s failed (%s): %s", e.Step, e.Agent, text.Short(e.Cause), reason)
-	case codeStoreUnavailable:
-		return newProblem(c, "step %s: %s", e.Step, reason).with("Retry-After", "1")
-	case codeInternal:
-		return newProblem(c, "step %s: unexpected error; the log of this replica says which", e.Step)
+		return problem.New(problem.AgentFailed, "step %s: agent %s failed (%s): %s", e.Step, e.Agent, text.Short(e.Cause), reason)
+	case problem.StoreUnavailable:
+		return problem.New(c, "step %s: %s", e.Step, reason).With("Retry-After", "1")
+	case problem.Internal:
+		return problem.New(c, "step %s: unexpected error; the log of this replica says which", e.Step)
 	}
-	return newProblem(c, "step %s (agent %s was not called): %s: %s", e.Step, e.Agent, e.Cause, reason)
+	return problem.New(c, "step %s (agent %s was not called): %s: %s", e.Step, e.Agent, e.Cause, reason)
 }
 
 func (b *bridge) getExecution(r *request, _ none) (out answer[encoded], err error) {
@@ -173,7 +174,7 @@ func (b *bridge) getExecution(r *request, _ none) (out answer[encoded], err erro
 	text, err := b.Executions.Get(r.ctx(), id)
 	out.body = encoded(text)
 	if errors.Is(err, workflow.ErrUnknown) {
-		err = newProblem(codeExecutionUnknown, "no execution %s is known; they are kept for an hour", id)
+		err = problem.New(problem.ExecutionUnknown, "no execution %s is known; they are kept for an hour", id)
 	}
 	return out, err
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
@@ -28,9 +29,9 @@ func TestAnExecutionThatCompletesIsAnsweredAndKept(t *testing.T) {
 	if again := f.do("GET", executionsPath+"/"+id, "").want(200); again.text != g.text {
 		t.Errorf("kept as %s, answered as %s", again.text, g.text)
 	}
-	f.do("GET", executionsPath+"/"+strings.Repeat("0", 32), "").wantProblem(404, codeExecutionUnknown)
+	f.do("GET", executionsPath+"/"+strings.Repeat("0", 32), "").wantProblem(404, problem.ExecutionUnknown)
 	for _, id := range []string{"x", strings.Repeat("0", 31), strings.Repeat("G", 32), strings.ToUpper(id[:31] + "a")} {
-		f.do("GET", executionsPath+"/"+id, "").wantProblem(400, codeInvalidExecutionID)
+		f.do("GET", executionsPath+"/"+id, "").wantProblem(400, problem.InvalidExecutionID)
 	}
 }
 
@@ -39,7 +40,7 @@ func TestAFailingAgentIsA502AndItsOpenBreakerA503(t *testing.T) {
 	f := newBridgeFixture(t)
 	f.do("POST", workflowsPath, `{"workflow_id":"w","steps":{"step-1":{"agent_name":"FailingAgent"},"step-2":{"agent_name":"A","depends_on":["step-1"]}}}`).want(201)
 	for range 5 {
-		g := f.do("POST", workflowsPath+"/w/execute", `{"input": {}}`).wantProblem(502, codeAgentFailed).
+		g := f.do("POST", workflowsPath+"/w/execute", `{"input": {}}`).wantProblem(502, problem.AgentFailed).
 			want(502, `step="step-1"`, `agent="FailingAgent"`, `cause="status_503"`, `execution.status="failed"`, `execution.steps.step-1.status="failed"`,
 				`execution.steps.step-2.status="skipped"`)
 		for _, word := range []string{"step-1", "FailingAgent", "status_503", "503 Service Unavailable"} {
@@ -49,7 +50,7 @@ func TestAFailingAgentIsA502AndItsOpenBreakerA503(t *testing.T) {
 		}
 	}
 	f.advance(500 * time.Millisecond)
-	g := f.do("POST", workflowsPath+"/w/execute", `{"input": {}}`).wantProblem(503, codeCircuitBreakerOpen).
+	g := f.do("POST", workflowsPath+"/w/execute", `{"input": {}}`).wantProblem(503, problem.CircuitBreakerOpen).
 		want(503, `agent="FailingAgent"`, `reason="open"`, `state="OPEN"`, "retry_after_seconds=60", `step="step-1"`, `execution.status="refused"`,
 			`execution.steps.step-1.status="refused"`, `execution.steps.step-2.status="skipped"`)
 	if g.header.Get("X-Circuit-Breaker-State") != "OPEN" || g.header.Get("Retry-After") != "60" {
@@ -58,7 +59,7 @@ func TestAFailingAgentIsA502AndItsOpenBreakerA503(t *testing.T) {
 	id, _ := g.at("execution.execution_id").(string)
 	f.do("GET", executionsPath+"/"+id, "").want(200, `status="refused"`, `error.agent="FailingAgent"`)
 	f.advance(time.Minute)
-	f.do("POST", workflowsPath+"/w/execute", "").wantProblem(502, codeAgentFailed) // a probe
+	f.do("POST", workflowsPath+"/w/execute", "").wantProblem(502, problem.AgentFailed) // a probe
 }
 
 func TestAnInputThatLacksSomethingRunsNothing(t *testing.T) {
@@ -66,14 +67,14 @@ func TestAnInputThatLacksSomethingRunsNothing(t *testing.T) {
 	f := newBridgeFixture(t)
 	f.do("POST", workflowsPath, `{"workflow_id":"w","steps":{"s":{"agent_name":"FailingAgent","input_mapping":{"t":"$.input.text","u":["$.input.u.v"]}}}}`).want(201)
 	for _, body := range []string{"", `{}`, `{"input":{}}`, `{"input":{"u":{}}}`, `{"input":{"Text":1}}`} {
-		g := f.do("POST", workflowsPath+"/w/execute", body).wantProblem(422, codeInputMissing).want(422, `errors.0.location="body.input.text"`,
+		g := f.do("POST", workflowsPath+"/w/execute", body).wantProblem(422, problem.InputMissing).want(422, `errors.0.location="body.input.text"`,
 			`errors.1.location="body.input.u.v"`, "execution=null")
 		if !strings.Contains(g.text, "steps.s.input_mapping.t") {
 			t.Errorf("who wants it? %s", g.text)
 		}
 	}
 	for _, body := range []string{`{"input":[]}`, `{"input":"x"}`, `{"inputs":{}}`, `{"input":{},"more":1}`, `{"input":{"a":1e400}}`} {
-		f.do("POST", workflowsPath+"/w/execute", body).wantProblem(422, codeInvalidValue)
+		f.do("POST", workflowsPath+"/w/execute", body).wantProblem(422, problem.InvalidValue)
 	}
 	if len(f.keeper.records) > 0 {
 		t.Error(f.keeper.records)
@@ -84,10 +85,10 @@ func TestAWorkflowsOwnTimeIsItsOwnAndAnAgentsTheAgents(t *testing.T) {
 	t.Parallel()
 	f := newBridgeFixture(t)
 	f.do("POST", workflowsPath, `{"workflow_id":"slow","timeout_seconds":0.001,"steps":{"s":{"agent_name":"Slow"}}}`).want(201)
-	f.do("POST", workflowsPath+"/slow/execute", "").wantProblem(504, codeWorkflowTimeout).
+	f.do("POST", workflowsPath+"/slow/execute", "").wantProblem(504, problem.WorkflowTimeout).
 		want(504, `cause="timeout"`, `execution.status="failed"`, `execution.steps.s.status="cancelled"`)
 	f.workflow("w", "TimingOut")
-	f.do("POST", workflowsPath+"/w/execute", "").wantProblem(502, codeAgentFailed).want(502, `cause="timeout"`, `agent="TimingOut"`)
+	f.do("POST", workflowsPath+"/w/execute", "").wantProblem(502, problem.AgentFailed).want(502, `cause="timeout"`, `agent="TimingOut"`)
 }
 
 func TestAWorkflowsOwnTimeDoesNotOpenAHealthyAgentsBreaker(t *testing.T) {
@@ -95,7 +96,7 @@ func TestAWorkflowsOwnTimeDoesNotOpenAHealthyAgentsBreaker(t *testing.T) {
 	f := newBridgeFixture(t)
 	f.do("POST", workflowsPath, `{"workflow_id":"short","timeout_seconds":0.001,"steps":{"s":{"agent_name":"Slow"}}}`).want(201)
 	for range 10 {
-		f.do("POST", workflowsPath+"/short/execute", "").wantProblem(504, codeWorkflowTimeout)
+		f.do("POST", workflowsPath+"/short/execute", "").wantProblem(504, problem.WorkflowTimeout)
 	}
 }
 
@@ -116,20 +117,20 @@ func TestWhatIsNotTheAgentsFaultIsNotBlamedOnIt(t *testing.T) {
 	for _, c := range []struct {
 		steps, step, cause string
 		status             int
-		code               code
+		code               problem.Code
 		words              []string
 	}{
-		{`"s":{"agent_name":"store_unavailable"}`, "s", "store_unavailable", 503, codeStoreUnavailable, []string{"because"}},
-		{`"s":{"agent_name":"agent_unknown"}`, "s", "agent_unknown", 422, codeWorkflowInvalid, []string{"agent_unknown", "because", "not called"}},
-		{`"s":{"agent_name":"agent_has_no_url"}`, "s", "agent_has_no_url", 422, codeWorkflowInvalid, []string{"agent_has_no_url", "not called"}},
+		{`"s":{"agent_name":"store_unavailable"}`, "s", "store_unavailable", 503, problem.StoreUnavailable, []string{"because"}},
+		{`"s":{"agent_name":"agent_unknown"}`, "s", "agent_unknown", 422, problem.WorkflowInvalid, []string{"agent_unknown", "because", "not called"}},
+		{`"s":{"agent_name":"agent_has_no_url"}`, "s", "agent_has_no_url", 422, problem.WorkflowInvalid, []string{"agent_has_no_url", "not called"}},
 		{
-			`"a":{"agent_name":"A"},"s":{"agent_name":"B","input_mapping":{"x":"$.steps.a.output.y"}}`, "s", "reference_missing", 422, codeWorkflowInvalid,
+			`"a":{"agent_name":"A"},"s":{"agent_name":"B","input_mapping":{"x":"$.steps.a.output.y"}}`, "s", "reference_missing", 422, problem.WorkflowInvalid,
 			[]string{"input_mapping.x", "$.steps.a.output.y", "output of step a"},
 		},
-		{`"s":{"agent_name":"internal"}`, "s", "internal", 500, codeInternal, nil},
-		{`"s":{"agent_name":"panic"}`, "s", "panic", 500, codeInternal, nil},
-		{`"s":{"agent_name":"bad_output"}`, "s", "bad_output", 502, codeAgentFailed, []string{"bad_output"}},
-		{`"s":{"agent_name":"status_418"}`, "s", "status_418", 502, codeAgentFailed, []string{"status_418"}},
+		{`"s":{"agent_name":"internal"}`, "s", "internal", 500, problem.Internal, nil},
+		{`"s":{"agent_name":"panic"}`, "s", "panic", 500, problem.Internal, nil},
+		{`"s":{"agent_name":"bad_output"}`, "s", "bad_output", 502, problem.AgentFailed, []string{"bad_output"}},
+		{`"s":{"agent_name":"status_418"}`, "s", "status_418", 502, problem.AgentFailed, []string{"status_418"}},
 	} {
 		f.do("POST", workflowsPath, `{"workflow_id":"w","steps":{`+c.steps+`}}`)
 		g := f.do("POST", workflowsPath+"/w/execute", "").wantProblem(c.status, c.code)
@@ -170,7 +171,7 @@ func TestTooManyExecutionsAreTurnedAway(t *testing.T) {
 		first <- w.Code
 	}()
 	<-begun
-	g := f.do("POST", workflowsPath+"/w/execute", "").wantProblem(503, codeTooManyExecutions).want(503, "execution=null")
+	g := f.do("POST", workflowsPath+"/w/execute", "").wantProblem(503, problem.TooManyExecutions).want(503, "execution=null")
 	if got := g.header.Get("Retry-After"); got != "1" {
 		t.Errorf("Retry-After: %q", got)
 	}
@@ -226,7 +227,7 @@ func TestAnExecutionThatIsCancelledIsSaidSo(t *testing.T) {
 	leave()
 	res := httptest.NewRecorder()
 	f.api.handler().ServeHTTP(res, httptest.NewRequestWithContext(ctx, http.MethodPost, workflowsPath+"/w/execute", http.NoBody))
-	g := f.read(res.Result()).wantProblem(503, codeExecutionCancelled).want(503, `execution.status="cancelled"`)
+	g := f.read(res.Result()).wantProblem(503, problem.ExecutionCancelled).want(503, `execution.status="cancelled"`)
 	f.api.doc.asDocumented(f.api.doc.operations()["executeWorkflow"], g)
 	id, _ := g.at("execution.execution_id").(string)
 	f.do("GET", executionsPath+"/"+id, "").want(200, `status="cancelled"`)

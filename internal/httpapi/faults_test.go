@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 func TestStoreAwayIsSaidSo(t *testing.T) {
@@ -22,7 +24,7 @@ func TestStoreAwayIsSaidSo(t *testing.T) {
 		case "/v1/admin/quarantine":
 			path += "?agent_id=a"
 		}
-		f.do(o.method, path, o.good).wantProblem(503, codeStoreUnavailable)
+		f.do(o.method, path, o.good).wantProblem(503, problem.StoreUnavailable)
 	}
 	f.do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).want(200, "results.0.status=503", `results.0.code="store_unavailable"`)
 	f.do("GET", "/livez", "").want(200)
@@ -38,8 +40,8 @@ func TestDegradedAnswersAreMarked(t *testing.T) {
 	f.do("POST", "/v1/circuit_breakers/b/report", `{"outcome":"failure"}`).want(200, "degraded=true", "counted=true")
 	f.do("POST", "/v1/circuit_breakers/a/acquire", "").want(429, "degraded=true", `reason="open"`)
 	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "degraded=true", `state="OPEN"`)
-	f.do("GET", "/v1/admin/circuit_breakers/never", "").wantProblem(503, codeStoreUnavailable)
-	f.do("POST", "/v1/admin/circuit_breakers/a/open", "").wantProblem(503, codeStoreUnavailable)
+	f.do("GET", "/v1/admin/circuit_breakers/never", "").wantProblem(503, problem.StoreUnavailable)
+	f.do("POST", "/v1/admin/circuit_breakers/a/open", "").wantProblem(503, problem.StoreUnavailable)
 }
 
 func TestAPanicIsA500AndTheServerGoesOn(t *testing.T) {
@@ -48,7 +50,7 @@ func TestAPanicIsA500AndTheServerGoesOn(t *testing.T) {
 		o.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("begun")); panic("late") })
 	})
 	f.keeper.panics = true
-	f.do("POST", "/v1/circuit_breakers/a/acquire", "").wantProblem(500, codeInternal)
+	f.do("POST", "/v1/circuit_breakers/a/acquire", "").wantProblem(500, problem.Internal)
 	f.do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).want(200, "results.0.status=500")
 	if log := f.log.String(); !strings.Contains(log, "event=http.panic") || !strings.Contains(log, "the store panics") {
 		t.Error(log)
@@ -73,7 +75,7 @@ func TestAnUnexpectedErrorIsLoggedAndNotShown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.keeper.away = errors.New("secret detail\nof two lines")
-	f.do("GET", "/v1/admin/circuit_breakers", "").wantProblem(500, codeInternal)
+	f.do("GET", "/v1/admin/circuit_breakers", "").wantProblem(500, problem.Internal)
 	if log := f.log.String(); !strings.Contains(log, `secret detail\nof two lines`) {
 		t.Error(log)
 	}
@@ -84,7 +86,7 @@ func TestAnotherSitesPageMayNotChangeAnything(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, h := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}} {
-		f.do("POST", "/v1/admin/circuit_breakers/a/open", "{}", h...).wantProblem(403, codeCrossOrigin)
+		f.do("POST", "/v1/admin/circuit_breakers/a/open", "{}", h...).wantProblem(403, problem.CrossOrigin)
 		f.do("GET", "/v1/admin/circuit_breakers", "", h...).want(200)
 	}
 	f.do("POST", "/v1/admin/circuit_breakers/a/open", "{}", "Sec-Fetch-Site", "same-origin").want(200)
@@ -100,7 +102,7 @@ func TestHealthSaysWhatItsProviderSays(t *testing.T) {
 			return Health{Status: status, Checks: map[string]Check{"redis": {Status: Degraded, Degraded: true, Warnings: []string{"maxmemory-policy"}}}}
 		}
 	})
-	f.do("GET", "/readyz", "").wantProblem(503, codeNotReady).want(503, `detail="draining"`)
+	f.do("GET", "/readyz", "").wantProblem(503, problem.NotReady).want(503, `detail="draining"`)
 	f.do("GET", "/health", "").want(503, `status="unhealthy"`, `version="1.2.3"`, `replica_id="replica-1"`, "uptime_seconds=0")
 	ready, status, now = nil, Degraded, now.Add(90*time.Second)
 	f.do("GET", "/readyz", "").want(200, `status="ready"`)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -40,15 +41,15 @@ func (a *api) breakerRoutes() {
 	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
 	serve(a.server, endpoint{
 		method: http.MethodGet, path: adminPath, id: "listCircuitBreakers", tag: "breakers",
-		summary: "All breakers, those that are not closed first", codes: []code{codeStoreUnavailable}, params: []*huma.Param{
+		summary: "All breakers, those that are not closed first", codes: []problem.Code{problem.StoreUnavailable}, params: []*huma.Param{
 			queryParam("state", "Only those in this state.", &huma.Schema{Type: huma.TypeString, Enum: []any{"CLOSED", "OPEN", "HALF_OPEN"}}),
 			queryParam("q", "Only names that contain this, in either case.", text()),
 			queryParam("sort", "Default state.", &huma.Schema{Type: huma.TypeString, Enum: []any{sortByState, sortByName}}),
 			limitParam(), cursorParam(),
 		},
 	}, a.list)
-	one := []code{codeAgentUnknown, codeStoreUnavailable}
-	forced := []code{codeAgentUnknown, codeStoreUnavailable, codeHoldProtected}
+	one := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable}
+	forced := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable, problem.HoldProtected}
 	serve(a.server, endpoint{
 		method: http.MethodGet, path: oneAdminPath, id: "getCircuitBreaker", tag: "breakers",
 		summary: "One breaker, with its policy", codes: one,
@@ -66,7 +67,7 @@ func (a *api) breakerRoutes() {
 	serve(a.server, endpoint{
 		method: http.MethodPost, path: oneAdminPath + "/reset", id: "resetCircuitBreaker", tag: "breakers", body: requiredBody,
 		summary: "Close it, or let test calls through; lifts a hold", params: []*huma.Param{actorParam()},
-		codes: append(forced, codeBodyRequired), example: `{"target_state": "HALF_OPEN", "reason": "issue_resolved"}`,
+		codes: append(forced, problem.BodyRequired), example: `{"target_state": "HALF_OPEN", "reason": "issue_resolved"}`,
 	}, a.reset)
 	serve(a.server, endpoint{
 		method: http.MethodPost, path: oneAdminPath + "/open", id: "openCircuitBreaker", tag: "breakers", body: optionalBody,
@@ -87,7 +88,7 @@ func (a *api) reset(r *request, in resetBody) (answer[forceReply], error) {
 	}
 	if in.GradualSeconds != nil && *in.GradualSeconds != 0 {
 		if f.Target != breaker.ResetClosed {
-			return answer[forceReply]{}, badValue("body.gradual_seconds", formatNumber(*in.GradualSeconds), "none with target_state HALF_OPEN")
+			return answer[forceReply]{}, problem.BadValue("body.gradual_seconds", formatNumber(*in.GradualSeconds), "none with target_state HALF_OPEN")
 		}
 		ramp, err := seconds("body.gradual_seconds", *in.GradualSeconds, time.Millisecond)
 		if err != nil {
@@ -148,7 +149,7 @@ func (a *api) forget(r *request, _ none) (out answer[none], err error) {
 	}
 	force := q.Get("force")
 	if force != "" && force != "true" && force != "false" {
-		return out, badValue("query.force", force, "true or false")
+		return out, problem.BadValue("query.force", force, "true or false")
 	}
 	actor, err := r.actor("")
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -48,7 +49,7 @@ func (a *api) documentGate() {
 			},
 		},
 		headers: map[string]*huma.Param{permitHeader: headerParam("The permit, which owes one report.", true)},
-		codes:   []code{codeCircuitBreakerOpen, codeStoreUnavailable, codeGateHeaderRequired}, refusals: denyStatuses(),
+		codes:   []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable, problem.GateHeaderRequired}, refusals: denyStatuses(),
 	}
 	out := reflect.TypeFor[acquireReply]()
 	a.doc.add(e, reflect.TypeFor[none](), out)
@@ -77,10 +78,10 @@ func (a *api) serveGate(w http.ResponseWriter, r *http.Request) {
 // passGate asks the breaker. What else may go wrong than a refusal keeps its own status, so that it is not taken for one.
 func (a *api) passGate(r *http.Request) (out acquireReply, err error) {
 	if r.Method == http.MethodHead { // it would be let through, and nobody would know the permit
-		return out, newProblem(codeMethodNotAllowed, "this path takes every method but HEAD").with("Allow", "GET, POST, PUT, PATCH, DELETE, OPTIONS")
+		return out, problem.New(problem.MethodNotAllowed, "this path takes every method but HEAD").With("Allow", "GET, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
 	if a.loopbackOnly && r.Header.Get(gateHeader) != "1" {
-		return out, newProblem(codeGateHeaderRequired, "have the proxy set the header %s: 1, without which a web page could call this", gateHeader)
+		return out, problem.New(problem.GateHeaderRequired, "have the proxy set the header %s: 1, without which a web page could call this", gateHeader)
 	}
 	name, _, below := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), gatePath), "/")
 	agent, err := url.PathUnescape(name)
@@ -93,7 +94,7 @@ func (a *api) passGate(r *http.Request) (out acquireReply, err error) {
 	}
 	out, err = a.acquire(r.Context(), agent)
 	if open, refused := errors.AsType[*breaker.OpenError](err); refused && deny != 0 {
-		return out, refusal(open).as(deny)
+		return out, problem.Refusal(open).WithStatus(deny)
 	}
 	return out, err
 }
@@ -118,7 +119,7 @@ func denyStatus(r *request, below bool) (int, error) {
 			return s, nil
 		}
 	}
-	return 0, badValue(at, strings.Join(values, ", "), "401, 403, 429 or 503")
+	return 0, problem.BadValue(at, strings.Join(values, ", "), "401, 403, 429 or 503")
 }
 
 // bodyGrace is how long a body that nobody reads may go on arriving after the answer: a connection that is closed in its midst may lose

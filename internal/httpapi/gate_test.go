@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 func TestTheGateGivesAPermitThatOwesAReport(t *testing.T) {
@@ -33,14 +35,14 @@ func TestTheGateRefusesWithTheStatusThatTheProxyUnderstands(t *testing.T) {
 	for query, status := range map[string]int{
 		"": 429, "?deny_status=401": 401, "?deny_status=403": 403, "?deny_status=429": 429, "?deny_status=503": 503,
 	} {
-		g := f.do("GET", "/v1/gate/a"+query, "").wantProblem(status, codeCircuitBreakerOpen).
+		g := f.do("GET", "/v1/gate/a"+query, "").wantProblem(status, problem.CircuitBreakerOpen).
 			want(status, `agent="a"`, `reason="open"`, `state="OPEN"`, "retry_after_seconds=60", "status="+strconv.Itoa(status))
 		if g.header.Get("X-Circuit-Breaker-State") != "OPEN" || g.header.Get("Retry-After") != "60" || g.header.Get("X-Circuit-Breaker-Permit") != "" {
 			t.Errorf("%s: %v", query, g.header)
 		}
 	}
 	f.keeper.setAway(false)
-	f.do("GET", "/v1/gate/a?deny_status=403", "").wantProblem(503, codeStoreUnavailable)
+	f.do("GET", "/v1/gate/a?deny_status=403", "").wantProblem(503, problem.StoreUnavailable)
 }
 
 func TestTheGateLeasesProbesAsAcquireDoes(t *testing.T) {
@@ -51,7 +53,7 @@ func TestTheGateLeasesProbesAsAcquireDoes(t *testing.T) {
 	for range 3 {
 		f.do("GET", "/v1/gate/a?deny_status=403", "").want(200, `state="HALF_OPEN"`, "lease_seconds=60")
 	}
-	f.do("GET", "/v1/gate/a?deny_status=403", "").wantProblem(403, codeCircuitBreakerOpen).want(403, `reason="probes_busy"`, `state="HALF_OPEN"`)
+	f.do("GET", "/v1/gate/a?deny_status=403", "").wantProblem(403, problem.CircuitBreakerOpen).want(403, `reason="probes_busy"`, `state="HALF_OPEN"`)
 }
 
 func TestTheGateRefusesBadQueries(t *testing.T) {
@@ -61,10 +63,10 @@ func TestTheGateRefusesBadQueries(t *testing.T) {
 		"deny_status=", "deny_status=200", "deny_status=500", "deny_status=0403", "deny_status=403&deny_status=403", "deny_status=%00", "deny_status=403%20",
 		"Deny_Status=403", "deny=403", "deny_status=" + strings.Repeat("4", 5000), "a;b", "%zz", "deny_status=-1", "deny_status=4e2",
 	} {
-		f.do("GET", "/v1/gate/a?"+q, "").wantProblem(422, codeInvalidValue)
+		f.do("GET", "/v1/gate/a?"+q, "").wantProblem(422, problem.InvalidValue)
 	}
 	for _, s := range []string{"", "200", "0403", "403, 403"} {
-		f.do("GET", "/v1/gate/a/b", "", denyStatusHeader, s).wantProblem(422, codeInvalidValue)
+		f.do("GET", "/v1/gate/a/b", "", denyStatusHeader, s).wantProblem(422, problem.InvalidValue)
 	}
 	for what, name := range badNames() {
 		if before, _, cut := strings.Cut(name.text, "/"); cut && before != "" {
@@ -72,7 +74,7 @@ func TestTheGateRefusesBadQueries(t *testing.T) {
 		}
 		for _, below := range []string{"", "/", "/x"} {
 			g := f.rawRequest("GET", "/v1/gate/"+name.text+below, "")
-			if g.status < 400 || g.status > 499 || name.ours && g.json["code"] != string(codeInvalidAgentName) {
+			if g.status < 400 || g.status > 499 || name.ours && g.json["code"] != string(problem.InvalidAgentName) {
 				t.Errorf("name %s%s: %d %.200s", what, below, g.status, g.text)
 			}
 		}
@@ -88,14 +90,14 @@ func TestTheGateTakesWhateverAProxySends(t *testing.T) {
 		for _, path := range []string{"", "/", "/x", "//x/../y", "/%2e%2e/a%2Fb/%ff", "/x?deny_status=200&a;b&%zz", "/openapi.json"} {
 			f.rawRequest(method, "/v1/gate/a"+path, "").want(200, "allowed=true")
 			g := f.raw(method + " /v1/gate/open" + path + " HTTP/1.1\r\nHost: localhost\r\nX-Breaker-Deny-Status: 401\r\n\r\n")
-			g.wantProblem(401, codeCircuitBreakerOpen)
+			g.wantProblem(401, problem.CircuitBreakerOpen)
 			if g.header.Get("WWW-Authenticate") == "" {
 				t.Error("a 401 without a challenge")
 			}
 		}
 	}
 	f.do("POST", "/v1/gate/a", "not JSON", "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example").want(200)
-	f.rawRequest("GET", "/v1/%67ate/a", "").wantProblem(404, codeNotFound)
+	f.rawRequest("GET", "/v1/%67ate/a", "").wantProblem(404, problem.NotFound)
 }
 
 func TestTheGateDoesNotWaitForABody(t *testing.T) {
@@ -137,12 +139,12 @@ func TestALoopbackGateWantsAHeaderThatNoForeignPageCanSend(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(o *Options) { o.LoopbackOnly = true })
 	for _, path := range []string{"/v1/gate/a", "/v1/gate/a/x"} {
-		g := f.do("GET", path, "").wantProblem(403, codeGateHeaderRequired)
+		g := f.do("GET", path, "").wantProblem(403, problem.GateHeaderRequired)
 		if !strings.Contains(g.text, gateHeader+": 1") {
 			t.Errorf("it does not say what to set: %s", g.text)
 		}
-		f.do("GET", path, "", gateHeader, "0").wantProblem(403, codeGateHeaderRequired)
-		f.do("GET", path, "", gateHeader, "1", "Host", "evil.example").wantProblem(421, codeHostNotAllowed)
+		f.do("GET", path, "", gateHeader, "0").wantProblem(403, problem.GateHeaderRequired)
+		f.do("GET", path, "", gateHeader, "1", "Host", "evil.example").wantProblem(421, problem.HostNotAllowed)
 	}
 	f.unharmed("all")
 	for _, path := range []string{"/v1/gate/a", "/v1/gate/a/x"} {

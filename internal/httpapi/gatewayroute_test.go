@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 func TestTheGatewayGetsItsPathsAsTheyWereSent(t *testing.T) {
@@ -36,16 +38,16 @@ func TestTheGatewayGetsItsPathsAsTheyWereSent(t *testing.T) {
 func TestALoopbackGatewayIsClosedToOtherSites(t *testing.T) {
 	t.Parallel()
 	f := newBridgeFixture(t, func(o *BridgeOptions) { o.LoopbackOnly = true })
-	f.do("GET", "/agents/a", "", "Host", "evil.example").wantProblem(421, codeHostNotAllowed)
-	f.do("POST", "/agents/a", "{}", "Host", "evil.example:8000").wantProblem(421, codeHostNotAllowed)
-	f.do("POST", "/agents/a", "{}", "Origin", "https://evil.example").wantProblem(403, codeCrossOrigin)
-	f.do("POST", "/agents/a", "{}", "Sec-Fetch-Site", "cross-site").wantProblem(403, codeCrossOrigin)
+	f.do("GET", "/agents/a", "", "Host", "evil.example").wantProblem(421, problem.HostNotAllowed)
+	f.do("POST", "/agents/a", "{}", "Host", "evil.example:8000").wantProblem(421, problem.HostNotAllowed)
+	f.do("POST", "/agents/a", "{}", "Origin", "https://evil.example").wantProblem(403, problem.CrossOrigin)
+	f.do("POST", "/agents/a", "{}", "Sec-Fetch-Site", "cross-site").wantProblem(403, problem.CrossOrigin)
 	f.do("POST", "/agents/a", "{}").want(200)
 	f.do("GET", "/agents/a", "").want(200)
 	f.do("GET", "/agents/a", "", "Sec-Fetch-Site", "cross-site").want(200)
 	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket"} // no browser keeps its answer from a page
-	f.do("GET", "/agents/a", "", append(upgrade, "Origin", "https://evil.example")...).wantProblem(403, codeCrossOrigin)
-	f.do("GET", "/agents/a", "", append(upgrade, "Sec-Fetch-Site", "cross-site")...).wantProblem(403, codeCrossOrigin)
+	f.do("GET", "/agents/a", "", append(upgrade, "Origin", "https://evil.example")...).wantProblem(403, problem.CrossOrigin)
+	f.do("GET", "/agents/a", "", append(upgrade, "Sec-Fetch-Site", "cross-site")...).wantProblem(403, problem.CrossOrigin)
 	f.do("GET", "/agents/a", "", append(upgrade, "Origin", f.url)...).want(200)
 	f.do("GET", "/agents/a", "", upgrade...).want(200)
 }
@@ -131,7 +133,7 @@ func TestADeadlineOfAnAnswerDoesNotOutliveIt(t *testing.T) {
 func TestWithoutAGatewayThereIsNothingUnderAgents(t *testing.T) {
 	t.Parallel()
 	f := newBridgeFixture(t, func(o *BridgeOptions) { o.Gateway = nil })
-	f.do("GET", "/agents/a", "").wantProblem(404, codeNotFound)
+	f.do("GET", "/agents/a", "").wantProblem(404, problem.NotFound)
 	if doc := f.do("GET", "/openapi.json", "").want(200); strings.Contains(doc.text, "callAgent") {
 		t.Error("the document has a gateway")
 	}
@@ -160,7 +162,7 @@ func TestTheGatewayReachesTheConnectionAndItsPanicsAreCaught(t *testing.T) {
 			}
 		})
 	})
-	f.rawRequest("GET", "/agents/panics", "").wantProblem(500, codeInternal)
+	f.rawRequest("GET", "/agents/panics", "").wantProblem(500, problem.Internal)
 	if g := f.rawRequest("GET", "/agents/flushes", "").want(200); g.text != "" {
 		t.Error(g.text)
 	}

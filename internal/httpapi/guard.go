@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 )
 
@@ -24,7 +25,7 @@ func (s *server) handler() http.Handler {
 		}
 		switch {
 		case s.loopbackOnly && !loopbackHost(r.Host):
-			newProblem(codeHostNotAllowed, "this listener answers to loopback names only, such as localhost or 127.0.0.1").write(out)
+			refuse(out, problem.New(problem.HostNotAllowed, "this listener answers to loopback names only, such as localhost or 127.0.0.1"))
 		case s.ofGateway(path):
 			s.serveGateway(out, r)
 		case s.gate != nil && strings.HasPrefix(path, gatePath):
@@ -38,7 +39,7 @@ func (s *server) handler() http.Handler {
 func (s *server) serveOwn(w http.ResponseWriter, r *http.Request, path string) {
 	private(w)
 	if p := s.checkPath(path); p != nil {
-		p.write(w)
+		refuse(w, p)
 		return
 	}
 	if !s.refuseCrossOrigin(w, r) {
@@ -62,7 +63,7 @@ func (s *server) refuseCrossOrigin(w http.ResponseWriter, r *http.Request) bool 
 	if s.cross.Check(r) == nil {
 		return false
 	}
-	newProblem(codeCrossOrigin, "a page of another site may not change anything here").write(w)
+	refuse(w, problem.New(problem.CrossOrigin, "a page of another site may not change anything here"))
 	return true
 }
 
@@ -109,7 +110,7 @@ func (s *server) survive(w *response, r *http.Request) {
 	if w.begun {
 		panic(http.ErrAbortHandler)
 	}
-	newProblem(codeInternal, "unexpected error; the log of this replica says which").write(w)
+	refuse(w, problem.Unexpected())
 }
 
 func (s *server) logPanic(r *http.Request, v any) {
@@ -118,10 +119,10 @@ func (s *server) logPanic(r *http.Request, v any) {
 }
 
 // checkPath refuses, by its text as it was sent, a path that holds a bad name or that a mux would clean.
-func (s *server) checkPath(escaped string) *problem {
+func (s *server) checkPath(escaped string) *problem.Problem {
 	segments := strings.Split(escaped, "/")
 	if segments[0] != "" || len(segments) < 2 {
-		return newProblem(codeNotFound, "no such path")
+		return problem.New(problem.NotFound, "no such path")
 	}
 	segments = segments[1:]
 	for i, segment := range segments {
@@ -130,7 +131,7 @@ func (s *server) checkPath(escaped string) *problem {
 		}
 		plain, err := url.PathUnescape(segment)
 		if err != nil {
-			return newProblem(codeNotFound, "no such path")
+			return problem.New(problem.NotFound, "no such path")
 		}
 		segments[i] = plain
 	}
@@ -141,14 +142,14 @@ func (s *server) checkPath(escaped string) *problem {
 	}
 	for i, segment := range segments {
 		if segment == "" && i < len(segments)-1 || segment == "." || segment == ".." || strings.Contains(segment, "/") {
-			return newProblem(codeNotFound, "no such path")
+			return problem.New(problem.NotFound, "no such path")
 		}
 	}
 	return nil
 }
 
 // check takes what follows the prefix: a name, or a name and a verb.
-func (n named) check(rest []string) *problem {
+func (n named) check(rest []string) *problem.Problem {
 	name := rest[0]
 	if len(rest) > 2 { // a slash within the name
 		name = strings.Join(rest[:len(rest)-1], "/")
@@ -157,7 +158,7 @@ func (n named) check(rest []string) *problem {
 		return n.refuse()
 	}
 	if len(rest) == 2 && (rest[1] == "." || rest[1] == ".." || strings.Contains(rest[1], "/")) {
-		return newProblem(codeNotFound, "no such path")
+		return problem.New(problem.NotFound, "no such path")
 	}
 	return nil
 }
@@ -173,9 +174,9 @@ func (s *server) noRoute(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(allowed) == 0 {
-		newProblem(codeNotFound, "no such path; /docs and /openapi.json list what there is").write(w)
+		refuse(w, problem.New(problem.NotFound, "no such path; /docs and /openapi.json list what there is"))
 		return
 	}
-	newProblem(codeMethodNotAllowed, "this path takes %s", strings.Join(allowed, ", ")).
-		with("Allow", strings.Join(allowed, ", ")).write(w)
+	allow := strings.Join(allowed, ", ")
+	refuse(w, problem.New(problem.MethodNotAllowed, "this path takes %s", allow).With("Allow", allow))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 )
 
@@ -40,7 +41,7 @@ func (s *server) healthRoutes() {
 		func(*request, none) (answer[liveReply], error) { return answer[liveReply]{body: liveReply{"ok"}}, nil })
 	serve(s, endpoint{
 		method: http.MethodGet, path: "/readyz", id: "ready", tag: "health",
-		summary: "This replica wants calls", codes: []code{codeNotReady},
+		summary: "This replica wants calls", codes: []problem.Code{problem.NotReady},
 	}, s.readyz)
 	serve(s, endpoint{
 		method: http.MethodGet, path: "/health", id: "health", tag: "health",
@@ -69,7 +70,7 @@ func (s *server) healthRoutes() {
 func (s *server) readyz(r *request, _ none) (answer[readyReply], error) {
 	if s.ready != nil {
 		if err := s.ready(r.ctx()); err != nil {
-			return answer[readyReply]{}, newProblem(codeNotReady, "%s", text.Clip(err.Error(), maxMessage)).with("Retry-After", "1")
+			return answer[readyReply]{}, problem.New(problem.NotReady, "%s", text.Clip(err.Error(), maxMessage)).With("Retry-After", "1")
 		}
 	}
 	return answer[readyReply]{body: readyReply{"ready"}}, nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -53,15 +54,15 @@ func (r *request) listQuery() (l listQuery, err error) {
 	if text := q.Get("state"); text != "" {
 		var ok bool
 		if l.state, ok = machine.ParseState(text); !ok {
-			return l, badValue("query.state", text, "CLOSED, OPEN or HALF_OPEN")
+			return l, problem.BadValue("query.state", text, "CLOSED, OPEN or HALF_OPEN")
 		}
 	}
 	if l.q = strings.ToLower(q.Get("q")); len(l.q) > 128 {
-		return l, badValue("query.q", l.q, "at most 128 bytes")
+		return l, problem.BadValue("query.q", l.q, "at most 128 bytes")
 	}
 	l.sort = cmp.Or(q.Get("sort"), sortByState)
 	if l.sort != sortByState && l.sort != sortByName {
-		return l, badValue("query.sort", l.sort, "state or agent_id")
+		return l, problem.BadValue("query.sort", l.sort, "state or agent_id")
 	}
 	if l.limit, err = whole(q, "limit", listMost, listMost); err != nil {
 		return l, err
@@ -78,7 +79,7 @@ func (l *listQuery) readCursor(q url.Values) error {
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	f := strings.Split(string(raw), " ")
 	if err != nil || len(f) != 3 || f[0] != l.sort || f[1] != "0" && f[1] != "1" || !breaker.ValidName(f[2]) {
-		return badValue("query.cursor", text, "the next_cursor of a page with the same sort")
+		return problem.BadValue("query.cursor", text, "the next_cursor of a page with the same sort")
 	}
 	l.after = place{rank: int(f[1][0] - '0'), name: f[2]}
 	return nil
@@ -157,7 +158,7 @@ func (a *api) inspectAll(ctx context.Context, places []place) ([]BreakerEntry, e
 		wg.Go(func() {
 			defer func() {
 				if v := recover(); v != nil { // a goroutine's panic would end the process
-					errs[i] = newProblem(codeInternal, "agent %s cannot be shown", p.name)
+					errs[i] = problem.New(problem.Internal, "agent %s cannot be shown", p.name)
 				}
 			}()
 			v, policy, err := a.Manager.Inspect(ctx, p.name)

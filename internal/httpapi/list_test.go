@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 // names lists a page as "name:STATE".
@@ -78,6 +80,6 @@ func TestListRefusesBadQueries(t *testing.T) {
 		"state=ajar", "sort=color", "limit=0", "limit=-1", "limit=1001", "limit=1e3", "limit=9999999999999999999", "cursor=x", "cursor=%00",
 		"cursor=c3RhdGUgMCA", "nonsense=1", "limit=1&limit=2", "q=" + strings.Repeat("q", 129), "a=%zz", "a;b",
 	} {
-		f.do("GET", "/v1/admin/circuit_breakers?"+q, "").wantProblem(422, codeInvalidValue)
+		f.do("GET", "/v1/admin/circuit_breakers?"+q, "").wantProblem(422, problem.InvalidValue)
 	}
 }

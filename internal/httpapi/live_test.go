@@ -12,6 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 )
 
@@ -64,7 +65,7 @@ func (d document) asDocumented(op *huma.Operation, g got) {
 		return
 	}
 	for name, h := range response.Headers {
-		if h.Required && g.header.Get(name) == "" && (g.status < 400 || g.json["code"] == string(codeCircuitBreakerOpen)) {
+		if h.Required && g.header.Get(name) == "" && (g.status < 400 || g.json["code"] == string(problem.CircuitBreakerOpen)) {
 			g.t.Errorf("no header %s: %s", name, what)
 		}
 	}

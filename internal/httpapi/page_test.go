@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 func TestThePageIsOneFileThatRunsNothingElse(t *testing.T) {
@@ -38,9 +40,9 @@ func TestAWrongPathSaysWhereToRead(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, path := range []string{"/", "/v1", "/docs/", "/docs/page.js", "/doc"} {
-		if g := f.do("GET", path, "").wantProblem(404, codeNotFound); !strings.Contains(g.text, "/docs") {
+		if g := f.do("GET", path, "").wantProblem(404, problem.NotFound); !strings.Contains(g.text, "/docs") {
 			t.Errorf("%s: %s", path, g.text)
 		}
 	}
-	f.do(http.MethodPost, "/docs", "{}").wantProblem(405, codeMethodNotAllowed)
+	f.do(http.MethodPost, "/docs", "{}").wantProblem(405, problem.MethodNotAllowed)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -43,9 +44,9 @@ func pathParam(name string) *huma.Param {
 }
 
 // badPathCodes are the problems of a {name} that cannot be one.
-func badPathCodes() map[string]code {
-	return map[string]code{
-		"agent": codeInvalidAgentName, "workflow": codeInvalidWorkflowID, "execution": codeInvalidExecutionID, "path": codeInvalidPath,
+func badPathCodes() map[string]problem.Code {
+	return map[string]problem.Code{
+		"agent": problem.InvalidAgentName, "workflow": problem.InvalidWorkflowID, "execution": problem.InvalidExecutionID, "path": problem.InvalidPath,
 	}
 }
 
@@ -99,7 +100,7 @@ func ifNoneMatchParam() *huma.Param {
 func (r *request) query(known ...string) (url.Values, error) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, badValue("query", r.URL.RawQuery, "name=value&name=value")
+		return nil, problem.BadValue("query", r.URL.RawQuery, "name=value&name=value")
 	}
 	for name, values := range q {
 		ok := false
@@ -107,10 +108,10 @@ func (r *request) query(known ...string) (url.Values, error) {
 			ok = ok || k == name
 		}
 		if !ok {
-			return nil, badValue("query."+text.Short(name), strings.Join(values, ","), "one of "+strings.Join(known, ", "))
+			return nil, problem.BadValue("query."+text.Short(name), strings.Join(values, ","), "one of "+strings.Join(known, ", "))
 		}
 		if len(values) > 1 {
-			return nil, badValue("query."+name, strings.Join(values, ","), "one value")
+			return nil, problem.BadValue("query."+name, strings.Join(values, ","), "one value")
 		}
 	}
 	return q, nil
@@ -124,7 +125,7 @@ func whole(q url.Values, name string, def, most int) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > most {
-		return 0, badValue("query."+name, text, "a whole number from 1 to "+strconv.Itoa(most))
+		return 0, problem.BadValue("query."+name, text, "a whole number from 1 to "+strconv.Itoa(most))
 	}
 	return n, nil
 }
@@ -134,7 +135,7 @@ func (r *request) actor(inBody string) (string, error) {
 	const want = "1 to 64 of A-Z a-z 0-9 . _ : @ -"
 	if inBody != "" {
 		if !breaker.ValidWord(inBody) {
-			return "", badValue("body.actor", inBody, want)
+			return "", problem.BadValue("body.actor", inBody, want)
 		}
 		return inBody, nil
 	}
@@ -142,7 +143,7 @@ func (r *request) actor(inBody string) (string, error) {
 	case len(values) == 0:
 		return "api", nil
 	case len(values) > 1 || !breaker.ValidWord(values[0]):
-		return "", badValue("header.X-Actor", strings.Join(values, ", "), want)
+		return "", problem.BadValue("header.X-Actor", strings.Join(values, ", "), want)
 	default:
 		return values[0], nil
 	}

@@ -3,50 +3,12 @@ package httpapi
 import (
 	"context"
 	"io"
-	"net/http"
 	"testing"
-	"time"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
-
-func TestRefusalsHaveTheStatusAndHeadersOfTheirReason(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		reason        breaker.Reason
-		state         breaker.State
-		wait          time.Duration
-		status        int
-		header, wait1 string
-	}{
-		{breaker.ReasonOpen, breaker.Open, 59_001 * time.Millisecond, 429, "OPEN", "60"},
-		{breaker.ReasonForcedOpen, breaker.Open, time.Hour, 429, "OPEN", "3600"},
-		{breaker.ReasonProbesBusy, breaker.HalfOpen, time.Millisecond, 429, "HALF_OPEN", "1"},
-		{breaker.ReasonRamping, breaker.HalfOpen, time.Second, 429, "HALF_OPEN", "1"},
-		{breaker.ReasonEmergencyStop, breaker.Open, 0, 503, "OPEN", "1"},
-		{breaker.ReasonShedding, "", time.Second, 503, "", "1"},
-		{breaker.ReasonStoreUnavailable, "", time.Second, 503, "", "1"},
-	} {
-		p := refusal(&breaker.OpenError{Agent: "a", Reason: c.reason, State: c.state, RetryAfter: c.wait})
-		if p.Status != c.status || p.header["X-Circuit-Breaker-State"] != c.header || p.header["Retry-After"] != c.wait1 || p.Code != codeCircuitBreakerOpen {
-			t.Errorf("%s: %+v", c.reason, p)
-		}
-	}
-}
-
-func TestEveryCodeHasAStatus(t *testing.T) {
-	t.Parallel()
-	for c, s := range statuses() {
-		if http.StatusText(s) == "" || s < 400 {
-			t.Errorf("%s: %d", c, s)
-		}
-	}
-	p, _ := asProblem(&breaker.StoreError{Unknown: true, Err: io.EOF})
-	if p.Code != codeStoreUnavailable || p.Detail == storeAway(&breaker.StoreError{Err: io.EOF}).Detail {
-		t.Errorf("%+v", p)
-	}
-}
 
 // brokenStore never answers.
 type brokenStore struct{}
@@ -76,11 +38,11 @@ func TestAnOutcomeThatNobodyCountedIsA503(t *testing.T) {
 		}
 	})
 	for _, agent := range []string{"allow", "deny"} {
-		f.do("POST", "/v1/circuit_breakers/"+agent+"/report", `{"outcome":"failure"}`).wantProblem(503, codeStoreUnavailable)
+		f.do("POST", "/v1/circuit_breakers/"+agent+"/report", `{"outcome":"failure"}`).wantProblem(503, problem.StoreUnavailable)
 	}
 	f.do("POST", "/v1/circuit_breakers/local/report", `{"outcome":"failure"}`).want(200, "counted=true", "degraded=true")
 	f.do("POST", "/v1/circuit_breakers/allow/acquire", "").want(200, "degraded=true")
-	f.do("POST", "/v1/circuit_breakers/deny/acquire", "").wantProblem(503, codeCircuitBreakerOpen).want(503, `reason="store_unavailable"`, "state=null")
+	f.do("POST", "/v1/circuit_breakers/deny/acquire", "").wantProblem(503, problem.CircuitBreakerOpen).want(503, `reason="store_unavailable"`, "state=null")
 }
 
 func TestAReporterThatFailsIsNamed(t *testing.T) {

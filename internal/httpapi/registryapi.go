@@ -9,6 +9,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -42,7 +43,7 @@ func (b *bridge) registryRoutes() {
 		"degraded":    {Type: huma.TypeBoolean, Description: "Redis is away: these are the agents of the file alone."},
 	}}
 	one := agentsPath + "/{agent}"
-	changes := []code{codeBodyRequired, codeAgentInFile, codeAgentConflict, codeStoreUnavailable}
+	changes := []problem.Code{problem.BodyRequired, problem.AgentInFile, problem.AgentConflict, problem.StoreUnavailable}
 	serve(b.server, endpoint{
 		method: http.MethodGet, path: agentsPath, id: "listAgents", tag: "agents", summary: "All agents, by name", out: list,
 		params: []*huma.Param{limitParam(), cursorParam()},
@@ -54,7 +55,7 @@ func (b *bridge) registryRoutes() {
 	}, b.putAgent)
 	serve(b.server, endpoint{
 		method: http.MethodGet, path: one, id: "getAgent", tag: "agents", summary: "One agent, with its breaker", out: out,
-		codes: []code{codeAgentUnknown, codeStoreUnavailable},
+		codes: []problem.Code{problem.AgentUnknown, problem.StoreUnavailable},
 	}, b.getAgent)
 	serve(b.server, endpoint{
 		method: http.MethodPut, path: one, id: "putAgent", tag: "agents", body: requiredBody, in: in, out: out,
@@ -64,7 +65,7 @@ func (b *bridge) registryRoutes() {
 	serve(b.server, endpoint{
 		method: http.MethodDelete, path: one, id: "deleteAgent", tag: "agents", status: http.StatusNoContent,
 		summary: "Remove its registration and its policy override; its breaker stays", params: []*huma.Param{actorParam()},
-		codes: []code{codeAgentUnknown, codeAgentInFile, codeStoreUnavailable},
+		codes: []problem.Code{problem.AgentUnknown, problem.AgentInFile, problem.StoreUnavailable},
 	}, b.deleteAgent)
 }
 
@@ -123,7 +124,7 @@ func (b *bridge) listAgents(r *request, _ none) (out answer[registeredReply], er
 func agentCursor(text string) (string, error) {
 	name, err := base64.RawURLEncoding.DecodeString(text)
 	if text != "" && (err != nil || !breaker.ValidName(string(name))) {
-		return "", badValue("query.cursor", text, "the next_cursor of a page")
+		return "", problem.BadValue("query.cursor", text, "the next_cursor of a page")
 	}
 	return string(name), nil
 }
@@ -174,17 +175,17 @@ func (b *bridge) deleteAgent(r *request, _ none) (out answer[none], err error) {
 
 // agentProblem names the registry's errors; others, and nil, stay as they are.
 func agentProblem(agent string, err error) error {
-	var p *problem
+	var p *problem.Problem
 	faults, bad := errors.AsType[*registry.Faults](err)
 	switch {
 	case bad:
-		return newProblem(codeInvalidValue, "the registration is not valid: %d faults", len(faults.Faults)+faults.More).faults(faults)
+		return withFaults(problem.New(problem.InvalidValue, "the registration is not valid: %d faults", len(faults.Faults)+faults.More), faults)
 	case errors.Is(err, registry.ErrUnknown):
-		p = newProblem(codeAgentUnknown, "agent %s is not registered", agent)
+		p = problem.New(problem.AgentUnknown, "agent %s is not registered", agent)
 	case errors.Is(err, registry.ErrInFile):
-		p = newProblem(codeAgentInFile, "agent %s stands in the agents file: change it there", agent)
+		p = problem.New(problem.AgentInFile, "agent %s stands in the agents file: change it there", agent)
 	case errors.Is(err, registry.ErrConflict):
-		p = newProblem(codeAgentConflict, "others keep changing agent %s: try it again", agent)
+		p = problem.New(problem.AgentConflict, "others keep changing agent %s: try it again", agent)
 	default:
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 )
 
@@ -25,8 +26,8 @@ func TestAgentsAreRegisteredReplacedAndDeleted(t *testing.T) {
 	f.do("PUT", agentsPath+"/a", shown.text).want(200, `url="http://a:9001"`, "circuit_breaker_config.failure_threshold=3")
 	f.do("POST", agentsPath, shown.text).want(200, `url="http://a:9001"`, "circuit_breaker_config.failure_threshold=3")
 	f.do("DELETE", agentsPath+"/a", "").want(204)
-	f.do("GET", agentsPath+"/a", "").wantProblem(404, codeAgentUnknown).want(404, `agent="a"`)
-	f.do("DELETE", agentsPath+"/a", "").wantProblem(404, codeAgentUnknown)
+	f.do("GET", agentsPath+"/a", "").wantProblem(404, problem.AgentUnknown).want(404, `agent="a"`)
+	f.do("DELETE", agentsPath+"/a", "").wantProblem(404, problem.AgentUnknown)
 }
 
 func TestAgentsAreListedInPages(t *testing.T) {
@@ -53,7 +54,7 @@ func TestAgentsAreListedInPages(t *testing.T) {
 	}
 	f.do("GET", agentsPath+"?limit=4", "").want(200, "next_cursor=null", `agents.3.name="c"`)
 	for _, bad := range []string{"limit=0", "limit=1001", "limit=x", "cursor=%2F", "cursor=IA", "page=2", "limit=1&limit=2"} {
-		f.do("GET", agentsPath+"?"+bad, "").wantProblem(422, codeInvalidValue)
+		f.do("GET", agentsPath+"?"+bad, "").wantProblem(422, problem.InvalidValue)
 	}
 }
 
@@ -67,16 +68,16 @@ func (contended) Put(context.Context, registry.Agent, string) (bool, error) {
 func TestAChangeThatOthersKeepFromHappeningIsAConflict(t *testing.T) {
 	t.Parallel()
 	f := newBridgeFixture(t, func(o *BridgeOptions) { o.Agents = contended{o.Agents} })
-	f.do("PUT", agentsPath+"/a", `{}`).wantProblem(409, codeAgentConflict).want(409, `agent="a"`)
-	f.do("POST", agentsPath, `{"name":"a"}`).wantProblem(409, codeAgentConflict)
+	f.do("PUT", agentsPath+"/a", `{}`).wantProblem(409, problem.AgentConflict).want(409, `agent="a"`)
+	f.do("POST", agentsPath, `{"name":"a"}`).wantProblem(409, problem.AgentConflict)
 }
 
 func TestTheAgentsFileIsNotChangedByTheAPI(t *testing.T) {
 	t.Parallel()
 	f := newBridgeFixture(t)
-	f.do("PUT", agentsPath+"/FileAgent", `{"url":"http://elsewhere"}`).wantProblem(409, codeAgentInFile).want(409, `agent="FileAgent"`)
-	f.do("POST", agentsPath, `{"name":"FileAgent"}`).wantProblem(409, codeAgentInFile)
-	f.do("DELETE", agentsPath+"/FileAgent", "").wantProblem(409, codeAgentInFile)
+	f.do("PUT", agentsPath+"/FileAgent", `{"url":"http://elsewhere"}`).wantProblem(409, problem.AgentInFile).want(409, `agent="FileAgent"`)
+	f.do("POST", agentsPath, `{"name":"FileAgent"}`).wantProblem(409, problem.AgentInFile)
+	f.do("DELETE", agentsPath+"/FileAgent", "").wantProblem(409, problem.AgentInFile)
 	f.do("GET", agentsPath+"/FileAgent", "").want(200, `origin="file"`, `url="http://file-agent:9000"`, `labels.team="x"`)
 	f.unharmed("all")
 }
@@ -87,7 +88,7 @@ func TestTheBreakerOfAnAgentIsShownWithIt(t *testing.T) {
 	f.do("POST", agentsPath, `{"name":"FailingAgent"}`).want(201)
 	f.workflow("w", "FailingAgent")
 	for range 5 {
-		f.do("POST", workflowsPath+"/w/execute", "").wantProblem(502, codeAgentFailed)
+		f.do("POST", workflowsPath+"/w/execute", "").wantProblem(502, problem.AgentFailed)
 	}
 	f.do("GET", agentsPath+"/FailingAgent", "").want(200, `breaker.state="OPEN"`, "breaker.failure_count=5", `breaker.reason="consecutive_failures"`)
 }
@@ -96,7 +97,7 @@ func TestEachFaultOfARegistrationIsNamed(t *testing.T) {
 	t.Parallel()
 	f := newBridgeFixture(t)
 	f.do("POST", agentsPath, `{"name":"a b","url":"ftp://x","circuit_breaker_config":{"failure_threshold":-1,"mode":"maybe"},"labels":{"a":1},`+
-		`"timeout_seconds":0,"classify":"guess","nonsense":1}`).wantProblem(422, codeInvalidValue).
+		`"timeout_seconds":0,"classify":"guess","nonsense":1}`).wantProblem(422, problem.InvalidValue).
 		want(422, `errors.0.location="body.name"`, `errors.1.location="body.url"`, `errors.2.location="body.circuit_breaker_config.failure_threshold"`,
 			`errors.3.location="body.circuit_breaker_config.mode"`, `errors.4.location="body.labels.a"`, `errors.5.location="body.timeout_seconds"`,
 			`errors.6.location="body.classify"`, `errors.7.location="body.nonsense"`)
@@ -109,17 +110,17 @@ func TestEachFaultOfARegistrationIsNamed(t *testing.T) {
 	} {
 		g := f.do("POST", agentsPath, bad)
 		if strings.Contains(bad, `"Name"`) {
-			g.wantProblem(400, codeInvalidJSON)
+			g.wantProblem(400, problem.InvalidJSON)
 			continue
 		}
-		g.wantProblem(422, codeInvalidValue)
+		g.wantProblem(422, problem.InvalidValue)
 		if strings.Contains(g.text, "hunter2") {
 			t.Errorf("a password is shown: %s", g.text)
 		}
 	}
-	f.do("PUT", agentsPath+"/a", `{"name":"b"}`).wantProblem(422, codeInvalidValue).want(422, `errors.0.location="body.name"`)
-	f.do("PUT", agentsPath+"/a", `{}`, "X-Actor", "a b").wantProblem(422, codeInvalidValue)
-	f.do("DELETE", agentsPath+"/a", "", "X-Actor", "a b").wantProblem(422, codeInvalidValue)
-	f.do("PUT", agentsPath+"/a", "").wantProblem(400, codeBodyRequired)
+	f.do("PUT", agentsPath+"/a", `{"name":"b"}`).wantProblem(422, problem.InvalidValue).want(422, `errors.0.location="body.name"`)
+	f.do("PUT", agentsPath+"/a", `{}`, "X-Actor", "a b").wantProblem(422, problem.InvalidValue)
+	f.do("DELETE", agentsPath+"/a", "", "X-Actor", "a b").wantProblem(422, problem.InvalidValue)
+	f.do("PUT", agentsPath+"/a", "").wantProblem(400, problem.BodyRequired)
 	f.unharmed("all")
 }

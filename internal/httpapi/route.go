@@ -7,6 +7,8 @@ import (
 	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 // endpoint describes one operation, for the mux and for the document alike.
@@ -16,7 +18,7 @@ type endpoint struct {
 	status                         int   // of success; 0: 200
 	also                           []int // other statuses with the same body
 	body                           bodyRule
-	codes                          []code                 // what may go wrong besides what everything shares
+	codes                          []problem.Code         // what may go wrong besides what everything shares
 	refusals                       []int                  // statuses of circuit_breaker_open; nil: 429 and 503
 	example                        string                 // of the body, JSON
 	headers                        map[string]*huma.Param // of a success
@@ -72,7 +74,7 @@ func serve[In, Out any](s *server, e endpoint, fn func(*request, In) (answer[Out
 				p = s.doc.decode(e, schema, text, &in)
 			}
 			if p != nil {
-				p.write(w)
+				refuse(w, p)
 				return
 			}
 		}

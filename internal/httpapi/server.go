@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -40,7 +41,7 @@ type server struct {
 type named struct {
 	prefix []string
 	valid  func(string) bool
-	refuse func() *problem // an invalid one
+	refuse func() *problem.Problem // an invalid one
 }
 
 func newServer(c common, doc document, paths ...named) *server {
@@ -57,8 +58,8 @@ func newServer(c common, doc document, paths ...named) *server {
 
 // agentsUnder are the paths whose next segment is an agent's name.
 func agentsUnder(prefix ...string) named {
-	return named{prefix: prefix, valid: breaker.ValidName, refuse: func() *problem {
-		return newProblem(codeInvalidAgentName, "%v", breaker.ErrBadName)
+	return named{prefix: prefix, valid: breaker.ValidName, refuse: func() *problem.Problem {
+		return problem.New(problem.InvalidAgentName, "%v", breaker.ErrBadName)
 	}}
 }
 

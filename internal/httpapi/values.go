@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -18,7 +19,7 @@ func reasonText(text string) (string, error) {
 		return "manual", nil
 	}
 	if len(text) > maxReason || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return "", badValue("body.reason", text, "at most 500 bytes of printable text")
+		return "", problem.BadValue("body.reason", text, "at most 500 bytes of printable text")
 	}
 	return text, nil
 }
@@ -27,7 +28,7 @@ func reasonText(text string) (string, error) {
 func seconds(location string, v float64, least time.Duration) (time.Duration, error) {
 	ms := math.Round(v * 1000)
 	if math.IsNaN(ms) || ms < float64(least.Milliseconds()) || ms > float64(breaker.MaxDuration.Milliseconds()) {
-		return 0, badValue(location, formatNumber(v), "seconds from "+formatNumber(least.Seconds())+" to "+
+		return 0, problem.BadValue(location, formatNumber(v), "seconds from "+formatNumber(least.Seconds())+" to "+
 			formatNumber(breaker.MaxDuration.Seconds()))
 	}
 	return time.Duration(ms) * time.Millisecond, nil

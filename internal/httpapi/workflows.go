@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -27,15 +28,15 @@ func (b *bridge) workflowRoutes() {
 	serve(b.server, endpoint{
 		method: http.MethodPost, path: workflowsPath, id: "putWorkflow", tag: "workflows", body: requiredBody, free: true,
 		summary: "Make a workflow, or replace it as a whole", in: schema, out: schema, also: []int{http.StatusCreated}, example: workflowExample,
-		codes: []code{codeBodyRequired, codeWorkflowInDirectory, codeTooManyWorkflows, codeStoreUnavailable},
+		codes: []problem.Code{problem.BodyRequired, problem.WorkflowInDirectory, problem.TooManyWorkflows, problem.StoreUnavailable},
 	}, b.putWorkflow)
 	serve(b.server, endpoint{
 		method: http.MethodGet, path: one, id: "getWorkflow", tag: "workflows", summary: "One workflow, as putWorkflow takes it", out: schema,
-		codes: []code{codeWorkflowUnknown, codeStoreUnavailable},
+		codes: []problem.Code{problem.WorkflowUnknown, problem.StoreUnavailable},
 	}, b.getWorkflow)
 	serve(b.server, endpoint{
 		method: http.MethodDelete, path: one, id: "deleteWorkflow", tag: "workflows", status: http.StatusNoContent,
-		summary: "Delete a workflow; executions of it go on", codes: []code{codeWorkflowUnknown, codeWorkflowInDirectory, codeStoreUnavailable},
+		summary: "Delete a workflow; executions of it go on", codes: []problem.Code{problem.WorkflowUnknown, problem.WorkflowInDirectory, problem.StoreUnavailable},
 	}, b.deleteWorkflow)
 	b.executionRoutes()
 }
@@ -106,13 +107,13 @@ func workflowProblem(id string, err error) error {
 	bad, invalid := errors.AsType[*workflow.DefinitionError](err)
 	switch {
 	case errors.Is(err, workflow.ErrUnknown):
-		return newProblem(codeWorkflowUnknown, "there is no workflow %s", id)
+		return problem.New(problem.WorkflowUnknown, "there is no workflow %s", id)
 	case errors.Is(err, workflow.ErrInDirectory):
-		return newProblem(codeWorkflowInDirectory, "workflow %s stands in a file of WORKFLOWS_DIR: change it there", id)
+		return problem.New(problem.WorkflowInDirectory, "workflow %s stands in a file of WORKFLOWS_DIR: change it there", id)
 	case errors.Is(err, workflow.ErrFull):
-		return newProblem(codeTooManyWorkflows, "%v", workflow.ErrFull)
+		return problem.New(problem.TooManyWorkflows, "%v", workflow.ErrFull)
 	case !invalid:
 		return err
 	}
-	return newProblem(codeInvalidValue, "the workflow is not valid: %d faults", len(bad.Faults)+bad.More).faults(bad)
+	return withFaults(problem.New(problem.InvalidValue, "the workflow is not valid: %d faults", len(bad.Faults)+bad.More), bad)
 }

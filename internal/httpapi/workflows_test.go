@@ -3,6 +3,8 @@ package httpapi
 import (
 	"strings"
 	"testing"
+
+	"github.com/breakerd/breakerd/internal/problem"
 )
 
 func TestWorkflowsAreMadeReplacedAndDeleted(t *testing.T) {
@@ -18,35 +20,35 @@ func TestWorkflowsAreMadeReplacedAndDeleted(t *testing.T) {
 	f.do("GET", workflowsPath, "").want(200, `workflows.0.workflow_id="circuit-breaker-test"`, "workflows.0.steps=2", `workflows.0.origin="api"`,
 		`workflows.1.workflow_id="in-directory"`, `workflows.1.origin="file"`, "degraded=null")
 	f.do("DELETE", workflowsPath+"/circuit-breaker-test", "").want(204)
-	f.do("GET", workflowsPath+"/circuit-breaker-test", "").wantProblem(404, codeWorkflowUnknown)
-	f.do("DELETE", workflowsPath+"/circuit-breaker-test", "").wantProblem(404, codeWorkflowUnknown)
-	f.do("POST", workflowsPath+"/circuit-breaker-test/execute", "").wantProblem(404, codeWorkflowUnknown)
+	f.do("GET", workflowsPath+"/circuit-breaker-test", "").wantProblem(404, problem.WorkflowUnknown)
+	f.do("DELETE", workflowsPath+"/circuit-breaker-test", "").wantProblem(404, problem.WorkflowUnknown)
+	f.do("POST", workflowsPath+"/circuit-breaker-test/execute", "").wantProblem(404, problem.WorkflowUnknown)
 }
 
 func TestTheDirectoryIsNotChangedByTheAPI(t *testing.T) {
 	t.Parallel()
 	f := newBridgeFixture(t)
-	f.do("POST", workflowsPath, `{"workflow_id":"in-directory","steps":{"a":{"agent_name":"A"}}}`).wantProblem(409, codeWorkflowInDirectory)
-	f.do("DELETE", workflowsPath+"/in-directory", "").wantProblem(409, codeWorkflowInDirectory)
+	f.do("POST", workflowsPath, `{"workflow_id":"in-directory","steps":{"a":{"agent_name":"A"}}}`).wantProblem(409, problem.WorkflowInDirectory)
+	f.do("DELETE", workflowsPath+"/in-directory", "").wantProblem(409, problem.WorkflowInDirectory)
 	f.do("GET", workflowsPath+"/in-directory", "").want(200, `steps.a.agent_name="FileAgent"`)
 	f.unharmed("all")
 	for _, id := range []string{"a", "b", "c"} {
 		f.workflow(id, "A")
 	}
-	f.do("POST", workflowsPath, `{"workflow_id":"d","steps":{"a":{"agent_name":"A"}}}`).wantProblem(409, codeTooManyWorkflows)
+	f.do("POST", workflowsPath, `{"workflow_id":"d","steps":{"a":{"agent_name":"A"}}}`).wantProblem(409, problem.TooManyWorkflows)
 }
 
 func TestEachFaultOfAWorkflowIsNamed(t *testing.T) {
 	t.Parallel()
 	f := newBridgeFixture(t)
 	f.do("POST", workflowsPath, `{"workflow_id":"a b","nonsense":1,"steps":{"a":{"agent_name":"A","depends_on":["b"]},"b":{"agent_name":"B c",`+
-		`"input_mapping":{"x":"$.steps.none.output"}},"c":{"id":"d"}}}`).wantProblem(422, codeInvalidValue).
+		`"input_mapping":{"x":"$.steps.none.output"}},"c":{"id":"d"}}}`).wantProblem(422, problem.InvalidValue).
 		want(422, `errors.0.location="body.workflow_id"`, `errors.1.location="body.nonsense"`, `errors.2.location="body.steps.b.agent_name"`,
 			`errors.3.location="body.steps.b.input_mapping.x"`)
-	f.do("POST", workflowsPath, `{"workflow_id":"a","steps":{"s":{"agent_name":"Unknown"}}}`).wantProblem(422, codeInvalidValue).
+	f.do("POST", workflowsPath, `{"workflow_id":"a","steps":{"s":{"agent_name":"Unknown"}}}`).wantProblem(422, problem.InvalidValue).
 		want(422, `errors.0.location="body.steps.s.agent_name"`)
 	f.do("POST", workflowsPath, `{"workflow_id":"a","steps":{"s":{"agent_name":"A","depends_on":["t"]},"t":{"agent_name":"A","depends_on":["s"]}}}`).
-		wantProblem(422, codeInvalidValue).want(422, `errors.0.location="body.steps"`)
+		wantProblem(422, problem.InvalidValue).want(422, `errors.0.location="body.steps"`)
 	step := func(rest string) string { return `{"workflow_id":"a","steps":{"s":{"agent_name":"A"` + rest + `}}}` }
 	for _, bad := range []string{
 		`{}`, `{"workflow_id":"a"}`, `{"workflow_id":"a","steps":{}}`, `{"workflow_id":"a","steps":[]}`, `{"workflow_id":7,"steps":{"s":{"agent_name":"A"}}}`,
@@ -56,13 +58,13 @@ func TestEachFaultOfAWorkflowIsNamed(t *testing.T) {
 		step(`,"input_mapping":{"a":"$."}`), step(`,"input_mapping":{"a":"$.steps.s.output"}`), step(`,"depends_on":["s"]`), step(`,"depends_on":"s"`), step(`,"Agent_name":"B"`),
 		`{"workflow_id":"a","steps":{` + manySteps(257) + `}}`,
 	} {
-		g := f.do("POST", workflowsPath, bad).wantProblem(422, codeInvalidValue)
+		g := f.do("POST", workflowsPath, bad).wantProblem(422, problem.InvalidValue)
 		if len(g.json["errors"].([]any)) == 0 {
 			t.Errorf("%.200s: no fault is named: %s", bad, g.text)
 		}
 	}
-	f.do("POST", workflowsPath, step(`,"agent_name":"B"`)).wantProblem(400, codeInvalidJSON)
-	f.do("POST", workflowsPath, step(`,"timeout_seconds":NaN`)).wantProblem(400, codeInvalidJSON)
+	f.do("POST", workflowsPath, step(`,"agent_name":"B"`)).wantProblem(400, problem.InvalidJSON)
+	f.do("POST", workflowsPath, step(`,"timeout_seconds":NaN`)).wantProblem(400, problem.InvalidJSON)
 	f.unharmed("all")
 }
 
@@ -80,6 +82,6 @@ func TestTheInputOfAWorkflowMayNestAndNameAsItLikes(t *testing.T) {
 	deep := strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20)
 	f.do("POST", workflowsPath, `{"workflow_id":"w","steps":{"s":{"agent_name":"A","input_mapping":{"Deep":`+deep+`,"deep":"$.input.X"}}}}`).want(201)
 	f.do("POST", workflowsPath+"/w/execute", `{"input":{"X":`+deep+`,"x":12345678901234567890}}`).want(200, `output.s.Deep.a.a.a.a.a=`+strings.Repeat(`{"a":`, 15)+"1"+strings.Repeat("}", 15))
-	f.do("POST", workflowsPath+"/w/execute", `{"input":`+strings.Repeat(`{"a":`, 33)+"1"+strings.Repeat("}", 34)).wantProblem(400, codeInvalidJSON)
-	f.do("POST", workflowsPath+"/w/execute", `{"input":{"x":1,"x":2}}`).wantProblem(400, codeInvalidJSON)
+	f.do("POST", workflowsPath+"/w/execute", `{"input":`+strings.Repeat(`{"a":`, 33)+"1"+strings.Repeat("}", 34)).wantProblem(400, problem.InvalidJSON)
+	f.do("POST", workflowsPath+"/w/execute", `{"input":{"x":1,"x":2}}`).wantProblem(400, problem.InvalidJSON)
 }

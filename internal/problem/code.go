@@ -1,0 +1,98 @@
+package problem
+
+import "net/http"
+
+// Code is a problem's stable name. Clients may rely on it, not on texts.
+type Code string
+
+// The codes. Code.Status is their table.
+const (
+	AgentConflict        Code = "agent_conflict"
+	AgentFailed          Code = "agent_failed"
+	AgentHasNoURL        Code = "agent_has_no_url"
+	AgentInFile          Code = "agent_in_file"
+	AgentUnknown         Code = "agent_unknown"
+	BodyRequired         Code = "body_required"
+	BodyTooLarge         Code = "body_too_large"
+	CircuitBreakerOpen   Code = "circuit_breaker_open"
+	ConfigAbsent         Code = "config_absent"
+	ConfigInvalid        Code = "config_invalid"
+	CrossOrigin          Code = "cross_origin"
+	ExecutionCancelled   Code = "execution_cancelled"
+	ExecutionUnknown     Code = "execution_unknown"
+	GateHeaderRequired   Code = "gate_header_required"
+	HoldProtected        Code = "hold_protected"
+	HostNotAllowed       Code = "host_not_allowed"
+	InputMissing         Code = "input_missing"
+	Internal             Code = "internal"
+	InvalidAgentName     Code = "invalid_agent_name"
+	InvalidBody          Code = "invalid_body"
+	InvalidExecutionID   Code = "invalid_execution_id"
+	InvalidJSON          Code = "invalid_json"
+	InvalidPath          Code = "invalid_path"
+	InvalidPermit        Code = "invalid_permit"
+	InvalidToken         Code = "invalid_token"
+	InvalidValue         Code = "invalid_value"
+	InvalidWorkflowID    Code = "invalid_workflow_id"
+	LeaseLost            Code = "lease_lost"
+	MethodNotAllowed     Code = "method_not_allowed"
+	NotFound             Code = "not_found"
+	NotReady             Code = "not_ready"
+	PreconditionFailed   Code = "precondition_failed"
+	PreconditionRequired Code = "precondition_required"
+	RequestTimeout       Code = "request_timeout"
+	StoreUnavailable     Code = "store_unavailable"
+	TooManyAgents        Code = "too_many_agents"
+	TooManyExecutions    Code = "too_many_executions"
+	TooManyWorkflows     Code = "too_many_workflows"
+	UnsupportedMediaType Code = "unsupported_media_type"
+	UpstreamTimeout      Code = "upstream_timeout"
+	UpstreamUnreachable  Code = "upstream_unreachable"
+	WorkflowInDirectory  Code = "workflow_in_directory"
+	WorkflowInvalid      Code = "workflow_invalid"
+	WorkflowTimeout      Code = "workflow_timeout"
+	WorkflowUnknown      Code = "workflow_unknown"
+)
+
+// Status is the HTTP status of an answer with this code. A refusal may have another: see [Refusal] and [Problem.WithStatus].
+func (c Code) Status() int { //nolint:gocyclo // a table
+	switch c {
+	case BodyRequired, InvalidAgentName, InvalidBody, InvalidExecutionID, InvalidJSON, InvalidPath, InvalidWorkflowID:
+		return http.StatusBadRequest
+	case InvalidToken:
+		return http.StatusUnauthorized
+	case CrossOrigin, GateHeaderRequired:
+		return http.StatusForbidden
+	case AgentHasNoURL, AgentUnknown, ConfigAbsent, ExecutionUnknown, NotFound, WorkflowUnknown:
+		return http.StatusNotFound
+	case MethodNotAllowed:
+		return http.StatusMethodNotAllowed
+	case RequestTimeout:
+		return http.StatusRequestTimeout
+	case AgentConflict, AgentInFile, ConfigInvalid, HoldProtected, LeaseLost, TooManyAgents, TooManyWorkflows, WorkflowInDirectory:
+		return http.StatusConflict
+	case PreconditionFailed:
+		return http.StatusPreconditionFailed
+	case BodyTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case UnsupportedMediaType:
+		return http.StatusUnsupportedMediaType
+	case HostNotAllowed:
+		return http.StatusMisdirectedRequest
+	case InputMissing, InvalidPermit, InvalidValue, WorkflowInvalid:
+		return http.StatusUnprocessableEntity
+	case PreconditionRequired:
+		return http.StatusPreconditionRequired
+	case CircuitBreakerOpen:
+		return http.StatusTooManyRequests
+	case Internal:
+		return http.StatusInternalServerError
+	case AgentFailed, UpstreamUnreachable:
+		return http.StatusBadGateway
+	case ExecutionCancelled, NotReady, StoreUnavailable, TooManyExecutions:
+		return http.StatusServiceUnavailable
+	case UpstreamTimeout, WorkflowTimeout:
+		return http.StatusGatewayTimeout
+	}
+	return 0
+}

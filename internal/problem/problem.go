@@ -1,0 +1,167 @@
+// Package problem is the body of every answer of ours that is not a success: application/problem+json (RFC 9457) with a stable
+// code. breakerd, the bridge, its gateway, the demo agent and package breakerhttp all answer with it.
+package problem
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/breakerd/breakerd/internal/text"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// Problem is an error that knows its answer.
+type Problem struct { //nolint:errname // it is the body of an answer, and an error besides
+	Type   string       `json:"type"   format:"uri" doc:"urn:breakerd:problem: and the code"`
+	Title  string       `json:"title"`
+	Status int          `json:"status"`
+	Detail string       `json:"detail"`
+	Code   Code         `json:"code"   doc:"What clients may rely on."`
+	Errors []FieldError `json:"errors" doc:"Each bad value; empty for problems of another kind."`
+
+	Agent             string `json:"agent,omitempty"`
+	Reason            string `json:"reason,omitempty"              doc:"Of a refusal: open, forced_open, probes_busy, ramping, …"`
+	State             string `json:"state,omitempty"               enum:"OPEN,HALF_OPEN"`
+	RetryAfterSeconds int64  `json:"retry_after_seconds,omitempty"`
+	Degraded          bool   `json:"degraded,omitempty"            doc:"Refused by this replica alone, because Redis is away."`
+
+	// Of a workflow's execution; the document of the bridge alone shows them.
+	Step      string `json:"step,omitempty"      hidden:"true"`
+	Cause     string `json:"cause,omitempty"     hidden:"true"`
+	Execution any    `json:"execution,omitempty" hidden:"true"`
+
+	header []header
+}
+
+// FieldError says what is wrong with one value.
+type FieldError struct {
+	Location string `json:"location,omitempty" doc:"body.reason, query.limit, header.X-Actor"`
+	Message  string `json:"message"`
+	Value    string `json:"value,omitempty"    doc:"What was sent, shortened."`
+}
+
+type header struct{ name, value string }
+
+// New makes the problem of a code, with its status.
+func New(c Code, format string, args ...any) *Problem {
+	return Custom(string(c), c.Status(), fmt.Sprintf(format, args...))
+}
+
+// Custom makes a problem whose code is not one of ours.
+func Custom(code string, status int, detail string) *Problem {
+	return &Problem{
+		Type: "urn:breakerd:problem:" + code, Title: http.StatusText(status), Status: status, Detail: detail, Code: Code(code),
+		Errors: []FieldError{},
+	}
+}
+
+// BadValue is the problem of one bad value.
+func BadValue(location, value, want string) *Problem {
+	p := New(InvalidValue, "%s: want %s", location, want)
+	p.Errors = append(p.Errors, FieldError{Location: location, Message: "want " + want, Value: text.Short(value)})
+	return p
+}
+
+// Unexpected is the problem of an error that only the log tells.
+func Unexpected() *Problem {
+	return New(Internal, "unexpected error; the log of this replica says which")
+}
+
+// Refusal is what a call that the breaker does not admit is answered with [B3]: 503 where the agent is not at fault (the store is
+// unavailable, everything is stopped, or load is shed), else 429.
+func Refusal(e *breaker.OpenError) *Problem {
+	p := New(CircuitBreakerOpen, "the circuit breaker of agent %s refuses the call (%s)", e.Agent, e.Reason)
+	switch e.Reason {
+	case breaker.ReasonStoreUnavailable, breaker.ReasonEmergencyStop, breaker.ReasonShedding:
+		p = p.WithStatus(http.StatusServiceUnavailable)
+	default:
+	}
+	p.Agent, p.Reason, p.Degraded = e.Agent, string(e.Reason), e.Degraded
+	p.RetryAfterSeconds = max(1, int64(math.Ceil(e.RetryAfter.Seconds())))
+	p = p.With("Retry-After", strconv.FormatInt(p.RetryAfterSeconds, 10))
+	if e.State != "" {
+		p.State = e.State.Upper()
+		p = p.With("X-Circuit-Breaker-State", p.State)
+	}
+	return p
+}
+
+// Unavailable is the problem of a store that does not answer. Its callers may try again in a second.
+func Unavailable(format string, args ...any) *Problem {
+	return New(StoreUnavailable, format, args...).With("Retry-After", "1")
+}
+
+// Of names an error. expected is false for one that only the log tells.
+func Of(err error) (p *Problem, expected bool) {
+	var open *breaker.OpenError
+	var bad *breaker.PolicyError
+	switch {
+	case errors.As(err, &p):
+		return p, true
+	case errors.As(err, &open):
+		return Refusal(open), true
+	case errors.Is(err, breaker.ErrStoreUnavailable):
+		if down, ok := errors.AsType[*breaker.StoreError](err); ok && down.Unknown {
+			return Unavailable("Redis did not answer in time; it may have been done all the same"), true
+		}
+		return Unavailable("Redis is away; nothing was done"), true
+	case errors.Is(err, breaker.ErrBadName):
+		return New(InvalidAgentName, "%v", breaker.ErrBadName), true
+	case errors.Is(err, breaker.ErrBadPermit):
+		return New(InvalidPermit, "%v", breaker.ErrBadPermit), true
+	case errors.Is(err, breaker.ErrLeaseLost):
+		return New(LeaseLost, "%v", breaker.ErrLeaseLost), true
+	case errors.Is(err, breaker.ErrHoldProtected):
+		return New(HoldProtected, "the hold is protected: send \"force\": true to lift it"), true
+	case errors.As(err, &bad):
+		return BadValue("body."+bad.Field, bad.Value, bad.Allowed), true
+	}
+	return Unexpected(), false
+}
+
+// Error implements error.
+func (p *Problem) Error() string { return string(p.Code) + ": " + p.Detail }
+
+// With adds a response header to p, and gives p.
+func (p *Problem) With(name, value string) *Problem {
+	p.header = append(p.header, header{name, value})
+	return p
+}
+
+// WithStatus gives p another status.
+func (p *Problem) WithStatus(status int) *Problem {
+	p.Status, p.Title = status, http.StatusText(status)
+	if status == http.StatusUnauthorized { // RFC 9110, 11.6.1: it has a challenge; no client answers this one
+		p = p.With("WWW-Authenticate", "CircuitBreaker")
+	}
+	return p
+}
+
+// SetHeader sets p's response headers, in place of those of the same names. HTTP/1 sends the names in lower case, as runbooks grep
+// retry-after and x-circuit-breaker-state.
+func (p *Problem) SetHeader(h http.Header) {
+	for _, x := range p.header {
+		h.Del(x.name)
+		h[strings.ToLower(x.name)] = []string{x.value}
+	}
+}
+
+// Write answers with p. Nothing may have been written to w. An error of w means that the client is gone.
+func (p *Problem) Write(w http.ResponseWriter) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false) // people read it
+	if err := enc.Encode(p); err != nil {
+		panic(fmt.Sprintf("problem: %s cannot be marshalled: %v", p.Code, err))
+	}
+	p.SetHeader(w.Header())
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	_, _ = body.WriteTo(w)
+}
