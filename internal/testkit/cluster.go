@@ -3,10 +3,7 @@ package testkit
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -20,35 +17,31 @@ type ClusterSet struct {
 	Nodes []*Server // in the order of the slots they hold
 }
 
-// StartCluster starts three nodes, gives them a third of the 16384 slots each,
-// joins them and waits until every one calls the cluster ok. args go to every
-// node.
-func StartCluster(t testing.TB, args ...string) *ClusterSet {
+// StartCluster starts three nodes, gives a third of the slots to each, joins them and waits until every one calls the
+// Cluster ok. args go to every node.
+func StartCluster(t T, args ...string) *ClusterSet {
 	t.Helper()
 	const nodes = 3
+	args = append([]string{
+		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000",
+	}, args...)
 	set := &ClusterSet{}
-	bus := make([]int, nodes)
 	clients := make([]*redis.Client, nodes)
 	for i := range nodes {
-		set.Nodes = append(set.Nodes, startNode(t, &bus[i], args))
-		clients[i] = set.Nodes[i].Client(t)
+		s := newServer(t)
+		s.cluster = true
+		s.start(args...)
+		set.Nodes, clients[i] = append(set.Nodes, s), s.Client(t)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	for i, client := range clients {
-		first, last := i*clusterSlots/nodes, (i+1)*clusterSlots/nodes-1
-		// Epochs of our own choice spare the nodes settling a collision.
-		if err := client.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
-			t.Fatalf("testkit: %v", err)
-		}
-		if err := client.ClusterAddSlotsRange(ctx, first, last).Err(); err != nil {
-			t.Fatalf("testkit: give node %d its slots: %v", i, err)
-		}
+		// Different configuration epochs spare the nodes the settling of a collision.
+		must(t, client.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err())
+		must(t, client.ClusterAddSlotsRange(ctx, i*clusterSlots/nodes, (i+1)*clusterSlots/nodes-1).Err())
 	}
-	for i, node := range set.Nodes[1:] {
-		if err := clients[0].Do(ctx, "CLUSTER", "MEET", "127.0.0.1", node.Port, bus[i+1]).Err(); err != nil {
-			t.Fatalf("testkit: join node %s: %v", node.Addr, err)
-		}
+	for _, node := range set.Nodes[1:] {
+		must(t, clients[0].Do(ctx, "CLUSTER", "MEET", "127.0.0.1", node.Port, node.bus).Err())
 	}
 	for i, client := range clients {
 		Eventually(t, "cluster node "+set.Nodes[i].Addr, quorumTimeout, func() error { return clusterOK(client, nodes) })
@@ -56,32 +49,7 @@ func StartCluster(t testing.TB, args ...string) *ClusterSet {
 	return set
 }
 
-// startNode starts one node, and stores the port of its cluster bus in bus.
-func startNode(t testing.TB, bus *int, args []string) *Server {
-	t.Helper()
-	s := newServer(t, args)
-	port := 0
-	s.command = func(s *Server) []string {
-		// A new bus port with every new port, the same again after a Restart.
-		if port != s.Port {
-			var err error
-			if *bus, err = freePort(); err != nil {
-				t.Fatalf("testkit: %v", err)
-			}
-			port = s.Port
-		}
-		own := []string{
-			"--port", strconv.Itoa(s.Port), "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(*bus),
-			"--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000",
-		}
-		return slices.Concat(own, s.baseArgs(args))
-	}
-	s.start()
-	return s
-}
-
-// clusterOK wants a node that knows nodes others, itself included, and all
-// slots assigned and served.
+// clusterOK returns nil if a node knows so many nodes, itself included, and all slots are assigned and served.
 func clusterOK(client *redis.Client, nodes int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -100,8 +68,7 @@ func clusterOK(client *redis.Client, nodes int) error {
 	return nil
 }
 
-// Addrs are the addresses of the nodes.
-func (set *ClusterSet) Addrs() []string {
+func (set *ClusterSet) addrs() []string {
 	addrs := make([]string, len(set.Nodes))
 	for i, s := range set.Nodes {
 		addrs[i] = s.Addr
@@ -109,16 +76,15 @@ func (set *ClusterSet) Addrs() []string {
 	return addrs
 }
 
-// URL is redis+cluster://host:port,host:port,host:port, with the password of
-// the nodes if they have one.
+// URL returns redis+cluster://host:port,host:port,host:port, with the password of the nodes.
 func (set *ClusterSet) URL() string {
-	return "redis+cluster://" + set.Nodes[0].userinfo() + strings.Join(set.Addrs(), ",")
+	return "redis+cluster://" + set.Nodes[0].userinfo() + strings.Join(set.addrs(), ",")
 }
 
-// Client returns a cluster client, closed with t.
-func (set *ClusterSet) Client(t testing.TB) *redis.ClusterClient {
+// Client returns a client of the Cluster. t closes it.
+func (set *ClusterSet) Client(t T) *redis.ClusterClient {
 	t.Helper()
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: set.Addrs(), Password: set.Nodes[0].Password})
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: set.addrs(), Password: set.Nodes[0].Password})
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }

@@ -2,58 +2,66 @@ package testkit
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
+	"time"
 )
 
-const installHint = "redis-server is not installed; run: apt-get install redis-server"
+// Process is one run of a program, in a directory of its own. It ends with the test that started it.
+type Process struct {
+	StdoutFile, StderrFile string // take its output
 
-// process is one run of redis-server, its output in a file.
-type process struct {
+	t    T
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended and been reaped
 }
 
-// startProcess runs redis-server with args, its output appended to logPath.
-//
-// The goroutine that forks stays locked to its thread for as long as the child
-// lives: Pdeathsig fires when the forking *thread* ends, not the process.
-func startProcess(args []string, logPath string) (*process, error) {
-	bin, err := exec.LookPath("redis-server")
-	if err != nil {
-		return nil, fmt.Errorf("%s (%w)", installHint, err)
+// Run starts argv[0], which is a name in PATH or an absolute path, with the variables of environ and no others.
+func Run(t T, argv, environ []string) *Process {
+	t.Helper()
+	dir := t.TempDir()
+	p := &Process{
+		t: t, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{}),
+		StdoutFile: filepath.Join(dir, "stdout"), StderrFile: filepath.Join(dir, "stderr"),
 	}
-	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	p := &process{cmd: exec.Command(bin, args...), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = log, log
+	stdout, err := os.Create(p.StdoutFile)
+	must(t, err)
+	defer func() { _ = stdout.Close() }() // the process has a descriptor of its own
+	stderr, err := os.Create(p.StderrFile)
+	must(t, err)
+	defer func() { _ = stderr.Close() }()
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = dir, environ, stdout, stderr
 	dieWithParent(p.cmd)
 	started := make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with us
+		// The kernel sends the parent-death signal when the thread that forked ends, so the goroutine keeps its thread
+		// until the process has ended. It never unlocks it: the thread ends with the goroutine.
+		runtime.LockOSThread()
 		defer close(p.done)
-		defer func() { _ = log.Close() }()
 		err := p.cmd.Start()
 		started <- err
 		if err == nil {
-			_ = p.cmd.Wait() // killed on purpose: its exit status says nothing
+			_ = p.cmd.Wait() // ExitCode returns the status
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s: %w", bin, err)
+		t.Fatalf("testkit: start %s: %v", argv[0], err)
 	}
-	return p, nil
+	t.Cleanup(p.Kill)
+	return p
 }
 
-func (p *process) pid() int { return p.cmd.Process.Pid }
+// PID returns the id of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-func (p *process) running() bool {
+// Done returns a channel that is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Running reports whether the process has not ended yet.
+func (p *Process) Running() bool {
 	select {
 	case <-p.done:
 		return false
@@ -62,24 +70,41 @@ func (p *process) running() bool {
 	}
 }
 
-// signal sends sig, and is content with a process that has already ended.
-func (p *process) signal(sig syscall.Signal) error {
+// Signal sends sig. A process that has ended ignores it.
+func (p *Process) Signal(sig syscall.Signal) {
+	p.t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("signal %v to redis-server %d: %w", sig, p.pid(), err)
+		p.t.Fatalf("testkit: signal %v to %s: %v", sig, p.cmd.Path, err)
 	}
-	return nil
 }
 
-// kill ends the process and waits until it is gone.
-func (p *process) kill() error {
-	err := p.signal(syscall.SIGKILL)
-	if err == nil {
-		<-p.done
-	}
-	return err
+// Kill ends the process as a crash would (SIGKILL), and waits until it has ended.
+func (p *Process) Kill() {
+	p.t.Helper()
+	p.Signal(syscall.SIGKILL)
+	<-p.done
 }
 
-// portTaken tells from Redis's own words that another process has the port.
-func portTaken(log string) bool {
-	return strings.Contains(log, "Address already in use")
+// ExitCode waits until the process has ended by itself and returns its status, -1 if a signal ended it.
+func (p *Process) ExitCode() int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(startTimeout):
+		p.t.Fatalf("testkit: %s still runs after %v; stderr:\n%s", p.cmd.Path, startTimeout, p.Stderr())
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// Stdout returns what the process has written to its standard output so far.
+func (p *Process) Stdout() string { return p.read(p.StdoutFile) }
+
+// Stderr returns what the process has written to its standard error so far.
+func (p *Process) Stderr() string { return p.read(p.StderrFile) }
+
+func (p *Process) read(path string) string {
+	p.t.Helper()
+	text, err := os.ReadFile(path)
+	must(p.t, err)
+	return string(text)
 }

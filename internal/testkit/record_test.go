@@ -6,17 +6,17 @@ import (
 	"testing"
 )
 
-// recorder is a testing.TB that notes a failure instead of failing.
+// recorder is a T that records a failure instead of failing.
 type recorder struct {
-	testing.TB
+	T
 
-	failed, skipped bool
-	text            string
+	failed bool
+	text   string
 }
 
-// record runs f as a test of its own would be run, and says how it ended.
-func record(t *testing.T, f func(testing.TB)) *recorder {
-	rec := &recorder{TB: t}
+// record runs f as a test would run it, in a goroutine that Fatalf ends.
+func record(t *testing.T, f func(T)) *recorder {
+	rec := &recorder{T: t}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -33,10 +33,5 @@ func (r *recorder) Logf(format string, args ...any) { r.text += fmt.Sprintf(form
 func (r *recorder) Fatalf(format string, args ...any) {
 	r.Logf(format, args...)
 	r.failed = true
-	runtime.Goexit()
-}
-
-func (r *recorder) Skipf(string, ...any) {
-	r.skipped = true
 	runtime.Goexit()
 }

@@ -10,21 +10,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// MasterName is the name under which a SentinelSet's sentinels know their
-// master.
-const MasterName = "mymaster"
+// masterName is the name under which the sentinels know their master.
+const masterName = "mymaster"
 
-// quorum is how many of the three sentinels must agree.
+// quorum is how many of three sentinels must agree.
 const quorum = 2
 
-// SentinelSet is one master, two replicas and three sentinels. Master and
-// Replicas name the roles at the start: a failover moves them.
+// SentinelSet is one master, two replicas and three sentinels. Master and Replicas are named by their role at the
+// start; a failover changes the roles.
 type SentinelSet struct {
 	Master    *Server
 	Replicas  []*Server
@@ -33,23 +31,21 @@ type SentinelSet struct {
 	clients []*redis.SentinelClient
 }
 
-// StartSentinel starts the set and waits until every sentinel knows both
-// replicas and both other sentinels. The quorum is 2, down-after 1 s and
-// failover-timeout 5 s. args go to the master and to the replicas; a
-// --requirepass is given to the replicas as --masterauth and to the sentinels
-// as auth-pass.
-func StartSentinel(t testing.TB, args ...string) *SentinelSet {
+// StartSentinel starts a set and waits until every sentinel knows both replicas and both other sentinels. The quorum
+// is 2, down-after 1 s and failover-timeout 5 s. args go to the master and to the replicas; the replicas get a
+// --requirepass as --masterauth too, the sentinels as auth-pass.
+func StartSentinel(t T, args ...string) *SentinelSet {
 	t.Helper()
 	if pw := argValue(args, "--requirepass"); pw != "" {
 		args = append(args, "--masterauth", pw)
 	}
 	set := &SentinelSet{Master: Start(t, args...)}
+	replicaOf := []string{"--replicaof", "127.0.0.1 " + strconv.Itoa(set.Master.Port)}
 	for range 2 {
-		of := []string{"--replicaof", "127.0.0.1 " + strconv.Itoa(set.Master.Port)}
-		set.Replicas = append(set.Replicas, Start(t, slices.Concat(of, args)...))
+		set.Replicas = append(set.Replicas, Start(t, slices.Concat(replicaOf, args)...))
 	}
-	// A sentinel asks for INFO every ten seconds: what it cannot see at its
-	// first look it sees late. So the replicas must be in sync before.
+	// A sentinel asks for INFO every ten seconds, so it learns late what its first INFO does not show: the replicas
+	// must be in sync before it starts.
 	for _, replica := range set.Replicas {
 		client := replica.Client(t)
 		Eventually(t, "replica "+replica.Addr, quorumTimeout, func() error {
@@ -57,9 +53,11 @@ func StartSentinel(t testing.TB, args ...string) *SentinelSet {
 		})
 	}
 	for range 3 {
-		s := startSentinel(t, set.Master)
-		set.Sentinels = append(set.Sentinels, s)
-		set.clients = append(set.clients, s.sentinelClient(t))
+		s := newServer(t)
+		s.startSentinel(set.Master, quorum)
+		client := redis.NewSentinelClient(s.options())
+		t.Cleanup(func() { _ = client.Close() })
+		set.Sentinels, set.clients = append(set.Sentinels, s), append(set.clients, client)
 	}
 	for i, client := range set.clients {
 		Eventually(t, "sentinel "+set.Sentinels[i].Addr, quorumTimeout, func() error { return knowsAll(client) })
@@ -67,63 +65,40 @@ func StartSentinel(t testing.TB, args ...string) *SentinelSet {
 	return set
 }
 
-func startSentinel(t testing.TB, master *Server) *Server {
-	t.Helper()
-	s := newServer(t, nil)
-	conf := s.writeSentinelConf(t, master, quorum)
-	s.command = func(s *Server) []string { return []string{conf, "--sentinel", "--port", strconv.Itoa(s.Port)} }
-	s.start()
-	return s
-}
-
-// writeSentinelConf writes a sentinel's configuration and returns its path. The
-// sentinel rewrites the file, and finds what it wrote after a Restart.
-func (s *Server) writeSentinelConf(t testing.TB, master *Server, quorum int) string {
-	t.Helper()
+// startSentinel starts s as a sentinel of master, with args after the name of its configuration file. The sentinel
+// rewrites that file, and reads it again after a Restart.
+func (s *Server) startSentinel(master *Server, quorum int, args ...string) {
+	s.t.Helper()
 	path := filepath.Join(s.dir, "sentinel.conf")
 	lines := []string{
 		"bind 127.0.0.1", "dir " + s.dir,
-		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", MasterName, master.Port, quorum),
-		"sentinel down-after-milliseconds " + MasterName + " 1000",
-		"sentinel failover-timeout " + MasterName + " 5000",
-		"sentinel parallel-syncs " + MasterName + " 1",
+		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", masterName, master.Port, quorum),
+		"sentinel down-after-milliseconds " + masterName + " 1000",
+		"sentinel failover-timeout " + masterName + " 5000",
+		"sentinel parallel-syncs " + masterName + " 1",
 	}
 	if master.Password != "" {
-		lines = append(lines, "sentinel auth-pass "+MasterName+" "+master.Password)
+		lines = append(lines, "sentinel auth-pass "+masterName+" "+master.Password)
 	}
-	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-		t.Fatalf("testkit: %v", err)
-	}
-	return path
+	must(s.t, os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600))
+	s.args = append([]string{path, "--sentinel"}, args...)
+	s.startOnFreePort()
 }
 
-func (s *Server) sentinelClient(t testing.TB) *redis.SentinelClient {
-	t.Helper()
-	client := redis.NewSentinelClient(s.options())
-	t.Cleanup(func() { _ = client.Close() })
-	return client
-}
-
-// infoHas asks for a section of INFO and wants line in it.
+// infoHas returns nil if a section of INFO has line.
 func infoHas(client *redis.Client, section, line string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	info, err := client.Info(ctx, section).Result()
-	if err != nil {
-		return err
+	info, err := infoOf(client, section)
+	if err == nil && !strings.Contains(info, line+"\r\n") {
+		err = fmt.Errorf("INFO %s lacks %s", section, line)
 	}
-	if !strings.Contains(info, line+"\r\n") {
-		return fmt.Errorf("INFO %s lacks %s", section, line)
-	}
-	return nil
+	return err
 }
 
-// knowsAll wants a sentinel that sees the master up, with two replicas in sync
-// and two other sentinels.
+// knowsAll returns nil if a sentinel sees the master up, two replicas in sync and two other sentinels.
 func knowsAll(client *redis.SentinelClient) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	master, err := client.Master(ctx, MasterName).Result()
+	master, err := client.Master(ctx, masterName).Result()
 	if err != nil {
 		return err
 	}
@@ -131,7 +106,7 @@ func knowsAll(client *redis.SentinelClient) error {
 		return fmt.Errorf("flags %q, %s replicas, %s other sentinels",
 			master["flags"], master["num-slaves"], master["num-other-sentinels"])
 	}
-	replicas, err := client.Replicas(ctx, MasterName).Result()
+	replicas, err := client.Replicas(ctx, masterName).Result()
 	if err != nil {
 		return err
 	}
@@ -143,64 +118,45 @@ func knowsAll(client *redis.SentinelClient) error {
 	return nil
 }
 
-// URL is redis://host:port,host:port,host:port/mymaster, with the password of
-// the data nodes if they have one.
+// URL returns redis://host:port,host:port,host:port/mymaster, with the password of the data nodes.
 func (set *SentinelSet) URL() string {
 	addrs := make([]string, len(set.Sentinels))
 	for i, s := range set.Sentinels {
 		addrs[i] = s.Addr
 	}
-	return "redis://" + set.Master.userinfo() + strings.Join(addrs, ",") + "/" + MasterName
+	return "redis://" + set.Master.userinfo() + strings.Join(addrs, ",") + "/" + masterName
 }
 
-// Servers are the data nodes: the first master, then the replicas.
-func (set *SentinelSet) Servers() []*Server {
-	return append([]*Server{set.Master}, set.Replicas...)
-}
-
-// CurrentMaster waits until a quorum of the sentinels name the same master,
-// and returns its address.
-func (set *SentinelSet) CurrentMaster(t testing.TB) string {
+// WaitFailover waits until a quorum of the sentinels name a master other than the one at old, and until that server
+// calls itself a master. It returns that server.
+func (set *SentinelSet) WaitFailover(t T, old string) (master *Server) {
 	t.Helper()
-	var addr string
-	Eventually(t, "the sentinels to agree on a master", quorumTimeout, func() (err error) {
-		addr, err = set.agreedMaster()
-		return err
-	})
-	return addr
-}
-
-// WaitFailover waits until the sentinels agree on a master other than old and
-// that node calls itself a master, and returns it.
-func (set *SentinelSet) WaitFailover(t testing.TB, old string) *Server {
-	t.Helper()
-	clients := map[string]*redis.Client{}
-	for _, s := range set.Servers() {
-		clients[s.Addr] = s.Client(t)
+	clients := map[*Server]*redis.Client{}
+	for _, s := range append([]*Server{set.Master}, set.Replicas...) {
+		clients[s] = s.Client(t)
 	}
-	var addr string
-	Eventually(t, "a failover from "+old, quorumTimeout, func() (err error) {
-		if addr, err = set.agreedMaster(); err != nil {
+	Eventually(t, "a failover from "+old, quorumTimeout, func() error {
+		addr, err := set.agreedMaster()
+		if err != nil {
 			return err
 		}
-		if addr == old || clients[addr] == nil {
-			return fmt.Errorf("the master is %s", addr)
+		for s, client := range clients {
+			if s.Addr == addr && addr != old {
+				master = s
+				return infoHas(client, "replication", "role:master")
+			}
 		}
-		return infoHas(clients[addr], "replication", "role:master")
+		return fmt.Errorf("the master is %s", addr)
 	})
-	for _, s := range set.Servers() {
-		if s.Addr == addr {
-			return s
-		}
-	}
-	panic("unreachable: " + addr + " is one of Servers")
+	return master
 }
 
+// agreedMaster returns the address of the master that a quorum of the sentinels name.
 func (set *SentinelSet) agreedMaster() (string, error) {
 	votes, errs := map[string]int{}, []error(nil)
 	for _, client := range set.clients {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		got, err := client.GetMasterAddrByName(ctx, MasterName).Result()
+		got, err := client.GetMasterAddrByName(ctx, masterName).Result()
 		cancel()
 		if err != nil {
 			errs = append(errs, err)

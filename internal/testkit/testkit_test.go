@@ -31,7 +31,7 @@ func ping(t *testing.T, client redis.Cmdable) error {
 	return client.Ping(ctx).Err()
 }
 
-func TestServerAnswersAndKeepsNothingOverARestart(t *testing.T) {
+func TestServer_RestartsEmpty(t *testing.T) {
 	t.Parallel()
 	s := Start(t)
 	client := s.Client(t)
@@ -47,7 +47,7 @@ func TestServerAnswersAndKeepsNothingOverARestart(t *testing.T) {
 	}
 }
 
-func TestKilledServerRefusesUntilRestarted(t *testing.T) {
+func TestServer_RefusesOnceKilled(t *testing.T) {
 	t.Parallel()
 	s := Start(t)
 	s.Kill()
@@ -61,7 +61,7 @@ func TestKilledServerRefusesUntilRestarted(t *testing.T) {
 	}
 }
 
-func TestPausedServerIsSilentUntilResumed(t *testing.T) {
+func TestServer_IsSilentWhilePaused(t *testing.T) {
 	t.Parallel()
 	s := Start(t)
 	client := s.Client(t)
@@ -78,7 +78,7 @@ func TestPausedServerIsSilentUntilResumed(t *testing.T) {
 	}
 }
 
-func TestPasswordIsInClientAndURL(t *testing.T) {
+func TestServer_PutsPasswordInClientAndURL(t *testing.T) {
 	t.Parallel()
 	s := Start(t, "--requirepass", "p@ss:w/rd")
 	if err := ping(t, s.Client(t)); err != nil {
@@ -94,7 +94,7 @@ func TestPasswordIsInClientAndURL(t *testing.T) {
 	}
 }
 
-func TestUnixSocketIsTheOnlyDoor(t *testing.T) {
+func TestServer_ListensOnUnixSocketOnly(t *testing.T) {
 	t.Parallel()
 	s, path := StartUnix(t)
 	if err := ping(t, s.Client(t)); err != nil {
@@ -105,14 +105,14 @@ func TestUnixSocketIsTheOnlyDoor(t *testing.T) {
 	}
 }
 
-func TestTLSDemandsAClientCertificate(t *testing.T) {
+func TestServer_DemandsClientCertificateWithTLS(t *testing.T) {
 	t.Parallel()
 	ca := NewCA(t)
 	s := StartTLS(t, ca)
 	if err := ping(t, s.Client(t)); err != nil {
 		t.Fatal(err)
 	}
-	for name, pair := range map[string]*Pair{"none": nil, "of another CA": new(ca.Wrong(t).ClientPair(t))} {
+	for name, pair := range map[string]*Pair{"none": nil, "of another CA": new(NewCA(t).ClientPair(t))} {
 		opt := s.options()
 		opt.TLSConfig = s.tls.Clone()
 		opt.TLSConfig.Certificates = nil
@@ -127,7 +127,7 @@ func TestTLSDemandsAClientCertificate(t *testing.T) {
 	}
 }
 
-func TestTakenPortIsChosenAgain(t *testing.T) {
+func TestServer_ChoosesAnotherPortWhenTaken(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -135,13 +135,13 @@ func TestTakenPortIsChosenAgain(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	taken := l.Addr().(*net.TCPAddr).Port
-	s := newServer(t, nil)
+	s := newServer(t)
 	calls := 0
-	s.command = func(s *Server) []string {
+	s.freePort = func() (int, error) {
 		if calls++; calls == 1 {
-			s.Port = taken
+			return taken, nil
 		}
-		return append([]string{"--port", strconv.Itoa(s.Port)}, s.baseArgs(nil)...)
+		return freePort()
 	}
 	s.start()
 	if s.Port == taken || calls != 2 {
@@ -152,29 +152,29 @@ func TestTakenPortIsChosenAgain(t *testing.T) {
 	}
 }
 
-func TestServerThatCannotStartFailsTheTestWithItsOutput(t *testing.T) {
+func TestServer_FailsWithItsOutputWhenItCannotStart(t *testing.T) {
 	t.Parallel()
-	rec := record(t, func(tb testing.TB) { Start(tb, "--no-such-option", "1") })
+	rec := record(t, func(t T) { Start(t, "--no-such-option", "1") })
 	if !rec.failed || !strings.Contains(rec.text, "no-such-option") {
 		t.Fatalf("failed %v, said %q", rec.failed, rec.text)
 	}
 }
 
 // Not parallel: it empties PATH.
-func TestMissingBinaryFailsAndNamesTheInstallCommand(t *testing.T) {
+func TestServer_NamesPackageWhenNotInstalled(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	rec := record(t, func(tb testing.TB) { Start(tb) })
-	if !rec.failed || rec.skipped || !strings.Contains(rec.text, "apt-get install redis-server") {
-		t.Fatalf("failed %v, skipped %v, said %q", rec.failed, rec.skipped, rec.text)
+	rec := record(t, func(t T) { Start(t) })
+	if !rec.failed || !strings.Contains(rec.text, "apt-get install redis-server") {
+		t.Fatalf("failed %v, said %q", rec.failed, rec.text)
 	}
 }
 
 //nolint:tparallel // the inner test must have ended before the check
-func TestCleanupEndsTheProcessAndRemovesItsDirectory(t *testing.T) {
+func TestServer_EndsWithItsTest(t *testing.T) {
 	t.Parallel()
 	var s *Server
 	t.Run("inner", func(t *testing.T) { s = Start(t) })
-	if s.proc.running() {
+	if s.proc.Running() {
 		t.Error("the server outlives its test")
 	}
 	if _, err := os.Stat(s.dir); !errors.Is(err, os.ErrNotExist) {
@@ -182,20 +182,20 @@ func TestCleanupEndsTheProcessAndRemovesItsDirectory(t *testing.T) {
 	}
 }
 
-func TestSentinelFailsOver(t *testing.T) {
+func TestSentinelSet_FailsOver(t *testing.T) {
 	t.Parallel()
 	set := StartSentinel(t, "--requirepass", "pw")
-	old := set.CurrentMaster(t)
-	if old != set.Master.Addr {
-		t.Fatalf("master %s, want %s", old, set.Master.Addr)
-	}
 	if want := set.Sentinels[0].Addr + "," + set.Sentinels[1].Addr + "," + set.Sentinels[2].Addr + "/mymaster"; set.URL() != "redis://:pw@"+want {
 		t.Errorf("URL %q, want …%s", set.URL(), want)
 	}
+	old := set.Master.Addr
+	if got, err := set.agreedMaster(); err != nil || got != old {
+		t.Fatalf("master %s (%v), want %s", got, err, old)
+	}
 	set.Master.Kill()
 	next := set.WaitFailover(t, old)
-	if got := set.CurrentMaster(t); got != next.Addr {
-		t.Errorf("the sentinels say %s, the new master is %s", got, next.Addr)
+	if got, err := set.agreedMaster(); err != nil || got != next.Addr {
+		t.Errorf("the sentinels say %s (%v), the new master is %s", got, err, next.Addr)
 	}
 	if err := next.Client(t).Set(t.Context(), "k", "v", 0).Err(); err != nil {
 		t.Errorf("the new master does not take writes: %v", err)
@@ -207,7 +207,7 @@ func TestSentinelFailsOver(t *testing.T) {
 	})
 }
 
-func TestClusterServesEverySlot(t *testing.T) {
+func TestClusterSet_ServesEverySlot(t *testing.T) {
 	t.Parallel()
 	set := StartCluster(t)
 	client := set.Client(t)
@@ -225,7 +225,7 @@ func TestClusterServesEverySlot(t *testing.T) {
 			t.Errorf("node %s holds %d keys (%v)", node.Addr, n, err)
 		}
 	}
-	if want := "redis+cluster://" + strings.Join(set.Addrs(), ","); set.URL() != want {
+	if want := "redis+cluster://" + strings.Join(set.addrs(), ","); set.URL() != want {
 		t.Errorf("URL %q, want %q", set.URL(), want)
 	}
 }

@@ -53,7 +53,7 @@ func TestTLSWithClientCertificate(t *testing.T) {
 func TestWrongCAIsNamedWithTheAddress(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
-	s, wrong := testkit.StartTLS(t, ca), ca.Wrong(t)
+	s, wrong := testkit.StartTLS(t, ca), testkit.NewCA(t)
 	pair := ca.ClientPair(t)
 	wantIn(t, refusal(t, openURL(t, tlsURL(s, wrong.File, pair))), "not signed by the CA in ca_file "+wrong.File, s.Addr)
 	system := "rediss://" + s.Addr + "?cert_file=" + pair.CertFile + "&key_file=" + pair.KeyFile
@@ -63,7 +63,7 @@ func TestWrongCAIsNamedWithTheAddress(t *testing.T) {
 func TestMissingOrForeignClientCertificateIsNamed(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
-	s, foreign := testkit.StartTLS(t, ca), ca.Wrong(t).ClientPair(t)
+	s, foreign := testkit.StartTLS(t, ca), testkit.NewCA(t).ClientPair(t)
 	wantIn(t, refusal(t, openURL(t, tlsURL(s, ca.File, testkit.Pair{}))),
 		"may demand a client certificate (cert_file, key_file)", s.Addr)
 	wantIn(t, refusal(t, openURL(t, tlsURL(s, ca.File, foreign))),
@@ -88,7 +88,7 @@ func TestTLSToAPlainPortSaysSo(t *testing.T) {
 func TestRenewedFilesAreUsedWithoutReopening(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
-	s, old := testkit.StartTLS(t, ca), ca.Wrong(t)
+	s, old := testkit.StartTLS(t, ca), testkit.NewCA(t)
 	pair, caFile := old.ClientPair(t), filepath.Join(t.TempDir(), "ca.pem")
 	testkit.CopyFile(t, old.File, caFile)
 	c := openURL(t, tlsURL(s, caFile, pair))

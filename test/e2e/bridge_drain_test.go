@@ -75,19 +75,19 @@ func TestBridgeDrainsStreamsAndExecutions(t *testing.T) {
 		}
 		return nil
 	})
-	if !h.running() {
+	if !h.Running() {
 		t.Fatal("bridge ended with calls under way")
 	}
 	close(agent.stream.next)
 	close(agent.release)
 	for _, c := range []*process{c, two} {
-		if code := c.exitCode(); code != 0 {
-			t.Errorf("the stream: exit code %d: %s", code, c.errText())
+		if code := c.ExitCode(); code != 0 {
+			t.Errorf("the stream: exit code %d: %s", code, c.Stderr())
 		}
 		c.awaitOut("data: 99\n\n")
 	}
 	(<-execution).want(http.StatusOK).has("status", "completed")
-	if code := h.exitCode(); code != 0 {
+	if code := h.ExitCode(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	h.awaitText(`"msg":"stopped"`)
@@ -109,7 +109,7 @@ func TestBridgeThatIsNotReadyStillTakesCalls(t *testing.T) {
 	b.call(http.MethodGet, "/livez", "", fresh...).want(http.StatusOK)
 	b.call(http.MethodGet, "/agents/Other/", "", fresh...).want(http.StatusOK)
 	b.call(http.MethodPost, "/api/v1/workflows/"+guide+"/execute", "", fresh...).failed()
-	if code := b.exitCode(); code != 0 {
+	if code := b.ExitCode(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if took := time.Since(begin); took < 1900*time.Millisecond {
@@ -127,7 +127,7 @@ func TestEveryProgramKnowsItsNameAndWhetherItIsReady(t *testing.T) {
 				env = append(env, p.listen+"="+d.addr)
 			}
 			one := spawn(t, append([]string{p.binary()}, args...), env)
-			return one.exitCode(), one.outText() + one.errText()
+			return one.ExitCode(), one.Stdout() + one.Stderr()
 		}
 		if code, said := ask(nil, "--version"); code != 0 || !strings.HasPrefix(said, p.name+" ") {
 			t.Errorf("%s --version: exit code %d, %s", p.name, code, said)
@@ -140,7 +140,7 @@ func TestEveryProgramKnowsItsNameAndWhetherItIsReady(t *testing.T) {
 			t.Errorf("%s --health: exit code %d, %s", p.name, code, said)
 		}
 		d.signal(syscall.SIGTERM)
-		if code := d.exitCode(); code != 0 {
+		if code := d.ExitCode(); code != 0 {
 			t.Errorf("%s: exit code %d after SIGTERM", p.name, code)
 		}
 		if code, said := ask(d, "--health"); code != 1 || said == "" {
@@ -160,15 +160,15 @@ func TestStreamBeyondTheDrainIsCut(t *testing.T) {
 	c.awaitOut("data: 0\n\n")
 	begin := time.Now()
 	h.signal(syscall.SIGTERM)
-	if code := h.exitCode(); code != 0 {
+	if code := h.ExitCode(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if took := time.Since(begin); took < 400*time.Millisecond || took > 10*time.Second {
 		t.Errorf("it ended %v after SIGTERM", took)
 	}
 	h.awaitText("stopped with calls still under way")
-	if code := c.exitCode(); code != 18 {
-		t.Errorf("the stream that was cut: exit code %d: %s", code, c.errText())
+	if code := c.ExitCode(); code != 18 {
+		t.Errorf("the stream that was cut: exit code %d: %s", code, c.Stderr())
 	}
 	if err := <-agent.stream.ended; err == nil {
 		t.Error("the agent was not told")

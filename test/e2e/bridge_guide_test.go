@@ -236,12 +236,12 @@ func TestBadFilesAtStartAreRefusedWithTheirPlace(t *testing.T) {
 		{[]string{"BRIDGE_LISTEN=0.0.0.0:0"}, []string{"BRIDGE_LISTEN", "BRIDGE_AUTH=none"}},
 	} {
 		d := bridge.launch(t, nil, c.env...)
-		if code := d.exitCode(); code != 2 {
+		if code := d.ExitCode(); code != 2 {
 			t.Errorf("%q: exit code %d, want 2", c.env, code)
 		}
-		lacks := slices.DeleteFunc(c.says, func(want string) bool { return strings.Contains(d.errText(), want) })
+		lacks := slices.DeleteFunc(c.says, func(want string) bool { return strings.Contains(d.Stderr(), want) })
 		if len(lacks) > 0 {
-			t.Errorf("%q: no %q in\n%s", c.env, lacks, d.errText())
+			t.Errorf("%q: no %q in\n%s", c.env, lacks, d.Stderr())
 		}
 	}
 }

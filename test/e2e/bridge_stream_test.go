@@ -60,8 +60,8 @@ func streaming(t testing.TB, args ...string) *process {
 func (p *process) awaitOut(want string) {
 	p.t.Helper()
 	testkit.Eventually(p.t, "output", 15*time.Second, func() error {
-		if got := p.outText(); !strings.HasSuffix(got, want) {
-			return fmt.Errorf("it printed %q, want %q at the end; stderr %s", got, want, p.errText())
+		if got := p.Stdout(); !strings.HasSuffix(got, want) {
+			return fmt.Errorf("it printed %q, want %q at the end; stderr %s", got, want, p.Stderr())
 		}
 		return nil
 	})
@@ -176,14 +176,14 @@ func TestAnAgentThatDiesHalfWayIsAFailureAndLooksLikeOne(t *testing.T) {
 		b.call(http.MethodPost, "/api/v1/agents", `{"name":"`+name+`","url":"http://`+agent.addr+`/Stream"}`).want(http.StatusCreated)
 		c := streaming(t, proto, "http://"+b.addr+"/agents/"+name+"/")
 		testkit.Eventually(t, "the first event", 15*time.Second, func() error {
-			if c.outText() == "" {
-				return errors.New(c.errText())
+			if c.Stdout() == "" {
+				return errors.New(c.Stderr())
 			}
 			return nil
 		})
 		agent.signal(syscall.SIGKILL)
-		if code := c.exitCode(); code != exits[proto] {
-			t.Errorf("curl %s: exit code %d, want %d: %s", proto, code, exits[proto], c.errText())
+		if code := c.ExitCode(); code != exits[proto] {
+			t.Errorf("curl %s: exit code %d, want %d: %s", proto, code, exits[proto], c.Stderr())
 		}
 		testkit.Eventually(t, "the failure to count", 10*time.Second, func() error {
 			if v := b.breakerOf(name, "totals.failures"); v != 1.0 {
@@ -222,8 +222,8 @@ func TestAProbeThatStreamsKeepsItsPlace(t *testing.T) {
 		return nil
 	})
 	close(agent.next)
-	if code := c.exitCode(); code != 0 {
-		t.Errorf("curl: exit code %d: %s", code, c.errText())
+	if code := c.ExitCode(); code != 0 {
+		t.Errorf("curl: exit code %d: %s", code, c.Stderr())
 	}
 	c.awaitOut("data: 99\n\n")
 	core.show("Agent").has("state", "CLOSED")
@@ -312,7 +312,7 @@ func TestAHundredMegabytesPassInConstantMemory(t *testing.T) {
 // peakMemory is the most that a process has ever held, in bytes.
 func peakMemory(t testing.TB, d *daemon) int64 {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.PID()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func TestCachedOutcomesAreSentBeforeTheEnd(t *testing.T) {
 		a.run(agent, "success", 1)
 	}
 	a.signal(syscall.SIGTERM)
-	if code := a.exitCode(); code != 0 {
+	if code := a.ExitCode(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	b.show(agent).has("totals.successes", 20.0)
@@ -137,7 +137,7 @@ func TestCachedAgentThatIsDeletedStaysAbsent(t *testing.T) {
 		t.Errorf("the list shows it: %s", list.body)
 	}
 	a.signal(syscall.SIGTERM)
-	if code := a.exitCode(); code != 0 {
+	if code := a.ExitCode(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	b.call(http.MethodGet, adminPath+agent, "").want(http.StatusNotFound)

@@ -34,16 +34,16 @@ func TestBadConfigurationNamesVariableValueAndWhatIsAllowed(t *testing.T) {
 		{[]string{"REDIS_PASSWORD_FILE=" + dir + "/absent"}, []string{"REDIS_PASSWORD_FILE", "absent"}},
 	} {
 		d := launch(t, nil, c.env...)
-		if code := d.exitCode(); code != 2 {
+		if code := d.ExitCode(); code != 2 {
 			t.Errorf("%q: exit code %d, want 2", c.env, code)
 		}
 		for _, want := range c.says {
-			if !strings.Contains(d.errText(), want) {
-				t.Errorf("%q: no %q in\n%s", c.env, want, d.errText())
+			if !strings.Contains(d.Stderr(), want) {
+				t.Errorf("%q: no %q in\n%s", c.env, want, d.Stderr())
 			}
 		}
-		if d.outText() != "" {
-			t.Errorf("%q: stdout says %s", c.env, d.outText())
+		if d.Stdout() != "" {
+			t.Errorf("%q: stdout says %s", c.env, d.Stdout())
 		}
 	}
 }
@@ -65,10 +65,10 @@ func TestArguments(t *testing.T) {
 		{"--verbose", "", `unknown argument "--verbose"`, 2},
 	} {
 		p := spawn(t, []string{breakerd.binary(), c.arg}, []string{"GORACE=atexit_sleep_ms=10"})
-		if code := p.exitCode(); code != c.code {
+		if code := p.ExitCode(); code != c.code {
 			t.Errorf("%s: exit code %d, want %d", c.arg, code, c.code)
 		}
-		if out, errs := p.outText(), p.errText(); !strings.Contains(out, c.stdout) || !strings.Contains(errs, c.stderr) || (c.code == 0) != (errs == "") {
+		if out, errs := p.Stdout(), p.Stderr(); !strings.Contains(out, c.stdout) || !strings.Contains(errs, c.stderr) || (c.code == 0) != (errs == "") {
 			t.Errorf("%s: stdout %q, stderr %q", c.arg, out, errs)
 		}
 	}
@@ -99,12 +99,12 @@ func TestPasswordIsNeverShown(t *testing.T) {
 			shown.Write(d.call(http.MethodGet, path, "").body)
 		}
 		d.signal(syscall.SIGTERM)
-		d.exitCode()
+		d.ExitCode()
 		d.mustNotShow(name, password, shown.String())
 	}
 	for _, url := range []string{"redis://:" + password + "@host:notaport/0", "redis://:" + password + "@host/x/y", "rediss://:" + password + "@host:6379/0?ca_file=/absent"} {
 		d := launch(t, nil, "REDIS_URL="+url)
-		if code := d.exitCode(); code != 2 {
+		if code := d.ExitCode(); code != 2 {
 			t.Errorf("a bad URL: exit code %d, want 2", code)
 		}
 		d.mustNotShow("bad URL", password, "")
@@ -113,7 +113,7 @@ func TestPasswordIsNeverShown(t *testing.T) {
 
 func (d *daemon) mustNotShow(name, password, shown string) {
 	d.t.Helper()
-	for _, text := range []string{d.outText(), d.errText(), shown} {
+	for _, text := range []string{d.Stdout(), d.Stderr(), shown} {
 		for line := range strings.Lines(text) {
 			if strings.Contains(line, password) {
 				d.t.Errorf("%s: the password is shown: %s", name, line)

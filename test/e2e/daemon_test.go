@@ -77,18 +77,18 @@ func (d *daemon) end() {
 	if d.client != nil {
 		d.client.CloseIdleConnections()
 	}
-	if d.running() && d.addr != "" && !d.signalled {
+	if d.Running() && d.addr != "" && !d.signalled {
 		d.signal(syscall.SIGTERM)
 		select {
-		case <-d.done:
-			if code := d.cmd.ProcessState.ExitCode(); code != 0 {
+		case <-d.Done():
+			if code := d.ExitCode(); code != 0 {
 				t.Errorf("SIGTERM ended %s with exit code %d", d.name, code)
 			}
 		case <-time.After(endTimeout):
 			t.Errorf("%s runs on, %v after SIGTERM", d.name, endTimeout)
 		}
 	}
-	text := d.errText()
+	text := d.Stderr()
 	if d.addr != "" {
 		checkLog(t, text)
 	}
@@ -96,7 +96,7 @@ func (d *daemon) end() {
 		t.Errorf("%s has a data race", d.name)
 	}
 	if t.Failed() {
-		t.Logf("%s %s said:\n%s%s", d.name, d.addr, tail(d.outText(), 2000), tail(text, 12000))
+		t.Logf("%s %s said:\n%s%s", d.name, d.addr, tail(d.Stdout(), 2000), tail(text, 12000))
 	}
 }
 

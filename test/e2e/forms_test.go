@@ -37,7 +37,7 @@ func TestTLSWithClientCertificates(t *testing.T) {
 func TestTLSTroubleIsNamed(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
-	s, wrong := testkit.StartTLS(t, ca), ca.Wrong(t)
+	s, wrong := testkit.StartTLS(t, ca), testkit.NewCA(t)
 	with := func(caFile string, client testkit.Pair) string {
 		return "rediss://" + s.Addr + "/0?" + url.Values{"ca_file": {caFile}, "cert_file": {client.CertFile}, "key_file": {client.KeyFile}}.Encode()
 	}
@@ -71,7 +71,7 @@ func TestEmbeddedSaysWhatItIsAndWhatToTry(t *testing.T) {
 	d := start(t)
 	var banner string
 	testkit.Eventually(t, "the banner", startTimeout, func() error {
-		if banner = d.outText(); !strings.HasSuffix(banner, "/v1/admin/circuit_breakers\n") {
+		if banner = d.Stdout(); !strings.HasSuffix(banner, "/v1/admin/circuit_breakers\n") {
 			return fmt.Errorf("stdout: %s", banner)
 		}
 		return nil

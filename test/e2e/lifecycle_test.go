@@ -87,11 +87,11 @@ func TestSigtermDrainsAndTellsTheFigures(t *testing.T) {
 			}
 			return nil
 		})
-		if !d.running() {
+		if !d.Running() {
 			t.Fatal("breakerd ended with a request in flight")
 		}
 		slow.finish().want(http.StatusOK).has("counted", true)
-		if code := d.exitCode(); code != 0 {
+		if code := d.ExitCode(); code != 0 {
 			t.Errorf("%v: exit code %d", sig, code)
 		}
 		d.awaitText(`"msg":"stopped"`)
@@ -131,7 +131,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	d.signal(syscall.SIGTERM)
 	d.awaitText(`"msg":"stopping"`)
 	d.signal(syscall.SIGTERM)
-	if code := d.exitCode(); code != 1 {
+	if code := d.ExitCode(); code != 1 {
 		t.Errorf("exit code %d after a second signal, want 1", code)
 	}
 }
@@ -141,7 +141,7 @@ func TestDrainingIsBounded(t *testing.T) {
 	d := start(t, "SHUTDOWN_TIMEOUT_SECONDS=0.2")
 	beginReport(d, "Worker", d.acquire("Worker").want(http.StatusOK).text("permit"))
 	d.signal(syscall.SIGTERM)
-	if code := d.exitCode(); code != 0 {
+	if code := d.ExitCode(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	d.awaitText("calls still under way")
@@ -214,7 +214,7 @@ func TestEnvFileWinsOverTheEnvironment(t *testing.T) {
 	}
 	write("CIRCUIT_BREAKER_TIMEOUT_SECONDS=30") // an edited file counts after a restart
 	d.signal(syscall.SIGTERM)
-	if code := d.exitCode(); code != 0 {
+	if code := d.ExitCode(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	again := start(t, env...)
@@ -225,7 +225,7 @@ func TestBusyPortEndsWithAUsefulMessage(t *testing.T) {
 	t.Parallel()
 	first := start(t)
 	second := launch(t, nil, "BREAKERD_LISTEN="+first.addr)
-	if code := second.exitCode(); code != 1 {
+	if code := second.ExitCode(); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	second.awaitText("cannot listen", "BREAKERD_LISTEN", first.addr, "address already in use")

@@ -24,16 +24,16 @@ func newNamespace(t testing.TB) namespace {
 	}
 	p := spawn(t, append(unshare, "sh", "-c", "ip link set lo up && echo ready && exec sleep infinity"), os.Environ())
 	testkit.Eventually(t, "a network namespace", startTimeout, func() error {
-		if strings.Contains(p.outText(), "ready") {
+		if strings.Contains(p.Stdout(), "ready") {
 			return nil
 		}
-		if !p.running() {
+		if !p.Running() {
 			t.Fatalf("no network namespace: %s\nrun the tests as root, or in a container with --cap-add SYS_ADMIN, "+
-				"or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)", p.errText())
+				"or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)", p.Stderr())
 		}
 		return errors.New("not ready")
 	})
-	return namespace{append(enter, "-t", strconv.Itoa(p.cmd.Process.Pid))}
+	return namespace{append(enter, "-t", strconv.Itoa(p.PID()))}
 }
 
 // redis starts a server on the port that everybody expects.
@@ -44,7 +44,7 @@ func (ns namespace) redis(t testing.TB) {
 	ping := append(slices.Clone(ns.enter), "redis-cli", "PING")
 	testkit.Eventually(t, "redis-server on port 6379", startTimeout, func() error {
 		if out, err := exec.CommandContext(t.Context(), ping[0], ping[1:]...).CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "PONG" {
-			return errors.New(string(out) + p.outText())
+			return errors.New(string(out) + p.Stdout())
 		}
 		return nil
 	})

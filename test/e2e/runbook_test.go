@@ -21,7 +21,7 @@ func playDocument(t *testing.T, script, profile string) {
 	if d.addr != "127.0.0.1:18180" {
 		t.Fatalf("breakerd listens on %s by default", d.addr)
 	}
-	newSession(t, ns, d.stderr).play(t, parseScript(t, script))
+	newSession(t, ns, d.StderrFile).play(t, parseScript(t, script))
 }
 
 func TestStuckBreakerRunbookWorksWordForWord(t *testing.T) {

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package e2e
-
-import "os/exec"
-
-// dieWithParent does nothing: only Linux has PR_SET_PDEATHSIG.
-func dieWithParent(*exec.Cmd) {}
