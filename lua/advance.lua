@@ -1,5 +1,5 @@
 -- advance: the second part of the general way: transitions, edits from outside, and what falls due until now. The twin of
--- pkg/breaker/machine/step.go; KEYS and ARGV as in load.lua.
+-- pkg/breaker/machine (step.go, transition.go); KEYS and ARGV as in load.lua.
 -- Clauses: B2 B10 B11 B12 B13 B16 B17 B19 B20.
 
 -- ---- transitions ------------------------------------------------------------------------------------------------------

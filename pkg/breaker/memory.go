@@ -68,7 +68,7 @@ func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op)
 	a := m.at(agent, now)
 	duplicate := op.Verb == machine.VerbRecord && op.ReportID != "" && a.seen(op.ReportID, now)
 	if duplicate {
-		op = machine.Op{Verb: machine.VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
+		op = machine.Op{Verb: machine.VerbInspect, Draw: op.Draw, JitterPPM: op.JitterPPM}
 	}
 	var r machine.Result
 	op.ShiftMs = params.Shift(agent)
@@ -97,7 +97,7 @@ func (m *Memory) Inspect(_ context.Context, agent string, p Policy) (View, error
 	if !ok {
 		a = &remembered{s: machine.Snapshot{State: Closed, Epoch: machine.ZeroEpoch}}
 	}
-	s, _ := machine.Step(params, machine.Loaded{Snapshot: a.s}, machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, now)
+	s, _ := machine.Step(params, machine.Loaded{Snapshot: a.s}, machine.Op{Verb: machine.VerbInspect, Draw: machine.ZeroEpoch[1:]}, now)
 	return View{Snapshot: s, NowMs: now, Log: append([]Event(nil), a.log...)}, nil
 }
 

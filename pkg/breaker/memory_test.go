@@ -18,7 +18,7 @@ func verbs() []machine.Op {
 		{Verb: machine.VerbRecord, Draw: draw, ReportID: "x", Summary: machine.One(false, true, 0)},
 		{Verb: machine.VerbRenew, Token: "0000000000000001", Epoch: machine.ZeroEpoch, Draw: draw},
 		{Verb: machine.VerbForce, Draw: draw, Force: breaker.Force{Target: breaker.ResetHalfOpen, Actor: "test"}},
-		{Verb: machine.VerbLook, Draw: draw},
+		{Verb: machine.VerbInspect, Draw: draw},
 	}
 }
 

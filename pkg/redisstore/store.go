@@ -187,7 +187,7 @@ func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (br
 }
 
 func look(raw machine.Raw, now int64, p machine.Params) breaker.View {
-	after, _ := machine.Step(p, machine.Load(raw), machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, now)
+	after, _ := machine.Step(p, machine.Load(raw), machine.Op{Verb: machine.VerbInspect, Draw: machine.ZeroEpoch[1:]}, now)
 	v := breaker.View{Snapshot: after, NowMs: now}
 	for _, line := range raw.Log {
 		if e, ok := machine.ParseEvent(line); ok {

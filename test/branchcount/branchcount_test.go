@@ -21,7 +21,7 @@ func exampleFunctions() []function {
 	return []function{{file: "step.go", name: "f", clauses: "[B6] [B7]", from: 4, to: 9, source: strings.Split(source, "\n")}}
 }
 
-func TestEveryBranchIsCounted(t *testing.T) {
+func TestTable_ComplainsOfRareBranch(t *testing.T) {
 	t.Parallel()
 	profile := `mode: atomic
 x.org/p/step.go:4.20,5.7 1 200
@@ -35,48 +35,48 @@ x.org/p/other.go:1.1,2.2 1 0
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	wrong := table(&out, exampleFunctions(), blocks, nil)
-	want := []string{"step.go:5-7 [B6] [B7] was reached 99 times, not 100: f | { // [B7]"}
-	if !slices.Equal(wrong, want) {
-		t.Errorf("got %q, want %q", wrong, want)
+	complaints := table(&out, exampleFunctions(), blocks, nil)
+	want := []string{"step.go:5-7 [B6] [B7] was taken 99 times, not 100: f | { // [B7]"}
+	if !slices.Equal(complaints, want) {
+		t.Errorf("got %q, want %q", complaints, want)
 	}
 	if got := strings.Count(out.String(), "step.go:"); got != 3 {
 		t.Errorf("%d branches in the table, want 3:\n%s", got, out.String())
 	}
 }
 
-func TestAllowedBranchThatIsReachedIsStale(t *testing.T) {
+func TestTable_ComplainsOfStaleAllowance(t *testing.T) {
 	t.Parallel()
 	allowed, err := readAllowed("# comment\nf | return 2 | a reason\nf | gone | a reason\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	blocks := []block{{file: "step.go", line: 8, col: 2, toLine: 8, end: 10, hits: 100}}
-	wrong := table(&strings.Builder{}, exampleFunctions(), blocks, allowed)
-	if len(wrong) != 2 || !strings.Contains(wrong[0], "strike it") || !strings.Contains(wrong[1], "does not exist") {
-		t.Errorf("got %q", wrong)
+	complaints := table(&strings.Builder{}, exampleFunctions(), blocks, allowed)
+	if len(complaints) != 2 || !strings.Contains(complaints[0], "remove it") || !strings.Contains(complaints[1], "does not exist") {
+		t.Errorf("got %q", complaints)
 	}
 }
 
-func TestAllowanceNeedsAReason(t *testing.T) {
+func TestAllowed_NeedsReason(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"f | return 2", "f | return 2 | ", "f"} {
 		if _, err := readAllowed(text); err == nil {
-			t.Errorf("%q was taken", text)
+			t.Errorf("%q was accepted", text)
 		}
 	}
 }
 
-func TestProfileThatDoesNotCountIsRefused(t *testing.T) {
+func TestProfile_RefusesOneWithoutCounts(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"mode: set\n", "mode: atomic\nnonsense\n", "mode: atomic\na/b.go:x 1 2\n"} {
 		if _, err := readProfile(strings.NewReader(text)); err == nil {
-			t.Errorf("%q was taken", text)
+			t.Errorf("%q was accepted", text)
 		}
 	}
 }
 
-func TestMachineIsFound(t *testing.T) {
+func TestFunctions_FindsStep(t *testing.T) {
 	t.Parallel()
 	functions, err := readFunctions("../../pkg/breaker/machine")
 	if err != nil {

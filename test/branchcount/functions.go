@@ -11,12 +11,15 @@ import (
 	"strings"
 )
 
-// machineFiles hold the machine.
+// machineFiles decide; the other files of the machine only name things.
 func machineFiles() []string {
-	return []string{"step.go", "verbs.go", "window.go", "load.go", "save.go", "summary.go", "fields.go"}
+	return []string{
+		"step.go", "transition.go", "acquire.go", "record.go", "force.go", "window.go", "load.go", "save.go", "summary.go",
+		"fields.go",
+	}
 }
 
-// function is one function of the machine with the clauses that its comment cites.
+// function is one function of the machine, with the clauses that its comments cite.
 type function struct {
 	file     string
 	name     string
@@ -51,7 +54,7 @@ func readFunctions(dir string) ([]function, error) {
 	return out, nil
 }
 
-// citations are the clauses that a function's comments name, those inside it included: "[B3] [B12]–[B15]".
+// citations are the clauses in a function's comments, those inside it included: "[B3] [B12]–[B15]".
 func citations(comments []*ast.CommentGroup, f *ast.FuncDecl) string {
 	var out []string
 	from := f.Pos()

@@ -1,11 +1,12 @@
-// Command branchcount prints how often random histories went through every branch of the machine, and fails where they did so
-// too seldom. It reads the coverage profile of the histories:
+// Command branchcount reads the coverage profile of the random histories, prints how often they took each branch of the
+// machine, and fails if they took one too rarely:
 //
-//	go test -covermode=atomic -coverpkg=./pkg/breaker/machine -coverprofile=histories.out -run '^TestHistories' ./pkg/redisstore
+//	go test -covermode=atomic -coverpkg=./pkg/breaker/machine -coverprofile=histories.out \
+//		-run '^TestHistories' ./pkg/redisstore
 //	go run ./test/branchcount histories.out
 //
-// A branch is a basic block of the Go machine, which the scripts equal operation by operation. What histories cannot reach
-// stands in allowed.txt, with the reason.
+// A branch is a basic block of the machine in Go. The histories compare the scripts with it after every operation, so a
+// branch that they take often is compared often. Branches that they cannot take stand in allowed.txt, with the reason.
 package main
 
 import (
@@ -22,22 +23,22 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "usage: branchcount PROFILE")
 		return 2
 	}
-	seldom, err := count(args[0], stdout)
+	complaints, err := count(args[0], stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "branchcount:", err)
 		return 2
 	}
-	for _, line := range seldom {
+	for _, line := range complaints {
 		fmt.Fprintln(stderr, "branchcount:", line)
 	}
-	if len(seldom) > 0 {
+	if len(complaints) > 0 {
 		return 1
 	}
 	return 0
 }
 
-// count prints the table of the profile and says what is wrong with it.
-func count(path string, stdout io.Writer) (wrong []string, err error) {
+// count prints the table of the profile at path and returns its complaints.
+func count(path string, stdout io.Writer) (complaints []string, err error) {
 	profile, err := os.ReadFile(path) //nolint:gosec // the file that the caller names
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ type block struct {
 	hits                   int64
 }
 
-// readProfile reads the blocks of a coverage profile, by file and position; a block that stands twice is added up.
+// readProfile reads the blocks of a coverage profile, by position. It adds up the counts of a block that occurs twice.
 func readProfile(r io.Reader) ([]block, error) {
 	at := map[block]int64{}
 	lines := bufio.NewScanner(r)

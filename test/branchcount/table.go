@@ -4,16 +4,18 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 )
 
-// enough is how often histories must go through a branch.
+// enough is how often the histories must take a branch.
 const enough = 100
 
 //go:embed allowed.txt
 var allowedText string
 
-// readAllowed reads "function | first line of the block | reason" lines; the line "*" stands for the whole function.
+// readAllowed reads lines of "function | first line of the block | reason". A first line "*" stands for the whole
+// function.
 func readAllowed(text string) (map[string]bool, error) {
 	out := map[string]bool{}
 	for line := range strings.Lines(text) {
@@ -30,12 +32,11 @@ func readAllowed(text string) (map[string]bool, error) {
 	return out, nil
 }
 
-// table prints every branch with its clauses and its count, and returns what is wrong.
-func table(w io.Writer, functions []function, blocks []block, allowed map[string]bool) (wrong []string) {
-	unused := map[string]bool{}
-	for k := range allowed {
-		unused[k] = true
-	}
+// table prints every branch with its clauses and its count. It complains of branches taken too rarely, and of
+// allowances that are no longer needed.
+func table(w io.Writer, functions []function, blocks []block, allowed map[string]bool) (complaints []string) {
+	complain := func(format string, args ...any) { complaints = append(complaints, fmt.Sprintf(format, args...)) }
+	unused := maps.Clone(allowed)
 	branches, excused := 0, 0
 	fmt.Fprintf(w, "%-24s %-16s %-22s %12s\n", "clauses", "function", "branch", "count")
 	for _, f := range functions {
@@ -56,26 +57,26 @@ func table(w io.Writer, functions []function, blocks []block, allowed map[string
 				note = "  allowed"
 				excused++
 				if b.hits >= enough {
-					wrong = append(wrong, fmt.Sprintf("%s was reached %d times: strike it from allowed.txt: %s", where, b.hits, key))
+					complain("%s was taken %d times: remove it from allowed.txt: %s", where, b.hits, key)
 				}
 			case b.hits < enough:
-				note = "  TOO SELDOM"
-				wrong = append(wrong, fmt.Sprintf("%s %s was reached %d times, not %d: %s", where, f.clauses, b.hits, enough, key))
+				note = "  TOO RARE"
+				complain("%s %s was taken %d times, not %d: %s", where, f.clauses, b.hits, enough, key)
 			}
 			fmt.Fprintf(w, "%-24s %-16s %-22s %12d%s\n", f.clauses, f.name, where, b.hits, note)
 		}
 	}
-	fmt.Fprintf(w, "%d branches, each reached at least %d times but %d\n", branches, enough, excused)
+	fmt.Fprintf(w, "%d branches, each taken at least %d times but %d\n", branches, enough, excused)
 	for k := range unused {
-		wrong = append(wrong, "allowed.txt names a branch that does not exist: "+k)
+		complain("allowed.txt names a branch that does not exist: %s", k)
 	}
 	if branches == 0 {
-		wrong = append(wrong, "the profile holds no branch of the machine")
+		complain("the profile has no branch of the machine")
 	}
-	return wrong
+	return complaints
 }
 
-// firstLine is the text with which a block begins: what follows its opening brace or, where nothing does, the next line.
+// firstLine is the first text of a block: what follows its opening brace or, where nothing does, the next line.
 func firstLine(source []string, b block) string {
 	text := strings.TrimSpace(source[b.line-1][b.col-1:])
 	if text != "" && text != "{" && text != ":" {

@@ -1,10 +1,6 @@
 package machine
 
-import (
-	"fmt"
-	"maps"
-	"strings"
-)
+import "strings"
 
 // Raw is what the keys of one agent hold, byte for byte. A nil pointer or map is an absent key.
 type Raw struct {
@@ -18,11 +14,33 @@ type Raw struct {
 	Planted   Planted
 }
 
-// Planted marks keys of a wrong type, or hashes with more fields than the machine ever writes; their content is not read [B20].
+// Planted marks keys of a wrong type, and hashes with more fields than the machine ever writes. Their content is not
+// read [B20].
 type Planted struct{ State, Timestamp, Calls, Control, Probes, History bool }
 
-// Load reads the keys as they were found: it notices edits [B19] and drops what is bad [B20]. What it noticed goes to Step, which has
-// the policy to act on it.
+// Loaded is a breaker as Load found it. Step, which has the policy and the draw, acts on Edit and logs the repairs.
+// A store that keeps a Snapshot passes Loaded{Snapshot: s}.
+type Loaded struct {
+	Snapshot
+	Edit    Edit
+	repairs repairs
+}
+
+// Edit is an edit of the keys that Load noticed [B19].
+type Edit struct {
+	To        State  // the state that the edit asks for; "": the state was not edited
+	Text      string // what Load saw, for the log
+	Manual    bool   // false: keys without a usable :control, which are believed as they are
+	Timestamp bool   // the timestamp was edited
+}
+
+// repairs counts the bad fields of each key. Save removes them [B20].
+type repairs struct{ state, timestamp, control, calls, probes int }
+
+// Load understands the keys of one agent. It notices edits [B19] and drops what is bad [B20].
+//
+// :control mirrors the state that the machine wrote last. A :state that differs from its mirror was edited; a bad one
+// is put back from it. Without a mirror, :state and :open_timestamp are believed.
 func Load(raw Raw) Loaded {
 	l := Loaded{Snapshot: Snapshot{Epoch: ZeroEpoch, State: Closed}}
 	known := l.loadControl(raw)
@@ -33,12 +51,12 @@ func Load(raw Raw) Loaded {
 		mirror, l.State, l.Epoch = Closed, Closed, plain
 	}
 	mirrored := !raw.Planted.Control && mirror.valid()
-	state, stateBad := loadState(raw)
-	if stateBad {
-		l.Repairs.State++
+	state, bad := loadState(raw)
+	if bad {
+		l.repairs.state++
 	}
 	switch {
-	case mirrored && (state == mirror || stateBad): // a bad :state is put back from its mirror
+	case mirrored && (state == mirror || bad):
 		l.Present = true
 	case mirrored && state == "":
 		l.Present, l.Edit = true, Edit{To: Closed, Text: "state deleted", Manual: true}
@@ -50,12 +68,31 @@ func Load(raw Raw) Loaded {
 		l.Edit = Edit{To: Closed, Text: "control damaged"}
 	}
 	l.loadTimestamp(raw)
-	l.consistent(isPlain)
+	l.dropContradictions(isPlain)
 	l.loadCalls(raw)
 	if l.State == HalfOpen {
 		l.loadLeases(raw)
 	}
 	return l
+}
+
+// loadControl reads the fields of the table, and counts those that are there, good or bad.
+func (l *Loaded) loadControl(raw Raw) (known int) {
+	if raw.Planted.Control {
+		l.repairs.control++
+		return 0
+	}
+	for _, f := range controlFields() {
+		text, ok := raw.Control[f.name]
+		if !ok {
+			continue
+		}
+		known++
+		if !f.read(&l.Snapshot, text) {
+			l.repairs.control++
+		}
+	}
+	return known
 }
 
 func loadState(raw Raw) (s State, bad bool) {
@@ -72,105 +109,89 @@ func loadState(raw Raw) (s State, bad bool) {
 	return s, false
 }
 
-// loadControl reads the known fields, and says how many it found, good or bad.
-func (s *Loaded) loadControl(raw Raw) (known int) {
-	if raw.Planted.Control {
-		s.Repairs.Control++
-		return 0
-	}
-	for _, f := range controlFields() {
-		text, ok := raw.Control[f.name]
-		if !ok {
-			continue
-		}
-		known++
-		if !f.read(&s.Snapshot, text) {
-			s.Repairs.Control++
-		}
-	}
-	return known
-}
-
-// loadTimestamp believes the key over its mirror, but under a hold, which timestamp edits never touch [B19].
-func (s *Loaded) loadTimestamp(raw Raw) {
+// loadTimestamp believes :open_timestamp over opened_ms in :control, but not under a hold: edits of the timestamp never
+// touch holds [B19].
+func (l *Loaded) loadTimestamp(raw Raw) {
 	at, bad := int64(0), raw.Planted.Timestamp
 	if !bad && raw.Timestamp != nil {
 		var ok bool
-		at, ok = ParseTimestamp(*raw.Timestamp)
+		at, ok = parseTimestamp(*raw.Timestamp)
 		bad = !ok
 	}
 	if bad {
-		s.Repairs.Timestamp++
+		l.repairs.timestamp++
 	}
-	if s.Hold.Kind != "" || s.State == Closed && s.Edit.To != Open && s.Edit.To != HalfOpen {
+	if l.Hold.Kind != "" || l.State == Closed && l.Edit.To != Open && l.Edit.To != HalfOpen {
 		return
 	}
-	s.Edit.Timestamp = at != s.OpenedMs
-	s.OpenedMs = at
+	l.Edit.Timestamp = at != l.OpenedMs
+	l.OpenedMs = at
 }
 
-// consistent drops what contradicts itself: a hold against the state, a round that is over or not under way, a ramp while not closed,
-// and a hold or a ramp beside the field that says that there is none.
-func (s *Loaded) consistent(isPlain bool) {
-	if s.Hold != (Hold{}) && (isPlain || s.Hold.Kind != s.State) {
-		s.Hold = Hold{}
-		s.Repairs.Control++
+// dropContradictions drops fields that cannot stand together: a hold of another state, a round that is decided or
+// outside half-open, a ramp outside closed, and a hold or ramp beside the plain field, which denies both.
+func (l *Loaded) dropContradictions(isPlain bool) {
+	if l.Hold != (Hold{}) && (isPlain || l.Hold.Kind != l.State) {
+		l.Hold = Hold{}
+		l.repairs.control++
 	}
-	r := s.Round
-	if r != (Round{}) && (s.State != HalfOpen || r.Need < 1 || r.Need > r.Max || r.OK >= r.Need || r.Failed > r.Max-r.Need) {
-		s.Round = Round{}
-		s.Repairs.Control++
+	r := l.Round
+	decided := r.Need < 1 || r.Need > r.Max || r.OK >= r.Need || r.Failed > r.Max-r.Need
+	if r != (Round{}) && (l.State != HalfOpen || decided) {
+		l.Round = Round{}
+		l.repairs.control++
 	}
-	if s.Round.Slow > s.Round.OK+s.Round.Failed {
-		s.Round.Slow = 0
-		s.Repairs.Control++
+	if l.Round.Slow > l.Round.OK+l.Round.Failed {
+		l.Round.Slow = 0
+		l.repairs.control++
 	}
-	if s.Ramp != (Ramp{}) && (isPlain || s.State != Closed || s.Ramp.LengthMs == 0) {
-		s.Ramp = Ramp{}
-		s.Repairs.Control++
+	if l.Ramp != (Ramp{}) && (isPlain || l.State != Closed || l.Ramp.LengthMs == 0) {
+		l.Ramp = Ramp{}
+		l.repairs.control++
 	}
 }
 
-// loadCalls reads buckets and reporters; without a breaker they belong to none, and go.
-func (s *Loaded) loadCalls(raw Raw) {
+// loadCalls reads buckets and reporters. Without a breaker they belong to nobody, and Step removes them.
+func (l *Loaded) loadCalls(raw Raw) {
 	if raw.Planted.Calls {
-		s.Repairs.Calls++
+		l.repairs.calls++
 		return
 	}
-	if !s.Present && s.Edit.To == "" {
+	if !l.Present && l.Edit.To == "" {
 		return
 	}
 	for name, text := range raw.Calls {
-		switch k := callsField(name); k {
+		switch kind := callsField(name); kind {
 		case 0:
 		case 'r':
-			if at, ok := wholeNumber(text, maxTimeMs); !ok {
-				s.Repairs.Calls++
+			if at, ok := parseWhole(text, maxTimeMs); !ok {
+				l.repairs.calls++
 			} else {
-				s.setReporter(name[2:], at)
+				l.setReporter(name[2:], at)
 			}
 		default:
-			start, _ := wholeNumber(name[1:], maxTimeMs)
-			n, ok := wholeNumber(text, maxCount)
+			start, _ := parseWhole(name[1:], maxTimeMs)
+			n, ok := parseWhole(text, maxCount)
 			switch {
 			case !ok:
-				s.Repairs.Calls++
+				l.repairs.calls++
 			case n > 0:
-				s.addBucket(k, start, n)
+				l.setCount(kind, start, n)
 			}
 		}
 	}
 }
 
-// callsField says what a field of :calls is: 's', 'f' or 'w' (slow) of a bucket, 'r' a reporter, 0 something of another version.
+// callsField says what a field of :calls is: a bucket's successes 's', failures 'f' or slow calls 'w', a reporter 'r',
+// or 0 for a field of another version.
 func callsField(name string) byte {
-	if strings.HasPrefix(name, "r:") && isWord(name[2:]) {
+	if strings.HasPrefix(name, "r:") && ValidWord(name[2:]) {
 		return 'r'
 	}
 	if name == "" || !strings.ContainsRune("sfw", rune(name[0])) {
 		return 0
 	}
-	if _, ok := wholeNumber(name[1:], maxTimeMs); !ok {
+	if _, ok := parseWhole(name[1:], maxTimeMs); !ok {
 		return 0
 	}
 	return name[0]
@@ -183,15 +204,16 @@ func (s *Snapshot) setReporter(name string, at int64) {
 	s.Reporters[name] = at
 }
 
-func (s *Snapshot) addBucket(k byte, start, n int64) {
+// setCount sets one count of a bucket, and adds it to the totals: :control keeps them without the buckets.
+func (s *Snapshot) setCount(kind byte, start, n int64) {
 	if s.Buckets == nil {
 		s.Buckets = map[int64]Counts{}
 	}
 	c := s.Buckets[start]
-	switch k {
+	switch kind {
 	case 's':
 		c.Successes = n
-		s.Successes += n // the totals in :control are without the buckets
+		s.Successes += n
 	case 'f':
 		c.Failures = n
 		s.Failures += n
@@ -201,60 +223,23 @@ func (s *Snapshot) addBucket(k byte, start, n int64) {
 	s.Buckets[start] = c
 }
 
-func (s *Loaded) loadLeases(raw Raw) {
+func (l *Loaded) loadLeases(raw Raw) {
 	if raw.Planted.Probes {
-		s.Repairs.Probes++
+		l.repairs.probes++
 		return
 	}
 	for token, text := range raw.Probes {
 		if !IsHex16(token) {
 			continue
 		}
-		l, ok := parseLease(text)
+		lease, ok := parseLease(text)
 		if !ok {
-			s.Repairs.Probes++
+			l.repairs.probes++
 			continue
 		}
-		if s.Leases == nil {
-			s.Leases = map[string]Lease{}
+		if l.Leases == nil {
+			l.Leases = map[string]Lease{}
 		}
-		s.Leases[token] = l
+		l.Leases[token] = lease
 	}
-}
-
-// parseLease reads "issued_ms start_ms length_ms".
-func parseLease(text string) (l Lease, ok bool) {
-	p := strings.Split(text, " ")
-	if len(p) != 3 {
-		return l, false
-	}
-	var a, b, c bool
-	l.IssuedMs, a = wholeNumber(p[0], maxTimeMs)
-	l.StartMs, b = wholeNumber(p[1], maxTimeMs)
-	l.LengthMs, c = wholeNumber(p[2], maxLengths)
-	return l, a && b && c
-}
-
-func (l Lease) text() string { return fmt.Sprintf("%d %d %d", l.IssuedMs, l.StartMs, l.LengthMs) }
-
-// ParseTimestamp reads Unix seconds with at most nine decimals, of which three count, into milliseconds.
-func ParseTimestamp(text string) (ms int64, ok bool) {
-	whole, frac, dot := strings.Cut(text, ".")
-	sec, ok := wholeNumber(whole, maxTimeMs/1000)
-	if !ok || dot && (frac == "" || len(frac) > 9 || strings.Trim(frac, "0123456789") != "") {
-		return 0, false
-	}
-	for _, c := range (frac + "000")[:3] {
-		ms = ms*10 + int64(c-'0')
-	}
-	return sec*1000 + ms, true
-}
-
-// FormatTimestamp writes milliseconds as Unix seconds with three decimals.
-func FormatTimestamp(ms int64) string { return fmt.Sprintf("%d.%03d", ms/1000, ms%1000) }
-
-// clone copies s so that the copy shares no map.
-func (s Snapshot) clone() Snapshot {
-	s.Buckets, s.Reporters, s.Leases = maps.Clone(s.Buckets), maps.Clone(s.Reporters), maps.Clone(s.Leases)
-	return s
 }

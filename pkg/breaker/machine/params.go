@@ -6,8 +6,11 @@ import (
 	"strconv"
 )
 
-// Params is a policy as the machine reads it, in Go and in Lua alike: integers only, milliseconds and millionths,
-// so that both compute the same to the last digit.
+// Million is the scale of shares and rates. A field …PPM counts millionths.
+const Million = 1_000_000
+
+// Params is a policy as the machine reads it. It holds integers only, so that Go and Lua compute the same to the last
+// digit.
 type Params struct {
 	Enabled, Observe                  bool
 	FailureThreshold                  int64
@@ -21,39 +24,35 @@ type Params struct {
 	RampMs, RampFloorPPM              int64
 	RetryExtends, RetryOpens          bool
 	TrackReporters                    bool
-	Reporters                         int64 // how many a trip needs, already min(K, live replicas) [B23]
+	Reporters                         int64 // how many a trip needs: min(K, live replicas) [B23]
 	TTLMs                             int64
 	RetryMaxMs                        int64 // the longest upstream wait that is believed [B22]
-	HistoryMinutes                    int64 // how long :history goes back; 0: none is kept
+	HistoryMinutes                    int64 // how far :history goes back; 0: none is kept
 }
 
-// Million is how shares and rates are scaled to integers.
-const Million = 1_000_000
-
-// Rule stands for what the cached sums depend on: a number below 2^63 in decimal digits, which Redis keeps in nine bytes. Sums are
-// cached for one rule only.
+// Rule identifies the parameters on which cached sums depend, as a decimal number below 2^63, which Redis keeps in nine
+// bytes. Sums that were cached under another rule are not used.
 func (p Params) Rule() string {
 	track := int64(0)
 	if p.TrackReporters {
 		track = 1
 	}
 	h := fnv.New64a()
-	for _, n := range []int64{p.WindowMs, p.TTLMs, p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, track} {
-		_ = binary.Write(h, binary.LittleEndian, n) // a hash takes everything
+	for _, n := range []int64{
+		p.WindowMs, p.TTLMs, p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, track,
+	} {
+		_ = binary.Write(h, binary.LittleEndian, n) // a hash accepts every write
 	}
 	return strconv.FormatUint(h.Sum64()>>1, 10)
 }
 
-// width is the length of a bucket in ms [B9].
-func (p Params) width() int64 { return (p.WindowMs + buckets - 1) / buckets }
-
-// Shift is by how much the buckets of that agent begin later than those of a name that hashes to 0, so that a fleet's agents do not
-// all begin a bucket at the same instant [B9]: FNV-1a-64 of the name, modulo the width of a bucket.
+// Shift is by how much the agent's buckets start later than at multiples of their width, so that the agents of a fleet
+// do not all begin a bucket at the same instant [B9]: FNV-1a-64 of the name, modulo the width.
 func (p Params) Shift(agent string) int64 {
-	const offset, prime = 14695981039346656037, 1099511628211
-	h := uint64(offset)
-	for i := range len(agent) {
-		h = (h ^ uint64(agent[i])) * prime
-	}
-	return int64(h % uint64(p.width())) //nolint:gosec // less than the width
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(agent))                  // a hash accepts every write
+	return int64(h.Sum64() % uint64(p.bucketMs())) //nolint:gosec // less than the width
 }
+
+// bucketMs is the width of a bucket [B9].
+func (p Params) bucketMs() int64 { return (p.WindowMs + buckets - 1) / buckets }

@@ -5,11 +5,10 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 )
 
-// Save is what the keys hold after a Step by p: raw with s written over it. Unknown fields stay, for a newer version may have
-// written them; a key that did not change keeps its very text [B20].
+// Save is what the keys hold after a Step by p: raw with s written over it. Unknown fields stay, because a newer
+// version may have written them, and a timestamp that did not change keeps its text [B20].
 func Save(raw Raw, p Params, s Snapshot, events []Event, nowMs int64) Raw {
 	out := Raw{Log: raw.Log}
 	if s.Present {
@@ -18,7 +17,7 @@ func Save(raw Raw, p Params, s Snapshot, events []Event, nowMs int64) Raw {
 	if s.State != Closed && s.OpenedMs > 0 {
 		out.Timestamp = new(FormatTimestamp(s.OpenedMs))
 		if raw.Timestamp != nil && !raw.Planted.Timestamp {
-			if at, ok := ParseTimestamp(*raw.Timestamp); ok && at == s.OpenedMs {
+			if at, ok := parseTimestamp(*raw.Timestamp); ok && at == s.OpenedMs {
 				out.Timestamp = raw.Timestamp
 			}
 		}
@@ -27,7 +26,7 @@ func Save(raw Raw, p Params, s Snapshot, events []Event, nowMs int64) Raw {
 	out.Calls = s.saveCalls(raw)
 	out.Probes = s.saveProbes(raw)
 	out.History, out.Planted.History = s.saveHistory(raw, p, nowMs)
-	out.Planted.Probes = raw.Planted.Probes && s.State != HalfOpen && !s.Wiped.Probes
+	out.Planted.Probes = raw.Planted.Probes && s.State != HalfOpen && !s.cleared.probes
 	for _, e := range events {
 		out.Log = slices.Insert(slices.Clone(out.Log), 0, e.String())
 	}
@@ -40,7 +39,7 @@ func (s Snapshot) saveControl(raw Raw) map[string]string {
 	if !raw.Planted.Control {
 		maps.Copy(out, raw.Control)
 	}
-	for _, c := range s.Buckets { // a bucket counts itself into the totals, until it goes
+	for _, c := range s.Buckets { // the stored totals leave out what the buckets still count
 		s.Successes -= c.Successes
 		s.Failures -= c.Failures
 	}
@@ -58,7 +57,7 @@ func (s Snapshot) saveControl(raw Raw) map[string]string {
 
 func (s Snapshot) saveCalls(raw Raw) map[string]string {
 	out := map[string]string{}
-	if !raw.Planted.Calls && !s.Wiped.Calls {
+	if !raw.Planted.Calls && !s.cleared.calls {
 		maps.Copy(out, raw.Calls)
 		maps.DeleteFunc(out, func(name, _ string) bool { return callsField(name) != 0 })
 	}
@@ -71,7 +70,7 @@ func (s Snapshot) saveCalls(raw Raw) map[string]string {
 	return orNil(out)
 }
 
-// put writes a bucket's fields; a count of 0 has none.
+// put writes the fields of the bucket at start; a count of 0 has none.
 func (c Counts) put(out map[string]string, start string) {
 	for k, n := range map[string]int64{"s": c.Successes, "f": c.Failures, "w": c.Slow} {
 		if n != 0 {
@@ -80,13 +79,13 @@ func (c Counts) put(out map[string]string, start string) {
 	}
 }
 
-// saveProbes leaves :probes alone outside half-open, and lets every transition clear it.
+// saveProbes leaves :probes alone outside half-open, unless a transition cleared it.
 func (s Snapshot) saveProbes(raw Raw) map[string]string {
-	if s.State != HalfOpen && !s.Wiped.Probes {
+	if s.State != HalfOpen && !s.cleared.probes {
 		return raw.Probes
 	}
 	out := map[string]string{}
-	if !raw.Planted.Probes && !s.Wiped.Probes {
+	if !raw.Planted.Probes && !s.cleared.probes {
 		maps.Copy(out, raw.Probes)
 		maps.DeleteFunc(out, func(name, _ string) bool { return IsHex16(name) })
 	}
@@ -96,43 +95,32 @@ func (s Snapshot) saveProbes(raw Raw) map[string]string {
 	return orNil(out)
 }
 
-const (
-	minuteMs          = 60_000
-	maxHistoryMinutes = 1440
-	// MaxHistoryFields is what :history may hold; with more it was planted.
-	MaxHistoryFields = 2 * maxHistoryMinutes
-)
-
-// saveHistory adds the buckets that left the window to their minutes, "calls failures slow", and drops minutes that are too old.
-// Where nothing left, the key is not looked at.
+// saveHistory adds the buckets that left the window to their minutes, "calls failures slow", and drops minutes that are
+// too old. If no bucket has left, it does not look at the key.
 func (s Snapshot) saveHistory(raw Raw, p Params, nowMs int64) (history map[string]string, planted bool) {
-	if len(s.Folded) == 0 {
+	if len(s.pruned) == 0 {
 		return raw.History, raw.Planted.History
 	}
 	out := map[string]string{}
 	if !raw.Planted.History {
 		maps.Copy(out, raw.History)
 	}
-	for minute, c := range s.Folded {
+	for minute, c := range s.pruned {
 		name := strconv.FormatInt(minute, 10)
 		calls, failures, slow := parseMinute(out[name])
 		out[name] = fmt.Sprintf("%d %d %d", calls+c.Successes+c.Failures, failures+c.Failures, slow+c.Slow)
 	}
 	maps.DeleteFunc(out, func(name, _ string) bool {
-		minute, ok := wholeNumber(name, maxTimeMs)
+		minute, ok := parseWhole(name, maxTimeMs)
 		return ok && minute <= nowMs/minuteMs-p.HistoryMinutes
 	})
 	return orNil(out), false
 }
 
-// parseMinute reads "calls failures slow"; what is none of ours counts nothing.
+// parseMinute reads "calls failures slow"; any other text counts as zeros.
 func parseMinute(text string) (calls, failures, slow int64) {
-	w := strings.Split(text, " ")
-	if len(w) != 3 {
-		return 0, 0, 0
-	}
-	n, ok := numbers(w)
-	if !ok {
+	n, ok := parseNumbers(text)
+	if !ok || len(n) != 3 {
 		return 0, 0, 0
 	}
 	return n[0], n[1], n[2]

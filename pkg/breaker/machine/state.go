@@ -1,11 +1,14 @@
 package machine
 
-import "strings"
+import (
+	"maps"
+	"strings"
+)
 
-// State is the position of one agent's breaker. Its text is what Redis holds.
+// State is the state of one agent's breaker, as Redis holds it.
 type State string
 
-// The three states [B2]. The zero value "" means "not known yet" and is never stored.
+// The three states [B2]. A stored state is one of these; the zero value "" means that no state is known.
 const (
 	Closed   State = "closed"
 	Open     State = "open"
@@ -38,117 +41,83 @@ func (s State) valid() bool { return s == Closed || s == Open || s == HalfOpen }
 // ZeroEpoch is the epoch of a breaker that has never made a transition [B2].
 const ZeroEpoch = "0000000000000000"
 
-// Reason says why a call was refused [B3].
-type Reason string
-
-// The reasons of a refusal [B3].
+// Causes of an opening that the machine itself finds [B10]. An operator's opening carries the operator's text.
 const (
-	ReasonOpen             Reason = "open"
-	ReasonForcedOpen       Reason = "forced_open"
-	ReasonProbesBusy       Reason = "probes_busy"
-	ReasonRamping          Reason = "ramping"
-	ReasonShedding         Reason = "shedding"
-	ReasonEmergencyStop    Reason = "emergency_stop"
-	ReasonStoreUnavailable Reason = "store_unavailable"
+	causeConsecutive  = "consecutive_failures"
+	causeFailureRate  = "failure_rate"
+	causeSlowRate     = "slow_rate"
+	causeProbeFailed  = "probe_failed"
+	causeUpstream     = "upstream_retry_after"
+	causeExternalEdit = "hand_edit"
 )
 
-// Causes of an opening that the machine itself finds [B10]; an operator's opening carries the operator's text.
-const (
-	CauseConsecutive  = "consecutive_failures"
-	CauseFailureRate  = "failure_rate"
-	CauseSlowRate     = "slow_rate"
-	CauseProbeFailed  = "probe_failed"
-	CauseUpstream     = "upstream_retry_after"
-	CauseExternalEdit = "hand_edit"
-)
-
-// Snapshot is everything the machine knows of one agent's breaker. It is a value: Step takes one and returns one.
-// All times are milliseconds of the Redis server's clock; a field whose name ends in Ms beside one that ends in
-// LengthMs is a start and its length [B1].
+// Snapshot is one agent's breaker at one moment. It is a value: [Step] takes one and returns another.
+//
+// All times are milliseconds of the store's clock. A field …Ms beside a field …LengthMs is a start and its length [B1].
 type Snapshot struct {
-	Present bool // false: no keys at all, which means closed [B2]
+	Present bool // false: the agent has no keys, which means closed [B2]
 	State   State
 	Epoch   string // 16 hex digits, new with every transition
 
-	Run     int64 // consecutive failures, at most 255 [B6]
+	Run     int64 // consecutive failures, at most MaxRun [B6]
 	Reopens int64 // openings since it was last closed, less the first [B10]
 
-	OpenedMs   int64 // when it opened; 0 while closed, or after somebody deleted the timestamp
+	OpenedMs   int64 // when it opened; 0 while closed, or after somebody deleted the timestamp [B19]
 	WaitMs     int64 // how long it stays open; 0 under a hold without end
-	Wait       Wait  // what WaitMs is made of
+	Wait       Wait  // the parts of WaitMs
 	Cause      string
-	FirstCause string // of the opening that began this episode, where it is not Cause; "" once closed
+	FirstCause string // the cause that began this episode, where it is not Cause; "" once closed
 	Evidence   Evidence
 
-	UpstreamMs       int64 // upstream Retry-After: when it was said, and how long [B22]
+	UpstreamMs       int64 // when an upstream last sent Retry-After [B22]
 	UpstreamLengthMs int64
 
 	Round Round
 	Ramp  Ramp
 	Hold  Hold
 
-	Successes   int64 // lifetime totals of counted outcomes; :control holds what the buckets do not
+	Successes   int64 // lifetime totals of counted outcomes, those in Buckets included
 	Failures    int64
 	Transitions int64
 
 	ExpiresMs int64 // when all keys expire; 0: never [B25]
 
-	Buckets   map[int64]Counts // start of the bucket -> counts [B9]
-	Reporters map[string]int64 // reporter -> its last failure [B23]
-	Leases    map[string]Lease // token -> lease, half-open only [B12]
+	Buckets   map[int64]Counts // by start [B9]
+	Reporters map[string]int64 // reporter → its last failure [B23]
+	Leases    map[string]Lease // by token, half-open only [B12]
 
-	Cache Cache
+	cache cache
 
-	// What a Step has done besides, for Save: nothing of it is loaded.
-	Wiped  Wiped
-	Folded map[int64]Counts // minute since 1970 -> buckets that left the window in it, for :history
+	// The rest is what a Step leaves for Save. Load never fills it.
+	cleared struct{ calls, probes bool } // keys that a transition empties, unknown fields included
+	pruned  map[int64]Counts             // minute since 1970 → the buckets that left the window, for :history
 }
 
-// Cache is what :control keeps of the window for the next record: the sums of all buckets but the newest, as text, and the rule
-// (Params.Rule) under which no threshold was reached. parsePast reads the text.
-type Cache struct{ Rule, Past string }
+// cache is what :control keeps of the window for the next record: the sums of all buckets but the newest, as
+// [cachedSums] writes them, and the rule ([Params.Rule]) under which they reach no threshold.
+type cache struct{ rule, past string }
 
-// Wiped says which keys a transition has emptied as a whole, unknown fields included.
-type Wiped struct{ Calls, Probes bool }
-
-// Wait is what the length of an opening is made of [B10]: BaseMs is the time-out after its multiplications, JitterMs comes on
-// top, UpstreamMs is what was left of an upstream's Retry-After. The wait is the larger of the first two together and the third.
+// Wait is what the length of an opening is made of [B10]. BaseMs is the timeout after its multiplications, JitterMs is
+// added to it, UpstreamMs is what was left of an upstream's Retry-After. The wait is max(BaseMs + JitterMs,
+// UpstreamMs).
 type Wait struct{ BaseMs, JitterMs, UpstreamMs int64 }
 
-// Loaded is a breaker as it was found in the keys: the snapshot, and what Step has yet to do about somebody's edit and about what
-// could not be believed. A breaker that Step itself gave is Loaded{Snapshot: s}.
-type Loaded struct {
-	Snapshot
-	Edit    Edit
-	Repairs Repairs
-}
-
-// Edit is an edit of the keys from outside, noticed by Load and carried out by Step, which has the policy and the draw [B19].
-type Edit struct {
-	To        State  // the state that the edit asks for; "" none
-	Text      string // what was seen, for the log
-	Manual    bool   // false: keys without :control, which are believed as they are
-	Timestamp bool   // the timestamp was edited
-}
-
-// Repairs counts the bad fields of each key, which Save takes out [B20].
-type Repairs struct{ State, Timestamp, Control, Calls, Probes int }
-
-// Evidence is what was in the window, or in the round, when the breaker opened.
+// Evidence is what the window, or the round, held when the breaker opened.
 type Evidence struct{ Failures, Calls, Slow, Run int64 }
 
-// Counts is one bucket of the window.
+// Counts is what one bucket counts.
 type Counts struct{ Successes, Failures, Slow int64 }
 
 func (c Counts) plus(o Counts) Counts {
 	return Counts{c.Successes + o.Successes, c.Failures + o.Failures, c.Slow + o.Slow}
 }
 
-// Round is one half-open round: size and need are fixed on entry, so that a policy change never wedges it [B12].
+// Round is one half-open round. Max and Need are fixed when it begins, so that a change of policy cannot make it
+// endless [B12].
 type Round struct {
 	StartMs               int64
 	Max, Need, OK, Failed int64
-	Slow                  int64 // of OK and Failed, those that were slow [B13]
+	Slow                  int64 // how many of OK and Failed were slow [B13]
 }
 
 // Ramp is a gradual return after closing [B16]. LengthMs 0: none.
@@ -156,22 +125,24 @@ type Ramp struct{ StartMs, LengthMs, FloorPPM int64 }
 
 // Hold is an operator's decision that outranks the machine [B17].
 type Hold struct {
-	Kind      State // Open, Closed, or "" for none
+	Kind      State // Open, Closed, or "" for no hold
 	StartMs   int64
 	LengthMs  int64 // 0: without end
 	Actor     string
-	Protected int64 // 1: lifted only with Override
+	Protected int64 // 1: lifted only with Force.Override
 }
+
+func (h Hold) deadlineMs() int64 { return h.StartMs + h.LengthMs }
 
 // Lease is one probe's place in a round [B12].
 type Lease struct{ IssuedMs, StartMs, LengthMs int64 }
 
-// renewed says that the lease was renewed: its deadline is not when its place becomes free [B3].
-func (l Lease) renewed() bool     { return l.StartMs > l.IssuedMs }
 func (l Lease) deadlineMs() int64 { return l.StartMs + l.LengthMs }
-func (h Hold) deadlineMs() int64  { return h.StartMs + h.LengthMs }
 
-// DeadlineMs is when an open breaker turns half-open by itself; 0 when it does not (closed, half-open, or a hold without end).
+// renewed says that the holder has renewed the lease, and so may do it again: its deadline promises no free place [B3].
+func (l Lease) renewed() bool { return l.StartMs > l.IssuedMs }
+
+// DeadlineMs is when the state of an open or held breaker next changes by itself; 0: at no known time.
 func (s Snapshot) DeadlineMs() int64 {
 	switch {
 	case s.Hold.Kind != "":
@@ -195,4 +166,10 @@ func (s Snapshot) Window(nowMs, windowMs int64) Counts {
 		}
 	}
 	return sum
+}
+
+// clone copies s so that the copy shares no map.
+func (s Snapshot) clone() Snapshot {
+	s.Buckets, s.Reporters, s.Leases = maps.Clone(s.Buckets), maps.Clone(s.Reporters), maps.Clone(s.Leases)
+	return s
 }

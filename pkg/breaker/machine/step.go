@@ -2,144 +2,59 @@ package machine
 
 import "fmt"
 
-// Step is the machine [B3]–[B26]: it advances l to nowMs, carries out op, and answers. It is pure: the same arguments give the same
-// result, and l is not changed. The Redis scripts compute exactly this, and are compared with it operation by operation.
+// Step is the machine [B3]–[B26]: it advances l to nowMs, carries out op, and answers. It is pure: the same arguments
+// give the same result, and l is not changed. The Redis scripts compute the same, and are compared with it operation by
+// operation.
 func Step(p Params, l Loaded, op Op, nowMs int64) (Snapshot, Result) {
 	m := machine{Snapshot: l.clone(), p: p, op: op, now: nowMs, edited: l.Edit != Edit{}}
 	if m.State == "" { // the zero Snapshot [B2]
 		m.State, m.Epoch = Closed, ZeroEpoch
 	}
-	m.Wiped, m.Folded = Wiped{Calls: !l.Present && l.Edit.To == ""}, nil // without a breaker, buckets belong to none
-	m.forgetFuture()
-	m.repair(l.Repairs)
+	m.pruned = nil
+	m.cleared.calls, m.cleared.probes = !l.Present && l.Edit.To == "", false // buckets without a breaker are nobody's
+	m.clampFuture()
+	m.repair(l.repairs)
 	m.applyEdit(l.Edit)
 	m.advance()
+	m.res.Code = CodeOK
 	switch op.Verb {
 	case VerbAcquire:
 		m.acquire()
+	case VerbRenew:
+		m.renew()
 	case VerbRecord:
 		m.record()
 	case VerbReplay:
 		m.replay()
-	case VerbRenew:
-		m.renew()
 	case VerbForce:
 		m.force()
-	case VerbLook:
-		m.res.Code = CodeOK
+	case VerbInspect:
 	}
 	m.renewExpiry()
 	m.answer()
 	return m.Snapshot, m.res
 }
 
-// machine is one Step under way.
+// machine is one Step under way: the snapshot as it changes, the arguments, and the answer as it grows.
 type machine struct {
 	Snapshot
 	p      Params
 	op     Op
 	now    int64
+	edited bool // somebody edited the keys
+	epochs int  // drawn so far
 	res    Result
-	drawn  int // epochs drawn so far
-	edited bool
 }
 
-func (m *machine) answer() {
-	r := &m.res
-	r.State, r.Epoch, r.NowMs, r.Run, r.Hold = m.State, m.Epoch, m.now, m.Run, m.Hold.Kind
-	if d := m.DeadlineMs(); d > 0 {
-		r.LeftMs = d - m.now
-	}
-}
-
-// ---- transitions -------------------------------------------------------------------------------------------------
-
-func (m *machine) nextEpoch() string {
-	m.drawn++
-	return fmt.Sprintf("%s%x", m.op.Draw, m.drawn)
-}
-
-func (m *machine) event(at int64, kind string, from State, actor, text string) {
-	m.res.Events = append(m.res.Events, Event{
-		AtMs: at, Kind: kind, From: from, To: m.State, Epoch: m.Epoch, Actor: actor,
-		Failures: m.Evidence.Failures, Calls: m.Evidence.Calls, Run: m.Evidence.Run, Slow: m.Evidence.Slow, Text: text,
-	})
-}
-
-// enter is what every transition does: a new epoch, no leases, no round, no ramp, no hold.
-func (m *machine) enter(to State) {
-	if m.State != to {
-		m.Transitions++
-	}
-	m.Present, m.State, m.Epoch = true, to, m.nextEpoch()
-	m.Round, m.Ramp, m.Hold = Round{}, Ramp{}, Hold{}
-	m.Leases, m.Wiped.Probes, m.Cache = nil, true, Cache{}
-}
-
-// open stores start, length, epoch, cause and evidence [B10].
-func (m *machine) open(at int64, cause string, ev Evidence) {
-	m.enter(Open)
-	m.blame(cause)
-	m.OpenedMs, m.WaitMs, m.Evidence = at, m.wait(at), ev
-}
-
-// blame gives an opening its cause, and keeps the one that began the episode.
-func (m *machine) blame(cause string) {
-	if m.FirstCause == "" && m.Cause != cause {
-		m.FirstCause = m.Cause
-	}
-	m.Cause = cause
-}
-
-// wait is the length of an opening at that time, in integers, by repeated multiplication, and keeps its parts [B10].
-func (m *machine) wait(at int64) int64 {
-	length := min(m.p.TimeoutMs, m.p.TimeoutMaxMs)
-	for i := int64(0); i < m.Reopens && length < m.p.TimeoutMaxMs && m.p.MultiplierMilli > 1000; i++ {
-		length = min(length*m.p.MultiplierMilli/1000, m.p.TimeoutMaxMs)
-	}
-	m.Wait = Wait{
-		BaseMs: length, JitterMs: length * (m.p.JitterPPM * m.op.JitterPPM / Million) / Million,
-		UpstreamMs: max(0, min(m.UpstreamMs+m.UpstreamLengthMs-at, m.p.TimeoutMaxMs)),
-	}
-	return max(m.Wait.BaseMs+m.Wait.JitterMs, m.Wait.UpstreamMs)
-}
-
-// halfOpen starts a round; its size and need stand until it ends [B12].
-func (m *machine) halfOpen(at int64) {
-	m.enter(HalfOpen)
-	m.Round = Round{StartMs: at, Max: m.p.MaxCalls, Need: m.p.Need}
-	m.WaitMs, m.Wait = 0, Wait{}
-	if m.OpenedMs == 0 {
-		m.OpenedMs = at
-	}
-}
-
-// close clears everything that could open it again [B16].
-func (m *machine) close(at, rampMs int64) {
-	m.enter(Closed)
-	m.Run, m.Reopens, m.OpenedMs, m.WaitMs, m.Wait, m.Evidence = 0, 0, 0, 0, Wait{}, Evidence{}
-	m.Cause, m.FirstCause = "", ""
-	m.UpstreamMs, m.UpstreamLengthMs = 0, 0
-	for start := range m.Buckets {
-		m.fold(start)
-	}
-	m.Reporters, m.Wiped.Calls = nil, true
-	if rampMs > 0 {
-		m.Ramp = Ramp{StartMs: at, LengthMs: rampMs, FloorPPM: m.p.RampFloorPPM}
-	}
-}
-
-// ---- edits and repairs ---------------------------------------------------------------------------------------------
-
-// forgetFuture counts a start that lies in the future as now, and drops the buckets that do: the clock went back [B1].
-func (m *machine) forgetFuture() {
+// clampFuture treats a start in the future as now, and drops buckets that start there: the clock was set back [B1].
+func (m *machine) clampFuture() {
 	for _, start := range []*int64{&m.OpenedMs, &m.UpstreamMs, &m.Round.StartMs, &m.Ramp.StartMs, &m.Hold.StartMs} {
 		*start = min(*start, m.now)
 	}
 	for start, b := range m.Buckets {
 		if start > m.now {
 			delete(m.Buckets, start)
-			m.Successes, m.Failures, m.Cache.Past = m.Successes-b.Successes, m.Failures-b.Failures, ""
+			m.Successes, m.Failures, m.cache.past = m.Successes-b.Successes, m.Failures-b.Failures, ""
 		}
 	}
 	for name, at := range m.Reporters {
@@ -151,24 +66,24 @@ func (m *machine) forgetFuture() {
 	}
 }
 
-// repair logs what Load dropped, and fills with the policy what a breaker cannot be without [B20].
-func (m *machine) repair(r Repairs) {
+// repair logs what Load dropped, and takes from the policy what an open or half-open breaker cannot be without [B20].
+func (m *machine) repair(r repairs) {
 	if m.State == HalfOpen && m.Round.Max == 0 {
 		m.Round = Round{StartMs: m.now, Max: m.p.MaxCalls, Need: m.p.Need}
 	}
 	if m.State == Open && m.Hold.Kind == "" && m.WaitMs == 0 {
 		m.WaitMs = m.wait(m.OpenedMs)
 	}
-	if r.Calls > 0 { // what was summed may not be there any more
-		m.Cache.Past = ""
+	if r.calls > 0 { // cached sums may count what is no longer there
+		m.cache.past = ""
 	}
-	if r != (Repairs{}) {
+	if r != (repairs{}) {
 		m.event(m.now, EventRepaired, m.State, "-", fmt.Sprintf("state %d timestamp %d control %d calls %d probes %d",
-			r.State, r.Timestamp, r.Control, r.Calls, r.Probes))
+			r.state, r.timestamp, r.control, r.calls, r.probes))
 	}
 }
 
-// applyEdit does what an edit of the keys asked for [B19]. A protected hold is put back instead.
+// applyEdit makes the transition that an edit of the keys asks for [B19], or undoes the edit of a protected hold.
 func (m *machine) applyEdit(e Edit) {
 	from := m.State
 	if e.To == "" {
@@ -187,18 +102,15 @@ func (m *machine) applyEdit(e Edit) {
 		if opened == 0 || e.Manual && from == HalfOpen && !e.Timestamp {
 			opened = m.now
 		}
-		m.open(opened, CauseExternalEdit, Evidence{})
+		m.open(opened, causeExternalEdit, Evidence{})
 	case HalfOpen:
 		m.halfOpen(m.now)
-		m.blame(CauseExternalEdit)
+		m.setCause(causeExternalEdit)
 	}
 	m.event(m.now, EventExternalEdit, from, "-", e.Text)
 }
 
-// ---- advancing ---------------------------------------------------------------------------------------------------
-
-// advance brings the breaker to now, each step dated when it fell due, until nothing more is due [B11].
-// At the deadline counts as past.
+// advance brings the breaker to now: each step is dated when it fell due, until nothing more is due [B11].
 func (m *machine) advance() {
 	for m.advanceOnce() {
 	}
@@ -207,7 +119,8 @@ func (m *machine) advance() {
 	}
 }
 
-func (m *machine) advanceOnce() bool {
+// advanceOnce carries out the step that fell due first. A deadline that is now has passed.
+func (m *machine) advanceOnce() (advanced bool) {
 	from := m.State
 	switch {
 	case m.Hold.Kind != "":
@@ -223,7 +136,7 @@ func (m *machine) advanceOnce() bool {
 		m.event(end, EventHoldExpired, from, "-", "hold expired")
 	case m.State == Open:
 		due := m.OpenedMs + m.WaitMs
-		if m.OpenedMs == 0 { // a hand deleted the timestamp: the wait is over [B19]
+		if m.OpenedMs == 0 { // somebody deleted the timestamp, which ends the wait [B19]
 			due = m.now
 		}
 		if due > m.now {
@@ -232,16 +145,16 @@ func (m *machine) advanceOnce() bool {
 		m.halfOpen(due)
 		m.event(due, EventHalfOpened, from, "-", m.Cause)
 	case m.State == HalfOpen:
-		return m.lapse()
+		return m.expireLease()
 	default:
 		return false
 	}
 	return true
 }
 
-// lapse ends the lease that ran out first, if one did [B12].
-func (m *machine) lapse() bool {
-	token, ok := m.firstLease(func(a, b Lease) bool { return a.deadlineMs() < b.deadlineMs() })
+// expireLease ends the lease that expired first, if one has [B12].
+func (m *machine) expireLease() (expired bool) {
+	token, ok := m.firstLease(Lease.deadlineMs)
 	if !ok || m.Leases[token].deadlineMs() > m.now {
 		return false
 	}
@@ -255,42 +168,19 @@ func (m *machine) lapse() bool {
 	return true
 }
 
-// firstLease finds the least lease; ties go to the lesser token, so that Go and Lua agree.
-func (m *machine) firstLease(less func(a, b Lease) bool) (token string, ok bool) {
+// firstLease finds the lease of the least value. Of equal ones the lesser token is first, so that Go and Lua agree.
+func (m *machine) firstLease(value func(Lease) int64) (token string, ok bool) {
 	for t, l := range m.Leases {
-		if !ok || less(l, m.Leases[token]) || !less(m.Leases[token], l) && t < token {
+		a, b := value(l), value(m.Leases[token])
+		if !ok || a < b || a == b && t < token {
 			token, ok = t, true
 		}
 	}
 	return token, ok
 }
 
-// verdict ends the round as soon as its outcome is certain [B13].
-func (m *machine) verdict(at int64) {
-	r := m.Round
-	switch {
-	case r.OK >= r.Need && m.p.SlowRatePPM > 0 && r.Slow*Million >= m.p.SlowRatePPM*(r.OK+r.Failed):
-		m.reopen(at, CauseSlowRate)
-	case r.OK >= r.Need:
-		m.close(at, m.p.RampMs)
-		m.event(at, EventClosed, HalfOpen, "-", "probes succeeded")
-	case r.Failed >= r.Max-r.Need+1:
-		m.reopen(at, CauseProbeFailed)
-	}
-}
-
-func (m *machine) reopen(at int64, cause string) {
-	r := m.Round
-	m.Reopens = min(m.Reopens+1, maxReopens)
-	m.open(at, cause, Evidence{Failures: r.Failed, Calls: r.OK + r.Failed, Slow: r.Slow, Run: m.Run})
-	m.event(at, EventOpened, HalfOpen, "-", cause)
-}
-
-// ---- keeping -----------------------------------------------------------------------------------------------------
-
-const dayMs = 24 * 60 * 60 * 1000
-
-// renewExpiry keeps the one instant at which all keys expire; edited keys get a new one together [B25].
+// renewExpiry keeps the one instant at which all keys expire. It moves by up to twice the TTL when less than one is
+// left, beyond the deadlines of the breaker by a day, and after every edit, which may have left a key without it [B25].
 func (m *machine) renewExpiry() {
 	if !m.Present {
 		return
@@ -309,7 +199,7 @@ func (m *machine) renewExpiry() {
 	}
 }
 
-// lastDeadline is the latest moment at which an open or half-open breaker, or a hold, still changes by itself.
+// lastDeadline is the latest moment at which a hold, a wait or a lease ends; 0 for a closed breaker.
 func (m *machine) lastDeadline() int64 {
 	switch {
 	case m.Hold.Kind != "" || m.State == Open:
@@ -322,4 +212,21 @@ func (m *machine) lastDeadline() int64 {
 		return last
 	}
 	return 0
+}
+
+// event logs what has happened to the breaker, which is in its new state.
+func (m *machine) event(at int64, kind string, from State, actor, text string) {
+	m.res.Events = append(m.res.Events, Event{
+		AtMs: at, Kind: kind, From: from, To: m.State, Epoch: m.Epoch, Actor: actor, Text: text,
+		Failures: m.Evidence.Failures, Calls: m.Evidence.Calls, Run: m.Evidence.Run, Slow: m.Evidence.Slow,
+	})
+}
+
+// answer fills in what every Result says.
+func (m *machine) answer() {
+	r := &m.res
+	r.State, r.Epoch, r.NowMs, r.Run, r.Hold = m.State, m.Epoch, m.now, m.Run, m.Hold.Kind
+	if d := m.DeadlineMs(); d > 0 {
+		r.LeftMs = d - m.now
+	}
 }

@@ -3,22 +3,19 @@ package machine
 // MaxRun is where a run of consecutive failures stops counting [B6].
 const MaxRun = 255
 
-// Summary is what one record carries to a breaker [B5]: the outcomes of one call or of a thousand.
+// Summary is what one record carries: the outcomes of one call or of a thousand, in their order [B5].
 // Summaries of one closed epoch join; Join is associative, and Summary{} is its neutral element.
 type Summary struct {
 	Successes int64
 	Failures  int64
-	Slow      int64 // calls that were slow, whatever their outcome
-	Lead      int64 // failures before the first success; all of them when there is none
-	Trail     int64 // failures after the last success; all of them when there is none
-	MaxRun    int64 // longest run of failures inside
-	WaitMs    int64 // longest upstream Retry-After
+	Slow      int64 // slow calls, whatever their outcome
+	Lead      int64 // failures before the first success; all of them if there is none
+	Trail     int64 // failures after the last success; all of them if there is none
+	MaxRun    int64 // the longest run of failures
+	WaitMs    int64 // the longest Retry-After of an upstream
 }
 
-// Calls is the number of outcomes in s.
-func (s Summary) Calls() int64 { return s.Successes + s.Failures }
-
-// One is the summary of one call; waitMs is what the upstream of a failed one asked for [B22].
+// One is the summary of one call. waitMs is the Retry-After that came with its failure [B22].
 func One(failed, slow bool, waitMs int64) Summary {
 	s := Summary{Successes: 1}
 	if failed {
@@ -30,7 +27,8 @@ func One(failed, slow bool, waitMs int64) Summary {
 	return s
 }
 
-// Join is "s, then t". Recording Join(a, b) opens on runs if and only if recording a and then b would.
+// Join is the summary of s followed by t. Recording s.Join(t) opens by a run if and only if recording s and then t
+// would.
 func (s Summary) Join(t Summary) Summary {
 	j := Summary{
 		Successes: s.Successes + t.Successes,
@@ -49,3 +47,6 @@ func (s Summary) Join(t Summary) Summary {
 	}
 	return j
 }
+
+// Calls is the number of outcomes in s.
+func (s Summary) Calls() int64 { return s.Successes + s.Failures }

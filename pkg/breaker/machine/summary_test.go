@@ -18,8 +18,8 @@ func summaries(t *rapid.T, label string) (machine.Summary, []bool) {
 	return s, calls
 }
 
-// TestJoinIsAssociative is [B5].
-func TestJoinIsAssociative(t *testing.T) {
+// [B5]
+func TestSummary_JoinIsAssociative(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, _ := summaries(t, "a")
@@ -34,8 +34,8 @@ func TestJoinIsAssociative(t *testing.T) {
 	})
 }
 
-// TestAJoinedRecordOpensOnRunsAsItsCallsWould is [B5], [B6]: against each call recorded by itself.
-func TestAJoinedRecordOpensOnRunsAsItsCallsWould(t *testing.T) {
+// [B5], [B6]: a joined record against each of its calls recorded by itself.
+func TestSummary_JoinedRecordOpensAsItsCallsWould(t *testing.T) {
 	t.Parallel()
 	p := machine.Params{Enabled: true, MinimumCalls: 10, WindowMs: 120_000, TimeoutMs: 60_000, TimeoutMaxMs: 3_600_000, MaxCalls: 3, Need: 3, TTLMs: 3_600_000}
 	rapid.Check(t, func(t *rapid.T) {

@@ -1,6 +1,22 @@
 package machine
 
-// add counts in the bucket that begins at start.
+import (
+	"fmt"
+	"strings"
+)
+
+const (
+	buckets  = 12 // of a window [B9]
+	minuteMs = 60_000
+)
+
+// currentBucket is the start of the bucket that counts now [B9].
+func (m *machine) currentBucket() int64 {
+	width := m.p.bucketMs()
+	return m.now - ((m.now-m.op.ShiftMs)%width+width)%width
+}
+
+// add counts in the bucket that starts at start.
 func (m *machine) add(start int64, c Counts) {
 	if m.Buckets == nil {
 		m.Buckets = map[int64]Counts{}
@@ -8,17 +24,31 @@ func (m *machine) add(start int64, c Counts) {
 	m.Buckets[start] = m.Buckets[start].plus(c)
 }
 
-// sums finds the bucket that counts now, and sums the others: as cached, or by looking at all, which drops those that no longer
-// count [B9].
-func (m *machine) sums() (start int64, others Counts, cached bool) {
-	if p, ok := parsePast(m.Cache.Past); ok && m.Cache.Rule == m.p.Rule() && p.startMs <= m.now && m.now < p.tillMs {
-		return p.startMs, p.sums, true
+// prune takes a bucket out of the window; save adds it to its minute of the history.
+func (m *machine) prune(start int64) {
+	c := m.Buckets[start]
+	delete(m.Buckets, start)
+	if m.p.HistoryMinutes == 0 {
+		return
 	}
-	start = m.bucketNow()
+	if m.pruned == nil {
+		m.pruned = map[int64]Counts{}
+	}
+	m.pruned[start/minuteMs] = m.pruned[start/minuteMs].plus(c)
+}
+
+// sums finds the bucket that counts now, and the sums of the others. Where they are not cached, it looks at every
+// bucket and prunes those that have left the window [B9].
+func (m *machine) sums() (start int64, others Counts, cached bool) {
+	c, ok := parseCachedSums(m.cache.past)
+	if ok && m.cache.rule == m.p.Rule() && c.startMs <= m.now && m.now < c.untilMs {
+		return c.startMs, c.sums, true
+	}
+	start = m.currentBucket()
 	for at, c := range m.Buckets {
 		switch {
 		case at <= m.now-m.p.WindowMs:
-			m.fold(at)
+			m.prune(at)
 		case at != start:
 			others = others.plus(c)
 		}
@@ -26,36 +56,45 @@ func (m *machine) sums() (start int64, others Counts, cached bool) {
 	return start, others, false
 }
 
-// bucketNow is the start of the bucket that counts now [B9].
-func (m *machine) bucketNow() int64 {
-	width := m.p.width()
-	return m.now - ((m.now-m.op.ShiftMs)%width+width)%width
-}
-
-// fold takes a bucket out of the window; its minute goes to the history.
-func (m *machine) fold(start int64) {
-	c := m.Buckets[start]
-	delete(m.Buckets, start)
-	if m.p.HistoryMinutes == 0 {
-		return
-	}
-	if m.Folded == nil {
-		m.Folded = map[int64]Counts{}
-	}
-	m.Folded[start/minuteMs] = m.Folded[start/minuteMs].plus(c)
-}
-
-// cache keeps the sums of the buckets other than the one at start, and the rule under which no threshold was reached: until that
-// bucket ends, the first of the others leaves the window, or the keys are due for renewal [B9], [B25].
-func (m *machine) cache(start int64, others Counts) {
+// cacheSums caches the sums of the buckets other than the one at start. They hold until that bucket ends, the oldest of
+// the others leaves the window, or the keys are due for renewal [B9], [B25].
+func (m *machine) cacheSums(start int64, others Counts) {
 	m.renewExpiry()
-	till := min(start+m.p.width(), m.ExpiresMs-m.p.TTLMs+1)
+	until := min(start+m.p.bucketMs(), m.ExpiresMs-m.p.TTLMs+1)
 	for at := range m.Buckets {
-		till = min(till, at+m.p.WindowMs)
+		until = min(until, at+m.p.WindowMs)
 	}
 	enough := others.Successes+others.Failures >= m.p.MinimumCalls
-	m.Cache = Cache{Rule: m.p.Rule(), Past: pastText(enough, start, till, others)}
-	if !isText(m.Cache.Past) {
-		m.Cache = Cache{}
+	m.cache = cache{rule: m.p.Rule(), past: cachedSums{enough, start, until, others}.text()}
+	if !isText(m.cache.past) {
+		m.cache = cache{}
 	}
+}
+
+// cachedSums are the sums of the buckets other than the one at startMs, which hold until untilMs.
+type cachedSums struct {
+	enough           bool // the sums alone reach minimum_calls; else one more success may trip a rate [B7]
+	startMs, untilMs int64
+	sums             Counts
+}
+
+// text is "+start length successes failures slow", or the same with "-" if there are not enough calls.
+func (c cachedSums) text() string {
+	mark := "-"
+	if c.enough {
+		mark = "+"
+	}
+	return fmt.Sprintf("%s%d %d %d %d %d",
+		mark, c.startMs, c.untilMs-c.startMs, c.sums.Successes, c.sums.Failures, c.sums.Slow)
+}
+
+func parseCachedSums(text string) (c cachedSums, ok bool) {
+	if text == "" || text[0] != '+' && text[0] != '-' {
+		return c, false
+	}
+	n, ok := parseNumbers(text[1:])
+	if !ok || len(n) != 5 || strings.HasPrefix(text[1:], "0") {
+		return c, false
+	}
+	return cachedSums{text[0] == '+', n[0], n[0] + n[1], Counts{n[2], n[3], n[4]}}, true
 }

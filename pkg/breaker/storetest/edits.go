@@ -28,8 +28,11 @@ func (h *history) edit() error {
 		value := pick(h.src, "x y", "1 2 3", "1 2", "a b c", "1 2 0000000000000003")
 		return h.hands([]Edit{{Do: HSet, Key: History, Field: strconv.FormatInt(start/60_000, 10), Value: value}})
 	}
-	if raw.Control["state"] == "half_open" && h.src.one(10) {
+	if raw.Control["state"] == "half_open" && h.src.one(20) {
 		return h.hands([]Edit{{Do: HSet, Key: Control, Field: "round_slow", Value: pick(h.src, "1", "2", "3")}})
+	}
+	if raw.Control["past"] != "" && h.src.one(8) { // cached sums that cannot be read
+		return h.hands([]Edit{{Do: HSet, Key: Control, Field: "past", Value: pick(h.src, "-1 2 3", "+0 1 2 3 4", "+a b c d e", "1 2 3 4 5")}})
 	}
 	switch {
 	case c < 14:

@@ -93,7 +93,7 @@ func (m *Model) Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op
 	first, again := m.again(agent, op, nowMs)
 	asked := op
 	if again {
-		op = machine.Op{Verb: machine.VerbLook, Draw: op.Draw, JitterPPM: op.JitterPPM}
+		op = machine.Op{Verb: machine.VerbInspect, Draw: op.Draw, JitterPPM: op.JitterPPM}
 	}
 	after, res := machine.Step(params, machine.Load(raw), op, nowMs)
 	if again {

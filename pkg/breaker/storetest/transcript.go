@@ -308,7 +308,7 @@ func answer(res machine.Result) string {
 func (r *reading) look() (string, error) {
 	raw, err := r.dump(r.now)
 	p := r.model.Params(r.policy)
-	s, _ := machine.Step(p, machine.Load(raw), machine.Op{Verb: machine.VerbLook, Draw: machine.ZeroEpoch[1:]}, r.now)
+	s, _ := machine.Step(p, machine.Load(raw), machine.Op{Verb: machine.VerbInspect, Draw: machine.ZeroEpoch[1:]}, r.now)
 	w := s.Window(r.now, p.WindowMs)
 	out := fmt.Sprintf("%s epoch=%s run=%d reopens=%d window=%d+%d slow=%d buckets=%d total=%d+%d transitions=%d", s.State, s.Epoch, s.Run, s.Reopens, w.Successes,
 		w.Failures, w.Slow, len(s.Buckets), s.Successes, s.Failures, s.Transitions)

@@ -1,0 +1,78 @@
+package machine
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Event kinds, as the log and the attribute event=circuit_breaker.<kind> name them.
+const (
+	EventOpened       = "opened"
+	EventHalfOpened   = "half_opened"
+	EventClosed       = "closed"
+	EventManualOpen   = "manual_open"
+	EventManualClose  = "manual_close"
+	EventManualReset  = "manual_reset"
+	EventHoldExpired  = "hold_expired"
+	EventExternalEdit = "hand_edit"     // somebody edited the keys [B19]
+	EventEditUndone   = "hand_restored" // an edit against a protected hold was undone
+	EventRepaired     = "healed"        // bad fields were removed [B20]
+	EventConfigured   = "configured"
+	EventForgotten    = "forgotten"
+)
+
+// Event is one line of an agent's log.
+type Event struct {
+	AtMs     int64 // when it fell due, which may be before anybody noticed [B11]
+	Kind     string
+	From, To State
+	Epoch    string
+	Actor    string // "-": the machine
+	Failures int64
+	Calls    int64
+	Run      int64
+	Slow     int64
+	Text     string // cause or reason, not clipped
+}
+
+// String is the event as the log, the channel and the streams carry it:
+// "at_ms kind from>to epoch actor failures/calls/run/slow text".
+func (e Event) String() string {
+	return fmt.Sprintf("%d %s %s>%s %s %s %d/%d/%d/%d %s",
+		e.AtMs, e.Kind, e.From, e.To, e.Epoch, e.Actor, e.Failures, e.Calls, e.Run, e.Slow, e.Text)
+}
+
+// ParseEvent reads what String wrote. ok is false for anything else, such as a line that somebody added to the log.
+func ParseEvent(line string) (e Event, ok bool) {
+	f := strings.SplitN(line, " ", 7)
+	if len(f) != 7 {
+		return e, false
+	}
+	at, err := strconv.ParseInt(f[0], 10, 64)
+	from, to, ok := strings.Cut(f[2], ">")
+	n := strings.Split(f[5], "/")
+	if err != nil || !ok || len(n) != 4 && len(n) != 3 { // versions without slow calls wrote three
+		return e, false
+	}
+	var v [4]int64
+	for i := range n {
+		if v[i], err = strconv.ParseInt(n[i], 10, 64); err != nil {
+			return e, false
+		}
+	}
+	return Event{
+		AtMs: at, Kind: f[1], From: State(from), To: State(to), Epoch: f[3], Actor: f[4],
+		Failures: v[0], Calls: v[1], Run: v[2], Slow: v[3], Text: f[6],
+	}, true
+}
+
+// Manual says that a person caused the event. Such events stand in the audit stream too.
+func (e Event) Manual() bool {
+	switch e.Kind {
+	case EventManualOpen, EventManualClose, EventManualReset, EventExternalEdit, EventEditUndone, EventConfigured,
+		EventForgotten:
+		return true
+	}
+	return false
+}
