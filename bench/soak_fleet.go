@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policycache"
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
@@ -17,20 +18,13 @@ import (
 // soakReplica is what one process of a fleet is made of, but for what serves HTTP.
 type soakReplica struct {
 	store    *redisstore.Store
+	docs     *redisdocs.Docs
 	conn     *redisstore.Conn
 	fallback *breaker.Fallback
 	book     *policycache.Cache
 	m        *breaker.Manager
 	stop     context.CancelFunc
 	tasks    sync.WaitGroup
-}
-
-// overrides are those that stand in Redis.
-type overrides struct{ *redisstore.Store }
-
-// Overrides implements policycache.Source.
-func (o overrides) Overrides(ctx context.Context, agents []string) ([]string, error) {
-	return o.Documents(ctx, redisstore.ConfigDoc, agents)
 }
 
 // soakTimeout is that of Redis. It is longer than the default, for the machine is busy.
@@ -71,9 +65,10 @@ func (s *soak) newReplica(ctx context.Context, name string, policy breaker.Polic
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	r.docs = redisdocs.New(r.store, conn.Client, redisdocs.Config{MaxAgents: s.agents, Timeout: soakTimeout})
 	r.fallback = breaker.NewFallback(r.store, r.store.Ping, s.agents, nil)
 	r.book = policycache.New(policycache.Options{
-		Default: policy, Source: overrides{r.store}, Logger: slog.New(slog.DiscardHandler), Idle: 2 * time.Second, MaxAgents: s.agents,
+		Default: policy, Source: r.docs, Logger: slog.New(slog.DiscardHandler), Idle: 2 * time.Second, MaxAgents: s.agents,
 		Timeout: soakTimeout, StoreDown: r.fallback.Degraded, OnError: r.fallback.Report,
 	})
 	r.m, err = breaker.NewManager(breaker.Options{

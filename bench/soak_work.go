@@ -217,7 +217,7 @@ func (s *soak) lay(ctx context.Context, agent string) error {
 		return err
 	case 1:
 		s.overrides.Add(1)
-		return at.store.PutDocument(ctx, redisstore.ConfigDoc, agent, redisstore.AnyVersion, texts[rand.IntN(len(texts))], "soak")
+		return at.docs.PutOverride(ctx, agent, redisstore.AnyVersion, texts[rand.IntN(len(texts))], "soak")
 	default:
 		_, _, err := at.m.Inspect(ctx, agent)
 		return err

@@ -12,10 +12,10 @@ import (
 	"github.com/breakerd/breakerd/internal/httpapi"
 	"github.com/breakerd/breakerd/internal/metrics"
 	"github.com/breakerd/breakerd/internal/policycache"
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/internal/workflow"
-	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
 // Bridge runs the gateway and workflow service until a signal, as Breakerd does its own.
@@ -29,7 +29,7 @@ func Bridge(ctx context.Context, args, environ []string, stdout, stderr io.Write
 
 func mountBridge(s *core) ([]mount, error) {
 	library, err := workflow.NewLibrary(workflow.LibraryOptions{
-		Dir: s.cfg.WorkflowsDir, Known: s.registry.Known, Texts: texts{s.store}, Logger: s.log, StoreDown: s.fallback.Degraded,
+		Dir: s.cfg.WorkflowsDir, Known: s.registry.Known, Texts: texts{s.docs}, Logger: s.log, StoreDown: s.fallback.Degraded,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("WORKFLOWS_DIR: %w", err)
@@ -50,7 +50,7 @@ func mountBridge(s *core) ([]mount, error) {
 			}
 			return x
 		},
-		Executions: workflow.NewStore(workflow.StoreOptions{Records: s.store, Logger: s.log, StoreDown: s.fallback.Degraded}),
+		Executions: workflow.NewStore(workflow.StoreOptions{Records: s.docs, Logger: s.log, StoreDown: s.fallback.Degraded}),
 		Gateway:    gate, Health: s.checkup(library).health, Ready: s.ready.get, LoopbackOnly: s.cfg.BridgeAuth == "",
 		Metrics: s.metrics.Handler(), Version: version.String(), ReplicaID: s.replica, Logger: s.log,
 	})
@@ -101,13 +101,13 @@ func (a agents) Delete(ctx context.Context, name, actor string) error {
 	return err
 }
 
-// texts shows a redisstore.Store as the library wants it.
-type texts struct{ *redisstore.Store }
+// texts are the workflows in Redis, as the library wants them.
+type texts struct{ *redisdocs.Docs }
 
 // PutWorkflow implements workflow.Texts.
 func (t texts) PutWorkflow(ctx context.Context, id, text, entry string) error {
-	err := t.Store.PutWorkflow(ctx, id, text, entry)
-	if errors.Is(err, redisstore.ErrFull) {
+	err := t.Docs.PutWorkflow(ctx, id, text, entry)
+	if errors.Is(err, redisdocs.ErrFull) {
 		return workflow.ErrFull
 	}
 	return err

@@ -14,6 +14,7 @@ import (
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/metrics"
 	"github.com/breakerd/breakerd/internal/policycache"
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -27,6 +28,7 @@ type core struct {
 	log       *slog.Logger
 	conn      *redisstore.Conn
 	store     *redisstore.Store
+	docs      *redisdocs.Docs
 	fallback  *breaker.Fallback
 	registry  *registry.Registry
 	book      *policycache.Cache
@@ -57,8 +59,8 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 			opened.close()
 		}
 	}()
-	s.index = newIndexer(s.store, cfg.MaxAgents, log)
-	s.directory = directory{s.store, s.index, func(ctx context.Context, agent string) error { return s.manager.Flush(ctx, agent) }, s.forget}
+	s.index = newIndexer(s.docs, cfg.MaxAgents, log)
+	s.directory = directory{s.docs, s.store, s.index, func(ctx context.Context, agent string) error { return s.manager.Flush(ctx, agent) }, s.forget}
 	s.registry, err = registry.New(registry.Options{
 		Path: cfg.AgentsFile, Default: cfg.Policy, Origins: cfg.Origins, Profiles: s.directory,
 		Logger: log, Timeout: cfg.RedisTimeout, MaxAgents: cfg.MaxAgents, StoreDown: s.fallback.Degraded, OnError: s.fallback.Report,
@@ -71,7 +73,7 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 		Default: cfg.Policy, Origins: cfg.Origins, Registry: s.registry.Override, Source: s.directory, Logger: log,
 		OnNew: s.index.note, StoreDown: s.fallback.Degraded, OnError: s.fallback.Report, MaxAgents: cfg.MaxAgents, Timeout: cfg.RedisTimeout,
 	})
-	s.samples = newQuarantine(s.store.PushQuarantine, s.replica)
+	s.samples = newQuarantine(s.docs.PushQuarantine, s.replica)
 	s.metrics = s.newMetrics()
 	s.manager, err = breaker.NewManager(breaker.Options{
 		Store: s.fallback, Policy: cfg.Policy, PerAgent: s.book.Policy, Look: s.book.Look, Disabled: cfg.Policy.Disabled,
@@ -102,6 +104,7 @@ func (s *core) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, s.conn.Close())
 	}
+	s.docs = redisdocs.New(s.store, s.conn.Client, redisdocs.Config{MaxAgents: s.cfg.MaxAgents, Timeout: s.cfg.RedisTimeout})
 	s.fallback = breaker.NewFallback(s.store, s.store.Ping, s.cfg.MaxAgents, s.degradedChanged)
 	return nil
 }
@@ -159,7 +162,7 @@ func (s *core) start(ctx context.Context) {
 		s.tasks.Go(func() { task(ctx) })
 	}
 	s.tasks.Go(func() { s.index.run(ctx, s.book.InUse) })
-	s.tasks.Go(func() { heartbeat(ctx, s.store, s.replica) })
+	s.tasks.Go(func() { heartbeat(ctx, s.docs, s.store, s.replica) })
 	s.tasks.Go(func() { s.store.Events(ctx, func(agent string, e breaker.Event) { s.hear(ctx, agent, e) }) })
 }
 

@@ -5,13 +5,15 @@ import (
 	"errors"
 
 	"github.com/breakerd/breakerd/internal/httpapi"
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// directory shows a redisstore.Store as the API and the policies want it.
+// directory is what the service keeps in Redis, as the API and the policies want it.
 type directory struct {
-	*redisstore.Store
+	*redisdocs.Docs
+	store  *redisstore.Store
 	index  *indexer
 	flush  func(ctx context.Context, agent string) error // sends what is kept of an agent; nil: nothing is
 	forget func(agent string)                            // told of an agent that is gone; nil: nobody
@@ -27,7 +29,7 @@ func (d directory) Agents(ctx context.Context) ([]string, error) {
 	if err := d.index.flush(ctx); err != nil {
 		return nil, err
 	}
-	return d.Store.Agents(ctx)
+	return d.Docs.Agents(ctx)
 }
 
 // Known implements httpapi.Directory: an agent that this replica has just admitted a call to is known at once.
@@ -35,37 +37,17 @@ func (d directory) Known(ctx context.Context, agent string) (bool, error) {
 	if err := d.index.flush(ctx); err != nil {
 		return false, err
 	}
-	return d.Store.Known(ctx, agent)
-}
-
-// ProfilesOf implements registry.Profiles.
-func (d directory) ProfilesOf(ctx context.Context, agents []string) ([]string, error) {
-	return d.Documents(ctx, redisstore.ProfileDoc, agents)
-}
-
-// Overrides implements policycache.Source and registry.Profiles.
-func (d directory) Overrides(ctx context.Context, agents []string) ([]string, error) {
-	return d.Documents(ctx, redisstore.ConfigDoc, agents)
-}
-
-// Override implements httpapi.Directory, as do the others.
-func (d directory) Override(ctx context.Context, agent string) (string, error) {
-	return d.Document(ctx, redisstore.ConfigDoc, agent)
+	return d.Docs.Known(ctx, agent)
 }
 
 // PutOverride implements httpapi.Directory.
 func (d directory) PutOverride(ctx context.Context, agent, expected, text, actor string) error {
-	return conflict(d.PutDocument(ctx, redisstore.ConfigDoc, agent, expected, text, actor))
-}
-
-// Profile implements httpapi.Directory.
-func (d directory) Profile(ctx context.Context, agent string) (string, error) {
-	return d.Document(ctx, redisstore.ProfileDoc, agent)
+	return conflict(d.Docs.PutOverride(ctx, agent, expected, text, actor))
 }
 
 // PutProfile implements httpapi.Directory.
 func (d directory) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
-	return conflict(d.PutDocument(ctx, redisstore.ProfileDoc, agent, expected, text, actor))
+	return conflict(d.Docs.PutProfile(ctx, agent, expected, text, actor))
 }
 
 func conflict(err error) error {
@@ -82,7 +64,7 @@ func (d directory) Forget(ctx context.Context, agent, actor string, force bool) 
 			return err
 		}
 	}
-	if err := d.Store.Forget(ctx, agent, actor, force); err != nil {
+	if err := d.store.Forget(ctx, agent, actor, force); err != nil {
 		return err
 	}
 	if d.forget != nil {

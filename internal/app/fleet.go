@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
@@ -15,11 +16,11 @@ const (
 )
 
 // heartbeat says that this replica lives, and learns how many do: a trip never waits for more reporters than there are [B23].
-func heartbeat(ctx context.Context, store *redisstore.Store, replica string) {
+func heartbeat(ctx context.Context, docs *redisdocs.Docs, store *redisstore.Store, replica string) {
 	t := time.NewTicker(beatEvery)
 	defer t.Stop()
 	for {
-		if n, err := store.Heartbeat(ctx, replica, beatAlive); err == nil {
+		if n, err := docs.Heartbeat(ctx, replica, beatAlive); err == nil {
 			store.SetReplicas(n)
 		}
 		select {

@@ -32,7 +32,7 @@ func (s *core) states(ctx context.Context) (map[string]breaker.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	stored, err := s.store.States(ctx, agents)
+	stored, err := s.docs.States(ctx, agents)
 	if err != nil {
 		return nil, err
 	}

@@ -9,16 +9,16 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policycache"
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/pkg/breaker"
-	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
 // indexer tells the index of agents whom this replica serves, and mends it from the keys now and then.
 type indexer struct {
-	store *redisstore.Store
-	most  int
-	log   *slog.Logger
-	wake  chan struct{}
+	docs *redisdocs.Docs
+	most int
+	log  *slog.Logger
+	wake chan struct{}
 
 	mu      sync.Mutex
 	pending map[string]struct{} // new here, and not in the index yet
@@ -30,8 +30,8 @@ const (
 	taskTimeout = 30 * time.Second
 )
 
-func newIndexer(store *redisstore.Store, most int, log *slog.Logger) *indexer {
-	return &indexer{store: store, most: most, log: log, wake: make(chan struct{}, 1), pending: map[string]struct{}{}}
+func newIndexer(docs *redisdocs.Docs, most int, log *slog.Logger) *indexer {
+	return &indexer{docs: docs, most: most, log: log, wake: make(chan struct{}, 1), pending: map[string]struct{}{}}
 }
 
 // note takes an agent that this replica meets for the first time; it never waits.
@@ -62,7 +62,7 @@ func (x *indexer) flush(ctx context.Context) error {
 	if len(agents) == 0 {
 		return nil
 	}
-	if err := x.store.MarkSeen(ctx, agents); err != nil {
+	if err := x.docs.MarkSeen(ctx, agents); err != nil {
 		return err
 	}
 	x.mu.Lock()
@@ -78,7 +78,7 @@ func (x *indexer) run(ctx context.Context, inUse func(time.Duration) []string) {
 	defer tick.Stop()
 	retry := time.NewTicker(time.Second)
 	defer retry.Stop()
-	repair := func(ctx context.Context) error { return x.store.Repair(ctx, x.most) }
+	repair := func(ctx context.Context) error { return x.docs.Repair(ctx, x.most) }
 	x.try(ctx, "index of agents not repaired", repair)
 	repaired := time.Now()
 	for {
@@ -91,7 +91,7 @@ func (x *indexer) run(ctx context.Context, inUse func(time.Duration) []string) {
 			x.try(ctx, "index of agents not written", x.flush)
 		case <-tick.C:
 			used := inUse(2 * indexEvery)
-			x.try(ctx, "index of agents not written", func(ctx context.Context) error { return x.store.MarkSeen(ctx, used) })
+			x.try(ctx, "index of agents not written", func(ctx context.Context) error { return x.docs.MarkSeen(ctx, used) })
 			if time.Since(repaired) >= repairEvery {
 				x.try(ctx, "index of agents not repaired", repair)
 				repaired = time.Now()

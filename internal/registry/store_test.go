@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -22,9 +23,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore/embedded"
 )
 
-// shelf shows a redisstore.Store as the registry wants it.
+// shelf is the profiles and overrides in Redis, and what a test does between two of its operations.
 type shelf struct {
-	*redisstore.Store
+	*redisdocs.Docs
 	mu    sync.Mutex
 	reads int
 	meet  func() // runs before the next PutProfile, once
@@ -36,11 +37,7 @@ func (s *shelf) Profile(ctx context.Context, agent string) (string, error) {
 	s.mu.Lock()
 	s.reads++
 	s.mu.Unlock()
-	return s.Document(ctx, redisstore.ProfileDoc, agent)
-}
-
-func (s *shelf) ProfilesOf(ctx context.Context, agents []string) ([]string, error) {
-	return s.Documents(ctx, redisstore.ProfileDoc, agents)
+	return s.Docs.Profile(ctx, agent)
 }
 
 func (s *shelf) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
@@ -57,25 +54,13 @@ func (s *shelf) PutProfile(ctx context.Context, agent, expected, text, actor str
 	if cut != nil {
 		return cut
 	}
-	return s.PutDocument(ctx, redisstore.ProfileDoc, agent, expected, text, actor)
+	return s.Docs.PutProfile(ctx, agent, expected, text, actor)
 }
 
-func (s *shelf) Override(ctx context.Context, agent string) (string, error) {
-	return s.Document(ctx, redisstore.ConfigDoc, agent)
-}
-
-func (s *shelf) Overrides(ctx context.Context, agents []string) ([]string, error) {
-	return s.Documents(ctx, redisstore.ConfigDoc, agents)
-}
-
-func (s *shelf) PutOverride(ctx context.Context, agent, expected, text, actor string) error {
-	return s.PutDocument(ctx, redisstore.ConfigDoc, agent, expected, text, actor)
-}
-
-// set writes a document as another hand does.
-func (s *shelf) set(t *testing.T, d redisstore.Doc, agent, text string) {
+// set writes a profile or an override as somebody else does.
+func set(t *testing.T, put func(ctx context.Context, agent, expected, text, actor string) error, agent, text string) {
 	t.Helper()
-	if err := s.PutDocument(context.WithoutCancel(t.Context()), d, agent, redisstore.AnyVersion, text, "hand"); err != nil {
+	if err := put(context.WithoutCancel(t.Context()), agent, redisstore.AnyVersion, text, "hand"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -91,7 +76,7 @@ func open(t *testing.T, address string) *shelf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &shelf{Store: store}
+	return &shelf{Docs: redisdocs.New(store, conn.Client, redisdocs.Config{MaxAgents: 1000, Timeout: soon})}
 }
 
 // on runs a test on Redis and on miniredis.
@@ -136,10 +121,10 @@ func put(t *testing.T, r *registry.Registry, a registry.Agent) (created bool) {
 	return created
 }
 
-func document(t *testing.T, s *shelf, d redisstore.Doc, agent, want string) {
+func document(t *testing.T, read func(ctx context.Context, agent string) (string, error), agent, want string) {
 	t.Helper()
-	if got, err := s.Document(t.Context(), d, agent); err != nil || got != want {
-		t.Errorf("%s of %s: got %s, %v, want %s", d, agent, got, err, want)
+	if got, err := read(t.Context(), agent); err != nil || got != want {
+		t.Errorf("of %s: got %s, %v, want %s", agent, got, err, want)
 	}
 }
 
@@ -160,8 +145,8 @@ func TestARegistrationCountsAtOnceAndOnOtherReplicas(t *testing.T) {
 		if got, err := r.Agent(t.Context(), "a"); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("got %+v, %v, want %+v", got, err, a)
 		}
-		document(t, s, redisstore.ProfileDoc, "a", `{"classify":"jsonrpc","contact":"c","labels":{"l":"v"},"timeout_seconds":5,"url":"http://h:1/x"}`)
-		document(t, s, redisstore.ConfigDoc, "a", `{"failure_threshold":2}`)
+		document(t, s.Docs.Profile, "a", `{"classify":"jsonrpc","contact":"c","labels":{"l":"v"},"timeout_seconds":5,"url":"http://h:1/x"}`)
+		document(t, s.Docs.Override, "a", `{"failure_threshold":2}`)
 		testkit.Eventually(t, "the other replica", soon, func() error {
 			got, err := other.Agent(t.Context(), "a")
 			if err == nil && !reflect.DeepEqual(got, a) {
@@ -172,7 +157,7 @@ func TestARegistrationCountsAtOnceAndOnOtherReplicas(t *testing.T) {
 		if put(t, r, parsed(t, r, "a", `{"url": "http://h:2"}`)) {
 			t.Error("created is true")
 		}
-		document(t, s, redisstore.ProfileDoc, "a", `{"url":"http://h:2"}`)
+		document(t, s.Docs.Profile, "a", `{"url":"http://h:2"}`)
 		waitForHost(t, other, "a", "h:2")
 		if err := r.Delete(t.Context(), "a", "tester"); err != nil {
 			t.Fatal(err)
@@ -180,8 +165,8 @@ func TestARegistrationCountsAtOnceAndOnOtherReplicas(t *testing.T) {
 		if _, err := r.Agent(t.Context(), "a"); !errors.Is(err, registry.ErrUnknown) {
 			t.Errorf("got %v", err)
 		}
-		document(t, s, redisstore.ProfileDoc, "a", "")
-		document(t, s, redisstore.ConfigDoc, "a", "")
+		document(t, s.Docs.Profile, "a", "")
+		document(t, s.Docs.Override, "a", "")
 		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, registry.ErrUnknown) {
 			t.Errorf("deleted twice: %v", err)
 		}
@@ -192,7 +177,7 @@ func TestTheFileWins(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *shelf) {
 		r := merged(t, s, one("a", "file"), &journal{})
-		s.set(t, redisstore.ProfileDoc, "a", `{"url": "http://api"}`)
+		set(t, s.Docs.PutProfile, "a", `{"url": "http://api"}`)
 		waitForHost(t, r, "a", "file")
 		if _, err := r.Put(t.Context(), parsed(t, r, "a", `{}`), "tester"); !errors.Is(err, registry.ErrInFile) {
 			t.Errorf("Put: %v", err)
@@ -200,7 +185,7 @@ func TestTheFileWins(t *testing.T) {
 		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, registry.ErrInFile) {
 			t.Errorf("Delete: %v", err)
 		}
-		document(t, s, redisstore.ProfileDoc, "a", `{"url": "http://api"}`)
+		document(t, s.Docs.Profile, "a", `{"url": "http://api"}`)
 	})
 }
 
@@ -208,12 +193,12 @@ func TestAListIsOfBothByName(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *shelf) {
 		r := merged(t, s, `[{"name": "m", "url": "http://m"}, {"name": "z", "circuit_breaker_config": {"enabled": false}}]`, &journal{})
-		s.set(t, redisstore.ProfileDoc, "b", `{"url": "http://b"}`)
-		s.set(t, redisstore.ConfigDoc, "b", `{"failure_threshold": 7}`)
-		s.set(t, redisstore.ProfileDoc, "contact", `{"contact": "a person"}`)
-		s.set(t, redisstore.ProfileDoc, "damaged", `{"url": 5}`)
-		s.set(t, redisstore.ProfileDoc, "m", `{"url": "http://other"}`)
-		s.set(t, redisstore.ProfileDoc, "n", `{"url": "http://n"}`)
+		set(t, s.Docs.PutProfile, "b", `{"url": "http://b"}`)
+		set(t, s.Docs.PutOverride, "b", `{"failure_threshold": 7}`)
+		set(t, s.Docs.PutProfile, "contact", `{"contact": "a person"}`)
+		set(t, s.Docs.PutProfile, "damaged", `{"url": 5}`)
+		set(t, s.Docs.PutProfile, "m", `{"url": "http://other"}`)
+		set(t, s.Docs.PutProfile, "n", `{"url": "http://n"}`)
 		list, err := r.List(t.Context())
 		var got []string
 		for _, a := range list {
@@ -233,7 +218,7 @@ func TestAProfileWithoutAddressIsKnown(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *shelf) {
 		r := merged(t, s, "[]", &journal{})
-		s.set(t, redisstore.ProfileDoc, "a", `{"contact": "a person"}`)
+		set(t, s.Docs.PutProfile, "a", `{"contact": "a person"}`)
 		if a, err := r.Agent(t.Context(), "a"); err != nil || a.URL != nil || a.Contact != "a person" || a.Timeout != registry.DefaultTimeout {
 			t.Errorf("got %+v, %v", a, err)
 		}
@@ -244,16 +229,16 @@ func TestAPutLeavesWhatIsNotItsOwn(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *shelf) {
 		r := merged(t, s, "[]", &journal{})
-		s.set(t, redisstore.ProfileDoc, "a", `{"contact": "x", "colour": {"of": ["a", "newer", "version"]}}`)
-		s.set(t, redisstore.ConfigDoc, "a", `{"enabled": false}`)
+		set(t, s.Docs.PutProfile, "a", `{"contact": "x", "colour": {"of": ["a", "newer", "version"]}}`)
+		set(t, s.Docs.PutOverride, "a", `{"enabled": false}`)
 		put(t, r, parsed(t, r, "a", `{"url": "http://h"}`))
-		document(t, s, redisstore.ProfileDoc, "a", `{"colour":{"of":["a","newer","version"]},"url":"http://h"}`)
-		document(t, s, redisstore.ConfigDoc, "a", `{"enabled": false}`)
+		document(t, s.Docs.Profile, "a", `{"colour":{"of":["a","newer","version"]},"url":"http://h"}`)
+		document(t, s.Docs.Override, "a", `{"enabled": false}`)
 		if a, err := r.Agent(t.Context(), "a"); err != nil || a.Config.Value("enabled") != false {
 			t.Errorf("got %+v, %v", a, err)
 		}
 		put(t, r, parsed(t, r, "a", `{"url": "http://h", "circuit_breaker_config": null}`)) // told so
-		document(t, s, redisstore.ConfigDoc, "a", "")
+		document(t, s.Docs.Override, "a", "")
 	})
 }
 
@@ -270,11 +255,11 @@ func TestAPutMeetsAnotherHand(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *shelf) {
 		r := merged(t, s, "[]", &journal{})
-		s.meet = func() { s.set(t, redisstore.ProfileDoc, "a", `{"colour":"red","contact":"x"}`) }
+		s.meet = func() { set(t, s.Docs.PutProfile, "a", `{"colour":"red","contact":"x"}`) }
 		if put(t, r, parsed(t, r, "a", `{"url": "http://h"}`)) {
 			t.Error("created is true, but the other hand was first")
 		}
-		document(t, s, redisstore.ProfileDoc, "a", `{"colour":"red","url":"http://h"}`)
+		document(t, s.Docs.Profile, "a", `{"colour":"red","url":"http://h"}`)
 	})
 }
 
@@ -300,8 +285,8 @@ func TestManyPutsAtOnceAllSucceed(t *testing.T) {
 			t.Fatalf("%v, created %d times", err, created.Load())
 		}
 		contact, _ := strconv.Atoi(a.Contact)
-		document(t, s, redisstore.ProfileDoc, "a", `{"contact":"`+a.Contact+`"}`) // both of the same Put
-		document(t, s, redisstore.ConfigDoc, "a", fmt.Sprintf(`{"failure_threshold":%d}`, a.Config.Value("failure_threshold")))
+		document(t, s.Docs.Profile, "a", `{"contact":"`+a.Contact+`"}`) // both of the same Put
+		document(t, s.Docs.Override, "a", fmt.Sprintf(`{"failure_threshold":%d}`, a.Config.Value("failure_threshold")))
 		if a.Config != override(fmt.Sprintf(`{"failure_threshold":%d}`, contact+1)) {
 			t.Errorf("a mixture: %+v", a)
 		}
@@ -312,7 +297,7 @@ func TestAPutThatOthersKeepFromHappeningSaysSo(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *shelf) {
 		r, n := merged(t, s, "[]", &journal{}), 0
-		s.meets = func() { n++; s.set(t, redisstore.ProfileDoc, "a", fmt.Sprintf(`{"contact":"%d"}`, n)) }
+		s.meets = func() { n++; set(t, s.Docs.PutProfile, "a", fmt.Sprintf(`{"contact":"%d"}`, n)) }
 		if _, err := r.Put(t.Context(), registry.Agent{Name: "a"}, "tester"); !errors.Is(err, registry.ErrConflict) || n < 3 {
 			t.Errorf("got %v after %d attempts", err, n)
 		}
@@ -338,11 +323,11 @@ func TestAnOverrideOfNoRegisteredAgentIsNotDeleted(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *shelf) {
 		r := merged(t, s, "[]", &journal{})
-		s.set(t, redisstore.ConfigDoc, "a", `{"enabled": false}`)
+		set(t, s.Docs.PutOverride, "a", `{"enabled": false}`)
 		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, registry.ErrUnknown) {
 			t.Errorf("got %v", err)
 		}
-		document(t, s, redisstore.ConfigDoc, "a", `{"enabled": false}`)
+		document(t, s.Docs.Override, "a", `{"enabled": false}`)
 	})
 }
 
@@ -358,8 +343,8 @@ func TestAHalfDoneDeleteCanBeRepeated(t *testing.T) {
 		if err := r.Delete(t.Context(), "a", "tester"); err != nil {
 			t.Errorf("again: %v", err)
 		}
-		document(t, s, redisstore.ProfileDoc, "a", "")
-		document(t, s, redisstore.ConfigDoc, "a", "")
+		document(t, s.Docs.Profile, "a", "")
+		document(t, s.Docs.Override, "a", "")
 	})
 }
 
@@ -380,11 +365,11 @@ func TestAPutChecksWhatItIsGiven(t *testing.T) {
 				t.Errorf("%s: %v", path, err)
 			}
 		}
-		document(t, s, redisstore.ProfileDoc, "a", "")
+		document(t, s.Docs.Profile, "a", "")
 		if created := put(t, r, registry.Agent{Name: "a"}); !created {
 			t.Error("the zero agent was not created")
 		}
-		document(t, s, redisstore.ProfileDoc, "a", "{}")
+		document(t, s.Docs.Profile, "a", "{}")
 	})
 }
 
@@ -396,7 +381,7 @@ func TestADamagedProfileIsUnknownAndSaidOnce(t *testing.T) {
 		r := merged(t, s, "[]", log)
 		for i, text := range damaged {
 			name := fmt.Sprint("agent", i)
-			s.set(t, redisstore.ProfileDoc, name, text)
+			set(t, s.Docs.PutProfile, name, text)
 			if _, err := r.Agent(t.Context(), name); !errors.Is(err, registry.ErrUnknown) {
 				t.Errorf("%.50q: %v", text, err)
 			}
@@ -418,16 +403,16 @@ func TestADamagedProfileIsUnknownAndSaidOnce(t *testing.T) {
 		if put(t, r, parsed(t, r, "agent0", `{"url": "http://h"}`)) {
 			t.Error("created is true")
 		}
-		document(t, s, redisstore.ProfileDoc, "agent0", `{"url":"http://h"}`)
+		document(t, s.Docs.Profile, "agent0", `{"url":"http://h"}`)
 	})
 }
 
 func TestAPlantedKeyIsNoRegistration(t *testing.T) {
 	t.Parallel()
 	server := testkit.Start(t)
-	s, client := open(t, server.URL()), server.Client(t)
+	s, client, keys := open(t, server.URL()), server.Client(t), redisstore.Keys{Prefix: "circuit_breaker"}
 	r := merged(t, s, "[]", &journal{})
-	if err := client.LPush(t.Context(), s.Keys().Profile("a"), "x").Err(); err != nil {
+	if err := client.LPush(t.Context(), keys.Profile("a"), "x").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Agent(t.Context(), "a"); !errors.Is(err, registry.ErrUnknown) {
@@ -436,7 +421,7 @@ func TestAPlantedKeyIsNoRegistration(t *testing.T) {
 	if !put(t, r, parsed(t, r, "a", `{"url": "http://h"}`)) {
 		t.Error("created is false")
 	}
-	document(t, s, redisstore.ProfileDoc, "a", `{"url":"http://h"}`)
+	document(t, s.Docs.Profile, "a", `{"url":"http://h"}`)
 }
 
 func TestTheLastAnswerHoldsWhileRedisIsAway(t *testing.T) {

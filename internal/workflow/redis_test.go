@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -20,7 +21,8 @@ func TestWorkflowsOutliveTheirRedis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lib, err := workflow.NewLibrary(workflow.LibraryOptions{Texts: store, Logger: discard()})
+	docs := redisdocs.New(store, server.Client(t), redisdocs.Config{Timeout: redisstore.DefaultTimeout})
+	lib, err := workflow.NewLibrary(workflow.LibraryOptions{Texts: docs, Logger: discard()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,12 +34,12 @@ func TestWorkflowsOutliveTheirRedis(t *testing.T) {
 	if err != nil || asJSON(t, d) != asJSON(t, parsed(t, full)) {
 		t.Fatalf("%s, %v", asJSON(t, d), err)
 	}
-	executions := workflow.NewStore(workflow.StoreOptions{Records: store, Logger: discard()})
+	executions := workflow.NewStore(workflow.StoreOptions{Records: docs, Logger: discard()})
 	x := engine(echo).Execute(ctx, d, nil)
 	if _, err := executions.Keep(ctx, x); err != nil {
 		t.Fatal(err)
 	}
-	other := workflow.NewStore(workflow.StoreOptions{Records: store, Logger: discard()})
+	other := workflow.NewStore(workflow.StoreOptions{Records: docs, Logger: discard()})
 	if got, err := other.Get(ctx, x.ID); err != nil || string(got) != asJSON(t, x) {
 		t.Errorf("%s, %v\nwant %s", got, err, asJSON(t, x))
 	}

@@ -17,30 +17,32 @@ import (
 func (s *Store) Born(ctx context.Context) (string, error) {
 	keys, err := s.bornKeys(ctx)
 	if err != nil {
-		return "", storeError("born", "", err)
+		return "", WrapError("born", "", err)
 	}
 	ids := make([]string, len(keys))
 	for i, key := range keys {
 		if ids[i], err = s.bornAt(ctx, key); err != nil {
-			return "", storeError("born", "", err)
+			return "", WrapError("born", "", err)
 		}
 	}
 	slices.Sort(ids)
 	return strings.Join(ids, ","), nil
 }
 
-// bornAt reads a key, and writes it where it is missing, or of another type.
+// bornAt reads a key, and writes it where it is missing. One of another type was planted, and makes room [B20].
 func (s *Store) bornAt(ctx context.Context, key string) (id string, err error) {
 	draw := make([]byte, 8)
 	_, _ = rand.Read(draw) // never fails
-	err = s.mended(ctx, key, func() error {
-		err := s.client.SetArgs(ctx, key, hex.EncodeToString(draw), redis.SetArgs{Mode: "NX"}).Err()
+	for range 2 {
+		err = s.client.SetArgs(ctx, key, hex.EncodeToString(draw), redis.SetArgs{Mode: "NX"}).Err()
 		if err != nil && !errors.Is(err, redis.Nil) { // Nil: it is there
-			return err
+			return "", err
 		}
-		id, err = s.client.Get(ctx, key).Result()
-		return err
-	})
+		if id, err = s.client.Get(ctx, key).Result(); !redis.HasErrorPrefix(err, "WRONGTYPE") {
+			return id, err
+		}
+		_ = s.client.Unlink(ctx, key).Err() // the next read tells if that failed
+	}
 	return id, err
 }
 

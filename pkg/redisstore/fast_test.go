@@ -225,7 +225,8 @@ func TestStreams_OnAClusterTheReplicaWritesThem(t *testing.T) {
 	counts(ctx, t, conn.Client, store.Keys(), 2, 1, 1)
 	d.apply(machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: breaker.ResetClosed, Reason: "r", Actor: "alice"}})
 	counts(ctx, t, conn.Client, store.Keys(), 3, 2, 0)
-	if err := store.PutDocument(ctx, redisstore.ConfigDoc, "payments", redisstore.AnyVersion, "{}", "alice"); err != nil {
+	change := redisstore.Change{Key: store.Keys().Config("payments"), Name: "config", Expected: redisstore.AnyVersion, Text: "{}", Actor: "alice"}
+	if err := store.Configure(ctx, "payments", change); err != nil {
 		t.Fatal(err)
 	}
 	counts(ctx, t, conn.Client, store.Keys(), 4, 3, 0)

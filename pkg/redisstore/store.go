@@ -42,7 +42,6 @@ type Store struct {
 	agents    *agents
 	known     atomic.Pointer[knownPolicy] // the one that was packed last
 	replicas  atomic.Int64
-	scanMu    sync.Mutex
 	policies  sync.Map // breaker.Params -> *packedPolicy
 	packs     atomic.Int64
 	history   int64         // minutes
@@ -114,7 +113,7 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op ma
 		r, err = s.applyAgain(ctx, until, err, agent, p, op)
 	}
 	if err != nil {
-		return machine.Result{}, storeError(op.Verb, agent, err)
+		return machine.Result{}, WrapError(op.Verb, agent, err)
 	}
 	if s.keys.Cluster && len(r.Events) > 0 {
 		s.tell(ctx, agent, r)
@@ -177,11 +176,11 @@ const calmReply = 4
 func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (breaker.View, error) {
 	reply, err := s.script(ctx, "inspect", s.keys.Machine(agent), []any{s.nowMs()})
 	if err != nil {
-		return breaker.View{}, storeError("inspect", agent, err)
+		return breaker.View{}, WrapError("inspect", agent, err)
 	}
 	raw, now, err := parseRaw(reply)
 	if err != nil {
-		return breaker.View{}, storeError("inspect", agent, err)
+		return breaker.View{}, WrapError("inspect", agent, err)
 	}
 	return look(raw, now, s.params(&p, s.replicas.Load())), nil
 }
@@ -255,7 +254,9 @@ func cannotHaveRun(err error) bool {
 	return false
 }
 
-func storeError(verb machine.Verb, agent string, err error) error {
+// WrapError makes a [breaker.StoreError] of an error of a Conn's client. It is Unknown unless it says that the command has not run.
+// It is for authors of what stands beside a Store.
+func WrapError(verb machine.Verb, agent string, err error) error {
 	var reply redis.Error
 	return &breaker.StoreError{Verb: verb, Agent: agent, Err: err, Unknown: !cannotHaveRun(err) && !errors.As(err, &reply) &&
 		!errors.Is(err, errNotSent)}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/lua"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -52,7 +53,7 @@ func TestTheACLAllowsAllThatIsDoneAndNoCommandMore(t *testing.T) {
 		t.Error(err)
 	}
 	operate(t, store)
-	manage(t, store)
+	manage(t, store, redisdocs.New(store, conn.Client, redisdocs.Config{MaxAgents: 10, Timeout: 5 * time.Second}))
 	if denied, err := admin.ACLLog(t.Context(), 10).Result(); err != nil || len(denied) > 0 {
 		t.Errorf("denied: %+v (%v)", denied, err)
 	}
@@ -112,32 +113,32 @@ func operate(t *testing.T, store *redisstore.Store) {
 }
 
 // manage does what breakerd does beside the machine.
-func manage(t *testing.T, store *redisstore.Store) {
+func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 	t.Helper()
 	agents := []string{"my-agent"}
 	for name, do := range map[string]func(context.Context) error{
 		"ping":   store.Ping,
 		"born":   func(ctx context.Context) error { _, err := store.Born(ctx); return err },
-		"saw":    func(ctx context.Context) error { return store.MarkSeen(ctx, agents) },
-		"agents": func(ctx context.Context) error { _, err := store.Agents(ctx); return err },
-		"states": func(ctx context.Context) error { _, err := store.States(ctx, agents); return err },
-		"known":  func(ctx context.Context) error { _, err := store.Known(ctx, agents[0]); return err },
-		"seen":   func(ctx context.Context) error { _, err := store.Seen(ctx, agents[0]); return err },
-		"beat":   func(ctx context.Context) error { _, err := store.Heartbeat(ctx, "r", time.Minute); return err },
+		"saw":    func(ctx context.Context) error { return docs.MarkSeen(ctx, agents) },
+		"agents": func(ctx context.Context) error { _, err := docs.Agents(ctx); return err },
+		"states": func(ctx context.Context) error { _, err := docs.States(ctx, agents); return err },
+		"known":  func(ctx context.Context) error { _, err := docs.Known(ctx, agents[0]); return err },
+		"seen":   func(ctx context.Context) error { _, err := docs.Seen(ctx, agents[0]); return err },
+		"beat":   func(ctx context.Context) error { _, err := docs.Heartbeat(ctx, "r", time.Minute); return err },
 		"hear": func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 			defer cancel()
 			store.Events(ctx, func(string, breaker.Event) {})
 			return nil
 		},
-		"repair": func(ctx context.Context) error { return store.Repair(ctx, 10) },
-		"push":   func(ctx context.Context) error { return store.PushQuarantine(ctx, agents[0], "{}") },
-		"list":   func(ctx context.Context) error { _, err := store.Quarantine(ctx, agents[0]); return err },
+		"repair": func(ctx context.Context) error { return docs.Repair(ctx, 10) },
+		"push":   func(ctx context.Context) error { return docs.PushQuarantine(ctx, agents[0], "{}") },
+		"list":   func(ctx context.Context) error { _, err := docs.Quarantine(ctx, agents[0]); return err },
 		"put": func(ctx context.Context) error {
-			return store.PutDocument(ctx, redisstore.ConfigDoc, agents[0], redisstore.AnyVersion, "{}", "a")
+			return docs.PutOverride(ctx, agents[0], redisstore.AnyVersion, "{}", "a")
 		},
 		"get": func(ctx context.Context) error {
-			_, err := store.Documents(ctx, redisstore.ConfigDoc, agents)
+			_, err := docs.Overrides(ctx, agents)
 			return err
 		},
 	} {

@@ -2,11 +2,36 @@ package redisstore
 
 import (
 	"context"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
+
+// Events calls tell for each transition, repair and manual action, by this replica or another, until ctx ends. It reconnects by
+// itself. What is published meanwhile is lost, so Events is a hint beside a poll. For a Manager in cached mode, tell calls its
+// Invalidate.
+func (s *Store) Events(ctx context.Context, tell func(agent string, e breaker.Event)) {
+	sub := s.client.Subscribe(ctx, s.keys.Events())
+	defer func() { _ = sub.Close() }()
+	in := sub.Channel()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m, ok := <-in:
+			if !ok {
+				return
+			}
+			agent, line, _ := strings.Cut(m.Payload, " ") // "agent at_ms kind …"
+			if e, ok := machine.ParseEvent(line); ok && breaker.ValidName(agent) {
+				tell(agent, e)
+			}
+		}
+	}
+}
 
 // How long the fleet's streams are, give or take a node; lua/events.lua has the same.
 const (

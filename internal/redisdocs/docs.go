@@ -1,0 +1,143 @@
+// Package redisdocs keeps in Redis what the service has besides breakers: agents' documents, the index of agents, samples of failed
+// calls, workflows and their executions, and the heartbeats of replicas.
+//
+// Each command is sent once and its error is a [breaker.StoreError]. A key of another type than expected was planted: it reads as
+// absent, and makes room for a write [B20].
+package redisdocs
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+)
+
+// Config bounds a Docs.
+type Config struct {
+	MaxAgents int           // agents in the index
+	Timeout   time.Duration // of an operation on workflows, executions and heartbeats
+}
+
+// Docs is what the service keeps, beside a Store of the same Redis. It is safe for concurrent use.
+type Docs struct {
+	store  *redisstore.Store
+	client redis.UniversalClient
+	keys   redisstore.Keys
+	config Config
+}
+
+// New makes the Docs of a Store and of the client that the Store is made on.
+func New(store *redisstore.Store, client redis.UniversalClient, c Config) *Docs {
+	return &Docs{store: store, client: client, keys: store.Keys(), config: c}
+}
+
+// Override reads an agent's policy override, JSON; "" when there is none.
+func (d *Docs) Override(ctx context.Context, agent string) (string, error) {
+	text, err := d.client.Get(ctx, d.keys.Config(agent)).Result()
+	return text, failed("read config", agent, err)
+}
+
+// Overrides reads many agents' policy overrides, in order; "" where there is none.
+func (d *Docs) Overrides(ctx context.Context, agents []string) ([]string, error) {
+	return d.getAll(ctx, "read config", agents, d.keys.Config)
+}
+
+// PutOverride writes a policy override ("" deletes it) if it still holds expected ([redisstore.AnyVersion]: whatever it holds), and
+// logs who did it. [redisstore.ErrConflict]: it does not.
+func (d *Docs) PutOverride(ctx context.Context, agent, expected, text, actor string) error {
+	return d.put(ctx, agent, redisstore.Change{Key: d.keys.Config(agent), Name: "config", Expected: expected, Text: text, Actor: actor})
+}
+
+// Profile reads an agent's contact, url and labels, JSON; "" when there are none.
+func (d *Docs) Profile(ctx context.Context, agent string) (string, error) {
+	text, err := d.client.Get(ctx, d.keys.Profile(agent)).Result()
+	return text, failed("read profile", agent, err)
+}
+
+// ProfilesOf reads many agents' profiles, in order; "" where there is none.
+func (d *Docs) ProfilesOf(ctx context.Context, agents []string) ([]string, error) {
+	return d.getAll(ctx, "read profile", agents, d.keys.Profile)
+}
+
+// PutProfile is to a profile what PutOverride is to an override.
+func (d *Docs) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
+	return d.put(ctx, agent, redisstore.Change{Key: d.keys.Profile(agent), Name: "profile", Expected: expected, Text: text, Actor: actor})
+}
+
+func (d *Docs) put(ctx context.Context, agent string, c redisstore.Change) error {
+	if c.Text != "" {
+		if err := d.MarkSeen(ctx, []string{agent}); err != nil {
+			return err
+		}
+	}
+	return d.store.Configure(ctx, agent, c)
+}
+
+const chunk = 500 // commands a pipeline, members a step of SCAN
+
+// getAll reads one key of each agent.
+func (d *Docs) getAll(ctx context.Context, verb machine.Verb, agents []string, key func(agent string) string) ([]string, error) {
+	out := make([]string, 0, len(agents))
+	for part := range slices.Chunk(agents, chunk) {
+		pipe := d.client.Pipeline()
+		cmds := make([]*redis.StringCmd, len(part))
+		for i, a := range part {
+			cmds[i] = pipe.Get(ctx, key(a))
+		}
+		_, _ = pipe.Exec(ctx) // each command keeps its own error
+		for _, c := range cmds {
+			if err := failed(verb, "", c.Err()); err != nil {
+				return nil, err
+			}
+			out = append(out, c.Val())
+		}
+	}
+	return out, nil
+}
+
+const (
+	quarantineKept  = 50             // newest items of an agent
+	quarantineLives = 24 * time.Hour // since the newest
+)
+
+// PushQuarantine adds one item, JSON, to an agent's newest failed and refused calls.
+func (d *Docs) PushQuarantine(ctx context.Context, agent, item string) error {
+	key := d.keys.Quarantine(agent)
+	return failed("quarantine", agent, d.write(ctx, key, func() error {
+		pipe := d.client.TxPipeline()
+		pipe.LPush(ctx, key, item)
+		pipe.LTrim(ctx, key, 0, quarantineKept-1)
+		pipe.Expire(ctx, key, quarantineLives)
+		_, err := pipe.Exec(ctx)
+		return err
+	}))
+}
+
+// Quarantine reads an agent's newest failed and refused calls, newest first, as JSON texts.
+func (d *Docs) Quarantine(ctx context.Context, agent string) ([]string, error) {
+	items, err := d.client.LRange(ctx, d.keys.Quarantine(agent), 0, quarantineKept-1).Result()
+	return items, failed("quarantine", agent, err)
+}
+
+// write writes to a key. One of the wrong type was planted, and makes room.
+func (d *Docs) write(ctx context.Context, key string, write func() error) error {
+	err := write()
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		_ = d.client.Unlink(ctx, key).Err() // the next line tells if that failed
+		err = write()
+	}
+	return err
+}
+
+// failed wraps an error. What is not there, or was planted, is none.
+func failed(verb machine.Verb, agent string, err error) error {
+	if err == nil || errors.Is(err, redis.Nil) || redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return nil
+	}
+	return redisstore.WrapError(verb, agent, err)
+}

@@ -1,0 +1,266 @@
+package redisdocs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/internal/redisdocs"
+	"github.com/breakerd/breakerd/internal/testkit"
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+	"github.com/breakerd/breakerd/pkg/redisstore/embedded"
+)
+
+const maxAgents = 20
+
+// fixture is a Docs and what it stands on.
+type fixture struct {
+	client redis.UniversalClient
+	store  *redisstore.Store
+	docs   *redisdocs.Docs
+	keys   redisstore.Keys
+}
+
+func newFixture(t *testing.T, client redis.UniversalClient, timeout time.Duration) *fixture {
+	t.Helper()
+	_, cluster := client.(*redis.ClusterClient)
+	store, err := redisstore.New(client, cluster, redisstore.Config{Timeout: timeout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs := redisdocs.New(store, client, redisdocs.Config{MaxAgents: maxAgents, Timeout: timeout})
+	return &fixture{client, store, docs, store.Keys()}
+}
+
+func open(t *testing.T, url string) *fixture {
+	t.Helper()
+	conn, err := redisstore.Open(t.Context(), url, redisstore.Options{Timeout: 10 * time.Second, Embedded: embedded.Start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return newFixture(t, conn.Client, 10*time.Second)
+}
+
+func onRedis(t *testing.T) *fixture {
+	t.Helper()
+	return open(t, testkit.Start(t).URL())
+}
+
+// onEachEngine runs a test on miniredis, on a server and on a Cluster.
+func onEachEngine(t *testing.T, test func(t *testing.T, f *fixture)) {
+	t.Helper()
+	for name, url := range map[string]func(*testing.T) string{
+		"miniredis": func(*testing.T) string { return "embedded://" },
+		"redis":     func(t *testing.T) string { t.Helper(); return testkit.Start(t).URL() },
+		"cluster":   func(t *testing.T) string { t.Helper(); return testkit.StartCluster(t).URL() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t, url(t)))
+		})
+	}
+}
+
+// fail records a failure, so that the agent has keys.
+func (f *fixture) fail(t *testing.T, agent string) {
+	t.Helper()
+	failure := machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Summary: machine.One(true, false, 0)}
+	if _, err := f.store.Apply(t.Context(), agent, breaker.DefaultPolicy(), failure); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// plant puts a set where Docs keeps something else.
+func (f *fixture) plant(t *testing.T, keys ...string) {
+	t.Helper()
+	for _, key := range keys {
+		if err := errors.Join(f.client.Del(t.Context(), key).Err(), f.client.SAdd(t.Context(), key, "planted").Err()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDocuments_AreComparedAndReplaced(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		reads := func(wantOverride, wantProfile string) {
+			t.Helper()
+			override, err := f.docs.Override(ctx, "a")
+			overrides, err2 := f.docs.Overrides(ctx, []string{"b", "a"})
+			profile, err3 := f.docs.Profile(ctx, "a")
+			profiles, err4 := f.docs.ProfilesOf(ctx, []string{"b", "a"})
+			if err := errors.Join(err, err2, err3, err4); err != nil || override != wantOverride || profile != wantProfile ||
+				!slices.Equal(overrides, []string{"", wantOverride}) || !slices.Equal(profiles, []string{"", wantProfile}) {
+				t.Errorf("override %q %q, want %q; profile %q %q, want %q; %v", override, overrides, wantOverride, profile, profiles, wantProfile, err)
+			}
+		}
+		reads("", "")
+		err := errors.Join(f.docs.PutOverride(ctx, "a", "", "{1}", "alice"), f.docs.PutProfile(ctx, "a", redisstore.AnyVersion, "{p}", "bob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if known, err := f.docs.Known(ctx, "a"); err != nil || !known {
+			t.Errorf("with documents an agent is known: %v, %v", known, err)
+		}
+		if err := f.docs.PutOverride(ctx, "a", "", "{2}", "bob"); !errors.Is(err, redisstore.ErrConflict) {
+			t.Errorf("another's version is replaced: %v", err)
+		}
+		reads("{1}", "{p}")
+		if err := f.docs.PutOverride(ctx, "a", "{1}", "", "alice"); err != nil {
+			t.Fatal(err)
+		}
+		reads("", "{p}")
+		f.plant(t, f.keys.Config("a"))
+		reads("", "{p}")
+		if err := f.docs.PutOverride(ctx, "a", "", "{3}", "alice"); err != nil {
+			t.Fatal(err)
+		}
+		reads("{3}", "{p}")
+		view, err := f.store.Inspect(ctx, "a", breaker.DefaultPolicy())
+		n, err2 := f.client.XLen(ctx, f.keys.Audit()).Result()
+		if err := errors.Join(err, err2); err != nil || len(view.Log) != 4 || view.Log[1].Text != "config deleted" || view.Log[1].Actor != "alice" || n != 4 {
+			t.Errorf("the log is %v, the audit has %d entries, %v", view.Log, n, err)
+		}
+	})
+}
+
+func TestQuarantine_KeepsTheNewest(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		f.plant(t, f.keys.Quarantine("a"))
+		if items, err := f.docs.Quarantine(ctx, "a"); err != nil || len(items) != 0 {
+			t.Errorf("planted: %q, %v", items, err)
+		}
+		for i := range 60 {
+			if err := f.docs.PushQuarantine(ctx, "a", strconv.Itoa(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if items, err := f.docs.Quarantine(ctx, "a"); err != nil || len(items) != 50 || items[0] != "59" || items[49] != "10" {
+			t.Errorf("%q, %v", items, err)
+		}
+		if ttl, err := f.client.TTL(ctx, f.keys.Quarantine("a")).Result(); err != nil || ttl <= 23*time.Hour || ttl > 24*time.Hour {
+			t.Errorf("lives %v, %v", ttl, err)
+		}
+	})
+}
+
+func TestIndex_HoldsTheAgentsSeenLast(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		f.plant(t, f.keys.Agents())
+		if agents, err := f.docs.Agents(ctx); err != nil || len(agents) != 0 {
+			t.Errorf("planted: %q, %v", agents, err)
+		}
+		if seen, err := f.docs.Seen(ctx, "a"); err != nil || !seen.IsZero() {
+			t.Errorf("planted: seen %v, %v", seen, err)
+		}
+		long := float64(time.Now().Add(-31 * 24 * time.Hour).Unix())
+		if err := f.docs.MarkSeen(ctx, []string{"b", "a"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.client.ZAdd(ctx, f.keys.Agents(), redis.Z{Score: long, Member: "stale"}, redis.Z{Score: long, Member: "no name"}).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if agents, err := f.docs.Agents(ctx); err != nil || !slices.Equal(agents, []string{"a", "b", "stale"}) {
+			t.Errorf("%q, %v", agents, err)
+		}
+		seen, err := f.docs.Seen(ctx, "a")
+		never, err2 := f.docs.Seen(ctx, "never")
+		if err := errors.Join(err, err2); err != nil || time.Since(seen) > time.Minute || !never.IsZero() {
+			t.Errorf("a seen %v, one that never was %v, %v", seen, never, err)
+		}
+		f.fail(t, "keys")
+		for agent, want := range map[string]bool{"a": true, "keys": true, "stale": false, "never": false} {
+			if known, err := f.docs.Known(ctx, agent); err != nil || known != want {
+				t.Errorf("%s is known: %v, %v", agent, known, err)
+			}
+		}
+		var many []string
+		for i := range maxAgents {
+			many = append(many, fmt.Sprintf("x%02d", i))
+		}
+		if err := f.docs.MarkSeen(ctx, many); err != nil {
+			t.Fatal(err)
+		}
+		if agents, err := f.docs.Agents(ctx); err != nil || len(agents) != maxAgents || slices.Contains(agents, "stale") {
+			t.Errorf("more than %d: %q, %v", maxAgents, agents, err)
+		}
+	})
+}
+
+func TestIndex_IsRepairedFromTheKeys(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		want := make([]string, 12)
+		for i := range want {
+			want[i] = fmt.Sprintf("lost%02d", i)
+			f.fail(t, want[i])
+		}
+		long := float64(time.Now().Add(-31 * 24 * time.Hour).Unix())
+		err := f.client.ZAdd(ctx, f.keys.Agents(), redis.Z{Score: long, Member: "stale"}, redis.Z{Score: long, Member: "lost00"}, redis.Z{Score: long, Member: "profile"}).Err()
+		if err := errors.Join(err, f.client.Set(ctx, f.keys.Profile("profile"), "{}", 0).Err()); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.docs.Repair(ctx, 100); err != nil {
+			t.Fatal(err)
+		}
+		if agents, err := f.docs.Agents(ctx); err != nil || !slices.Equal(agents, append(slices.Clone(want), "profile")) {
+			t.Errorf("%q, %v", agents, err)
+		}
+		if seen, err := f.docs.Seen(ctx, "lost00"); err != nil || float64(seen.Unix()) != long {
+			t.Errorf("a repair makes an agent seen at %v, %v", seen, err)
+		}
+		states, err := f.docs.States(ctx, []string{"lost01", "never", "lost02"})
+		if err != nil || !slices.Equal(states, []breaker.State{breaker.Closed, "", breaker.Closed}) {
+			t.Errorf("%q, %v", states, err)
+		}
+		f.plant(t, f.keys.Agents())
+		if err := f.docs.Repair(ctx, 5); err != nil {
+			t.Fatal(err)
+		}
+		if agents, err := f.docs.Agents(ctx); err != nil || len(agents) != 5 {
+			t.Errorf("in the place of a planted key, of at most 5: %q, %v", agents, err)
+		}
+	})
+}
+
+func TestHeartbeat_CountsTheReplicasHeardOf(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, f *fixture) {
+		ctx := context.WithoutCancel(t.Context())
+		f.plant(t, f.keys.Replicas())
+		if _, err := f.docs.Heartbeat(ctx, "one", time.Minute); !errors.Is(err, breaker.ErrStoreUnavailable) {
+			t.Errorf("over a planted key: %v", err)
+		}
+		old := func(age time.Duration) float64 { return float64(time.Now().Add(-age).UnixMilli()) }
+		for i, replica := range []string{"one", "two", "two"} {
+			if n, err := f.docs.Heartbeat(ctx, replica, time.Minute); err != nil || n != min(i+1, 2) {
+				t.Errorf("%d replicas, %v", n, err)
+			}
+		}
+		err := f.client.ZAdd(ctx, f.keys.Replicas(), redis.Z{Score: old(time.Hour), Member: "silent"}, redis.Z{Score: old(25 * time.Hour), Member: "gone"}).Err()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := f.docs.Heartbeat(ctx, "one", time.Minute); err != nil || n != 2 {
+			t.Errorf("%d replicas, %v", n, err)
+		}
+		if all, err := f.client.ZRange(ctx, f.keys.Replicas(), 0, -1).Result(); err != nil || !slices.Equal(slices.Sorted(slices.Values(all)), []string{"one", "silent", "two"}) {
+			t.Errorf("%q, %v", all, err)
+		}
+	})
+}

@@ -1,0 +1,158 @@
+package redisdocs
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
+)
+
+const knownFor = 30 * 24 * time.Hour // since an agent was last seen
+
+// MarkSeen marks agents as seen now, in the index. It is called in the background, not once a call.
+func (d *Docs) MarkSeen(ctx context.Context, agents []string) error {
+	now, err := d.client.Time(ctx).Result()
+	if err == nil {
+		err = d.addToIndex(ctx, agents, now, redis.ZAddArgs{})
+	}
+	if err == nil {
+		err = d.client.ZRemRangeByRank(ctx, d.keys.Agents(), 0, -int64(d.config.MaxAgents)-1).Err()
+	}
+	return failed("index", "", err)
+}
+
+func (d *Docs) addToIndex(ctx context.Context, agents []string, seen time.Time, how redis.ZAddArgs) error {
+	for part := range slices.Chunk(agents, chunk) {
+		how.Members = make([]redis.Z, len(part))
+		for i, a := range part {
+			how.Members[i] = redis.Z{Score: float64(seen.Unix()), Member: a}
+		}
+		if err := d.write(ctx, d.keys.Agents(), func() error { return d.client.ZAddArgs(ctx, d.keys.Agents(), how).Err() }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Agents lists the agents in the index, by name. A name that no breaker can have was planted, and is left out.
+func (d *Docs) Agents(ctx context.Context) ([]string, error) {
+	names, err := d.client.ZRange(ctx, d.keys.Agents(), 0, -1).Result()
+	names = slices.DeleteFunc(names, func(n string) bool { return !breaker.ValidName(n) })
+	slices.Sort(names)
+	return names, failed("list", "", err)
+}
+
+// Seen is when an agent was last seen; the zero time when the index does not know it.
+func (d *Docs) Seen(ctx context.Context, agent string) (time.Time, error) {
+	score, err := d.client.ZScore(ctx, d.keys.Agents(), agent).Result()
+	if err != nil {
+		return time.Time{}, failed("look up", agent, err)
+	}
+	return time.Unix(int64(score), 0).UTC(), nil
+}
+
+// Known says whether an agent has a profile or an override, has keys, or was seen within 30 days.
+func (d *Docs) Known(ctx context.Context, agent string) (bool, error) {
+	pipe := d.client.Pipeline()
+	n := pipe.Exists(ctx, d.keysOf(agent)...)
+	seen := pipe.ZScore(ctx, d.keys.Agents(), agent)
+	_, _ = pipe.Exec(ctx)
+	if err := failed("look up", agent, n.Err()); err != nil {
+		return false, err
+	}
+	score, err := seen.Result()
+	return n.Val() > 0 || err == nil && time.Unix(int64(score), 0).Add(knownFor).After(time.Now()), nil
+}
+
+// keysOf are the keys for which an agent is known.
+func (d *Docs) keysOf(agent string) []string {
+	return append(d.keys.Machine(agent), d.keys.Config(agent), d.keys.Profile(agent))
+}
+
+// States reads many agents' :state as it stands, in order; "" where there is none. A breaker whose wait is over may still say
+// open [B11].
+func (d *Docs) States(ctx context.Context, agents []string) ([]breaker.State, error) {
+	texts, err := d.getAll(ctx, "read state", agents, func(a string) string { return d.keys.Machine(a)[0] })
+	out := make([]breaker.State, len(texts))
+	for i, t := range texts {
+		out[i], _ = machine.ParseState(t)
+	}
+	return out, err
+}
+
+// Repair puts every agent that has a :state into the index, at most so many, and takes out those unseen for 30 days that have
+// nothing left. It SCANs, so it is for a background task.
+func (d *Docs) Repair(ctx context.Context, most int) error {
+	found, err := d.scanAgents(ctx, most)
+	if err == nil {
+		err = d.addToIndex(ctx, found, time.Now(), redis.ZAddArgs{NX: true})
+	}
+	if err == nil {
+		err = d.dropStale(ctx)
+	}
+	return failed("repair index", "", err)
+}
+
+// dropStale takes agents out of the index that were not seen for 30 days and have nothing left.
+func (d *Docs) dropStale(ctx context.Context) error {
+	old := strconv.FormatInt(time.Now().Add(-knownFor).Unix(), 10)
+	for kept := int64(0); ; {
+		unseen := &redis.ZRangeBy{Min: "-inf", Max: "(" + old, Offset: kept, Count: chunk}
+		stale, err := d.client.ZRangeByScore(ctx, d.keys.Agents(), unseen).Result()
+		if err != nil {
+			return err
+		}
+		for _, a := range stale {
+			n, err := d.client.Exists(ctx, d.keysOf(a)...).Result()
+			if err != nil || n > 0 || d.client.ZRem(ctx, d.keys.Agents(), a).Err() != nil {
+				kept++ // tried again next time
+			}
+		}
+		if len(stale) < chunk {
+			return nil
+		}
+	}
+}
+
+func (d *Docs) scanAgents(ctx context.Context, most int) ([]string, error) {
+	masters, err := d.masters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, m := range masters {
+		it := m.Scan(ctx, 0, d.keys.StatePattern(), chunk).Iterator()
+		for it.Next(ctx) && len(out) < most {
+			if a := d.keys.AgentOf(it.Val()); breaker.ValidName(a) {
+				out = append(out, a)
+			}
+		}
+		if err := it.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// masters are the servers that have keys.
+func (d *Docs) masters(ctx context.Context) ([]redis.Cmdable, error) {
+	cluster, ok := d.client.(*redis.ClusterClient)
+	if !ok {
+		return []redis.Cmdable{d.client}, nil
+	}
+	var mu sync.Mutex // ForEachMaster calls for all of them at once
+	var out []redis.Cmdable
+	err := cluster.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		out = append(out, c)
+		return nil
+	})
+	return out, err
+}

@@ -1,0 +1,118 @@
+package redisdocs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ErrFull says that Redis holds as many workflows as it may.
+var ErrFull = errors.New("too many workflows are kept")
+
+const (
+	workflowsKept  = 1000      // in the hash of workflows
+	executionsKept = 10_000    // the newest
+	executionLives = time.Hour // since it ended, at most
+)
+
+// Workflow reads the JSON of one workflow that was made through the API; "" when there is none.
+func (d *Docs) Workflow(ctx context.Context, id string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	text, err := d.client.HGet(ctx, d.keys.Workflows(), id).Result()
+	return text, failed("read workflow", "", err)
+}
+
+// entryOf is the field of a workflow's entry in lists; no workflow's id begins so.
+func entryOf(id string) string { return "#" + id }
+
+// WorkflowEntries reads what lists show of the workflows that were made through the API, as PutWorkflow was given it, by id; "" where
+// somebody put a text there without. The texts are not read.
+func (d *Docs) WorkflowEntries(ctx context.Context) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	key := d.keys.Workflows()
+	fields, err := d.client.HKeys(ctx, key).Result()
+	if err := failed("list workflows", "", err); err != nil {
+		return nil, err
+	}
+	ids := slices.DeleteFunc(fields, func(f string) bool { return strings.HasPrefix(f, "#") })
+	out := make(map[string]string, len(ids))
+	for some := range slices.Chunk(ids, chunk) {
+		names := make([]string, len(some))
+		for i, id := range some {
+			names[i] = entryOf(id)
+		}
+		entries, err := d.client.HMGet(ctx, key, names...).Result()
+		if err := failed("list workflows", "", err); err != nil {
+			return nil, err
+		}
+		for i, entry := range entries {
+			out[some[i]], _ = entry.(string)
+		}
+	}
+	return out, nil
+}
+
+// PutWorkflow keeps the JSON of a workflow and, in the same moment, its entry in lists. ErrFull: it would be one more than 1,000.
+// (Replicas that put at the same moment may go beyond by as many.)
+func (d *Docs) PutWorkflow(ctx context.Context, id, text, entry string) error {
+	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	key := d.keys.Workflows()
+	pipe := d.client.Pipeline()
+	old, n := pipe.HExists(ctx, key, id), pipe.HLen(ctx, key)
+	_, _ = pipe.Exec(ctx) // each command keeps its own error
+	for _, err := range []error{old.Err(), n.Err()} {
+		if err := failed("put workflow", "", err); err != nil {
+			return err
+		}
+	}
+	if !old.Val() && n.Val() >= 2*workflowsKept {
+		return fmt.Errorf("workflow %q: %w", id, ErrFull)
+	}
+	err := d.write(ctx, key, func() error { return d.client.HSet(ctx, key, id, text, entryOf(id), entry).Err() })
+	return failed("put workflow", "", err)
+}
+
+// DropWorkflow deletes a workflow, and says whether there was one.
+func (d *Docs) DropWorkflow(ctx context.Context, id string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	n, err := d.client.HDel(ctx, d.keys.Workflows(), id, entryOf(id)).Result()
+	return n > 0, failed("delete workflow", "", err)
+}
+
+// Execution reads the JSON of a finished execution; "" when there is none, or it ended more than an hour, or 10,000 others, ago.
+func (d *Docs) Execution(ctx context.Context, id string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	text, err := d.client.Get(ctx, d.keys.Execution(id)).Result()
+	return text, failed("read execution", "", err)
+}
+
+// PutExecution keeps the JSON of a finished execution for an hour, but no longer than it is among the 10,000 newest.
+func (d *Docs) PutExecution(ctx context.Context, id, text string) error {
+	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	list := d.keys.Executions()
+	var kept int64
+	err := d.write(ctx, list, func() error {
+		pipe := d.client.Pipeline()
+		set, n, lives := pipe.Set(ctx, d.keys.Execution(id), text, executionLives), pipe.LPush(ctx, list, id), pipe.Expire(ctx, list, executionLives)
+		_, _ = pipe.Exec(ctx) // each command keeps its own error
+		kept = n.Val()
+		return cmp.Or(set.Err(), n.Err(), lives.Err())
+	})
+	if err == nil && kept > executionsKept { // each that comes sends one away
+		var oldest string
+		if oldest, err = d.client.RPop(ctx, list).Result(); err == nil {
+			err = d.client.Unlink(ctx, d.keys.Execution(oldest)).Err()
+		}
+	}
+	return failed("keep execution", "", err)
+}

@@ -1,0 +1,67 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// ErrConflict is what [Store.Configure] returns, wrapped, when somebody else has changed the document.
+var ErrConflict = errors.New("the document changed meanwhile")
+
+// AnyVersion as the expected text of a [Change] lets the write happen whatever the document holds.
+const AnyVersion = "*"
+
+// Change replaces one of an agent's documents.
+type Change struct {
+	Key      string // where the document is; on a Cluster in the agent's slot
+	Name     string // what the event calls it, config for instance
+	Expected string // what it must hold now, "" for a document that is not there; or AnyVersion
+	Text     string // what it shall hold; "" deletes it
+	Actor    string // who changes it
+}
+
+// Configure changes a document if it holds what is expected, and writes an event that says who did it. It is for authors of what
+// keeps agents' documents beside a Store.
+func (s *Store) Configure(ctx context.Context, agent string, c Change) error {
+	keys := []string{c.Key, s.keys.Log(agent)}
+	if !s.keys.Cluster {
+		keys = append(keys, s.keys.Stream(), s.keys.Audit())
+	}
+	what := c.Name + " set"
+	if c.Text == "" {
+		what = c.Name + " deleted"
+	}
+	reply, err := s.script(ctx, "configure", keys, []any{
+		s.nowMs(), s.keys.Events() + " " + agent, s.ttl.Milliseconds(), c.Expected, c.Text, c.Actor, what,
+	})
+	if err != nil {
+		return WrapError("configure", agent, err)
+	}
+	in := &reader{items: reply}
+	if in.number() != 1 {
+		return fmt.Errorf("%s of agent %q: %w", c.Name, agent, ErrConflict)
+	}
+	s.tellLine(ctx, agent, in.text())
+	return nil
+}
+
+// Forget deletes everything kept of an agent. breaker.ErrHoldProtected: a protected hold stands and force is not given.
+func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) error {
+	keys := append(s.keys.Machine(agent), s.keys.Quarantine(agent), s.keys.Config(agent), s.keys.Profile(agent))
+	reply, err := s.script(ctx, "forget", s.keys.withFleet(keys), []any{s.nowMs(), s.keys.Events() + " " + agent, bit(force), actor})
+	if err != nil {
+		return WrapError("forget", agent, err)
+	}
+	in := &reader{items: reply}
+	if in.number() < 0 {
+		return fmt.Errorf("agent %q: %w", agent, breaker.ErrHoldProtected)
+	}
+	s.tellLine(ctx, agent, in.text())
+	if err := s.client.ZRem(ctx, s.keys.Agents(), agent).Err(); err != nil {
+		return WrapError("forget", agent, err)
+	}
+	return nil
+}
