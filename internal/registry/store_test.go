@@ -146,7 +146,7 @@ func TestARegistrationCountsAtOnceAndOnOtherReplicas(t *testing.T) {
 			t.Errorf("got %+v, %v, want %+v", got, err, a)
 		}
 		document(t, s.Docs.Profile, "a", `{"classify":"jsonrpc","contact":"c","labels":{"l":"v"},"timeout_seconds":5,"url":"http://h:1/x"}`)
-		document(t, s.Docs.Override, "a", `{"failure_threshold":2}`)
+		document(t, s.Override, "a", `{"failure_threshold":2}`)
 		testkit.Eventually(t, "the other replica", soon, func() error {
 			got, err := other.Agent(t.Context(), "a")
 			if err == nil && !reflect.DeepEqual(got, a) {
@@ -166,7 +166,7 @@ func TestARegistrationCountsAtOnceAndOnOtherReplicas(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		document(t, s.Docs.Profile, "a", "")
-		document(t, s.Docs.Override, "a", "")
+		document(t, s.Override, "a", "")
 		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, registry.ErrUnknown) {
 			t.Errorf("deleted twice: %v", err)
 		}
@@ -194,7 +194,7 @@ func TestAListIsOfBothByName(t *testing.T) {
 	on(t, func(t *testing.T, s *shelf) {
 		r := merged(t, s, `[{"name": "m", "url": "http://m"}, {"name": "z", "circuit_breaker_config": {"enabled": false}}]`, &journal{})
 		set(t, s.Docs.PutProfile, "b", `{"url": "http://b"}`)
-		set(t, s.Docs.PutOverride, "b", `{"failure_threshold": 7}`)
+		set(t, s.PutOverride, "b", `{"failure_threshold": 7}`)
 		set(t, s.Docs.PutProfile, "contact", `{"contact": "a person"}`)
 		set(t, s.Docs.PutProfile, "damaged", `{"url": 5}`)
 		set(t, s.Docs.PutProfile, "m", `{"url": "http://other"}`)
@@ -230,15 +230,15 @@ func TestAPutLeavesWhatIsNotItsOwn(t *testing.T) {
 	on(t, func(t *testing.T, s *shelf) {
 		r := merged(t, s, "[]", &journal{})
 		set(t, s.Docs.PutProfile, "a", `{"contact": "x", "colour": {"of": ["a", "newer", "version"]}}`)
-		set(t, s.Docs.PutOverride, "a", `{"enabled": false}`)
+		set(t, s.PutOverride, "a", `{"enabled": false}`)
 		put(t, r, parsed(t, r, "a", `{"url": "http://h"}`))
 		document(t, s.Docs.Profile, "a", `{"colour":{"of":["a","newer","version"]},"url":"http://h"}`)
-		document(t, s.Docs.Override, "a", `{"enabled": false}`)
+		document(t, s.Override, "a", `{"enabled": false}`)
 		if a, err := r.Agent(t.Context(), "a"); err != nil || a.Config.Value("enabled") != false {
 			t.Errorf("got %+v, %v", a, err)
 		}
 		put(t, r, parsed(t, r, "a", `{"url": "http://h", "circuit_breaker_config": null}`)) // told so
-		document(t, s.Docs.Override, "a", "")
+		document(t, s.Override, "a", "")
 	})
 }
 
@@ -286,7 +286,7 @@ func TestManyPutsAtOnceAllSucceed(t *testing.T) {
 		}
 		contact, _ := strconv.Atoi(a.Contact)
 		document(t, s.Docs.Profile, "a", `{"contact":"`+a.Contact+`"}`) // both of the same Put
-		document(t, s.Docs.Override, "a", fmt.Sprintf(`{"failure_threshold":%d}`, a.Config.Value("failure_threshold")))
+		document(t, s.Override, "a", fmt.Sprintf(`{"failure_threshold":%d}`, a.Config.Value("failure_threshold")))
 		if a.Config != override(fmt.Sprintf(`{"failure_threshold":%d}`, contact+1)) {
 			t.Errorf("a mixture: %+v", a)
 		}
@@ -323,11 +323,11 @@ func TestAnOverrideOfNoRegisteredAgentIsNotDeleted(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *shelf) {
 		r := merged(t, s, "[]", &journal{})
-		set(t, s.Docs.PutOverride, "a", `{"enabled": false}`)
+		set(t, s.PutOverride, "a", `{"enabled": false}`)
 		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, registry.ErrUnknown) {
 			t.Errorf("got %v", err)
 		}
-		document(t, s.Docs.Override, "a", `{"enabled": false}`)
+		document(t, s.Override, "a", `{"enabled": false}`)
 	})
 }
 
@@ -344,7 +344,7 @@ func TestAHalfDoneDeleteCanBeRepeated(t *testing.T) {
 			t.Errorf("again: %v", err)
 		}
 		document(t, s.Docs.Profile, "a", "")
-		document(t, s.Docs.Override, "a", "")
+		document(t, s.Override, "a", "")
 	})
 }
 
