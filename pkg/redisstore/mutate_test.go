@@ -101,11 +101,12 @@ func readKilled(t *testing.T) map[string]string {
 
 func writeKilled(t *testing.T, files map[string]string) {
 	t.Helper()
-	text := "# Written by `make mutate` when every mutant was killed: the digest of each script's code.\n"
+	var text strings.Builder
+	text.WriteString("# Written by `make mutate` when every mutant was killed: the digest of each script's code.\n")
 	for _, file := range slices.Sorted(maps.Keys(files)) {
-		text += digest(files[file]) + " " + file + "\n"
+		text.WriteString(digest(files[file]) + " " + file + "\n")
 	}
-	if err := os.WriteFile(killedList, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(killedList, []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/breakerd/breakerd/test/runbook"
 )
 
 // playDocument runs a document's commands against breakerd with a profile, all on the ports that the document names.
@@ -21,7 +25,11 @@ func playDocument(t *testing.T, script, profile string) {
 	if d.addr != "127.0.0.1:18180" {
 		t.Fatalf("breakerd listens on %s by default", d.addr)
 	}
-	newSession(t, ns, d.StderrFile).play(t, parseScript(t, script))
+	need(t, "bash", "curl", "jq", "redis-cli", "grep")
+	session := runbook.Session{Enter: ns.enter, Within: 10 * time.Second, Environ: []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LOG=" + d.StderrFile, "AGENT_SIGNATURE=none", "LC_ALL=C.UTF-8",
+	}}
+	session.Play(t, runbook.Parse(t, script))
 }
 
 func TestStuckBreakerRunbookWorksWordForWord(t *testing.T) {
@@ -52,16 +60,16 @@ func TestWhatOfTheDocumentsIsLeftOut(t *testing.T) {
 	var got []string
 	run := 0
 	for _, script := range []string{"circuit-breaker-stuck.txt", "deployment-guide.txt"} {
-		for _, st := range parseScript(t, script) {
+		for _, st := range runbook.Parse(t, script) {
 			switch {
-			case !st.doc:
-			case st.leftOut != "":
-				first, _, _ := strings.Cut(st.command, "\n")
+			case !st.Doc:
+			case st.LeftOut != "":
+				first, _, _ := strings.Cut(st.Command, "\n")
 				got = append(got, first)
 			default:
 				run++
-				if len(st.wants) == 0 && !assignment.MatchString(st.command) {
-					t.Errorf("%s:%d: nothing is wanted of %s", script, st.line, st.command)
+				if !st.Checked() && !st.Sets() {
+					t.Errorf("%s:%d: nothing is wanted of %s", script, st.Line, st.Command)
 				}
 			}
 		}
