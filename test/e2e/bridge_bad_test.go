@@ -74,7 +74,7 @@ func badSegments() []string {
 	}
 }
 
-func TestBadPathsAreRefusedByBridge(t *testing.T) {
+func TestBridge_RefusesBadPaths(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	b := s.bridge()
@@ -130,7 +130,7 @@ func (s *site) unharmed(b *daemon) {
 	}
 }
 
-func TestBadBodiesAreRefusedByBridge(t *testing.T) {
+func TestBridge_RefusesBadBodies(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	b := s.bridge()
@@ -179,8 +179,8 @@ func TestBadBodiesAreRefusedByBridge(t *testing.T) {
 	s.unharmed(b)
 }
 
-// TestBrokenHTTPIsRefusedByBridge: what no HTTP is, what two readers could take for two things, and what never comes to its end.
-func TestBrokenHTTPIsRefusedByBridge(t *testing.T) {
+// TestBridge_RefusesBrokenHTTP: what no HTTP is, what two readers could take for two things, and what never comes to its end.
+func TestBridge_RefusesBrokenHTTP(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	b := s.bridge()
@@ -225,9 +225,9 @@ func TestBrokenHTTPIsRefusedByBridge(t *testing.T) {
 	s.unharmed(b)
 }
 
-// TestNoRequestIsSmuggledToAnAgent: where Content-Length and Transfer-Encoding disagree, the agent gets one request, told in one
+// TestGateway_SmugglesNoRequestToAnAgent: where Content-Length and Transfer-Encoding disagree, the agent gets one request, told in one
 // way, and whatever follows is judged by bridge.
-func TestNoRequestIsSmuggledToAnAgent(t *testing.T) {
+func TestGateway_SmugglesNoRequestToAnAgent(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var got []string
@@ -258,8 +258,8 @@ func TestNoRequestIsSmuggledToAnAgent(t *testing.T) {
 	}
 }
 
-// TestRefusalDoesNotWaitForABodyThatNeverComes, of a breaker or of the gateway itself.
-func TestRefusalDoesNotWaitForABodyThatNeverComes(t *testing.T) {
+// TestGateway_RefusalDoesNotWaitForTheBody, of a breaker or of the gateway itself.
+func TestGateway_RefusalDoesNotWaitForTheBody(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	b := s.bridge()

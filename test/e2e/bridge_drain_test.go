@@ -56,7 +56,7 @@ func (p *patient) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func TestBridgeDrainsStreamsAndExecutions(t *testing.T) {
+func TestDrain_BridgeEndsStreamsAndExecutions(t *testing.T) {
 	t.Parallel()
 	agent := newPatient()
 	h := behind(t, agent)
@@ -94,8 +94,8 @@ func TestBridgeDrainsStreamsAndExecutions(t *testing.T) {
 	checkStats(t, h.daemon, "Agent", map[string]any{"state": "closed", "total_successes": 3.0, "total_failures": 0.0})
 }
 
-// TestBridgeThatIsNotReadyStillTakesCalls, for as long as SHUTDOWN_DELAY_SECONDS: balancers need a moment.
-func TestBridgeThatIsNotReadyStillTakesCalls(t *testing.T) {
+// TestDrain_BridgeTakesCallsWhileNotReady, for as long as SHUTDOWN_DELAY_SECONDS: balancers need a moment.
+func TestDrain_BridgeTakesCallsWhileNotReady(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	b := s.bridge("SHUTDOWN_DELAY_SECONDS=2")
@@ -117,8 +117,8 @@ func TestBridgeThatIsNotReadyStillTakesCalls(t *testing.T) {
 	}
 }
 
-// TestEveryProgramKnowsItsNameAndWhetherItIsReady: --health is what a container's health check runs.
-func TestEveryProgramKnowsItsNameAndWhetherItIsReady(t *testing.T) {
+// TestDaemon_EveryProgramKnowsItsNameAndWhetherItIsReady: --health is what a container's health check runs.
+func TestDaemon_EveryProgramKnowsItsNameAndWhetherItIsReady(t *testing.T) {
 	t.Parallel()
 	for _, p := range []program{breakerd, bridge, demoAgent} {
 		ask := func(d *daemon, args ...string) (code int, said string) {
@@ -149,8 +149,8 @@ func TestEveryProgramKnowsItsNameAndWhetherItIsReady(t *testing.T) {
 	}
 }
 
-// TestStreamBeyondTheDrainIsCut, and the exit is still an orderly one.
-func TestStreamBeyondTheDrainIsCut(t *testing.T) {
+// TestDrain_CutsAStreamAtItsEnd, and the exit is still an orderly one.
+func TestDrain_CutsAStreamAtItsEnd(t *testing.T) {
 	t.Parallel()
 	agent := newPatient()
 	h := behind(t, agent, "SHUTDOWN_TIMEOUT_SECONDS=0.5")

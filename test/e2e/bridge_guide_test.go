@@ -16,8 +16,8 @@ import (
 
 const guide = "circuit-breaker-test"
 
-// TestGuideFiveFailuresStopTheSixthAndAMendedAgentClosesIt is the deployment guide's section Testing, rows W4, W5, W7, W10 and W11.
-func TestGuideFiveFailuresStopTheSixthAndAMendedAgentClosesIt(t *testing.T) {
+// TestGuide_FiveFailuresStopTheSixthCallAndAMendedAgentCloses is the deployment guide's section Testing, rows W4, W5, W7, W10 and W11.
+func TestGuide_FiveFailuresStopTheSixthCallAndAMendedAgentCloses(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	b := s.bridge("CIRCUIT_BREAKER_TIMEOUT_SECONDS=3")
@@ -80,8 +80,8 @@ func await(d *daemon, lines ...string) {
 	testkit.Eventually(d.t, "metrics", 10*time.Second, func() error { return d.measured(lines...) })
 }
 
-// TestGuideDeletedKeysResetItOnAllReplicas is row W6.
-func TestGuideDeletedKeysResetItOnAllReplicas(t *testing.T) {
+// TestGuide_DeletedKeysResetAllReplicas is row W6.
+func TestGuide_DeletedKeysResetAllReplicas(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	a, b := s.bridge(), s.bridge()
@@ -103,8 +103,8 @@ func TestGuideDeletedKeysResetItOnAllReplicas(t *testing.T) {
 	s.called("FailingAgent", 7)
 }
 
-// TestGuideSwitchedOffForAllAgents is the guide's section Rollback, row W12.
-func TestGuideSwitchedOffForAllAgents(t *testing.T) {
+// TestGuide_DisabledForAllAgents is the guide's section Rollback, row W12.
+func TestGuide_DisabledForAllAgents(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	b := s.bridge("CIRCUIT_BREAKER_ENABLED=false")
@@ -117,8 +117,8 @@ func TestGuideSwitchedOffForAllAgents(t *testing.T) {
 	}
 }
 
-// TestRegistryFileIsTakenUpWhileItRuns is row W3: one agent is switched off, and a bad edit changes nothing but the health.
-func TestRegistryFileIsTakenUpWhileItRuns(t *testing.T) {
+// TestRegistry_FileIsReadAgainWhileRunning is row W3: one agent is switched off, and a bad edit changes nothing but the health.
+func TestRegistry_FileIsReadAgainWhileRunning(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	b := s.bridge()
@@ -170,7 +170,7 @@ func (s *site) health(d *daemon, part, want string) {
 	d.call(http.MethodGet, "/readyz", "").want(http.StatusOK)
 }
 
-func TestWorkflowFilesAreTakenUpWhileItRuns(t *testing.T) {
+func TestWorkflows_FilesAreReadAgainWhileRunning(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	b := s.bridge()
@@ -211,8 +211,8 @@ func TestWorkflowFilesAreTakenUpWhileItRuns(t *testing.T) {
 	b.execute("early").want(http.StatusOK)
 }
 
-// TestBadFilesAtStartAreRefusedWithTheirPlace: nothing starts on a registry or workflow that cannot be taken.
-func TestBadFilesAtStartAreRefusedWithTheirPlace(t *testing.T) {
+// TestRegistry_BadFilesAtStartAreRefusedWithTheirPlace: nothing starts on a registry or workflow that cannot be taken.
+func TestRegistry_BadFilesAtStartAreRefusedWithTheirPlace(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := func(name, text string) string {

@@ -85,7 +85,7 @@ func gzipped() []byte {
 	return b.Bytes()
 }
 
-func TestWhatCurlSendsAndGetsIsWhatTheAgentGetsAndSends(t *testing.T) {
+func TestGateway_PassesRequestAndResponseUnchanged(t *testing.T) {
 	t.Parallel()
 	h := behind(t, answering())
 	for _, proto := range protocols() {
@@ -137,7 +137,7 @@ func TestWhatCurlSendsAndGetsIsWhatTheAgentGetsAndSends(t *testing.T) {
 	}
 }
 
-func TestTheAgentIsToldWhoAsked(t *testing.T) {
+func TestGateway_NamesTheCallerToTheAgent(t *testing.T) {
 	t.Parallel()
 	h := behind(t, http.HandlerFunc(show))
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -167,8 +167,8 @@ func TestTheAgentIsToldWhoAsked(t *testing.T) {
 	}
 }
 
-// TestAnUpgradedConnectionGoesBothWays: what a WebSocket does, but for its frames.
-func TestAnUpgradedConnectionGoesBothWays(t *testing.T) {
+// TestGateway_UpgradedConnectionGoesBothWays: what a WebSocket does, but for its frames.
+func TestGateway_UpgradedConnectionGoesBothWays(t *testing.T) {
 	t.Parallel()
 	h := behind(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "websocket" || !strings.EqualFold(r.Header.Get("Connection"), "upgrade") {
@@ -219,8 +219,8 @@ func dial(t testing.TB, addr string) net.Conn {
 	return conn
 }
 
-// TestTheBodyIsAskedForWhenTheAgentReadsIt is of HTTP/1.1: in HTTP/2 net/http takes Expect away and asks by itself.
-func TestTheBodyIsAskedForWhenTheAgentReadsIt(t *testing.T) {
+// TestGateway_AsksForTheBodyWhenTheAgentReadsIt is of HTTP/1.1: in HTTP/2 net/http takes Expect away and asks by itself.
+func TestGateway_AsksForTheBodyWhenTheAgentReadsIt(t *testing.T) {
 	t.Parallel()
 	var read, refused atomic.Int64
 	h := behind(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -251,8 +251,8 @@ func TestTheBodyIsAskedForWhenTheAgentReadsIt(t *testing.T) {
 	h.outcomes("ignored", 1)
 }
 
-// TestTrailersGoBothWays, to a client that curl is not: one with trailers of its own.
-func TestTrailersGoBothWays(t *testing.T) {
+// TestGateway_TrailersGoBothWays, to a client that curl is not: one with trailers of its own.
+func TestGateway_TrailersGoBothWays(t *testing.T) {
 	t.Parallel()
 	h := behind(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "X-Sum")

@@ -13,9 +13,9 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// TestInboundTheCallingAgentIsBanned is row S7, and S2 on the way: the guarded API refuses what one agent sends, and after five
+// TestInbound_BansTheCallingAgent is row S7, and S2 on the way: the guarded API refuses what one agent sends, and after five
 // times does not even get it, until an operator lets the agent in again.
-func TestInboundTheCallingAgentIsBanned(t *testing.T) {
+func TestInbound_BansTheCallingAgent(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -97,8 +97,8 @@ func (d *daemon) inbound() string {
 	return line.Address
 }
 
-// TestInboundBadInputIsRefused: the guard has no API of its own, so what is bad in HTTP and in its paths is all there is.
-func TestInboundBadInputIsRefused(t *testing.T) {
+// TestInbound_RefusesBadInput: the guard has no API of its own, so what is bad in HTTP and in its paths is all there is.
+func TestInbound_RefusesBadInput(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
 	api := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

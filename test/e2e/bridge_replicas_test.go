@@ -11,7 +11,7 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-func TestThreeFailuresHereAndTwoThereStopBothBridges(t *testing.T) {
+func TestBridge_FailuresOfTwoReplicasOpenOneBreaker(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	a, b := s.bridge(), s.bridge()
@@ -35,7 +35,7 @@ func TestThreeFailuresHereAndTwoThereStopBothBridges(t *testing.T) {
 	}
 }
 
-func TestWhatOneBridgeIsToldTheOtherKnows(t *testing.T) {
+func TestBridge_ReplicasShareRegistryAndWorkflows(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	a, b := s.bridge(), s.bridge()
@@ -74,8 +74,8 @@ func TestWhatOneBridgeIsToldTheOtherKnows(t *testing.T) {
 	})
 }
 
-// TestBridgesAnswerAloneWhileRedisIsAwayAndAreInStepAfterwards: who calls notices nothing, who watches does.
-func TestBridgesAnswerAloneWhileRedisIsAwayAndAreInStepAfterwards(t *testing.T) {
+// TestBridge_AnswersAloneWhileRedisIsDown: who calls notices nothing, who watches does.
+func TestBridge_AnswersAloneWhileRedisIsDown(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	a, b := s.bridge(), s.bridge()

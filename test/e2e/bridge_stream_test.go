@@ -67,7 +67,7 @@ func (p *process) awaitOut(want string) {
 	})
 }
 
-func TestEveryEventIsThereBeforeTheNextIsSent(t *testing.T) {
+func TestStream_EachEventArrivesBeforeTheNextIsSent(t *testing.T) {
 	t.Parallel()
 	agent := newStepwise()
 	h := behind(t, agent)
@@ -96,7 +96,7 @@ func TestEveryEventIsThereBeforeTheNextIsSent(t *testing.T) {
 	}
 }
 
-func TestTheRequestStreamsTooWhileTheAnswerDoes(t *testing.T) {
+func TestStream_RequestStreamsWhileTheResponseDoes(t *testing.T) {
 	t.Parallel()
 	h := behind(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w)
@@ -164,8 +164,8 @@ func reuses(t testing.TB, transport http.RoundTripper, url string) (reused bool)
 	return reused
 }
 
-// TestAnAgentThatDiesHalfWayIsAFailureAndLooksLikeOne: a truncated answer must not look whole.
-func TestAnAgentThatDiesHalfWayIsAFailureAndLooksLikeOne(t *testing.T) {
+// TestStream_AgentThatDiesHalfWayIsAFailure: a truncated answer must not look whole.
+func TestStream_AgentThatDiesHalfWayIsAFailure(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	b := s.bridge()
@@ -199,8 +199,8 @@ func TestAnAgentThatDiesHalfWayIsAFailureAndLooksLikeOne(t *testing.T) {
 	}
 }
 
-// TestAProbeThatStreamsKeepsItsPlace: its lease is a second, its stream takes three.
-func TestAProbeThatStreamsKeepsItsPlace(t *testing.T) {
+// TestStream_ProbeKeepsItsLease: its lease is a second, its stream takes three.
+func TestStream_ProbeKeepsItsLease(t *testing.T) {
 	t.Parallel()
 	agent := newStepwise()
 	h := behind(t, agent, "CIRCUIT_BREAKER_PROBE_TIMEOUT_SECONDS=1", "CIRCUIT_BREAKER_HALF_OPEN_MAX_CALLS=1")
@@ -276,8 +276,8 @@ func (f flushing) Write(p []byte) (int, error) {
 	return n, errors.Join(err, http.NewResponseController(f.ResponseWriter).Flush())
 }
 
-// TestAHundredMegabytesPassInConstantMemory runs bridge without the race detector, whose shadow memory is not bridge's.
-func TestAHundredMegabytesPassInConstantMemory(t *testing.T) {
+// TestStream_HundredMegabytesTakeConstantMemory runs bridge without the race detector, whose shadow memory is not bridge's.
+func TestStream_HundredMegabytesTakeConstantMemory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := build(dir, "-trimpath", bridge); err != nil {

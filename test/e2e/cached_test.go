@@ -32,7 +32,7 @@ func scripts(t testing.TB, s *testkit.Server) (n int) {
 	return n
 }
 
-func TestCachedReplicasCostRedisLittleAndCountAll(t *testing.T) {
+func TestCached_CountsAllWithFewCommands(t *testing.T) {
 	t.Parallel()
 	a, _, s := cachedPair(t, "CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=1000", "CIRCUIT_BREAKER_MAX_STALENESS_MS=60000")
 	const agent, calls = "Busy", 300
@@ -53,7 +53,7 @@ func TestCachedReplicasCostRedisLittleAndCountAll(t *testing.T) {
 	}
 }
 
-func TestCachedTripIsSeenByTheOtherReplica(t *testing.T) {
+func TestCached_OtherReplicaSeesATrip(t *testing.T) {
 	t.Parallel()
 	a, b, _ := cachedPair(t)
 	const agent = "FailingAgent"
@@ -77,7 +77,7 @@ func TestCachedTripIsSeenByTheOtherReplica(t *testing.T) {
 	a.show(agent).has("probes.succeeded", 1.0)
 }
 
-func TestCachedOutcomesAreSentBeforeTheEnd(t *testing.T) {
+func TestCached_SendsOutcomesBeforeItStops(t *testing.T) {
 	t.Parallel()
 	a, b, s := cachedPair(t, "CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=1000")
 	const agent = "Last"
@@ -94,7 +94,7 @@ func TestCachedOutcomesAreSentBeforeTheEnd(t *testing.T) {
 	}
 }
 
-func TestCachedReplicasAnswerAloneWhileRedisIsAway(t *testing.T) {
+func TestCached_AnswersAloneWhileRedisIsDown(t *testing.T) {
 	t.Parallel()
 	a, _, s := cachedPair(t)
 	const agent = "FailingAgent"
@@ -120,8 +120,8 @@ func TestCachedReplicasAnswerAloneWhileRedisIsAway(t *testing.T) {
 	a.acquire(agent).refused("OPEN", "open")
 }
 
-// TestCachedAgentThatIsDeletedStaysAbsent: outcomes that were not sent yet do not bring it back, not even at the end, when all are sent.
-func TestCachedAgentThatIsDeletedStaysAbsent(t *testing.T) {
+// TestCached_DeletedAgentStaysAbsent: outcomes that were not sent yet do not bring it back, not even at the end, when all are sent.
+func TestCached_DeletedAgentStaysAbsent(t *testing.T) {
 	t.Parallel()
 	a, b, s := cachedPair(t, "CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=1000")
 	const agent, kept = "Deleted", "Kept"

@@ -126,7 +126,7 @@ func each(t *testing.T, agents []string, do func(agent string) error) {
 	}
 }
 
-func TestClusterTakesEveryOperation(t *testing.T) {
+func TestCluster_TakesEveryOperation(t *testing.T) {
 	t.Parallel()
 	set := testkit.StartCluster(t)
 	d := start(t, "REDIS_URL="+set.URL())

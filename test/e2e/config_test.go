@@ -11,7 +11,7 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-func TestBadConfigurationNamesVariableValueAndWhatIsAllowed(t *testing.T) {
+func TestConfig_BadValueIsNamedWithWhatIsAllowed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "bad.env")
@@ -48,13 +48,13 @@ func TestBadConfigurationNamesVariableValueAndWhatIsAllowed(t *testing.T) {
 	}
 }
 
-func TestOpenListenerIsAllowedWhenSaidSo(t *testing.T) {
+func TestConfig_OpenListenerNeedsConsent(t *testing.T) {
 	t.Parallel()
 	d := start(t, "BREAKERD_LISTEN=0.0.0.0:0", "BREAKERD_AUTH=none")
 	d.call(http.MethodGet, "/livez", "").want(http.StatusOK)
 }
 
-func TestArguments(t *testing.T) {
+func TestDaemon_Arguments(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		arg, stdout, stderr string
@@ -74,7 +74,7 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-func TestPasswordIsNeverShown(t *testing.T) {
+func TestConfig_PasswordIsNeverShown(t *testing.T) {
 	t.Parallel()
 	const password = "correct-horse-battery"
 	secret := filepath.Join(t.TempDir(), "password")

@@ -24,7 +24,7 @@ func tripped(t *testing.T, d *daemon, s *testkit.Server) {
 	d.call(http.MethodGet, "/health", "").want(http.StatusOK).has("status", "healthy")
 }
 
-func TestTLSWithClientCertificates(t *testing.T) {
+func TestTLS_ClientCertificates(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	s := testkit.StartTLS(t, ca)
@@ -34,7 +34,7 @@ func TestTLSWithClientCertificates(t *testing.T) {
 	tripped(t, start(t, "REDIS_URL="+s.URL()), s)
 }
 
-func TestTLSTroubleIsNamed(t *testing.T) {
+func TestTLS_FaultIsNamed(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	s, wrong := testkit.StartTLS(t, ca), testkit.NewCA(t)
@@ -58,14 +58,14 @@ func TestTLSTroubleIsNamed(t *testing.T) {
 	}
 }
 
-func TestUnixSocket(t *testing.T) {
+func TestRedis_UnixSocket(t *testing.T) {
 	t.Parallel()
 	s, _ := testkit.StartUnix(t)
 	tripped(t, start(t, "REDIS_URL="+s.URL()), s)
 }
 
-// TestEmbeddedSaysWhatItIsAndWhatToTry runs what the banner of a first start shows, word for word.
-func TestEmbeddedSaysWhatItIsAndWhatToTry(t *testing.T) {
+// TestEmbedded_SaysThatNothingIsKept runs what the banner of a first start shows, word for word.
+func TestEmbedded_SaysThatNothingIsKept(t *testing.T) {
 	t.Parallel()
 	need(t, "bash", "curl")
 	d := start(t)

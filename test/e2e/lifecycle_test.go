@@ -70,7 +70,7 @@ func (s *slowReport) finish() reply {
 	return reply{t: s.t, what: "report in flight", status: res.StatusCode, header: res.Header, body: body}
 }
 
-func TestSigtermDrainsAndTellsTheFigures(t *testing.T) {
+func TestDrain_SigtermEndsCallsAndLogsTheStats(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		s := testkit.Start(t)
@@ -124,7 +124,7 @@ func checkStats(t *testing.T, d *daemon, agent string, want map[string]any) {
 	}
 }
 
-func TestSecondSignalEndsAtOnce(t *testing.T) {
+func TestDrain_SecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	beginReport(d, "Worker", d.acquire("Worker").want(http.StatusOK).text("permit"))
@@ -136,7 +136,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
-func TestDrainingIsBounded(t *testing.T) {
+func TestDrain_IsBounded(t *testing.T) {
 	t.Parallel()
 	d := start(t, "SHUTDOWN_TIMEOUT_SECONDS=0.2")
 	beginReport(d, "Worker", d.acquire("Worker").want(http.StatusOK).text("permit"))
@@ -147,7 +147,7 @@ func TestDrainingIsBounded(t *testing.T) {
 	d.awaitText("calls still under way")
 }
 
-func TestRedisThatIsAwayAtStartIsWaitedFor(t *testing.T) {
+func TestRedis_DownAtStartIsUsedOnceItIsUp(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	s.Kill()
@@ -179,7 +179,7 @@ func TestRedisThatIsAwayAtStartIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestGlobalSwitchAdmitsAllAndRecordsNothing(t *testing.T) {
+func TestDisabled_AdmitsAllAndRecordsNothing(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	d := start(t, "REDIS_URL="+s.URL(), "CIRCUIT_BREAKER_ENABLED=false")
@@ -192,7 +192,7 @@ func TestGlobalSwitchAdmitsAllAndRecordsNothing(t *testing.T) {
 	}
 }
 
-func TestEnvFileWinsOverTheEnvironment(t *testing.T) {
+func TestConfig_EnvFileWinsOverTheEnvironment(t *testing.T) {
 	t.Parallel()
 	s, other := testkit.Start(t), testkit.Start(t)
 	file := filepath.Join(t.TempDir(), ".env")
@@ -221,7 +221,7 @@ func TestEnvFileWinsOverTheEnvironment(t *testing.T) {
 	again.show("Agent").has("policy.timeout_seconds.value", 30.0).has("policy.failure_threshold.value", 7.0).has("state", "OPEN")
 }
 
-func TestBusyPortEndsWithAUsefulMessage(t *testing.T) {
+func TestDaemon_BusyPortIsNamed(t *testing.T) {
 	t.Parallel()
 	first := start(t)
 	second := launch(t, nil, "BREAKERD_LISTEN="+first.addr)

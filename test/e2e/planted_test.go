@@ -72,7 +72,7 @@ func (p planted) exercise(t *testing.T, d *daemon) {
 	at(d.call(http.MethodGet, "/v1/admin/circuit_breakers", ""), http.StatusOK)
 }
 
-func TestPlantedKeysFailNoCall(t *testing.T) {
+func TestPlantedKeys_FailNoCall(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	d := start(t, "REDIS_URL="+s.URL())
@@ -122,8 +122,8 @@ func TestPlantedKeysFailNoCall(t *testing.T) {
 	}
 }
 
-// TestBadDocumentsCanBeReplaced: what a hand wrote into an override or a profile is replaced over the API.
-func TestBadDocumentsCanBeReplaced(t *testing.T) {
+// TestPlantedKeys_BadDocumentsCanBeReplaced: what a hand wrote into an override or a profile is replaced over the API.
+func TestPlantedKeys_BadDocumentsCanBeReplaced(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	d := start(t, "REDIS_URL="+s.URL())
@@ -140,7 +140,7 @@ func TestBadDocumentsCanBeReplaced(t *testing.T) {
 	}
 }
 
-func TestBadNamesLeaveNoTrace(t *testing.T) {
+func TestNames_BadOnesLeaveNoTrace(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	d := start(t, "REDIS_URL="+s.URL(), "LOG_LEVEL=debug")
@@ -187,8 +187,8 @@ func TestBadNamesLeaveNoTrace(t *testing.T) {
 	}
 }
 
-// TestPlantedIndexIsMended: the index of agents is never authoritative, and a list does not stay empty for its sake.
-func TestPlantedIndexIsMended(t *testing.T) {
+// TestPlantedKeys_IndexIsRepaired: the index of agents is never authoritative, and a list does not stay empty for its sake.
+func TestPlantedKeys_IndexIsRepaired(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	redisCLI(t, s, "SET", "circuit_breaker:agents", "x")

@@ -21,7 +21,7 @@ func pair(t testing.TB) (a, b *daemon, s *testkit.Server) {
 	return start(t, env), start(t, env), s
 }
 
-func TestFiveFailuresAtOneReplicaStopTheOtherUntilTheKeysAreDeleted(t *testing.T) {
+func TestReplicas_FailuresOfOneStopTheOther(t *testing.T) {
 	t.Parallel()
 	a, b, s := pair(t)
 	const agent = "FailingAgent"
@@ -43,7 +43,7 @@ func TestFiveFailuresAtOneReplicaStopTheOtherUntilTheKeysAreDeleted(t *testing.T
 	a.acquire(agent).refused("OPEN", "open")
 }
 
-func TestPermitOfOneReplicaIsReportedToTheOther(t *testing.T) {
+func TestReplicas_PermitIsReportedToAnother(t *testing.T) {
 	t.Parallel()
 	a, b, _ := pair(t)
 	const agent = "Wanderer"
@@ -62,7 +62,7 @@ func TestPermitOfOneReplicaIsReportedToTheOther(t *testing.T) {
 }
 
 // Not parallel: it measures.
-func TestOverrideCountsOnTheOtherReplicaWithinASecond(t *testing.T) {
+func TestReplicas_OverrideCountsWithinASecond(t *testing.T) {
 	a, b, s := pair(t)
 	const agent = "Tuned"
 	threshold := func() any { return b.show(agent).get("policy.failure_threshold.value") }
@@ -99,7 +99,7 @@ func TestOverrideCountsOnTheOtherReplicaWithinASecond(t *testing.T) {
 	}
 }
 
-func TestHandsOnTheKeysHoldOnBothReplicas(t *testing.T) {
+func TestReplicas_ExternalEditsCountOnBoth(t *testing.T) {
 	t.Parallel()
 	a, b, s := pair(t)
 	const agent, key = "Handled", "circuit_breaker:Handled:"
@@ -128,7 +128,7 @@ func TestHandsOnTheKeysHoldOnBothReplicas(t *testing.T) {
 	both(func(d *daemon) { d.acquire(agent).want(http.StatusOK).has("state", "CLOSED") })
 }
 
-func TestHalfOpenProbesAreExactOverBothReplicas(t *testing.T) {
+func TestReplicas_HalfOpenProbesAreExact(t *testing.T) {
 	t.Parallel()
 	a, b, _ := pair(t)
 	for round := range 5 {
@@ -180,7 +180,7 @@ func probesOf(agent string, n int, replicas ...*daemon) ([]string, error) {
 	return permits, errors.Join(errs...)
 }
 
-func TestIdempotencyKeyReportedToBothReplicasCountsOnce(t *testing.T) {
+func TestReplicas_IdempotencyKeyCountsOnce(t *testing.T) {
 	t.Parallel()
 	a, b, _ := pair(t)
 	const agent = "Twice"

@@ -32,19 +32,19 @@ func playDocument(t *testing.T, script, profile string) {
 	session.Play(t, runbook.Parse(t, script))
 }
 
-func TestStuckBreakerRunbookWorksWordForWord(t *testing.T) {
+func TestRunbook_StuckBreakerWorksWordForWord(t *testing.T) {
 	t.Parallel()
 	playDocument(t, "circuit-breaker-stuck.txt", "stemedb.env")
 }
 
-func TestDeploymentGuideWorksWordForWord(t *testing.T) {
+func TestRunbook_DeploymentGuideWorksWordForWord(t *testing.T) {
 	t.Parallel()
 	playDocument(t, "deployment-guide.txt", "workflow.env")
 }
 
-// TestWhatOfTheDocumentsIsLeftOut keeps the list of commands that are not run short and known: whoever leaves out another
+// TestRunbook_WhatIsLeftOutIsKnown keeps the list of commands that are not run short and known: whoever leaves out another
 // has to say so here too.
-func TestWhatOfTheDocumentsIsLeftOut(t *testing.T) {
+func TestRunbook_WhatIsLeftOutIsKnown(t *testing.T) {
 	t.Parallel()
 	want := []string{
 		`curl .../admin/circuit_breakers | jq '.circuit_breakers[] | select(.state=="OPEN")'`,

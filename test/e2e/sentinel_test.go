@@ -104,7 +104,7 @@ func replicated(t *testing.T, master *testkit.Server) {
 	})
 }
 
-func TestSentinelFailoverIsSurvivedWithTrafficOn(t *testing.T) {
+func TestSentinel_FailoverUnderTraffic(t *testing.T) {
 	t.Parallel()
 	set := testkit.StartSentinel(t)
 	env := []string{"REDIS_URL=" + set.URL(), "CIRCUIT_BREAKER_TIMEOUT_SECONDS=600"}
