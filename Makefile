@@ -6,20 +6,21 @@ SHELL := /bin/sh
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
-NEEDED := redis-server redis-cli jq curl openssl cc unshare nsenter ip chromium nginx
+NEEDED := redis-server redis-cli jq curl openssl cc script unshare nsenter ip chromium nginx
 STACK_NEEDED := docker docker-compose curl redis-cli jq openssl
 FUZZTIME ?= 30s
 SOAK ?= 10m
 BENCHTIME ?= 1s
 SCRIPTS := ^Test(Histories|Transcripts)
+BIN ?= bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-15s %s\n", $$1, $$2 }'
 
-# The version comes from the tag or commit that Go itself writes into a binary.
 build: ## static binaries of all programs in bin/
-	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X github.com/breakerd/breakerd/internal/daemon.version=$(VERSION)' -o $(BIN)/ ./cmd/...
 
 run: build ## build and start breakerd with its defaults
 	bin/breakerd

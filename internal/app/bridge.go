@@ -4,30 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/breakerd/breakerd/internal/config"
+	"github.com/breakerd/breakerd/internal/daemon"
 	"github.com/breakerd/breakerd/internal/gateway"
 	"github.com/breakerd/breakerd/internal/httpapi"
 	"github.com/breakerd/breakerd/internal/metrics"
 	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/registry"
-	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-// Bridge runs the gateway and workflow service until a signal, as Breakerd does its own.
-func Bridge(ctx context.Context, args, environ []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
-	return program{
-		name: "bridge", about: "calls agents behind circuit breakers that a whole fleet shares: a reverse proxy and a workflow engine.",
+// Bridge is the gateway and workflow service.
+func Bridge() daemon.Program {
+	p := program{
 		check: config.Config.CheckBridge, listen: func(c config.Config) string { return c.BridgeListen },
 		mount: mountBridge, banner: bannerBridge,
-	}.run(ctx, args, environ, stdout, stderr, signals)
+	}
+	return daemon.Program{
+		Name: "bridge", About: "calls agents behind circuit breakers that a whole fleet shares: a reverse proxy and a workflow engine.",
+		Help: help, Configure: p.configure,
+	}
 }
 
-func mountBridge(s *core) ([]mount, error) {
+func mountBridge(s *core) ([]daemon.Listener, error) {
 	library, err := workflow.NewLibrary(workflow.LibraryOptions{
 		Dir: s.cfg.WorkflowsDir, Known: s.registry.Known, Texts: texts{s.docs}, Logger: s.log, StoreDown: s.fallback.Degraded,
 	})
@@ -51,8 +52,8 @@ func mountBridge(s *core) ([]mount, error) {
 			return x
 		},
 		Executions: workflow.NewStore(workflow.StoreOptions{Records: s.docs, Logger: s.log, StoreDown: s.fallback.Degraded}),
-		Gateway:    gate, Health: s.checkup(library).health, Ready: s.ready.get, LoopbackOnly: s.cfg.BridgeAuth == "",
-		Metrics: s.metrics.Handler(), Version: version.String(), ReplicaID: s.replica, Logger: s.log,
+		Gateway:    gate, Health: s.checkup(library).health, Ready: s.ready, LoopbackOnly: s.cfg.BridgeAuth == "",
+		Metrics: s.metrics.Handler(), Version: daemon.Version(), ReplicaID: s.replica, Logger: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the API cannot be built: %w", err)
@@ -62,7 +63,7 @@ func mountBridge(s *core) ([]mount, error) {
 		base.CloseIdleConnections()
 		inbound.CloseIdleConnections()
 	})
-	mounts := []mount{{listen: s.cfg.BridgeListen, variable: "BRIDGE_LISTEN", handler: gateway.KeepTrace(handler), stream: true}}
+	listeners := []daemon.Listener{{Listen: s.cfg.BridgeListen, Variable: "BRIDGE_LISTEN", Handler: gateway.KeepTrace(handler), Stream: true}}
 	if in := s.cfg.Inbound; in.Listen != "" {
 		guard, err := gateway.NewInbound(gateway.InboundOptions{
 			URL: in.URL, Agent: in.Agent, KeyFile: in.KeyFile, SecretFile: in.SecretFile, Manager: s.manager, Base: inbound, Logger: s.log,
@@ -70,9 +71,9 @@ func mountBridge(s *core) ([]mount, error) {
 		if err != nil {
 			return nil, err
 		}
-		mounts = append(mounts, mount{listen: in.Listen, variable: "INBOUND_LISTEN", handler: guard, stream: true})
+		listeners = append(listeners, daemon.Listener{Listen: in.Listen, Variable: "INBOUND_LISTEN", Handler: guard, Stream: true})
 	}
-	return mounts, nil
+	return listeners, nil
 }
 
 // began says whether anything was run at all.
@@ -113,13 +114,14 @@ func (t texts) PutWorkflow(ctx context.Context, id, text, entry string) error {
 	return err
 }
 
-func bannerBridge(s *core, w io.Writer, addresses []string) {
-	fmt.Fprintf(w, `Try:
+func bannerBridge(s *core, addresses []string) string {
+	text := fmt.Sprintf(`Try:
   curl -X POST http://%[1]s/api/v1/agents -H 'Content-Type: application/json' -d '{"name":"my-agent","url":"http://127.0.0.1:9000/my-agent"}'
   curl http://%[1]s/agents/my-agent/any/path
   curl http://%[1]s/api/v1/workflows
 `, addresses[0])
 	if len(addresses) > 1 {
-		fmt.Fprintf(w, "The API at %s is guarded at http://%s\n", s.cfg.Inbound.URL, addresses[1])
+		text += fmt.Sprintf("The API at %s is guarded at http://%s\n", s.cfg.Inbound.URL, addresses[1])
 	}
+	return text
 }

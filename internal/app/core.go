@@ -10,13 +10,14 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/breakerd/breakerd/internal/config"
+	"github.com/breakerd/breakerd/internal/daemon"
 	"github.com/breakerd/breakerd/internal/metrics"
 	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/registry"
-	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 	"github.com/breakerd/breakerd/pkg/redisstore/embedded"
@@ -38,15 +39,14 @@ type core struct {
 	index     *indexer
 	directory directory
 	replica   string
-	ready     readiness
+	ready     func(context.Context) error // an error while this replica stops
 	also      []func(ctx context.Context) // background tasks of the program at hand
-	serving   sync.RWMutex                // held for reading by each call that is served
 	tasks     sync.WaitGroup
-	stop      context.CancelFunc
+	cancel    context.CancelFunc // of tasks
 }
 
-func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core, err error) {
-	s = &core{cfg: cfg, log: log, replica: cfg.ReplicaID}
+func newCore(ctx context.Context, cfg config.Config, log *slog.Logger, ready func(context.Context) error) (s *core, err error) {
+	s = &core{cfg: cfg, log: log, ready: ready, replica: cfg.ReplicaID}
 	if s.replica == "" {
 		s.replica = replicaID()
 	}
@@ -56,7 +56,7 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	opened := s // for a return of nil sets s to that
 	defer func() {
 		if err != nil {
-			opened.close()
+			opened.stop(false)
 		}
 	}()
 	s.index = newIndexer(s.docs, cfg.MaxAgents, log)
@@ -83,7 +83,7 @@ func newCore(ctx context.Context, cfg config.Config, log *slog.Logger) (s *core,
 	if err != nil {
 		return nil, err
 	}
-	log.Info("Initialized CircuitBreakerManager", "replica", s.replica, "enabled", !cfg.Policy.Disabled, "redis", s.conn.Display, "version", version.String())
+	log.Info("Initialized CircuitBreakerManager", "replica", s.replica, "enabled", !cfg.Policy.Disabled, "redis", s.conn.Display, "version", daemon.Version())
 	return s, nil
 }
 
@@ -135,29 +135,9 @@ func (s *core) degradedChanged(degraded bool, cause error) {
 	}
 }
 
-// readiness is what /readyz says.
-type readiness struct {
-	mu  sync.Mutex
-	err error
-}
-
-func (r *readiness) set(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.err = err
-}
-
-func (r *readiness) get(context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.err
-}
-
-var errStopping = errors.New("stopping")
-
-// start begins the background tasks; close ends them.
+// start begins the background tasks; stop ends them.
 func (s *core) start(ctx context.Context) {
-	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for _, task := range append(s.also, s.registry.Run, s.book.Run, s.samples.run, s.greet) {
 		s.tasks.Go(func() { task(ctx) })
 	}
@@ -183,16 +163,32 @@ func (s *core) greet(ctx context.Context) {
 	s.log.Info("CircuitBreakerManager initialized with Redis connection", "redis", s.conn.Display, "born", born)
 }
 
-func (s *core) close() {
-	if s.stop != nil {
-		s.stop()
-	}
-	s.tasks.Wait()
+// lastCalls bounds each of the last two things that are asked of Redis: to take what was not sent, and to tell the figures.
+const lastCalls = 2 * time.Second
+
+// stop sends what cached mode has not sent yet, ends the background tasks and closes everything. An orderly one logs each agent's figures.
+func (s *core) stop(orderly bool) {
 	if s.manager != nil {
 		s.sendAll()
 	}
+	if orderly {
+		logStats(s.manager, s.book, s.log)
+	}
+	if s.cancel != nil {
+		s.cancel()
+	}
+	s.tasks.Wait()
 	s.fallback.Close()
 	if err := s.conn.Close(); err != nil {
 		s.log.Debug("redis client not closed cleanly", "error", err)
+	}
+}
+
+// sendAll sends what cached mode has not sent yet.
+func (s *core) sendAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastCalls)
+	defer cancel()
+	if err := s.manager.Close(ctx); err != nil {
+		s.log.Error("outcomes were not sent", "agents", s.manager.Backlog().Agents, "error", err)
 	}
 }

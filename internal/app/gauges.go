@@ -5,14 +5,14 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/breakerd/breakerd/internal/daemon"
 	"github.com/breakerd/breakerd/internal/metrics"
-	"github.com/breakerd/breakerd/internal/version"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 func (s *core) newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Options{
-		MaxAgents: s.cfg.MetricsMaxAgents, Version: version.String(), States: s.states,
+		MaxAgents: s.cfg.MetricsMaxAgents, Version: daemon.Version(), States: s.states,
 		Degraded: s.fallback.Degraded, Pool: s.poolStats, Unsent: func() breaker.Backlog { return s.manager.Backlog() },
 	})
 }

@@ -113,7 +113,9 @@ func (x *indexer) try(ctx context.Context, what string, task func(context.Contex
 const statsLogged = 100
 
 // logStats tells each agent's figures when the program ends.
-func logStats(ctx context.Context, m *breaker.Manager, book *policycache.Cache, log *slog.Logger) {
+func logStats(m *breaker.Manager, book *policycache.Cache, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), lastCalls)
+	defer cancel()
 	agents := book.InUse(24 * time.Hour)
 	slices.Sort(agents)
 	for _, a := range agents[:min(len(agents), statsLogged)] {

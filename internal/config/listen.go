@@ -26,7 +26,7 @@ func (c Config) CheckBridge() error {
 	case in.Listen == "" && in.URL != "":
 		errs = append(errs, errors.New("INBOUND_URL is set, but not INBOUND_LISTEN: want both, or neither"))
 	case in.Listen != "":
-		errs = append(errs, hostPort("INBOUND_LISTEN", in.Listen, "127.0.0.1:8001"))
+		errs = append(errs, HostPort("INBOUND_LISTEN", in.Listen, "127.0.0.1:8001"))
 		if in.URL == "" {
 			errs = append(errs, errors.New("INBOUND_LISTEN is set, but not INBOUND_URL: want both, or neither"))
 		}
@@ -36,7 +36,7 @@ func (c Config) CheckBridge() error {
 
 func checkListen(program, listen, auth, example string) error {
 	name := program + "_LISTEN"
-	if err := hostPort(name, listen, example); err != nil {
+	if err := HostPort(name, listen, example); err != nil {
 		return err
 	}
 	host, _, _ := net.SplitHostPort(listen)
@@ -46,7 +46,8 @@ func checkListen(program, listen, auth, example string) error {
 	return fmt.Errorf("%s=%q: %w, as %s, or %s_AUTH=none if whoever reaches the listener may do so", name, listen, ErrOpenListener, example, program)
 }
 
-func hostPort(name, listen, example string) error {
+// HostPort reports, as an [*Error], that the variable called name holds no host:port; example holds one.
+func HostPort(name, listen, example string) error {
 	host, port, err := net.SplitHostPort(listen)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)

@@ -15,7 +15,7 @@ import (
 
 func TestHealthyAgentSaysWhatItWasAsked(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	p.do("POST", "/Weather/v1/a%20b?x=1", `{"city":"Ulm","n":12345678901234567890}`).want(200, `agent="Weather"`, `method="POST"`,
 		`path="/v1/a%20b"`, `query="x=1"`, `default=null`)
 	if g := p.do("PUT", "/Weather/x", `{"n":12345678901234567890}`); !strings.Contains(g.text, `"input":{"n":12345678901234567890}`) {
@@ -34,7 +34,7 @@ func TestHealthyAgentSaysWhatItWasAsked(t *testing.T) {
 
 func TestNamesDecideHowAgentsBegin(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	for name, want := range map[string]string{
 		"FailingAgent": "failing", "my-failing": "failing", "slowpoke": "slow", "FlakyOne": "flaky", "a.RateLimited": "rate-limited",
 		"StreamingAgent": "streaming", "HangingAgent": "hanging", "BrokenAgent": "broken", "Fail": "healthy", "Rate-Limited": "healthy", "Modes": "healthy",
@@ -45,7 +45,7 @@ func TestNamesDecideHowAgentsBegin(t *testing.T) {
 
 func TestFailingAgentFailsWithItsStatus(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	if g := p.do("POST", "/FailingAgent/echo", `{}`).want(500); g.json["error"] == nil || g.header.Get("Retry-After") != "" {
 		t.Errorf("%v %s", g.header, g.text)
 	}
@@ -57,7 +57,7 @@ func TestFailingAgentFailsWithItsStatus(t *testing.T) {
 
 func TestRateLimitedAgentSaysWhenToComeBack(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	if g := p.do("GET", "/RateLimitedAgent", "").want(429); g.header.Get("Retry-After") != "5" {
 		t.Errorf("%v", g.header)
 	}
@@ -69,7 +69,7 @@ func TestRateLimitedAgentSaysWhenToComeBack(t *testing.T) {
 
 func TestFlakyAgentFailsAsOftenAsItWasTold(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	statuses := func() string {
 		var out strings.Builder
 		for range 7 {
@@ -95,7 +95,7 @@ func TestFlakyAgentFailsAsOftenAsItWasTold(t *testing.T) {
 
 func TestSlowAgentAnswersAfterItsDelay(t *testing.T) {
 	t.Parallel()
-	p := start(t, "DEMO_AGENTS=SlowAgent=slow:30")
+	p := start(t, "SlowAgent=slow:30")
 	begun := time.Now()
 	p.do("POST", "/SlowAgent", `"hello"`).want(200, `input="hello"`)
 	if took := time.Since(begun); took < 30*time.Millisecond {
@@ -111,7 +111,7 @@ func TestSlowAgentAnswersAfterItsDelay(t *testing.T) {
 
 func TestSlowAndHangingAgentsLetGoWhenTheClientLeaves(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	p.mode("SlowAgent", `{"mode":"slow","delay_ms":3600000}`)
 	for _, agent := range []string{"SlowAgent", "HangingAgent"} {
 		for _, client := range []*http.Client{p.client, p.h2c} {
@@ -136,7 +136,7 @@ func TestSlowAndHangingAgentsLetGoWhenTheClientLeaves(t *testing.T) {
 
 func TestBrokenAgentClosesWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	conn := p.dial()
 	_, _ = io.WriteString(conn, "GET /BrokenAgent HTTP/1.1\r\nHost: x\r\n\r\n")
 	if text, err := io.ReadAll(conn); err != nil || len(text) > 0 {
@@ -153,7 +153,7 @@ func TestBrokenAgentClosesWithoutAnAnswer(t *testing.T) {
 
 func TestErrorsInsideA200(t *testing.T) {
 	t.Parallel()
-	p := start(t, "DEMO_AGENTS=Rpc=jsonrpc-error, Mcp=mcp-error")
+	p := start(t, "Rpc=jsonrpc-error, Mcp=mcp-error")
 	p.do("POST", "/Rpc", `{"jsonrpc":"2.0","id":"q-7","method":"m"}`).want(200, `id="q-7"`, `jsonrpc="2.0"`, `result=null`,
 		`error={"code":-32000,"message":"Rpc fails, as it was told to"}`)
 	p.do("POST", "/Rpc", `not json`).want(200, `id=null`)
@@ -165,7 +165,7 @@ func TestErrorsInsideA200(t *testing.T) {
 
 func TestStreamIsFlushedEventByEvent(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	p.mode("StreamingAgent", `{"mode":"streaming","interval_ms":3600000,"events":2}`) // the second will not come in this test's life
 	for _, client := range []*http.Client{p.client, p.h2c} {
 		res, err := client.Do(p.request("POST", "/StreamingAgent", strings.NewReader("{}")))
@@ -189,7 +189,7 @@ func TestStreamIsFlushedEventByEvent(t *testing.T) {
 
 func TestStreamEndsOrBreaksWhereItWasTold(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	for body, want := range map[string]struct {
 		events int
 		whole  bool

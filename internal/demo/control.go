@@ -25,16 +25,6 @@ type server struct {
 	log    *slog.Logger
 }
 
-// New makes the demo agent's handler. list is as DEMO_AGENTS has it ("": only names decide); the error joins one for every item
-// that is wrong. The handler keeps at most 1,000 agents, and may be used by any number of goroutines.
-func New(list string, log *slog.Logger) (http.Handler, error) {
-	a, err := newAgents(list)
-	if err != nil {
-		return nil, err
-	}
-	return &server{a, log}, nil
-}
-
 // ServeHTTP goes by the path as it was sent: a mux would clean it.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -14,7 +14,7 @@ import (
 
 func TestAgentsSwitchWhileTheyRun(t *testing.T) {
 	t.Parallel()
-	p := start(t, "DEMO_AGENTS=Told=failing:503")
+	p := start(t, "Told=failing:503")
 	p.do("GET", "/FailingAgent", "").want(500)
 	p.mode("FailingAgent", `{"mode":"healthy"}`).want(200, `agent="FailingAgent"`, `mode="healthy"`, "default=false", "calls=1", "delay_ms=0", "status=null")
 	p.do("GET", "/FailingAgent", "").want(200)
@@ -29,19 +29,19 @@ func TestAgentsSwitchWhileTheyRun(t *testing.T) {
 	p.do("DELETE", "/modes/Told", "").want(200, `mode="failing"`, "status=503", "default=true", "calls=0")
 	p.do("GET", "/Told", "").want(503)
 	p.do("DELETE", "/modes/Nobody", "").want(200, `mode="healthy"`)
-	if lines := strings.Count(p.stderr.String(), `"event":"demo_agent.switched"`); lines != 7 {
-		t.Errorf("%d lines of switches, want 7:\n%s", lines, p.stderr.String())
+	if lines := strings.Count(p.log.String(), `"event":"demo_agent.switched"`); lines != 7 {
+		t.Errorf("%d lines of switches, want 7:\n%s", lines, p.log.String())
 	}
-	for _, want := range []string{`"component":"Circuit Breaker"`, `"agent":"Told","from":"failing status=503","to":"healthy"`} {
-		if !strings.Contains(p.stderr.String(), want) {
-			t.Errorf("no %s in\n%s", want, p.stderr.String())
+	for _, want := range []string{`"agent":"Told","from":"failing status=503","to":"healthy"`} {
+		if !strings.Contains(p.log.String(), want) {
+			t.Errorf("no %s in\n%s", want, p.log.String())
 		}
 	}
 }
 
 func TestASwitchDoesNotTouchCallsUnderWay(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	p.mode("A", `{"mode":"streaming","interval_ms":50,"events":3}`)
 	res, err := p.client.Do(p.request("GET", "/A", http.NoBody))
 	if err != nil {
@@ -57,7 +57,7 @@ func TestASwitchDoesNotTouchCallsUnderWay(t *testing.T) {
 
 func TestModesShowsEveryAgentOnce(t *testing.T) {
 	t.Parallel()
-	p := start(t, "DEMO_AGENTS=Zed=slow:250")
+	p := start(t, "Zed=slow:250")
 	p.do("GET", "/B", "").want(200)
 	p.do("GET", "/B/x", "").want(200)
 	p.mode("A", `{"mode":"hanging"}`)
@@ -76,7 +76,7 @@ func TestModesShowsEveryAgentOnce(t *testing.T) {
 
 func TestHealthPaths(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	p.do("GET", "/livez", "").want(200, `status="ok"`)
 	p.do("GET", "/readyz", "").want(200, `status="ready"`)
 	p.do("POST", "/readyz", "").wantProblem(405, problem.MethodNotAllowed)
@@ -85,7 +85,7 @@ func TestHealthPaths(t *testing.T) {
 
 func TestBadInputIsRefused(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, "")
 	put := func(body string, header ...string) got { return p.do("PUT", "/modes/A", body, header...) }
 	put("").wantProblem(400, problem.BodyRequired)
 	put(`{"mode":"healthy"}`, "Content-Type", "text/plain").wantProblem(415, problem.UnsupportedMediaType)
@@ -124,15 +124,16 @@ func TestBadInputIsRefused(t *testing.T) {
 // handler is a demo agent without a listener, where a thousand calls are wanted.
 func handler(t *testing.T, list string) (*server, func(method, path, body string) int) {
 	t.Helper()
-	h, err := New(list, slog.New(slog.DiscardHandler))
+	a, err := newAgents(list)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h.(*server), func(method, path, body string) int {
+	s := &server{a, slog.New(slog.DiscardHandler)}
+	return s, func(method, path, body string) int {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
-		h.ServeHTTP(w, r)
+		s.ServeHTTP(w, r)
 		return w.Code
 	}
 }
@@ -180,13 +181,12 @@ func TestAgentsThatWereSwitchedAreNotForgottenForOthers(t *testing.T) {
 
 func TestBadAgentListsAreRefused(t *testing.T) {
 	t.Parallel()
-	log := slog.New(slog.DiscardHandler)
 	for list, want := range map[string]string{
 		"A": "Name=mode", "A=": "one of healthy", "A=dead": "one of healthy", "A=slow:": "a number", "A=slow:x": "a number", "A=slow:-1": "from 0 to",
 		"A=slow:NaN": "whole number", "A=healthy:5": "takes no number", "A=slow,A=slow": "twice", "modes=slow": "modes", "-A=slow": "bad agent name",
 		"A=slow,,B=slow": "Name=mode", "A=failing:200": "from 400 to 599", "=slow": "bad agent name", "A=slow:1:2": "a number",
 	} {
-		if _, err := New(list, log); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "DEMO_AGENTS") {
+		if _, err := newAgents(list); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "DEMO_AGENTS") {
 			t.Errorf("%q: %v, want %q", list, err, want)
 		}
 	}
@@ -194,7 +194,7 @@ func TestBadAgentListsAreRefused(t *testing.T) {
 	for i := range maxAgents + 1 {
 		fmt.Fprintf(&many, "a%d=slow,", i)
 	}
-	if _, err := New(strings.TrimSuffix(many.String(), ","), log); err == nil {
+	if _, err := newAgents(strings.TrimSuffix(many.String(), ",")); err == nil {
 		t.Error("1001 agents are too many")
 	}
 }

@@ -1,17 +1,14 @@
 package demo
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
-	"os"
+	"net/http/httptest"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,36 +20,34 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// program is a demo agent that runs as the real one does: Run, on a TCP port of its own.
-type program struct {
-	t       testing.TB
-	url     string
-	client  *http.Client
-	h2c     *http.Client
-	signals chan os.Signal
-	stderr  *syncBuffer
-	exit    chan int
+// demoAgent is a demo agent on a TCP port of its own.
+type demoAgent struct {
+	t      testing.TB
+	url    string
+	client *http.Client
+	h2c    *http.Client
+	log    *testkit.Buffer
 }
 
-// start runs a demo agent; environ are more variables. It ends with the test.
-func start(t testing.TB, environ ...string) *program {
+// start runs a demo agent until the test ends; list is DEMO_AGENTS.
+func start(t testing.TB, list string) *demoAgent {
 	t.Helper()
-	p := &program{t: t, signals: make(chan os.Signal, 2), stderr: &syncBuffer{}, exit: make(chan int, 1), client: newClient(t, false), h2c: newClient(t, true)}
-	out, in := io.Pipe()
-	go func() {
-		p.exit <- Run(context.WithoutCancel(t.Context()), nil, append([]string{"DEMO_LISTEN=127.0.0.1:0"}, environ...), in, p.stderr, p.signals)
-		_ = in.Close()
-	}()
-	var version string
-	if _, err := fmt.Fscanf(out, "demo-agent %s listens on %s\n", &version, &p.url); err != nil {
-		t.Fatalf("%v: %s", err, p.stderr.String())
+	p := &demoAgent{t: t, log: &testkit.Buffer{}, client: newClient(t, false), h2c: newClient(t, true)}
+	a, err := newAgents(list)
+	if err != nil {
+		t.Fatal(err)
 	}
+	s := httptest.NewUnstartedServer(&server{a, slog.New(slog.NewJSONHandler(p.log, nil))})
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	p.url = s.URL
 	t.Cleanup(func() {
 		p.client.CloseIdleConnections()
 		p.h2c.CloseIdleConnections()
-		p.signals <- syscall.SIGTERM
-		p.signals <- syscall.SIGTERM
-		<-p.exit
+		s.CloseClientConnections()
+		s.Close()
 	})
 	return p
 }
@@ -74,7 +69,7 @@ type got struct {
 	json   map[string]any
 }
 
-func (p *program) request(method, path string, body io.Reader, header ...string) *http.Request {
+func (p *demoAgent) request(method, path string, body io.Reader, header ...string) *http.Request {
 	p.t.Helper()
 	req, err := http.NewRequestWithContext(p.t.Context(), method, p.url+path, body)
 	if err != nil {
@@ -87,7 +82,7 @@ func (p *program) request(method, path string, body io.Reader, header ...string)
 }
 
 // do sends a request and reads the whole answer. A body is JSON unless header says otherwise.
-func (p *program) do(method, path, body string, header ...string) got {
+func (p *demoAgent) do(method, path, body string, header ...string) got {
 	p.t.Helper()
 	res, err := p.client.Do(p.request(method, path, strings.NewReader(body), append([]string{"Content-Type", "application/json"}, header...)...))
 	if err != nil {
@@ -127,13 +122,13 @@ func (g got) wantProblem(status int, c problem.Code) {
 }
 
 // mode switches an agent.
-func (p *program) mode(agent, body string) got {
+func (p *demoAgent) mode(agent, body string) got {
 	p.t.Helper()
 	return p.do(http.MethodPut, "/modes/"+agent, body).want(http.StatusOK)
 }
 
 // wantInFlight waits until so many calls of the agent are under way.
-func (p *program) wantInFlight(agent string, n int) {
+func (p *demoAgent) wantInFlight(agent string, n int) {
 	p.t.Helper()
 	testkit.Eventually(p.t, "calls under way", 20*time.Second, func() error {
 		if have := p.do(http.MethodGet, "/modes/"+agent, "").json["in_flight"]; have != float64(n) {
@@ -143,25 +138,8 @@ func (p *program) wantInFlight(agent string, n int) {
 	})
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // dial opens a plain connection, for what no client would send.
-func (p *program) dial() net.Conn {
+func (p *demoAgent) dial() net.Conn {
 	p.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
 	if err != nil {

@@ -9,38 +9,31 @@ import (
 	"github.com/lmittmann/tint"
 )
 
-// Formats and levels as LOG_FORMAT and LOG_LEVEL spell them.
+// Formats, as LOG_FORMAT spells them.
 const (
 	Auto = "auto" // colours on a terminal, JSON elsewhere
 	Text = "text"
 	JSON = "json"
 )
 
-// Component stands on every line.
-const Component = "Circuit Breaker"
-
-// New makes a logger that writes to w. level is debug, info, warn or error; format is auto, text or json: anything else is
-// read as info and auto, for the configuration has checked both.
-func New(w io.Writer, level, format string) *slog.Logger {
-	var l slog.Level
-	if l.UnmarshalText([]byte(level)) != nil {
-		l = slog.LevelInfo
-	}
-	return slog.New(handler(w, l, format)).With("component", Component)
+// New makes a logger that writes to w; format is auto, text or json.
+func New(w io.Writer, level slog.Level, format string) *slog.Logger {
+	return slog.New(handler(w, level, format)).With("component", "Circuit Breaker")
 }
 
-func handler(w io.Writer, l slog.Level, format string) slog.Handler {
+func handler(w io.Writer, level slog.Level, format string) slog.Handler {
 	switch {
 	case format == Text:
-		return slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})
-	case format == JSON || !terminal(w):
-		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})
+		return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
+	case format == JSON || !Terminal(w):
+		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 	default:
-		return tint.NewTextHandler(w, &tint.Options{Level: l, NoColor: os.Getenv("NO_COLOR") != ""})
+		return tint.NewTextHandler(w, &tint.Options{Level: level, NoColor: os.Getenv("NO_COLOR") != ""})
 	}
 }
 
-func terminal(w io.Writer) bool {
+// Terminal says whether w is a terminal.
+func Terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

@@ -3,17 +3,18 @@ package logging_test
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 
 	"github.com/breakerd/breakerd/internal/logging"
 )
 
-func TestEveryLineCarriesTheComponent(t *testing.T) {
+func TestNew_EveryLineHasTheComponent(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{logging.Auto, logging.JSON, logging.Text} {
 		var out bytes.Buffer
-		logging.New(&out, "INFO", format).Info("hello", "agent", "a\nb")
+		logging.New(&out, slog.LevelInfo, format).Info("hello", "agent", "a\nb")
 		if !strings.Contains(out.String(), "Circuit Breaker") || strings.Count(out.String(), "\n") != 1 {
 			t.Errorf("%s: %q", format, out.String())
 		}
@@ -23,10 +24,10 @@ func TestEveryLineCarriesTheComponent(t *testing.T) {
 	}
 }
 
-func TestTheLevelHolds(t *testing.T) {
+func TestNew_DropsLinesBelowTheLevel(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	log := logging.New(&out, "WARN", logging.JSON)
+	log := logging.New(&out, slog.LevelWarn, logging.JSON)
 	log.Info("no")
 	log.Warn("yes")
 	if strings.Contains(out.String(), "no") || !strings.Contains(out.String(), "yes") {

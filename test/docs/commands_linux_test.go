@@ -27,7 +27,7 @@ func notRun() map[string]string {
 }
 
 // stayInForeground are the blocks that a reader leaves running, with what they print when they are up.
-func stayInForeground() map[string]string { return map[string]string{"make run": "listens on http://"} }
+func stayInForeground() map[string]string { return map[string]string{"make run": `"msg":"listening"`} }
 
 func TestTheCommandsOfTheDocumentsDoWhatTheDocumentsSay(t *testing.T) {
 	t.Parallel()

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// command is one sh block; a command with Ready stays in the foreground, and is up when it has printed that.
+// command is one sh block; a command with Ready stays in the foreground, and is up when it has printed that on either output.
 type command struct {
 	Text  string `json:"text"`
 	Ready string `json:"ready"`
@@ -157,12 +157,14 @@ func (s *shell) run(name, text string) (r result, err error) {
 
 // foreground starts what a reader leaves running in another terminal, and returns when it is up.
 func foreground(dir string, c command) (r result, err error) {
-	cmd := exec.Command("bash", "-c", c.Text)
-	cmd.Dir, cmd.Stderr = dir, os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
+	out, theirs, err := os.Pipe()
+	if err != nil {
+		return r, err
 	}
+	cmd := exec.Command("bash", "-c", c.Text)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, theirs, theirs
+	err = cmd.Start()
+	_ = theirs.Close()
 	if err != nil {
 		return r, err
 	}
@@ -176,5 +178,5 @@ func foreground(dir string, c command) (r result, err error) {
 			return r, nil
 		}
 	}
-	return r, errors.Join(errors.New("it did not come up"), cmd.Wait())
+	return r, errors.Join(errors.New("it did not come up: "+r.Stdout), cmd.Wait())
 }

@@ -6,8 +6,10 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/breakerd/breakerd/internal/testkit"
@@ -64,14 +66,21 @@ func TestRedis_UnixSocket(t *testing.T) {
 	tripped(t, start(t, "REDIS_URL="+s.URL()), s)
 }
 
-// TestEmbedded_SaysThatNothingIsKept runs what the banner of a first start shows, word for word.
-func TestEmbedded_SaysThatNothingIsKept(t *testing.T) {
+// TestBanner_OfEmbeddedSaysWhatItIsAndWhatToTry runs what a first start shows at a terminal, word for word.
+func TestBanner_OfEmbeddedSaysWhatItIsAndWhatToTry(t *testing.T) {
 	t.Parallel()
-	need(t, "bash", "curl")
-	d := start(t)
+	need(t, "bash", "curl", "script")
+	errs := filepath.Join(t.TempDir(), "stderr")
+	if err := os.WriteFile(errs, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// script runs it on a terminal of its own, and copies what it prints there.
+	d := breakerd.launchBinary(t, []string{"script", "-qefc", "exec " + breakerd.binary() + " 2>" + errs, "/dev/null"})
+	d.StderrFile = errs
+	d.awaitListening()
 	var banner string
 	testkit.Eventually(t, "the banner", startTimeout, func() error {
-		if banner = d.Stdout(); !strings.HasSuffix(banner, "/v1/admin/circuit_breakers\n") {
+		if banner = strings.ReplaceAll(d.Stdout(), "\r\n", "\n"); !strings.HasSuffix(banner, "/v1/admin/circuit_breakers\n") {
 			return fmt.Errorf("stdout: %s", banner)
 		}
 		return nil
@@ -96,4 +105,16 @@ func TestEmbedded_SaysThatNothingIsKept(t *testing.T) {
 	}
 	d.awaitText(`"level":"WARN"`, "lost at exit")
 	d.call(http.MethodGet, "/health/checks", "").want(http.StatusOK).has("status", "healthy")
+}
+
+// TestBanner_OnlyOnATerminal: `docker logs | jq` reads JSON lines and nothing else.
+func TestBanner_OnlyOnATerminal(t *testing.T) {
+	t.Parallel()
+	for _, p := range []program{breakerd, bridge, demoAgent} {
+		d := p.start(t)
+		d.signal(syscall.SIGTERM)
+		if code := d.ExitCode(); code != 0 || d.Stdout() != "" {
+			t.Errorf("%s: exit code %d, stdout %q", p.name, code, d.Stdout())
+		}
+	}
 }

@@ -66,7 +66,7 @@ func (quiet) Printf(context.Context, string, ...any) {}
 // packages says where Debian has the tools that the tests use.
 var packages = map[string]string{
 	"redis-server": "redis-server", "redis-cli": "redis-tools", "jq": "jq", "curl": "curl", "bash": "bash", "grep": "grep",
-	"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2",
+	"script": "bsdutils", "unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2",
 }
 
 // need stops the test if a tool is missing; a test that cannot run has failed.

@@ -133,14 +133,14 @@ func imagesOf(t *testing.T, s types.ServiceConfig) map[string]string {
 	if s.Name == "bridge" {
 		image = "BRIDGE_IMAGE"
 	}
-	return map[string]string{image: s.Image, "BUILD_IMAGE": *s.Build.Args["BUILD_IMAGE"], "RUNTIME_IMAGE": *s.Build.Args["RUNTIME_IMAGE"]}
+	return map[string]string{image: s.Image, "BUILD_IMAGE": *s.Build.Args["BUILD_IMAGE"], "RUNTIME_IMAGE": *s.Build.Args["RUNTIME_IMAGE"], "VERSION": *s.Build.Args["VERSION"]}
 }
 
 func TestImagesAreVariables(t *testing.T) {
 	t.Parallel()
 	defaults := map[string]string{
 		"REDIS_IMAGE": "redis:7-alpine", "BUILD_IMAGE": "golang:1.26-alpine", "RUNTIME_IMAGE": "redis:7-alpine",
-		"BREAKERD_IMAGE": "breakerd:local", "BRIDGE_IMAGE": "breakerd-bridge:local",
+		"BREAKERD_IMAGE": "breakerd:local", "BRIDGE_IMAGE": "breakerd-bridge:local", "VERSION": "",
 	}
 	others := map[string]string{}
 	for name := range defaults {
@@ -165,7 +165,7 @@ func TestImagesAreVariables(t *testing.T) {
 		}
 	}
 	dockerfile := read(t, "deploy/Dockerfile")
-	for _, name := range []string{"BUILD_IMAGE", "RUNTIME_IMAGE"} {
+	for _, name := range []string{"BUILD_IMAGE", "RUNTIME_IMAGE", "VERSION"} {
 		if !strings.Contains(dockerfile, "\nARG "+name+"="+defaults[name]+"\n") {
 			t.Errorf("deploy/Dockerfile has another default for %s", name)
 		}

@@ -1,0 +1,148 @@
+// Package daemon is what every program shares: arguments, exit codes, version, health probe, listeners, signals and drain.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/logging"
+)
+
+// Exit codes of every program.
+const (
+	exitOK     = 0
+	exitFailed = 1 // a second signal, or trouble while running; of --health: not ready
+	exitConfig = 2 // bad arguments or a bad configuration
+)
+
+// healthTimeout bounds --health.
+const healthTimeout = 3 * time.Second
+
+// Program is one command.
+type Program struct {
+	Name  string
+	About string // for --help: a sentence on what it does
+	Help  string // for --help: how to configure it
+
+	// Configure reads NAME=VALUE pairs, as [os.Environ] gives them. It opens nothing.
+	Configure func(environ []string) (Config, error)
+}
+
+// Config is a program's configuration as far as this package needs it.
+type Config struct {
+	Listen          string // host:port of the listener that answers /readyz
+	LogLevel        slog.Level
+	LogFormat       string
+	Warnings        []string      // logged at the start
+	ShutdownDelay   time.Duration // between the signal and the end of listening: not ready, and still serving
+	ShutdownTimeout time.Duration // for calls to end after ShutdownDelay
+
+	// Open makes the service. Its error counts as a bad configuration. ready gives an error once the program is stopping.
+	Open func(ctx context.Context, log *slog.Logger, ready func(context.Context) error) (Service, error)
+}
+
+// Run runs the program until SIGTERM or SIGINT, or until ctx ends, and gives the exit code. A second signal ends it at once.
+func (p Program) Run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(signals)
+	return p.run(ctx, args, environ, stdout, stderr, signals)
+}
+
+func (p Program) run(ctx context.Context, args, environ []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
+	probe := false
+	switch arg := strings.Join(args, " "); arg {
+	case "":
+	case "--version", "-version":
+		fmt.Fprintln(stdout, p.Name, Version())
+		return exitOK
+	case "--help", "-help", "-h":
+		fmt.Fprint(stdout, p.help())
+		return exitOK
+	case "--health", "-health":
+		probe = true
+	default:
+		fmt.Fprintf(stderr, "%s: unknown argument %q\n\n%s", p.Name, arg, p.help())
+		return exitConfig
+	}
+	c, err := p.Configure(environ)
+	if err != nil {
+		return p.badConfig(stderr, err)
+	}
+	if probe {
+		if err := ready(ctx, c.Listen); err != nil {
+			fmt.Fprintf(stderr, "%s: not ready: %v\n", p.Name, err)
+			return exitFailed
+		}
+		fmt.Fprintln(stdout, "ready")
+		return exitOK
+	}
+	log := logging.New(stderr, c.LogLevel, c.LogFormat)
+	for _, w := range c.Warnings {
+		log.Warn("configuration", "warning", w)
+	}
+	h := &host{program: p.Name, config: c, log: log, signals: signals, stdout: stdout}
+	s, err := c.Open(ctx, log, h.ready)
+	if err != nil {
+		return p.badConfig(stderr, err)
+	}
+	return h.serve(ctx, s)
+}
+
+func (p Program) badConfig(stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "%s: bad configuration:\n%v\n", p.Name, err)
+	return exitConfig
+}
+
+func (p Program) help() string {
+	return fmt.Sprintf(`%[1]s: %[2]s
+
+  %[1]s            start
+  %[1]s --health   exit 0 if the one that runs with this configuration is ready, else 1
+  %[1]s --version  print the version
+  %[1]s --help     print this
+
+%[3]s`, p.Name, p.About, p.Help)
+}
+
+// ready asks the program that listens there whether it is ready: the health check of a container that has no curl.
+func ready(ctx context.Context, listen string) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	url := "http://" + reachable(listen) + "/readyz"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req) // HTTP_PROXY does not apply
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", url, err)
+	}
+	err = res.Body.Close() // the status is the answer
+	if res.StatusCode != http.StatusOK {
+		err = errors.New("ask " + url + ": " + res.Status)
+	}
+	return err
+}
+
+// reachable is an address that reaches a listener: one on all addresses is reached on loopback.
+func reachable(listen string) string {
+	host, port, _ := net.SplitHostPort(listen) // Configure checked it
+	switch ip := net.ParseIP(host); {
+	case host == "" || ip.Equal(net.IPv4zero):
+		host = "127.0.0.1"
+	case ip.Equal(net.IPv6zero):
+		host = "::1"
+	}
+	return net.JoinHostPort(host, port)
+}
