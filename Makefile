@@ -23,7 +23,7 @@ build: ## static binaries of all programs in bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X github.com/breakerd/breakerd/internal/daemon.version=$(VERSION)' -o $(BIN)/ ./cmd/...
 
 run: build ## build and start breakerd with its defaults
-	bin/breakerd
+	$(BIN)/breakerd
 
 tools: $(GOLANGCI) ## install what the tests and the linters need
 	tools/need shellcheck $(NEEDED) $(STACK_NEEDED)

@@ -73,7 +73,10 @@ func start(t *testing.T, mux *http.ServeMux, drain time.Duration) *running {
 	}()
 	testkit.Eventually(t, "a listener", 20*time.Second, func() error {
 		for line := range strings.Lines(r.stderr.String()) {
-			var l struct{ Msg, Address string }
+			var l struct {
+				Msg     string `json:"msg"`
+				Address string `json:"address"`
+			}
 			if json.Unmarshal([]byte(line), &l) == nil && l.Msg == "listening" {
 				r.url = "http://" + l.Address
 				return nil
@@ -218,11 +221,10 @@ func TestDrain_LetsCallsEnd(t *testing.T) {
 		<-began
 		r.signals <- syscall.SIGTERM
 		testkit.Eventually(t, "the listener to close", 20*time.Second, func() error {
-			conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
-			if err != nil {
-				return nil
+			if conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://")); err == nil {
+				return errors.Join(errors.New("it still listens"), conn.Close())
 			}
-			return errors.Join(errors.New("it still listens"), conn.Close())
+			return nil
 		})
 		close(release)
 		if text, err := io.ReadAll(res.Body); err != nil || string(text) != "whole" {
