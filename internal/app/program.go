@@ -10,7 +10,7 @@ import (
 )
 
 const help = `Everything is set by environment variables, or by a file that ENV_FILE names.
-The table of all of them stands in README.md; .env.example has each at its default.
+docs/configuration.md has a table of all of them; .env.example has each at its default.
 `
 
 const embeddedBanner = "Redis is embedded: this process only, and NOTHING IS KEPT when it ends. Set REDIS_URL to share breakers.\n"

@@ -6,7 +6,7 @@ import (
 )
 
 // Table is a Markdown table of every variable: name, default, what is allowed, meaning, clause of the design.
-// It is what stands in README.md between <!-- config:begin --> and <!-- config:end -->.
+// It is what stands in docs/configuration.md between <!-- config:begin --> and <!-- config:end -->.
 func Table() string {
 	var b strings.Builder
 	b.WriteString("| Variable | Default | Allowed | Meaning | Clause |\n|---|---|---|---|---|\n")

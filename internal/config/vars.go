@@ -20,7 +20,7 @@ const policyPrefix = "CIRCUIT_BREAKER_"
 //	env, envDefault  name and default; an empty variable counts as not set
 //	check            whole LOW HIGH | seconds LOW HIGH | oneof WORD… | word LONGEST | text WHAT-IS-ALLOWED
 //	secret           the value is never shown, and may stand in the file that NAME_FILE names
-//	doc, clause      for the table in README.md and for .env.example
+//	doc, clause      for the table in docs/configuration.md and for .env.example
 type vars struct {
 	KeyPrefix string `env:"CIRCUIT_BREAKER_KEY_PREFIX" envDefault:"circuit_breaker" check:"word 64" doc:"how every key in Redis begins" clause:"section 3"`
 

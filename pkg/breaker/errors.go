@@ -6,30 +6,29 @@ import (
 	"time"
 )
 
-// Errors that callers may test for with errors.Is. See also [OpenError], [StoreError] and [PolicyError].
+// Errors of a Manager; test with errors.Is. A refusal is an *OpenError; a store that does not answer a *StoreError.
 var (
-	// ErrBadName means that a name does not fit an agent; see ValidName.
+	// ErrBadName: an agent's name is 1 to 128 of A-Z a-z 0-9 . _ : @ -, and begins with a letter or digit.
 	ErrBadName = errors.New("bad agent name: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit")
-	// ErrBadPermit means that a text is not from Permit.String.
+	// ErrBadPermit: a text that Permit.String did not make.
 	ErrBadPermit = errors.New("bad permit: want the text that acquire gave, v1.<state>.<epoch>.<token>.<agent tag>")
-	// ErrLeaseLost means that a probe's lease lapsed or was settled, or that its round is over [B12].
+	// ErrLeaseLost: the probe's lease ran out, was settled, or its round is over [B12].
 	ErrLeaseLost = errors.New("lease lost: it ran out, was settled, or its round is over")
-	// ErrSettled means that a permit has its outcome already [B14].
+	// ErrSettled: this permit has had its outcome [B14].
 	ErrSettled = errors.New("permit is settled already")
-	// ErrHoldProtected means that a protected hold stands, which only Force.Override lifts [B17].
+	// ErrHoldProtected: a protected hold stands; it is lifted only with Override [B17].
 	ErrHoldProtected = errors.New("hold is protected: lift it with force")
 )
 
-// OpenError is a refusal [B3].
+// OpenError is a refusal [B3]. State is "" where the breaker itself did not refuse (store_unavailable).
 type OpenError struct {
 	Agent      string
-	State      State // "" if the breaker itself did not refuse, as with ReasonStoreUnavailable
+	State      State
 	Reason     Reason
 	RetryAfter time.Duration // when it makes sense to ask again
-	Degraded   bool          // this process refused without the store, which is down
+	Degraded   bool          // refused by this process alone, for the store is away
 }
 
 func (e *OpenError) Error() string {
-	return fmt.Sprintf("circuit breaker of agent %q refuses the call (%s): retry in %.1f seconds",
-		e.Agent, e.Reason, e.RetryAfter.Seconds())
+	return fmt.Sprintf("circuit breaker of agent %q refuses the call (%s): retry in %.1f seconds", e.Agent, e.Reason, e.RetryAfter.Seconds())
 }

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// urlForms lists the forms that Open takes, for messages and help texts.
-const urlForms = "embedded://, redis://user:pass@host:6379/0, rediss://…, unix:///path?db=0, " +
+// URLForms lists the forms that Open takes, for messages and help texts.
+const URLForms = "embedded://, redis://user:pass@host:6379/0, rediss://…, unix:///path?db=0, " +
 	"redis://s1:26379,s2:26379/mymaster (Sentinel), redis+cluster://h1:6379,h2:6379, rediss+cluster://…"
 
 // urlKind tells which of the forms a URL has.
@@ -74,11 +74,8 @@ func parseURL(raw string) (redisTarget, error) {
 func parseURLText(raw string) (redisTarget, error) {
 	var t redisTarget
 	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
-		return t, errors.New("no scheme: a server at localhost:6379 is redis://localhost:6379; want one of: " + urlForms)
-	}
-	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return t, errors.New("a space or a control character: in a password write it percent-encoded, a space as %20")
+	if !ok || strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return t, errors.New("not a URL without spaces; want one of: " + URLForms)
 	}
 	if err := t.setScheme(strings.ToLower(scheme)); err != nil {
 		return t, err
@@ -115,7 +112,7 @@ func (t *redisTarget) setScheme(scheme string) error {
 	case "redis+cluster", "rediss+cluster":
 		t.kind = urlCluster
 	default:
-		return errors.New("unknown scheme; want one of: " + urlForms)
+		return errors.New("unknown scheme; want one of: " + URLForms)
 	}
 	t.tls = strings.HasPrefix(scheme, "rediss")
 	return nil

@@ -73,12 +73,9 @@ func wantRefused(t *testing.T, reasons map[string]string) {
 func TestBadPlaceIsRefusedWithTheReason(t *testing.T) {
 	t.Parallel()
 	wantRefused(t, map[string]string{
-		"":                               "no scheme",
-		"localhost:6379":                 "no scheme: a server at localhost:6379 is redis://localhost:6379; want one of: embedded://, redis://user:pass@host:6379/0",
-		"app:s3cret@host":                "no scheme",
-		"redis:/host":                    "no scheme",
-		"redis://a b":                    "a space",
-		"redis://:a\x00@h":               "a control character",
+		"":                               "not a URL",
+		"localhost:6379":                 "redis://user:pass@host:6379/0",
+		"redis://a b":                    "without spaces",
 		"http://h":                       "unknown scheme",
 		"embedded://10.0.0.1:6379":       "loopback address only",
 		"embedded://0.0.0.0:6379":        "loopback address only",

@@ -27,8 +27,8 @@ func atConnect() []string {
 	return []string{"auth", "hello", "client|setinfo", "select", "config|resetstat"}
 }
 
-// TestTheACLAllowsAllThatIsDoneAndNoCommandMore does all that breakerd does as the user of docs/security.md.
-func TestTheACLAllowsAllThatIsDoneAndNoCommandMore(t *testing.T) {
+// TestSecurity_RedisUserMayDoAllThatIsDoneAndNoMore does all that breakerd does as the user of docs/security.md.
+func TestSecurity_RedisUserMayDoAllThatIsDoneAndNoMore(t *testing.T) {
 	t.Parallel()
 	args := aclArguments(t)
 	server := testkit.Start(t)

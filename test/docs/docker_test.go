@@ -3,67 +3,42 @@
 package docs
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
-// TestDockerCommandsOfTheDocuments runs every block that needs a Docker Engine, document by document, in a copy of the working
-// tree, on the ports that the documents name. The images are the stand-ins that deploy/offline builds.
-func TestDockerCommandsOfTheDocuments(t *testing.T) {
-	programs := t.TempDir() // none: the documents build their own
-	ran := 0
+// TestDocker_CommandsDoWhatTheDocumentsSay runs the blocks of each page that need a Docker Engine, alone, in a fresh clone, on the ports
+// that the page names. The images are the stand-ins that deploy/offline builds.
+func TestDocker_CommandsDoWhatTheDocumentsSay(t *testing.T) {
+	repository := origin(t)
 	for _, d := range documents(t) {
-		var of []int
-		for i, b := range d.blocks {
-			if b.lang == docker {
-				of = append(of, i)
-			}
-		}
+		of := d.of(docker)
 		if len(of) == 0 {
 			continue
 		}
-		ran++
 		t.Run(d.name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "breakerd")
-			if err := copyTree(dir, programs); err != nil {
+			dir := t.TempDir()
+			clone := filepath.Join(dir, "breakerd")
+			t.Cleanup(func() { down(t, clone) })
+			tr := runPage(t, repository, dir, nil, 8*time.Minute, append([]string{`eval "$(deploy/offline/build)"`}, d.texts(of)...)...)
+			if tr.blocks[0].Exit != 0 {
+				t.Fatalf("deploy/offline/build: %+v", tr.blocks[0])
+			}
+			tr.blocks = tr.blocks[1:]
+			out, err := exec.Command("docker", "ps", "-a", "--format", "{{.Names}}", "--filter", "label=com.docker.compose.project.working_dir="+clone).Output()
+			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { down(t, dir) })
-			d.check(t, of, d.inTerminal(t, dir, of))
+			tr.processes = string(out)
+			d.check(t, of, tr)
 		})
 	}
-	if ran == 0 {
-		t.Error("no document has a command for Docker")
-	}
 }
 
-// inTerminal runs the blocks one after the other in one shell, until one fails.
-func (d document) inTerminal(t *testing.T, dir string, of []int) []result {
-	t.Helper()
-	shell, err := startShell(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r, err := shell.run("offline", `eval "$(deploy/offline/build)"`); err != nil || r.Exit != 0 {
-		t.Fatalf("deploy/offline/build: exit %d, %v\n%s", r.Exit, err, r.Stderr)
-	}
-	var results []result
-	for _, i := range of {
-		r, err := shell.run("docker", d.blocks[i].text)
-		if err != nil {
-			t.Fatalf("%s:%d: %v\n%s", d.name, d.blocks[i].line, err, d.blocks[i].text)
-		}
-		if results = append(results, r); r.Exit != 0 {
-			break
-		}
-	}
-	return results
-}
-
-// down ends whatever stack the document has brought up.
+// down ends whatever stack a page that failed has left.
 func down(t *testing.T, dir string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "docker-compose*.yml"))
@@ -77,5 +52,4 @@ func down(t *testing.T, dir string) {
 			t.Errorf("%s: %v\n%s", f, err, out)
 		}
 	}
-	_ = os.RemoveAll(dir)
 }

@@ -44,7 +44,7 @@ func (d document) anchors() map[string]bool {
 	return out
 }
 
-func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
+func TestDocuments_LinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	docs := documents(t)
 	anchors := map[string]map[string]bool{}

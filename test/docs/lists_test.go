@@ -27,7 +27,7 @@ var (
 	namedModule  = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
 )
 
-func TestEveryDirectDependencyHasItsReason(t *testing.T) {
+func TestDependencies_EachDirectOneHasItsReason(t *testing.T) {
 	t.Parallel()
 	named := map[string]bool{}
 	for _, m := range namedModule.FindAllStringSubmatch(read(t, "docs/dependencies.md"), -1) {
@@ -65,7 +65,7 @@ func directly(mod string) (modules []string) {
 	return modules
 }
 
-func TestEveryFieldOfControlIsDocumented(t *testing.T) {
+func TestKeys_EachFieldOfControlIsDocumented(t *testing.T) {
 	t.Parallel()
 	doc := read(t, "docs/keys.md")
 	fields := regexp.MustCompile(`\{name: "(\w+)"`).FindAllStringSubmatch(read(t, "pkg/breaker/machine/fields.go"), -1)
@@ -136,8 +136,37 @@ func spoken(t *testing.T) string {
 	return strings.NewReplacer("-", " ", "_", " ").Replace(b.String())
 }
 
+// makeTarget is a use of make, as in make fuzz FUZZTIME=1s.
+var makeTarget = regexp.MustCompile(`^make ([a-z][a-z-]*)`)
+
+func TestDocuments_NameTargetsThatMakeHas(t *testing.T) {
+	t.Parallel()
+	targets := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^([a-z][a-z-]*):`).FindAllStringSubmatch(read(t, "Makefile"), -1) {
+		targets[m[1]] = true
+	}
+	used := 0
+	for _, d := range documents(t) {
+		for i, l := range d.lines {
+			for _, code := range inTicks.FindAllStringSubmatch(l, -1) {
+				m := makeTarget.FindStringSubmatch(code[1])
+				if m == nil {
+					continue
+				}
+				used++
+				if !targets[m[1]] {
+					t.Errorf("%s:%d: the Makefile has no target %s", d.name, i+1, m[1])
+				}
+			}
+		}
+	}
+	if used < 10 {
+		t.Errorf("%d uses of make found: the pattern is wrong", used)
+	}
+}
+
 // Go code in a document stands, word for word, in an example that is compiled and run.
-func TestGoCodeIsThatOfTheExamples(t *testing.T) {
+func TestDocuments_GoCodeIsThatOfTheExamples(t *testing.T) {
 	t.Parallel()
 	examples := read(t, "pkg/breaker/example_test.go")
 	blocks := 0

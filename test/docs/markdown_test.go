@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // root is the module's, seen from this package.
@@ -101,4 +102,21 @@ func (d document) printed(i int) *block {
 		return b
 	}
 	return nil
+}
+
+// maxColumns bounds a line of prose; tables are as wide as their cells.
+const maxColumns = 120
+
+func TestDocuments_LinesAreShort(t *testing.T) {
+	t.Parallel()
+	for _, d := range documents(t) {
+		if slices.Contains([]string{"docs/performance.md", "docs/capacity.md"}, d.name) {
+			continue // a program writes their figures
+		}
+		for i, l := range d.prose() {
+			if n := utf8.RuneCountInString(l); n > maxColumns && l[0] != '|' && !strings.HasPrefix(l, "<!--") {
+				t.Errorf("%s:%d has %d columns, more than %d", d.name, i+1, n, maxColumns)
+			}
+		}
+	}
 }

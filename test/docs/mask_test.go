@@ -66,7 +66,7 @@ func compact(text string) (string, error) {
 	}
 }
 
-func TestOnlyVolatilePartsMayDiffer(t *testing.T) {
+func TestSame_OnlyVolatilePartsMayDiffer(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		lang, a, b string
