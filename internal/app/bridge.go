@@ -64,14 +64,16 @@ func mountBridge(s *core) ([]daemon.Listener, error) {
 		inbound.CloseIdleConnections()
 	})
 	listeners := []daemon.Listener{{Listen: s.cfg.BridgeListen, Variable: "BRIDGE_LISTEN", Handler: gateway.KeepTrace(handler), Stream: true}}
-	if in := s.cfg.Inbound; in.Listen != "" {
+	if s.cfg.InboundListen != "" {
 		guard, err := gateway.NewInbound(gateway.InboundOptions{
-			URL: in.URL, Agent: in.Agent, KeyFile: in.KeyFile, SecretFile: in.SecretFile, Manager: s.manager, Base: inbound, Logger: s.log,
+			URL: s.cfg.InboundURL, Agent: s.cfg.InboundAgent,
+			KeyFile: s.cfg.InboundKeyFile, SecretFile: s.cfg.InboundSecretFile,
+			Manager: s.manager, Base: inbound, Logger: s.log,
 		})
 		if err != nil {
 			return nil, err
 		}
-		listeners = append(listeners, daemon.Listener{Listen: in.Listen, Variable: "INBOUND_LISTEN", Handler: guard, Stream: true})
+		listeners = append(listeners, daemon.Listener{Listen: s.cfg.InboundListen, Variable: "INBOUND_LISTEN", Handler: guard, Stream: true})
 	}
 	return listeners, nil
 }
@@ -121,7 +123,7 @@ func bannerBridge(s *core, addresses []string) string {
   curl http://%[1]s/api/v1/workflows
 `, addresses[0])
 	if len(addresses) > 1 {
-		text += fmt.Sprintf("The API at %s is guarded at http://%s\n", s.cfg.Inbound.URL, addresses[1])
+		text += fmt.Sprintf("The API at %s is guarded at http://%s\n", s.cfg.InboundURL, addresses[1])
 	}
 	return text
 }

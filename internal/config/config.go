@@ -1,12 +1,11 @@
-// Package config turns environment variables, and the file that ENV_FILE names, into one checked Config.
-// It reads nothing but what it is handed and the files that this names, so that a test needs no process.
+// Package config turns environment variables, and the file that ENV_FILE names, into one checked [Config]. It reads
+// nothing but what it is handed and the files that this names.
 package config
 
 import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,148 +15,84 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Config is what the programs are told at start. Its fields are described, with names and defaults, by Table.
-// It may be printed: secrets hide themselves.
+// Config is the configuration of breakerd and bridge. Secrets hide themselves when it is printed.
+//
+// Its tags are the one home of each variable's name, default, bounds and meaning; [breaker.Knobs] is the home of the
+// policy's. Texts are checked before caarlos0/env parses them, so that an error can say what is allowed.
+//
+//	env, envDefault  name and default; an empty variable counts as not set
+//	check            whole LOW HIGH | ms LOW HIGH | seconds LOW HIGH | oneof WORD… | word LONGEST | text WHAT-IS-ALLOWED
+//	secret           the value is never shown, and may stand in the file that NAME_FILE names
+//	doc, clause      for the table in docs/configuration.md and for .env.example
 type Config struct {
-	Policy  breaker.Policy    // of an agent without overrides
-	Origins map[string]string // of Policy's fields: "default", "environment", or "env_file PATH"
+	Policy   breaker.Policy    // of an agent without overrides
+	Origins  map[string]string // of Policy's fields: "default", "environment", or "env_file PATH"
+	Warnings []string          // what was understood and is probably not meant
 
-	KeyPrefix string
+	KeyPrefix string `env:"CIRCUIT_BREAKER_KEY_PREFIX" envDefault:"circuit_breaker" check:"word 64" doc:"how every key in Redis begins" clause:"section 3"`
 
-	FlushInterval time.Duration // of cached agents
-	MaxStaleness  time.Duration // of cached agents
+	FlushInterval time.Duration `env:"CIRCUIT_BREAKER_FLUSH_INTERVAL_MS" envDefault:"10" check:"ms 1 1000" doc:"cached: milliseconds that a success waits at most before it is sent, if Redis keeps up" clause:"section 5"`
+	MaxStaleness  time.Duration `env:"CIRCUIT_BREAKER_MAX_STALENESS_MS" envDefault:"1000" check:"ms 20 60000" doc:"cached: milliseconds that a breaker counts as closed after Redis last said so" clause:"section 5"`
 
-	RedisURL              Secret // may hold a password; redisstore.Redact prints the rest
-	RedisUsername         string
-	RedisPassword         Secret
-	RedisSentinelPassword Secret
-	RedisTTL              time.Duration
-	HistoryMinutes        int
-	RedisTimeout          time.Duration
+	RedisURL              Secret        `env:"REDIS_URL" envDefault:"embedded://" secret:"true" check:"text embedded://, redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://; several hosts and a name as path: Sentinel" doc:"where the breakers live; embedded:// is an in-process store for one process, which keeps nothing" clause:"section 4"`
+	RedisUsername         string        `env:"REDIS_USERNAME" check:"text any text" doc:"user of the data nodes, when REDIS_URL names none" clause:"section 4"`
+	RedisPassword         Secret        `env:"REDIS_PASSWORD" secret:"true" check:"text any text" doc:"password of the data nodes, when REDIS_URL has none" clause:"section 4"`
+	RedisSentinelPassword Secret        `env:"REDIS_SENTINEL_PASSWORD" secret:"true" check:"text any text" doc:"password of the Sentinels, when REDIS_URL has none" clause:"section 4"`
+	RedisTTL              time.Duration `env:"REDIS_TTL_SECONDS" envDefault:"3600" check:"seconds 1 2592000" doc:"how long an agent's keys outlive its last call: garbage collection only" clause:"B25"`
+	HistoryMinutes        int           `env:"HISTORY_MINUTES" envDefault:"0" check:"whole 0 1440" doc:"minutes of calls and failures that are kept of each agent; 0 keeps none" clause:"section 3"`
+	RedisTimeout          time.Duration `env:"REDIS_TIMEOUT_MS" envDefault:"250" check:"ms 1 60000" doc:"milliseconds that a call waits for Redis at most" clause:"section 6"`
 
-	Listen           string // host:port; ask CheckListen before listening there
-	Auth             string // "" or "none"
-	BridgeListen     string // host:port; ask CheckBridge before listening there
-	BridgeAuth       string // "" or "none"
-	AgentsFile       string // "": no registry file
-	WorkflowsDir     string // "": none
-	ParallelSteps    int    // of one execution
-	Executions       int    // at once
-	Inbound          Inbound
-	ReplicaID        string // "": the program makes one up
-	MaxAgents        int
-	MetricsMaxAgents int
-	ShutdownTimeout  time.Duration
-	ShutdownDelay    time.Duration // not ready, and still serving
+	Listen            string `env:"BREAKERD_LISTEN" envDefault:"127.0.0.1:18180" check:"text host:port; other than a loopback address only with BREAKERD_AUTH" doc:"where breakerd listens" clause:"section 7"`
+	Auth              string `env:"BREAKERD_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may operate the breakers" clause:"section 7"`
+	AgentsFile        string `env:"AGENTS_FILE" check:"text the path of a file" doc:"agents.json: the agent registry, read again when it changes; breakerd takes the policies in it, bridge the addresses too" clause:"section 4"`
+	BridgeListen      string `env:"BRIDGE_LISTEN" envDefault:"127.0.0.1:8000" check:"text host:port; other than a loopback address only with BRIDGE_AUTH" doc:"where bridge listens" clause:"section 1"`
+	BridgeAuth        string `env:"BRIDGE_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may call the agents, and register others" clause:"section 7"`
+	WorkflowsDir      string `env:"WORKFLOWS_DIR" check:"text the path of a directory" doc:"the *.json in it are bridge's workflows, read again when they change" clause:"section 1"`
+	ParallelSteps     int    `env:"WORKFLOW_PARALLEL_STEPS" envDefault:"8" check:"whole 1 256" doc:"steps of one execution that run at once" clause:"section 1"`
+	Executions        int    `env:"WORKFLOW_PARALLEL_EXECUTIONS" envDefault:"32" check:"whole 1 10000" doc:"executions that run at once on a bridge; beyond it 503" clause:"section 1"`
+	InboundListen     string `env:"INBOUND_LISTEN" check:"text host:port" doc:"where bridge guards an API of your own against the agents that call it; empty: nowhere" clause:"section 1"`
+	InboundURL        string `env:"INBOUND_URL" check:"text http:// or https://, host, and a path if need be" doc:"that API" clause:"section 1"`
+	InboundAgent      string `env:"INBOUND_AGENT" envDefault:"header:X-Agent-ID" check:"text header:NAME, path:SEGMENT or jwt:CLAIM" doc:"what names the calling agent: a header, a segment of the path (from 1), a claim of the bearer token" clause:"section 1"`
+	InboundKeyFile    string `env:"INBOUND_JWT_KEY_FILE" check:"text the path of a file" doc:"public key or certificate in PEM that verifies those tokens" clause:"section 1"`
+	InboundSecretFile string `env:"INBOUND_JWT_SECRET_FILE" check:"text the path of a file" doc:"secret that verifies those tokens by HMAC instead" clause:"section 1"`
 
-	LogLevel  slog.Level
-	LogFormat string // auto, text or json
-	EnvFile   string // "": none
-
-	Warnings []string // for the log, once: what was understood, but surely not meant
+	ReplicaID        string        `env:"REPLICA_ID" check:"word 64" doc:"name of this replica, unique in the fleet; empty: host name and a random suffix" clause:"B23"`
+	MaxAgents        int           `env:"MAX_AGENTS" envDefault:"100000" check:"whole 1 10000000" doc:"agents that are tracked at most" clause:"section 3"`
+	MetricsMaxAgents int           `env:"METRICS_MAX_AGENTS" envDefault:"1000" check:"whole 0 1000000" doc:"agents with a label value of their own in the metrics; the rest is _other" clause:"section 7"`
+	ShutdownTimeout  time.Duration `env:"SHUTDOWN_TIMEOUT_SECONDS" envDefault:"20" check:"seconds 0 3600" doc:"seconds to drain after SIGTERM" clause:"section 1"`
+	ShutdownDelay    time.Duration `env:"SHUTDOWN_DELAY_SECONDS" envDefault:"0" check:"seconds 0 3600" doc:"seconds after SIGTERM in which /readyz says 503 and calls are still taken, so that a balancer turns away first" clause:"section 1"`
+	LogLevel         slog.Level    `env:"LOG_LEVEL" envDefault:"info" check:"oneof debug info warn error" doc:"the least severe log line that is written" clause:"section 1"`
+	LogFormat        string        `env:"LOG_FORMAT" envDefault:"auto" check:"oneof auto text json" doc:"auto: text on a terminal, else json" clause:"section 1"`
+	EnvFile          string        `env:"ENV_FILE" check:"text the path of a file" doc:"file of KEY=VALUE lines, read at start: its CIRCUIT_BREAKER_*, REDIS_TTL_SECONDS and LOG_LEVEL win over the environment, the rest fills what is not set" clause:"section 4"`
 }
 
-// Inbound is the guard in front of one API, against the agents that call it.
-type Inbound struct {
-	Listen     string // host:port; "": there is no guard
-	URL        string // the API
-	Agent      string // header:NAME, path:SEGMENT or jwt:CLAIM
-	KeyFile    string // verifies tokens; "": none
-	SecretFile string // instead
-}
-
-// Load makes a Config from NAME=VALUE pairs, as os.Environ returns them, and from the file that ENV_FILE names.
-// A variable that is set to nothing counts as not set. The error joins one for every bad variable (an *Error), line,
-// file and rule, so that one start shows all there is to mend; no error shows a secret.
+// Load makes a Config from NAME=VALUE pairs, as [os.Environ] returns them, and from the file that ENV_FILE names. The error
+// joins one for every bad variable (an [*Error]), line, file and rule, so that one start shows all of them. No error shows
+// a secret.
 func Load(environ []string) (Config, error) {
-	all := newEnvironment(environ)
 	var c Config
 	var errs []error
+	all := newEnvironment(environ)
 	if file, ok := all.set["ENV_FILE"]; ok {
-		errs = append(errs, c.readEnvFile(all, file.text)...)
+		warnings, bad := all.readEnvFile(file.text)
+		c.Warnings, errs = warnings, bad
 	}
 	errs = append(errs, all.readSecrets()...)
-	c.warnUnknown(all)
 	errs = append(errs, all.check()...)
 	errs = append(errs, c.setPolicy(all))
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, err
 	}
-	if err := c.setRest(all); err != nil {
-		return Config{}, err
+	if err := env.ParseWithOptions(&c, env.Options{Environment: all.texts()}); err != nil {
+		return Config{}, fmt.Errorf("environment: %w", err)
 	}
+	c.warnOfNames(all)
+	c.warnOfPolicy()
 	return c, nil
 }
 
-func (c *Config) readEnvFile(all environment, path string) []error {
-	data, err := readFile(path, maxEnvFile)
-	if err != nil {
-		return []error{fmt.Errorf("ENV_FILE: %w", err)}
-	}
-	lines, errs := parseEnvFile(path, data)
-	first := map[string]int{}
-	for _, l := range lines {
-		if first[l.name] > 0 {
-			c.warnf("%s: %s stands in line %d and in line %d, which counts", path, l.name, first[l.name], l.number)
-		}
-		first[l.name] = l.number
-	}
-	all.fill(lines, path)
-	return errs
-}
-
-// check reports every variable whose text is not allowed.
-func (e environment) check() (errs []error) {
-	for _, v := range variables() {
-		s, ok := e.set[v.name]
-		if !ok {
-			continue
-		}
-		if allowed := v.problem(s.text); allowed != "" {
-			errs = append(errs, &Error{Name: v.name, Value: s.text, Allowed: allowed, File: s.file})
-		}
-	}
-	return errs
-}
-
-// setRest takes over, apart from the policy, texts that were checked.
-func (c *Config) setRest(all environment) error {
-	texts := map[string]string{}
-	for name, s := range all.set {
-		texts[name] = s.text
-	}
-	var v vars
-	if err := env.ParseWithOptions(&v, env.Options{Environment: texts}); err != nil {
-		return fmt.Errorf("environment: %w", err)
-	}
-	c.KeyPrefix, c.EnvFile = v.KeyPrefix, v.EnvFile
-	c.RedisURL, c.RedisUsername = Secret(strings.TrimSpace(v.RedisURL)), v.RedisUsername
-	c.RedisPassword, c.RedisSentinelPassword = Secret(v.RedisPassword), Secret(v.RedisSentinelPassword)
-	c.RedisTTL, c.RedisTimeout = time.Duration(v.RedisTTL), time.Duration(v.RedisTimeoutMs)*time.Millisecond
-	c.FlushInterval, c.MaxStaleness = time.Duration(v.FlushIntervalMs)*time.Millisecond, time.Duration(v.MaxStalenessMs)*time.Millisecond
-	c.Listen, c.Auth, c.ReplicaID = v.Listen, strings.ToLower(v.Auth), v.ReplicaID
-	c.MaxAgents, c.MetricsMaxAgents, c.HistoryMinutes = v.MaxAgents, v.MetricsAgents, v.HistoryMinutes
-	c.ShutdownTimeout, c.ShutdownDelay = time.Duration(v.ShutdownTimeout), time.Duration(v.ShutdownDelay)
-	c.BridgeListen, c.BridgeAuth = v.BridgeListen, strings.ToLower(v.BridgeAuth)
-	c.AgentsFile, c.WorkflowsDir, c.ParallelSteps, c.Executions = v.AgentsFile, v.WorkflowsDir, v.ParallelSteps, v.Executions
-	c.Inbound = Inbound{Listen: v.InboundListen, URL: v.InboundURL, Agent: v.InboundAgent, KeyFile: v.InboundKeyFile, SecretFile: v.InboundSecret}
-	c.LogFormat = strings.ToLower(v.LogFormat)
-	if err := c.LogLevel.UnmarshalText([]byte(v.LogLevel)); err != nil {
-		return fmt.Errorf("LOG_LEVEL: %w", err)
-	}
-	if c.RedisTTL < c.Policy.WindowSize {
-		c.warnf("REDIS_TTL_SECONDS (%v) is less than %sWINDOW_SIZE_SECONDS (%v): an agent that is seldom called loses its history early",
-			c.RedisTTL, policyPrefix, c.Policy.WindowSize)
-	}
-	if c.MaxStaleness < 4*c.FlushInterval {
-		c.warnf("CIRCUIT_BREAKER_MAX_STALENESS_MS (%d) is less than four times CIRCUIT_BREAKER_FLUSH_INTERVAL_MS (%d): "+
-			"cached agents ask Redis again before it was told of them", c.MaxStaleness.Milliseconds(), c.FlushInterval.Milliseconds())
-	}
-	return nil
-}
-
-// setPolicy lays the variables of the policy over breaker.DefaultPolicy. Environment and ENV_FILE are one layer.
-// What check has reported is not reported again.
+// setPolicy applies the variables of the policy to [breaker.DefaultPolicy]. Environment and ENV_FILE are one layer. It
+// does not report again what check has reported.
 func (c *Config) setPolicy(all environment) error {
 	var o policy.Override
 	reported := false
@@ -179,33 +114,10 @@ func (c *Config) setPolicy(all environment) error {
 	}
 	c.Policy = o.Apply(breaker.DefaultPolicy())
 	bad, is := errors.AsType[*breaker.PolicyError](c.Policy.Validate())
-	if !is || reported { // beside a bad value a rule between fields would speak of the wrong one
+	if !is || reported { // beside a bad value a rule between two fields would name the wrong one
 		return nil
 	}
 	name, longest := policyPrefix+strings.ToUpper(bad.Field), policyPrefix+"TIMEOUT_MAX_SECONDS"
 	allowed := strings.ReplaceAll(bad.Allowed, "timeout_max_seconds", longest)
 	return &Error{Name: name, Value: bad.Value, Allowed: allowed, File: all.set[name].file}
-}
-
-// warnUnknown finds the names that look like ours and are not, and what they may have been meant to be.
-func (c *Config) warnUnknown(all environment) {
-	var known, unknown []string
-	for _, v := range variables() {
-		if strings.HasPrefix(v.name, policyPrefix) {
-			known = append(known, v.name)
-		}
-	}
-	for name := range all.set {
-		if strings.HasPrefix(name, policyPrefix) && !slices.Contains(known, name) {
-			unknown = append(unknown, name)
-		}
-	}
-	slices.Sort(unknown)
-	for _, name := range unknown {
-		c.warnf("%s is unknown and changes nothing; the nearest known name is %s", name, nearest(name, known))
-	}
-}
-
-func (c *Config) warnf(format string, args ...any) {
-	c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...))
 }

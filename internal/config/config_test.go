@@ -36,7 +36,7 @@ func write(t *testing.T, text string) (path string) {
 	return path
 }
 
-func TestNothingSetGivesTheDefaults(t *testing.T) {
+func TestLoad_NothingSetGivesTheDefaults(t *testing.T) {
 	t.Parallel()
 	c := load(t)
 	origins := map[string]string{}
@@ -48,7 +48,7 @@ func TestNothingSetGivesTheDefaults(t *testing.T) {
 		FlushInterval: 10 * time.Millisecond, MaxStaleness: time.Second,
 		RedisTTL: time.Hour, RedisTimeout: 250 * time.Millisecond, Listen: "127.0.0.1:18180",
 		MaxAgents: 100_000, MetricsMaxAgents: 1000, ShutdownTimeout: 20 * time.Second, LogFormat: "auto",
-		BridgeListen: "127.0.0.1:8000", ParallelSteps: 8, Executions: 32, Inbound: config.Inbound{Agent: "header:X-Agent-ID"},
+		BridgeListen: "127.0.0.1:8000", ParallelSteps: 8, Executions: 32, InboundAgent: "header:X-Agent-ID",
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -58,7 +58,7 @@ func TestNothingSetGivesTheDefaults(t *testing.T) {
 	}
 }
 
-func TestLoadReadsEachVariable(t *testing.T) {
+func TestLoad_ReadsEachVariable(t *testing.T) {
 	t.Parallel()
 	c := load(t, "CIRCUIT_BREAKER_KEY_PREFIX=cb:prod", "REDIS_URL=redis://u:p@h/0", "REDIS_USERNAME=app", "REDIS_PASSWORD= s ",
 		"REDIS_SENTINEL_PASSWORD=t", "REDIS_TTL_SECONDS=7200.5", "REDIS_TIMEOUT_MS=100", "BREAKERD_LISTEN=:80", "BREAKERD_AUTH=None",
@@ -74,7 +74,7 @@ func TestLoadReadsEachVariable(t *testing.T) {
 		RedisSentinelPassword: "t", RedisTTL: 7200500 * time.Millisecond, RedisTimeout: 100 * time.Millisecond, Listen: ":80", Auth: "none",
 		ReplicaID: "r1", MaxAgents: 5, ShutdownTimeout: 500 * time.Millisecond, LogLevel: slog.LevelWarn, LogFormat: "json",
 		BridgeListen: ":81", BridgeAuth: "none", AgentsFile: "a.json", WorkflowsDir: "w", ParallelSteps: 2, Executions: 3, ShutdownDelay: time.Second,
-		Inbound: config.Inbound{Listen: ":82", URL: "http://api", Agent: "jwt:sub", KeyFile: "k.pem", SecretFile: "s"},
+		InboundListen: ":82", InboundURL: "http://api", InboundAgent: "jwt:sub", InboundKeyFile: "k.pem", InboundSecretFile: "s",
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -86,7 +86,7 @@ func TestLoadReadsEachVariable(t *testing.T) {
 	}
 }
 
-func TestEachBadValueNamesVariableValueAndWhatIsAllowed(t *testing.T) {
+func TestLoad_BadValueNamesVariableValueAndWhatIsAllowed(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ variable, value, allowed string }{
 		{"CIRCUIT_BREAKER_ENABLED", "yes", "true or false"},
@@ -117,7 +117,7 @@ func TestEachBadValueNamesVariableValueAndWhatIsAllowed(t *testing.T) {
 	}
 }
 
-func TestAllBadValuesAreReportedAtOnce(t *testing.T) {
+func TestLoad_ReportsAllBadValuesAtOnce(t *testing.T) {
 	t.Parallel()
 	file := write(t, "LOG_FORMAT=xml\nbroken\nCIRCUIT_BREAKER_MODE=shadow\n")
 	_, err := config.Load([]string{"ENV_FILE=" + file, "MAX_AGENTS=none", "REDIS_PASSWORD=a", "REDIS_PASSWORD_FILE=b", "CIRCUIT_BREAKER_TIMEOUT_SECONDS=7200"})
@@ -137,7 +137,7 @@ func TestAllBadValuesAreReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestSecretsComeFromFiles(t *testing.T) {
+func TestSecret_ComesFromItsFile(t *testing.T) {
 	t.Parallel()
 	c := load(t, "REDIS_URL_FILE="+write(t, "redis://h/0\n"), "REDIS_PASSWORD_FILE="+write(t, " two\nlines \r\n"), "REDIS_SENTINEL_PASSWORD_FILE="+write(t, "x\n\n"))
 	if c.RedisURL.Reveal() != "redis://h/0" || c.RedisPassword.Reveal() != " two\nlines " || c.RedisSentinelPassword.Reveal() != "x\n" {
@@ -145,7 +145,7 @@ func TestSecretsComeFromFiles(t *testing.T) {
 	}
 }
 
-func TestABadSecretFileNamesVariableAndPath(t *testing.T) {
+func TestSecret_BadFileNamesVariableAndPath(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "missing")
 	for _, path := range []string{missing, t.TempDir(), write(t, "\n"), write(t, strings.Repeat("x", 1<<17))} {
@@ -159,7 +159,7 @@ func TestABadSecretFileNamesVariableAndPath(t *testing.T) {
 	}
 }
 
-func TestSecretsAreNeverShown(t *testing.T) {
+func TestSecret_IsNeverShown(t *testing.T) {
 	t.Parallel()
 	c := load(t, "REDIS_URL=redis://:hunter2@h/0", "REDIS_PASSWORD=hunter2", "REDIS_SENTINEL_PASSWORD=hunter2")
 	asJSON, err := json.Marshal([]config.Secret{c.RedisURL, c.RedisPassword, c.RedisSentinelPassword})
@@ -179,38 +179,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	}
 }
 
-func TestUnknownNamesOfOursAreWarnedAbout(t *testing.T) {
-	t.Parallel()
-	tests := []struct{ unknown, nearest string }{
-		{"CIRCUIT_BREAKER_TIMEOUT", "CIRCUIT_BREAKER_TIMEOUT_SECONDS"},
-		{"CIRCUIT_BREAKER_FAILURE_TRESHOLD", "CIRCUIT_BREAKER_FAILURE_THRESHOLD"},
-		{"CIRCUIT_BREAKER_WINDOW_SIZE", "CIRCUIT_BREAKER_WINDOW_SIZE_SECONDS"},
-		{"CIRCUIT_BREAKER_HALF_OPEN_CALLS", "CIRCUIT_BREAKER_HALF_OPEN_MAX_CALLS"},
-		{"CIRCUIT_BREAKER_ENABLE", "CIRCUIT_BREAKER_ENABLED"},
-	}
-	for _, tt := range tests {
-		c := load(t, tt.unknown+"=1")
-		if len(c.Warnings) != 1 || !strings.HasPrefix(c.Warnings[0], tt.unknown+" ") || !strings.HasSuffix(c.Warnings[0], " "+tt.nearest) {
-			t.Errorf("%s: got %q, want %s", tt.unknown, c.Warnings, tt.nearest)
-		}
-	}
-}
-
-func TestATTLShorterThanTheWindowIsWarnedAbout(t *testing.T) {
-	t.Parallel()
-	if c := load(t, "REDIS_TTL_SECONDS=60"); len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "REDIS_TTL_SECONDS") {
-		t.Errorf("got %q", c.Warnings)
-	}
-}
-
-func TestAStalenessThatNoRecordCanKeepIsWarnedAbout(t *testing.T) {
-	t.Parallel()
-	if c := load(t, "CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=500"); len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "CIRCUIT_BREAKER_MAX_STALENESS_MS") {
-		t.Errorf("got %q", c.Warnings)
-	}
-}
-
-func TestOnlyLoopbackNeedsNoAuth(t *testing.T) {
+func TestCheckListen_OnlyLoopbackNeedsNoAuth(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		listen, auth string
@@ -245,7 +214,7 @@ func TestOnlyLoopbackNeedsNoAuth(t *testing.T) {
 	}
 }
 
-func TestCheckBridge(t *testing.T) {
+func TestCheckBridge_ListenersAndInbound(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ environ, want string }{
 		{"BRIDGE_LISTEN=0.0.0.0:8000", "BRIDGE_AUTH=none if whoever"},

@@ -8,7 +8,7 @@ import (
 	"github.com/breakerd/breakerd/internal/config"
 )
 
-func TestEnvFileSpeaksTheUsualDialects(t *testing.T) {
+func TestEnvFile_ReadsTheUsualDialects(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, text, want string }{ // want: REDIS_PASSWORD
 		{"bare", "REDIS_PASSWORD=secret", "secret"},
@@ -39,7 +39,7 @@ func TestEnvFileSpeaksTheUsualDialects(t *testing.T) {
 	}
 }
 
-func TestABrokenLineNamesFileAndNumberAndShowsNoSecret(t *testing.T) {
+func TestEnvFile_BrokenLineNamesFileAndNumberAndShowsNoSecret(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		"hunter2", "=hunter2", "hunter-2=x", "export hunter2", "REDIS PASSWORD=hunter2", "A='hunter2", `A="hunter2`, `A="hunter2\"`,
@@ -58,7 +58,7 @@ func TestABrokenLineNamesFileAndNumberAndShowsNoSecret(t *testing.T) {
 	}
 }
 
-func TestEnvFileWinsWherePeopleEditItAndElseOnlyFills(t *testing.T) {
+func TestEnvFile_WinsWherePeopleEditItAndElseOnlyFills(t *testing.T) {
 	t.Parallel()
 	file := write(t, "CIRCUIT_BREAKER_FAILURE_THRESHOLD=10\nCIRCUIT_BREAKER_KEY_PREFIX=file\nCIRCUIT_BREAKER_MODE=\nREDIS_TTL_SECONDS=600\nLOG_LEVEL=debug\n"+
 		"REDIS_URL=redis://localhost:6379/0\nLOG_FORMAT=text\nMAX_AGENTS=7\nREDIS_TIMEOUT_MS=9\nENV_FILE=/other\n")
@@ -82,7 +82,7 @@ func TestEnvFileWinsWherePeopleEditItAndElseOnlyFills(t *testing.T) {
 }
 
 // Compose sets REDIS_URL itself; a REDIS_URL_FILE in the mounted .env must not stop the program.
-func TestASecretOfTheEnvironmentHidesBothNamesInTheFile(t *testing.T) {
+func TestEnvFile_SecretOfTheEnvironmentHidesBothNames(t *testing.T) {
 	t.Parallel()
 	secret := write(t, "fromfile\n")
 	file := write(t, "REDIS_URL_FILE=/nowhere\nREDIS_PASSWORD=x\n")

@@ -15,13 +15,13 @@ const maxSecret = 64 << 10
 // setting is the text of a variable and the file it came from ("": the environment).
 type setting struct{ text, file string }
 
-// environment is the variables that are set; one that is set to nothing is not in it.
+// environment holds the variables that are set. A variable that is set to nothing counts as not set.
 type environment struct {
 	set   map[string]setting
 	twins map[string]string // NAME to NAME_FILE and back, for secrets
 }
 
-// newEnvironment reads NAME=VALUE pairs as os.Environ gives them; of two of the same name the last counts.
+// newEnvironment reads NAME=VALUE pairs; the last of two of the same name counts.
 func newEnvironment(pairs []string) environment {
 	e := environment{set: map[string]setting{}, twins: map[string]string{}}
 	for _, v := range variables() {
@@ -37,7 +37,7 @@ func newEnvironment(pairs []string) environment {
 	return e
 }
 
-// put trims what only a password could want untrimmed, and forgets what is empty.
+// put sets a variable. Only a secret may begin or end with blanks.
 func (e environment) put(name string, s setting) {
 	if e.twins[name] == "" {
 		s.text = strings.TrimSpace(s.text)
@@ -54,27 +54,43 @@ func (e environment) has(name string) bool {
 	return ok
 }
 
-// fill adds what ENV_FILE says: some names win over the environment, the others only count where nothing is set,
-// under neither of a secret's two names.
+// fill adds the lines of ENV_FILE: some names win over the environment, the others count where neither the name nor, of a
+// secret, its twin is set.
 func (e environment) fill(lines []line, file string) {
-	said := environment{set: map[string]setting{}, twins: e.twins}
+	added := environment{set: map[string]setting{}, twins: e.twins}
 	for _, l := range lines {
-		said.put(l.name, setting{l.text, file})
+		added.put(l.name, setting{l.text, file})
 	}
-	for name := range said.set { // all is decided before anything is put: twins must not see each other
-		if !winsInFile(name) && (e.has(name) || e.has(e.twins[name])) {
-			delete(said.set, name)
-		}
-	}
-	maps.Copy(e.set, said.set)
+	maps.DeleteFunc(added.set, func(name string, _ setting) bool {
+		return !winsInFile(name) && (e.has(name) || e.has(e.twins[name]))
+	})
+	maps.Copy(e.set, added.set)
 }
 
-// winsInFile tells the names that people edit in the file of a running installation.
+// winsInFile says whether the file wins over the environment: people edit these in the file of a running installation.
 func winsInFile(name string) bool {
 	return strings.HasPrefix(name, policyPrefix) || name == "REDIS_TTL_SECONDS" || name == "LOG_LEVEL"
 }
 
-// readSecrets replaces each NAME_FILE by the NAME that the file holds.
+// readEnvFile fills in what the file at path sets.
+func (e environment) readEnvFile(path string) (warnings []string, errs []error) {
+	data, err := readFile(path, maxEnvFile)
+	if err != nil {
+		return nil, []error{fmt.Errorf("ENV_FILE: %w", err)}
+	}
+	lines, errs := parseEnvFile(path, data)
+	first := map[string]int{}
+	for _, l := range lines {
+		if first[l.name] > 0 {
+			warnings = append(warnings, fmt.Sprintf("%s: %s stands in line %d and in line %d, which counts", path, l.name, first[l.name], l.number))
+		}
+		first[l.name] = l.number
+	}
+	e.fill(lines, path)
+	return warnings, errs
+}
+
+// readSecrets sets the NAME of each NAME_FILE to what the file holds.
 func (e environment) readSecrets() (errs []error) {
 	for _, v := range variables() {
 		path, ok := e.set[v.name+"_FILE"]
@@ -95,7 +111,7 @@ func (e environment) readSecrets() (errs []error) {
 	return errs
 }
 
-// readSecret gives the file's content without its final newline. An empty secret is an error: nobody meant it.
+// readSecret reads a file without its final newline. An empty secret is an error.
 func readSecret(path string) (string, error) {
 	data, err := readFile(path, maxSecret)
 	if err != nil {
@@ -110,7 +126,7 @@ func readSecret(path string) (string, error) {
 
 // readFile reads a file of at most limit bytes.
 func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the path is the operator's own word
+	f, err := os.Open(path) //nolint:gosec // the operator chose the path
 	if err != nil {
 		return nil, err
 	}
@@ -123,4 +139,32 @@ func readFile(path string, limit int64) ([]byte, error) {
 		err = fmt.Errorf("%s is longer than %d bytes", path, limit)
 	}
 	return data, err
+}
+
+// check reports every variable whose text is not allowed.
+func (e environment) check() (errs []error) {
+	for _, v := range variables() {
+		s, ok := e.set[v.name]
+		if !ok {
+			continue
+		}
+		if allowed := v.problem(s.text); allowed != "" {
+			errs = append(errs, &Error{Name: v.name, Value: s.text, Allowed: allowed, File: s.file})
+		}
+	}
+	return errs
+}
+
+// texts are the checked texts of the fields of [Config], defaults filled in.
+func (e environment) texts() map[string]string {
+	texts := map[string]string{}
+	for _, v := range variables() {
+		s := v.def
+		if set, ok := e.set[v.name]; ok {
+			s = set.text
+		}
+		texts[v.name] = v.parsed(s)
+	}
+	texts["REDIS_URL"] = strings.TrimSpace(texts["REDIS_URL"])
+	return texts
 }

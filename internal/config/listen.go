@@ -22,12 +22,12 @@ func (c Config) CheckListen() error {
 // CheckBridge is CheckListen for BRIDGE_LISTEN and BRIDGE_AUTH, with what the inbound guard needs.
 func (c Config) CheckBridge() error {
 	errs := []error{checkListen("BRIDGE", c.BridgeListen, c.BridgeAuth, "127.0.0.1:8000")}
-	switch in := c.Inbound; {
-	case in.Listen == "" && in.URL != "":
+	switch {
+	case c.InboundListen == "" && c.InboundURL != "":
 		errs = append(errs, errors.New("INBOUND_URL is set, but not INBOUND_LISTEN: want both, or neither"))
-	case in.Listen != "":
-		errs = append(errs, HostPort("INBOUND_LISTEN", in.Listen, "127.0.0.1:8001"))
-		if in.URL == "" {
+	case c.InboundListen != "":
+		errs = append(errs, HostPort("INBOUND_LISTEN", c.InboundListen, "127.0.0.1:8001"))
+		if c.InboundURL == "" {
 			errs = append(errs, errors.New("INBOUND_LISTEN is set, but not INBOUND_URL: want both, or neither"))
 		}
 	}

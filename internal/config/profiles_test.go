@@ -21,7 +21,7 @@ func profile(t *testing.T, name string) config.Config {
 	return c
 }
 
-func TestProfilesGiveThePolicyOfTheirSeed(t *testing.T) {
+func TestProfiles_GiveThePolicyOfTheirSeed(t *testing.T) {
 	t.Parallel()
 	stemedb, coordinator := breaker.DefaultPolicy(), breaker.DefaultPolicy()
 	stemedb.FailureThreshold, stemedb.FailureRateThreshold, stemedb.MinimumCalls, stemedb.WindowSize = breaker.Off, 0.300001, 20, 5*time.Minute
@@ -41,7 +41,7 @@ func TestProfilesGiveThePolicyOfTheirSeed(t *testing.T) {
 }
 
 // The deployment guide's eight variables stand there themselves, not only as defaults.
-func TestWorkflowProfileSetsTheEightVariables(t *testing.T) {
+func TestProfiles_WorkflowSetsTheEightVariables(t *testing.T) {
 	t.Parallel()
 	c := profile(t, "workflow")
 	if c.RedisURL.Reveal() != "redis://localhost:6379/0" || c.RedisTTL != time.Hour {
@@ -59,7 +59,7 @@ func TestWorkflowProfileSetsTheEightVariables(t *testing.T) {
 }
 
 // "More than 30 %", in the runbook, and "three close, three reopen", as the machine counts them.
-func TestStemedbProfileBansAboveThirtyPercent(t *testing.T) {
+func TestProfiles_StemedbBansAboveThirtyPercent(t *testing.T) {
 	t.Parallel()
 	p := profile(t, "stemedb").Policy.Params(time.Hour, 0)
 	for calls := p.MinimumCalls; calls <= 2000; calls++ {

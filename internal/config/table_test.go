@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write .env.example anew")
 
 const exampleFile = "../../.env.example"
 
-func TestTableHasARowForEveryVariable(t *testing.T) {
+func TestTable_HasARowForEveryVariable(t *testing.T) {
 	t.Parallel()
 	table := config.Table()
 	rows := map[string][]string{}
@@ -52,7 +52,7 @@ func TestTableHasARowForEveryVariable(t *testing.T) {
 	}
 }
 
-func TestExampleFileIsComplete(t *testing.T) {
+func TestExample_IsComplete(t *testing.T) {
 	if *update { // before any parallel test reads it
 		if err := os.WriteFile(exampleFile, []byte(config.Example()), 0o644); err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func TestExampleFileIsComplete(t *testing.T) {
 	}
 }
 
-func TestExampleFileLoadsToTheDefaults(t *testing.T) {
+func TestExample_LoadsToTheDefaults(t *testing.T) {
 	t.Parallel()
 	c, want := load(t, "ENV_FILE="+exampleFile), load(t)
 	c.EnvFile, c.Origins, want.Origins = "", nil, nil

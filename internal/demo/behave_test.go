@@ -13,7 +13,7 @@ import (
 	"github.com/breakerd/breakerd/internal/problem"
 )
 
-func TestHealthyAgentSaysWhatItWasAsked(t *testing.T) {
+func TestHealthy_RepeatsWhatItWasAsked(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	p.do("POST", "/Weather/v1/a%20b?x=1", `{"city":"Ulm","n":12345678901234567890}`).want(200, `agent="Weather"`, `method="POST"`,
@@ -32,7 +32,7 @@ func TestHealthyAgentSaysWhatItWasAsked(t *testing.T) {
 	p.do("GET", "/modes/Weather", "").want(200, "calls=7", "in_flight=0", `mode="healthy"`, "default=true")
 }
 
-func TestNamesDecideHowAgentsBegin(t *testing.T) {
+func TestName_DecidesTheFirstMode(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	for name, want := range map[string]string{
@@ -43,7 +43,7 @@ func TestNamesDecideHowAgentsBegin(t *testing.T) {
 	}
 }
 
-func TestFailingAgentFailsWithItsStatus(t *testing.T) {
+func TestFailing_AnswersItsStatus(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	if g := p.do("POST", "/FailingAgent/echo", `{}`).want(500); g.json["error"] == nil || g.header.Get("Retry-After") != "" {
@@ -55,7 +55,7 @@ func TestFailingAgentFailsWithItsStatus(t *testing.T) {
 	}
 }
 
-func TestRateLimitedAgentSaysWhenToComeBack(t *testing.T) {
+func TestRateLimited_SaysWhenToComeBack(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	if g := p.do("GET", "/RateLimitedAgent", "").want(429); g.header.Get("Retry-After") != "5" {
@@ -67,7 +67,7 @@ func TestRateLimitedAgentSaysWhenToComeBack(t *testing.T) {
 	}
 }
 
-func TestFlakyAgentFailsAsOftenAsItWasTold(t *testing.T) {
+func TestFlaky_FailsAsOftenAsItsSettingsSay(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	statuses := func() string {
@@ -93,7 +93,7 @@ func TestFlakyAgentFailsAsOftenAsItWasTold(t *testing.T) {
 	p.do("GET", "/F", "").want(408)
 }
 
-func TestSlowAgentAnswersAfterItsDelay(t *testing.T) {
+func TestSlow_AnswersAfterItsDelay(t *testing.T) {
 	t.Parallel()
 	p := start(t, "SlowAgent=slow:30")
 	begun := time.Now()
@@ -109,7 +109,7 @@ func TestSlowAgentAnswersAfterItsDelay(t *testing.T) {
 	}
 }
 
-func TestSlowAndHangingAgentsLetGoWhenTheClientLeaves(t *testing.T) {
+func TestSlowAndHanging_EndWhenTheClientLeaves(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	p.mode("SlowAgent", `{"mode":"slow","delay_ms":3600000}`)
@@ -134,7 +134,7 @@ func TestSlowAndHangingAgentsLetGoWhenTheClientLeaves(t *testing.T) {
 	}
 }
 
-func TestBrokenAgentClosesWithoutAnAnswer(t *testing.T) {
+func TestBroken_ClosesWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	conn := p.dial()
@@ -151,7 +151,7 @@ func TestBrokenAgentClosesWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-func TestErrorsInsideA200(t *testing.T) {
+func TestRPC_ErrorsInsideA200(t *testing.T) {
 	t.Parallel()
 	p := start(t, "Rpc=jsonrpc-error, Mcp=mcp-error")
 	p.do("POST", "/Rpc", `{"jsonrpc":"2.0","id":"q-7","method":"m"}`).want(200, `id="q-7"`, `jsonrpc="2.0"`, `result=null`,
@@ -163,7 +163,7 @@ func TestErrorsInsideA200(t *testing.T) {
 	}
 }
 
-func TestStreamIsFlushedEventByEvent(t *testing.T) {
+func TestStreaming_FlushesEachEvent(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	p.mode("StreamingAgent", `{"mode":"streaming","interval_ms":3600000,"events":2}`) // the second will not come in this test's life
@@ -187,7 +187,7 @@ func TestStreamIsFlushedEventByEvent(t *testing.T) {
 	}
 }
 
-func TestStreamEndsOrBreaksWhereItWasTold(t *testing.T) {
+func TestStreaming_EndsOrBreaksWhereItsSettingsSay(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	for body, want := range map[string]struct {

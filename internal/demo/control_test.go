@@ -12,7 +12,7 @@ import (
 	"github.com/breakerd/breakerd/internal/problem"
 )
 
-func TestAgentsSwitchWhileTheyRun(t *testing.T) {
+func TestModes_SwitchWhileAgentsRun(t *testing.T) {
 	t.Parallel()
 	p := start(t, "Told=failing:503")
 	p.do("GET", "/FailingAgent", "").want(500)
@@ -39,7 +39,7 @@ func TestAgentsSwitchWhileTheyRun(t *testing.T) {
 	}
 }
 
-func TestASwitchDoesNotTouchCallsUnderWay(t *testing.T) {
+func TestModes_SwitchDoesNotTouchCallsUnderWay(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	p.mode("A", `{"mode":"streaming","interval_ms":50,"events":3}`)
@@ -55,7 +55,7 @@ func TestASwitchDoesNotTouchCallsUnderWay(t *testing.T) {
 	}
 }
 
-func TestModesShowsEveryAgentOnce(t *testing.T) {
+func TestModes_ShowsEveryAgentOnce(t *testing.T) {
 	t.Parallel()
 	p := start(t, "Zed=slow:250")
 	p.do("GET", "/B", "").want(200)
@@ -74,7 +74,7 @@ func TestModesShowsEveryAgentOnce(t *testing.T) {
 	}
 }
 
-func TestHealthPaths(t *testing.T) {
+func TestHealth_Paths(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	p.do("GET", "/livez", "").want(200, `status="ok"`)
@@ -83,7 +83,7 @@ func TestHealthPaths(t *testing.T) {
 	p.do("HEAD", "/livez", "").want(200)
 }
 
-func TestBadInputIsRefused(t *testing.T) {
+func TestControl_RefusesBadInput(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
 	put := func(body string, header ...string) got { return p.do("PUT", "/modes/A", body, header...) }
@@ -138,7 +138,7 @@ func handler(t *testing.T, list string) (*server, func(method, path, body string
 	}
 }
 
-func TestNoMoreThanAThousandAgentsAreRemembered(t *testing.T) {
+func TestAgents_KeepsAtMostAThousand(t *testing.T) {
 	t.Parallel()
 	s, do := handler(t, "Told=failing")
 	do("PUT", "/modes/Switched", `{"mode":"failing"}`)
@@ -159,7 +159,7 @@ func TestNoMoreThanAThousandAgentsAreRemembered(t *testing.T) {
 	}
 }
 
-func TestAgentsThatWereSwitchedAreNotForgottenForOthers(t *testing.T) {
+func TestAgents_KeepsTheSwitchedOnes(t *testing.T) {
 	t.Parallel()
 	s, do := handler(t, "")
 	for i := range maxAgents {
@@ -179,7 +179,7 @@ func TestAgentsThatWereSwitchedAreNotForgottenForOthers(t *testing.T) {
 	}
 }
 
-func TestBadAgentListsAreRefused(t *testing.T) {
+func TestAgents_RefusesBadLists(t *testing.T) {
 	t.Parallel()
 	for list, want := range map[string]string{
 		"A": "Name=mode", "A=": "one of healthy", "A=dead": "one of healthy", "A=slow:": "a number", "A=slow:x": "a number", "A=slow:-1": "from 0 to",

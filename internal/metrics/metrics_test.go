@@ -55,7 +55,7 @@ func drive(t *testing.T, m *Metrics, nowMs func() int64, p breaker.Policy) *brea
 	return mgr
 }
 
-func TestABreakersLifeInTheGuidesNames(t *testing.T) {
+func TestMetrics_OfABreakersLife(t *testing.T) {
 	t.Parallel()
 	now := int64(1_770_800_400_000)
 	m := New(Options{Version: "1.2.3", Degraded: func() bool { return true }})
@@ -93,7 +93,7 @@ func TestABreakersLifeInTheGuidesNames(t *testing.T) {
 	}
 }
 
-func TestObserveCountsWhatItWouldRefuse(t *testing.T) {
+func TestMetrics_ObserveCountsWhatItWouldRefuse(t *testing.T) {
 	t.Parallel()
 	p := breaker.DefaultPolicy()
 	p.Mode = breaker.Observe
@@ -107,7 +107,7 @@ func TestObserveCountsWhatItWouldRefuse(t *testing.T) {
 		`circuit_breaker_outcomes_uncounted_total{agent="a",why="observed"} 1`)
 }
 
-func TestOnlyRealTransitionsOfThisReplicaCount(t *testing.T) {
+func TestMetrics_CountOnlyTransitionsOfThisReplica(t *testing.T) {
 	t.Parallel()
 	m := New(Options{})
 	opened := breaker.Event{Kind: machine.EventOpened, From: breaker.Closed, To: breaker.Open}
@@ -125,7 +125,7 @@ func TestOnlyRealTransitionsOfThisReplicaCount(t *testing.T) {
 	}
 }
 
-func TestTheStateIsAskedForOncePerSecond(t *testing.T) {
+func TestStates_AreReadOncePerSecond(t *testing.T) {
 	t.Parallel()
 	now := time.UnixMilli(0)
 	asked := 0
@@ -152,7 +152,7 @@ func TestTheStateIsAskedForOncePerSecond(t *testing.T) {
 	}
 }
 
-func TestAgentsBeyondTheMostShareOneName(t *testing.T) {
+func TestLabels_AgentsBeyondTheMostShareOne(t *testing.T) {
 	t.Parallel()
 	m := New(Options{MaxAgents: 2, States: func(context.Context) (map[string]breaker.State, error) {
 		return map[string]breaker.State{"a": breaker.Closed, "b": breaker.Closed, "c": breaker.Open, "d": breaker.HalfOpen}, nil
@@ -176,7 +176,7 @@ func TestAgentsBeyondTheMostShareOneName(t *testing.T) {
 	}
 }
 
-func TestForgettingWhileCountingLeavesNothingBehind(t *testing.T) {
+func TestForget_WhileCountingLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	m := New(Options{MaxAgents: 4})
 	var wg sync.WaitGroup
@@ -198,7 +198,7 @@ func TestForgettingWhileCountingLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-func TestThePoolAndTheRuntimeAreShown(t *testing.T) {
+func TestMetrics_ShowPoolAndRuntime(t *testing.T) {
 	t.Parallel()
 	m := New(Options{Pool: func() PoolStats {
 		return PoolStats{Hits: 5, Misses: 4, Timeouts: 3, TotalConns: 7, IdleConns: 2, StaleConns: 1}
