@@ -84,7 +84,7 @@ mutate-changed: ## the same for the scripts that changed since all of their muta
 	@tools/need redis-server
 	MUTATE_CHANGED=1 $(MUTATE)
 
-bench: ## us and our peers in turns, in one run (10 minutes of a quiet machine); writes docs/performance.md and its plot
+bench: ## breakerd and its peers in turns, in one run (10 minutes of a quiet machine); writes docs/performance.md and its plot
 	@tools/need redis-server wrk
 	go -C bench run . -write ../docs/performance.md
 
@@ -93,7 +93,7 @@ bench-smoke: ## all of bench in a few seconds: does it run, and does Redis count
 	go -C bench test -count 1 -timeout 5m ./...
 	go -C bench run . -smoke
 
-soak: ## a fleet at work for SOAK (10m), Redis killed on the way: nothing grows, and every count is right
+soak: ## a fleet at work for SOAK (10m), Redis killed once: nothing grows, and every count is right
 	@tools/need redis-server
 	go -C bench test -count 1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAK)
 

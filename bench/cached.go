@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -15,81 +16,68 @@ func cachedPolicy() breaker.Policy {
 	return p
 }
 
-// cachedStand is two replicas in the cached mode: one that needs no call's duration, and one whose policy asks for slow calls.
-type cachedStand struct {
-	fast, slow *replica
-	eye        *replica // reads what the two have sent
-	all        []*entrant
-	agents     []string
+// cachedFixture is two replicas in the cached mode, of which only slow measures the duration of calls, and a strict
+// one that reads what they have sent.
+type cachedFixture struct {
+	fast, slow, reader *replica
+	all                []*localCandidate
+	agents             []string
 }
 
-func newCachedStand(ctx context.Context, server *redisServer) (*cachedStand, error) {
-	c := &cachedStand{}
+func newCachedFixture(t testkit.T, server *redisServer) *cachedFixture {
+	t.Helper()
 	timed := cachedPolicy()
 	timed.SlowCallDuration, timed.SlowCallRateThreshold = time.Second, 0.5
-	for _, r := range []struct {
-		to     **replica
-		policy breaker.Policy
-	}{{&c.fast, cachedPolicy()}, {&c.slow, timed}, {&c.eye, breaker.DefaultPolicy()}} {
-		joined, err := join(ctx, server, r.policy, "")
-		if err != nil {
-			c.close()
-			return nil, err
-		}
-		*r.to = joined
+	c := &cachedFixture{
+		fast: join(t, server, cachedPolicy(), ""), slow: join(t, server, timed, ""),
+		reader: join(t, server, breaker.DefaultPolicy(), ""),
 	}
-	if err := c.enter(); err != nil {
-		c.close()
-		return nil, err
-	}
-	return c, nil
+	c.addCandidates(t)
+	return c
 }
 
-// enter makes the contestants, whose agents differ, so that their counts can be told apart.
-func (c *cachedStand) enter() error {
-	hot, err := c.agent("hot")
-	if err != nil {
-		return err
-	}
+// addCandidates gives each candidate agents of its own, so that the calls of each can be counted.
+func (c *cachedFixture) addCandidates(t testkit.T) {
+	t.Helper()
+	hot := c.agent(t, "hot")
 	many := make([]*breaker.Agent, 64)
 	for i := range many {
-		if many[i], err = c.agent(fmt.Sprintf("many-%d", i)); err != nil {
-			return err
-		}
+		many[i] = c.agent(t, fmt.Sprintf("many-%d", i))
 	}
-	nothing := func(context.Context) error { return nil }
-	do := func(m *breaker.Manager, agent string) func(context.Context, int) error {
-		c.agents = append(c.agents, agent)
-		return func(ctx context.Context, n int) error {
-			for range n {
-				if err := m.Do(ctx, agent, nothing); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
-	}
-	c.all = []*entrant{
-		newEntrant("breakerd, cached, by handle: `Acquire`, `Success`", cachedHandle, inFleet, func(ctx context.Context, n int) error {
-			return cachedPairs(ctx, hot, n)
-		}),
+	byHandle := func(ctx context.Context, n int) error { return cachedPairs(ctx, hot, n) }
+	each := func(ctx context.Context, g, n int) (int, error) { return 0, cachedPairs(ctx, many[g], n) }
+	c.all = []*localCandidate{
+		newLocalCandidate("breakerd, cached, by handle: `Acquire`, `Success`", cachedHandle, inFleet, byHandle),
 		{who: cachedMany, counts: inFleet, candidate: candidate{
-			name: "the same, every goroutine an agent of its own",
-			calls: func(ctx context.Context, g, n int) (int, error) {
-				return 0, cachedPairs(ctx, many[g], n)
-			},
+			name: "the same, every goroutine an agent of its own", calls: each,
 		}},
-		newEntrant("breakerd, cached, by name: `Do`", cachedDo, inFleet, do(c.fast.m, "do")),
-		newEntrant("the same with slow calls watched, which takes two clock readings", cachedDoSlow, inFleet, do(c.slow.m, "slow")),
+		newLocalCandidate("breakerd, cached, by name: `Do`", cachedDo, inFleet, c.do(c.fast.m, "do")),
+		newLocalCandidate("the same with slow calls, which takes two clock readings", cachedDoSlow, inFleet,
+			c.do(c.slow.m, "slow")),
 	}
-	return nil
 }
 
-func (c *cachedStand) agent(name string) (*breaker.Agent, error) {
+func (c *cachedFixture) agent(t testkit.T, name string) *breaker.Agent {
+	t.Helper()
 	c.agents = append(c.agents, name)
-	return c.fast.m.Agent(name)
+	return c.fast.agent(t, name)
 }
 
+// do makes calls of a function that does nothing.
+func (c *cachedFixture) do(m *breaker.Manager, agent string) func(context.Context, int) error {
+	c.agents = append(c.agents, agent)
+	nothing := func(context.Context) error { return nil }
+	return func(ctx context.Context, n int) error {
+		for range n {
+			if err := m.Do(ctx, agent, nothing); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// cachedPairs makes n calls of an agent, each an acquire and a success.
 func cachedPairs(ctx context.Context, a *breaker.Agent, n int) error {
 	for range n {
 		p, err := a.Acquire(ctx)
@@ -103,29 +91,19 @@ func cachedPairs(ctx context.Context, a *breaker.Agent, n int) error {
 	return nil
 }
 
-func (c *cachedStand) entrants() []*entrant { return c.all }
-
-func (c *cachedStand) made() (sum int64) {
+func (c *cachedFixture) made() (sum int64) {
 	for _, e := range c.all {
 		sum += e.made
 	}
 	return sum
 }
 
-// settle sends what is unsent, and checks that Redis has counted all that was made.
-func (c *cachedStand) settle(ctx context.Context) error {
+// settle sends what is unsent. It is an error unless Redis has counted every call then.
+func (c *cachedFixture) settle(ctx context.Context) error {
 	for _, r := range []*replica{c.fast, c.slow} {
 		if err := r.m.Close(ctx); err != nil {
 			return err
 		}
 	}
-	return c.eye.exact(ctx, c.made(), c.agents...)
-}
-
-func (c *cachedStand) close() {
-	for _, r := range []*replica{c.fast, c.slow, c.eye} {
-		if r != nil {
-			r.close()
-		}
-	}
+	return c.reader.exact(ctx, c.made(), c.agents...)
 }

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// candidate makes calls on behalf of goroutine g, n of them one after the other.
+// candidate is one of the breakers that a section compares.
 type candidate struct {
 	name  string
-	calls func(ctx context.Context, g, n int) (failed int, err error)
-	made  int64 // over all rounds, the failed ones included
-	lost  int64 // those that failed
+	calls func(ctx context.Context, g, n int) (failed int, err error) // n calls of goroutine g, one after the other
+	made  int64                                                       // calls of all rounds, the failed ones included
+	lost  int64                                                       // those that failed
 }
 
-// sample is one round of one contestant; figures a call are of all calls that were made.
+// sample is one round of one candidate. Figures for one call are means of all calls that were made.
 type sample struct {
-	rate     float64 // calls a second, of those that ended in time
+	rate     float64 // calls a second, of those that ended within the round
 	commands float64 // Redis commands a call, those inside scripts included
 	scripts  float64 // scripts run, a second
 	redis    float64 // Redis CPU, µs a call
@@ -28,13 +28,14 @@ type sample struct {
 	busy     float64 // share of a core that Redis used
 }
 
-func (s sample) perCall() float64 { return 1e9 / s.rate } // ns of wall clock a call, all goroutines together
+func (s sample) perCall() float64 { return 1e9 / s.rate } // ns of wall clock for one call, all goroutines together
 
-// meter reads what a round is measured by; server may be nil.
+// meter reads the counters by which a round is measured. server may be nil.
 type meter struct {
 	server *redisServer
 }
 
+// instant is the state of the counters at one moment.
 type instant struct {
 	at      time.Time
 	redis   reading
@@ -60,7 +61,7 @@ func (m meter) now(ctx context.Context) (instant, error) {
 	return i, nil
 }
 
-// sample says what happened between two instants, in which made calls were made.
+// sample is what happened between two instants, between which so many calls were made.
 func (m meter) sample(a, b instant, made int64) sample {
 	n, took := float64(max(made, 1)), b.at.Sub(a.at).Seconds()
 	return sample{
@@ -74,42 +75,42 @@ func (m meter) sample(a, b instant, made int64) sample {
 	}
 }
 
-// round lets goroutines make calls for d, chunk by chunk. What ends after d is counted as made, not in the rate: a contestant whose
-// callers sleep is not judged by the last of them.
+// round lets goroutines make calls for d, chunk by chunk. A chunk that ends after d counts as made and not in the
+// rate, so that the last call of a candidate whose callers sleep does not lower its rate.
 func (m meter) round(ctx context.Context, c *candidate, goroutines, chunk int, d time.Duration) (sample, error) {
 	runtime.GC()
 	before, err := m.now(ctx)
 	if err != nil {
 		return sample{}, err
 	}
-	var all tally
+	var sum total
 	var wg sync.WaitGroup
 	start := time.Now()
 	for g := range goroutines {
-		wg.Go(func() { all.add(callUntil(ctx, c, g, chunk, start.Add(d))) })
+		wg.Go(func() { sum.add(callUntil(ctx, c, g, chunk, start.Add(d))) })
 	}
 	wg.Wait()
 	after, err := m.now(ctx)
 	if err != nil {
 		return sample{}, err
 	}
-	if all.err != nil {
-		return sample{}, fmt.Errorf("%s: %w", c.name, all.err)
+	if sum.err != nil {
+		return sample{}, fmt.Errorf("%s: %w", c.name, sum.err)
 	}
-	c.made, c.lost = c.made+all.made, c.lost+all.failed
-	s := m.sample(before, after, all.made)
-	s.rate = float64(all.inTime) / d.Seconds()
+	c.made, c.lost = c.made+sum.made, c.lost+sum.failed
+	s := m.sample(before, after, sum.made)
+	s.rate = float64(sum.inTime) / d.Seconds()
 	return s, nil
 }
 
-// tally adds up what goroutines made.
-type tally struct {
+// total adds up the calls of goroutines.
+type total struct {
 	mu                   sync.Mutex
 	made, inTime, failed int64
 	err                  error
 }
 
-func (t *tally) add(made, inTime, failed int64, err error) {
+func (t *total) add(made, inTime, failed int64, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.made, t.inTime, t.failed = t.made+made, t.inTime+inTime, t.failed+failed
@@ -133,8 +134,10 @@ func callUntil(ctx context.Context, c *candidate, g, chunk int, end time.Time) (
 	return made, inTime, failed, ctx.Err()
 }
 
-// compare runs the contestants in turns, after a short round each to warm up, and gives the rounds of each.
-func (b *bench) compare(ctx context.Context, m meter, all []*candidate, goroutines, chunk int, d time.Duration) ([][]sample, error) {
+// compare runs the candidates in turns, after a short round of each to warm up, and returns the rounds of each.
+func (b *bench) compare(
+	ctx context.Context, m meter, all []*candidate, goroutines, chunk int, d time.Duration,
+) ([][]sample, error) {
 	for _, c := range all {
 		if _, err := m.round(ctx, c, goroutines, chunk, d/4); err != nil {
 			return nil, err

@@ -9,16 +9,17 @@ import (
 	gobreaker "gobreaker.store/v2"
 )
 
-// distributed is gobreaker's breaker over its own Redis store: one store and one breaker an agent, shared by all goroutines.
+// distributed is gobreaker's breaker on its own Redis store: one store and one breaker for each agent, which all
+// goroutines share.
 type distributed struct {
 	setting  setting
 	store    *gobreaker.RedisStore
-	eye      *redis.Client
+	client   *redis.Client // reads what the store has written
 	breakers []*gobreaker.DistributedCircuitBreaker[bool]
 }
 
 func newDistributed(server *redisServer, s setting) (*distributed, error) {
-	d := &distributed{setting: s, store: gobreaker.NewRedisStore(server.addr), eye: server.client}
+	d := &distributed{setting: s, store: gobreaker.NewRedisStore(server.Addr), client: server.client}
 	for _, agent := range s.all() {
 		b, err := gobreaker.NewDistributedCircuitBreaker[bool](d.store, gobreaker.Settings{
 			Name: agent, ReadyToTrip: func(gobreaker.Counts) bool { return false },
@@ -34,8 +35,9 @@ func newDistributed(server *redisServer, s setting) (*distributed, error) {
 
 func (d *distributed) close() { d.store.Close() }
 
-// contestant counts calls that the breaker answered with an error, for example because its lock was not to be had, as failed.
-func (d *distributed) contestant() *candidate {
+// candidate counts a call that the breaker answers with an error as failed. The breaker does so if it does not get
+// its lock, for example.
+func (d *distributed) candidate() *candidate {
 	nothing := func() (bool, error) { return true, nil }
 	return &candidate{name: "gobreaker Distributed", calls: func(_ context.Context, g, n int) (failed int, err error) {
 		b := d.breakers[g%len(d.breakers)]
@@ -48,11 +50,11 @@ func (d *distributed) contestant() *candidate {
 	}}
 }
 
-// lost compares what Redis knows with the calls that were made.
+// lost compares the counts in Redis with the calls that were made.
 func (d *distributed) lost(ctx context.Context, c *candidate) (string, error) {
 	var known int64
 	for _, agent := range d.setting.all() {
-		text, err := d.eye.Get(ctx, "gobreaker:state:"+agent).Result()
+		text, err := d.client.Get(ctx, "gobreaker:state:"+agent).Result()
 		if err != nil {
 			return "", err
 		}

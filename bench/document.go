@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// document is the path of a Markdown file with markers; "" is none.
+// document is the path of a Markdown file with markers, "" for none.
 type document string
 
 // replace puts each text between the markers of its name.
@@ -29,7 +29,7 @@ func (d document) replace(texts map[string]string) error {
 	return os.WriteFile(string(d), []byte(text), 0o644) //nolint:gosec // a document that everybody reads
 }
 
-// between gives text with what lies between the markers of a name replaced.
+// between returns text with new figures between the markers of a name.
 func between(text, name, figures string) (string, error) {
 	begin, end := "<!-- "+name+":begin -->\n", "<!-- "+name+":end -->"
 	before, rest, ok := strings.Cut(text, begin)

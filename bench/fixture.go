@@ -1,154 +1,117 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// fixture is the processes that wrk's measurements need; all of them end with it.
+// fixture is the processes that a measurement by wrk needs. They end with its section.
 type fixture struct {
-	redis *redisServer
-	wrk   *wrkTool
-	dir   string
-	said  words // what the programs said on stderr
-	ends  []func()
+	t        testkit.T
+	redis    *redisServer
+	wrk      *wrkTool
+	dir      string
+	programs []*testkit.Process
 }
 
-// words keeps what was written last. It is safe for concurrent use.
-type words struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-const wordsKept = 4000
-
-func (w *words) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.text = append(w.text, p...)
-	w.text = w.text[max(0, len(w.text)-wordsKept):]
-	return len(p), nil
-}
-
-func (w *words) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return string(w.text)
-}
-
-func newFixture(ctx context.Context, b *bench) (*fixture, error) {
-	dir, err := os.MkdirTemp("", "bench")
-	if err != nil {
-		return nil, err
+func newFixture(t testkit.T, b *bench) *fixture {
+	t.Helper()
+	f := &fixture{t: t, redis: startRedis(t), dir: t.TempDir()}
+	var err error
+	if f.wrk, err = newWrk(f.dir, b.load); err != nil {
+		t.Fatalf("scripts of wrk: %v", err)
 	}
-	s := &fixture{dir: dir, ends: []func(){func() { _ = os.RemoveAll(dir) }}}
-	if s.wrk, err = newWrk(dir, b.load); err == nil {
-		s.redis, err = startRedis(ctx)
-	}
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	s.ends = append(s.ends, s.redis.close)
-	return s, nil
+	return f
 }
 
 // settings is the environment that bridge and breakerd share.
-func (s *fixture) settings(mode breaker.Consistency) []string {
+func (f *fixture) settings(mode breaker.Consistency) []string {
 	return []string{
-		"REDIS_URL=" + s.redis.url(), "CIRCUIT_BREAKER_CONSISTENCY=" + string(mode), "CIRCUIT_BREAKER_KEY_PREFIX=" + sidePrefix(mode),
+		"REDIS_URL=" + f.redis.URL(),
 		"REDIS_TIMEOUT_MS=" + strconv.FormatInt(storeTimeout.Milliseconds(), 10),
+		"CIRCUIT_BREAKER_CONSISTENCY=" + string(mode),
+		"CIRCUIT_BREAKER_KEY_PREFIX=" + modePrefix(mode),
 	}
 }
 
-// sidePrefix keeps the modes' breakers apart.
-func sidePrefix(mode breaker.Consistency) string { return "bench_" + string(mode) }
+// modePrefix separates the breakers of the modes.
+func modePrefix(mode breaker.Consistency) string { return "bench_" + string(mode) }
 
-// explain adds to an error what the programs said.
-func (s *fixture) explain(err error) error {
-	if said := s.said.String(); err != nil && said != "" {
-		return fmt.Errorf("%w\n%s", err, said)
+// explain adds to an error the last lines that the programs wrote on stderr.
+func (f *fixture) explain(err error) error {
+	const most = 4000
+	for _, p := range f.programs {
+		if text := p.Stderr(); err != nil && text != "" {
+			err = fmt.Errorf("%w\n%s", err, text[max(0, len(text)-most):])
+		}
 	}
 	return err
 }
 
-func (s *fixture) close() {
-	for _, end := range slices.Backward(s.ends) {
-		end()
-	}
-}
-
-// process is a program that serves.
+// process is a program that serves HTTP.
 type process struct {
 	url string // http://host:port
 	pid int
 }
 
-// role starts this program as one of the stand's processes.
-func (s *fixture) role(ctx context.Context, args ...string) (process, error) {
+// role starts this program as one of the fixture's servers.
+func (f *fixture) role(args ...string) process {
+	f.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
-		return process{}, err
+		f.t.Fatalf("path of this program: %v", err)
 	}
-	return s.start(ctx, append([]string{self}, args...))
+	return f.start(append([]string{self}, args...))
 }
 
-// build makes a program of the parent module.
-func (s *fixture) build(ctx context.Context, name string) (path string, err error) {
+// build makes a program of the parent module, and returns its path.
+func (f *fixture) build(name string) string {
+	f.t.Helper()
 	const module = "github.com/breakerd/breakerd"
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	root, err := exec.CommandContext(f.t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {
-		return "", fmt.Errorf("find %s: %w", module, err)
+		f.t.Fatalf("find %s: %v", module, err)
 	}
-	path = filepath.Join(s.dir, name)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", path, "./cmd/"+name) //nolint:gosec // one of two names
+	path := filepath.Join(f.dir, name)
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", path, "./cmd/" + name}
+	cmd := exec.CommandContext(f.t.Context(), "go", args...) //nolint:gosec // name is one of two
 	cmd.Dir, cmd.Env = strings.TrimSpace(string(root)), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
+		f.t.Fatalf("build %s: %v\n%s", name, err, out)
 	}
-	return path, nil
+	return path
 }
 
-// start starts a program that prints a line which ends with the URL that it serves.
-func (s *fixture) start(ctx context.Context, argv []string, env ...string) (process, error) {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the bench's own programs
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Stderr = &s.said
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		return process{}, fmt.Errorf("start %s: %w", argv[0], err)
-	}
-	s.ends = append(s.ends, func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+// start starts a program whose first line on stdout ends with the URL that it serves.
+func (f *fixture) start(argv []string, env ...string) (served process) {
+	f.t.Helper()
+	p := testkit.Run(f.t, argv, append(os.Environ(), env...))
+	f.programs = append(f.programs, p)
+	served.pid = p.PID()
+	testkit.Eventually(f.t, argv[0]+" to listen", 30*time.Second, func() error {
+		line, _, whole := strings.Cut(p.Stdout(), "\n")
+		if i := strings.LastIndex(line, "http://"); whole && i >= 0 {
+			served.url = strings.TrimSpace(line[i:])
+			return nil
+		}
+		if !p.Running() {
+			f.t.Fatalf("%s ended: %s", argv[0], p.Stderr())
+		}
+		return fmt.Errorf("no URL in %q; stderr: %s", line, p.Stderr())
 	})
-	lines := bufio.NewReader(out)
-	line, err := lines.ReadString('\n')
-	i := strings.LastIndex(line, "http://")
-	if err != nil || i < 0 {
-		return process{}, fmt.Errorf("%s does not say where it listens: %q: %w", argv[0], line, errors.Join(err, errNoURL))
-	}
-	go func() { _, _ = io.Copy(io.Discard, lines) }()
-	return process{strings.TrimSpace(line[i:]), cmd.Process.Pid}, nil
+	return served
 }
-
-var errNoURL = errors.New("no URL")
 
 // fetch gets a page.
 func fetch(ctx context.Context, url string) (string, error) {

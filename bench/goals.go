@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// goal is what a figure should reach, beside what it did.
+// goal is a figure and the bound that it should keep.
 type goal struct {
 	what    string
 	got     float64

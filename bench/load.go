@@ -5,29 +5,21 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// perSecond is the pace of the measurements at a given load.
+// perSecond is the calls a second of a paced load.
 const perSecond = 1_000_000
 
-// redisLoad measures what one busy agent in the cached mode costs Redis, at a pace and as fast as two goroutines can.
-func redisLoad(ctx context.Context, b *bench) (string, error) {
-	server, err := startRedis(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer server.close()
-	us, err := join(ctx, server, cachedPolicy(), "")
-	if err != nil {
-		return "", err
-	}
-	defer us.close()
-	agent, err := us.m.Agent("hot")
-	if err != nil {
-		return "", err
-	}
-	t := newTable("calls a second", "records a second", "Redis commands a second, those inside scripts included", "of a core in Redis")
+// redisLoad measures what one busy agent in the cached mode costs Redis: at perSecond, and as fast as two goroutines
+// can call it.
+func redisLoad(t testkit.T, b *bench) (string, error) {
+	ctx, server := t.Context(), startRedis(t)
+	us := join(t, server, cachedPolicy(), "")
+	agent := us.agent(t, "hot")
+	table := newTable("calls a second", "records a second", "Redis commands a second, those inside scripts included",
+		"of a core in Redis")
 	m := meter{server}
 	var made int64
 	for _, pace := range []int{perSecond, 0} {
@@ -35,7 +27,7 @@ func redisLoad(ctx context.Context, b *bench) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		n, err := busy(ctx, agent, pace, b.paced)
+		n, err := callAgent(ctx, agent, pace, b.paced)
 		if err != nil {
 			return "", err
 		}
@@ -45,24 +37,23 @@ func redisLoad(ctx context.Context, b *bench) (string, error) {
 		}
 		made += n
 		s := m.sample(before, after, n)
-		t.row(count(s.rate), fmt.Sprintf("%.0f", s.scripts), fmt.Sprintf("%.0f", s.commands*s.rate), fmt.Sprintf("%.3f", s.busy))
+		table.row(count(s.rate), fmt.Sprintf("%.0f", s.scripts), fmt.Sprintf("%.0f", s.commands*s.rate),
+			fmt.Sprintf("%.3f", s.busy))
 		b.atMost(fmt.Sprintf("records a second of one agent at %s calls a second", count(s.rate)), s.scripts, 200, "")
 	}
 	if err := us.m.Close(ctx); err != nil {
 		return "", err
 	}
-	eye, err := join(ctx, server, breaker.DefaultPolicy(), "")
-	if err != nil {
-		return "", err
-	}
-	defer eye.close()
-	return fmt.Sprintf("%s\nRedis counted every one of the %s calls.\n", t, count(float64(made))), eye.exact(ctx, made, "hot")
+	return fmt.Sprintf("%s\nRedis counted every one of the %s calls.\n", table, count(float64(made))),
+		join(t, server, breaker.DefaultPolicy(), "").exact(ctx, made, "hot")
 }
 
-// busy calls an agent from two goroutines for d: so many times a second, or 0: as often as it can.
-func busy(ctx context.Context, agent *breaker.Agent, pace int, d time.Duration) (int64, error) {
-	c := &candidate{name: "cached", calls: func(ctx context.Context, _, n int) (int, error) { return 0, cachedPairs(ctx, agent, n) }}
+// callAgent calls an agent for d: pace times a second, or from two goroutines as fast as they can if pace is 0.
+func callAgent(ctx context.Context, agent *breaker.Agent, pace int, d time.Duration) (int64, error) {
 	if pace == 0 {
+		c := &candidate{name: "cached", calls: func(ctx context.Context, _, n int) (int, error) {
+			return 0, cachedPairs(ctx, agent, n)
+		}}
 		_, err := meter{}.round(ctx, c, 2, localChunk, d)
 		return c.made, err
 	}
@@ -80,12 +71,12 @@ func busy(ctx context.Context, agent *breaker.Agent, pace int, d time.Duration) 
 	}
 }
 
-// pacer says how many calls are due.
+// pacer tells how many calls are due at a rate.
 type pacer struct {
 	rate  float64 // a second
 	start time.Time
 	end   time.Time
-	given int
+	given int // calls that wait has returned
 }
 
 func newPacer(rate int, d time.Duration) *pacer {
@@ -93,7 +84,7 @@ func newPacer(rate int, d time.Duration) *pacer {
 	return &pacer{rate: float64(rate), start: now, end: now.Add(d)}
 }
 
-// wait gives way until calls are due, and says how many; 0 at the end.
+// wait sleeps until calls are due, and returns their number. It returns 0 at the end.
 func (p *pacer) wait(ctx context.Context) int {
 	for ctx.Err() == nil {
 		now := time.Now()

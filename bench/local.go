@@ -3,39 +3,33 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/sony/gobreaker/v2"
 )
 
-// localChunk is how many calls are made between two looks at the clock.
+// localChunk is the number of calls between two readings of the clock.
 const localChunk = 512
 
-// localCalls compares a call that stays in the process: ours in the cached mode, over a Redis that gets the outcomes, with breakers
-// that know one process only.
-func localCalls(ctx context.Context, b *bench) (string, error) {
-	server, err := startRedis(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer server.close()
-	ours, err := newCachedStand(ctx, server)
-	if err != nil {
-		return "", err
-	}
-	defer ours.close()
-	t := newTable("", "1 goroutine", "2", "64", "allocations a call", "counts in")
+// localCalls compares calls that stay in the process: those of the cached mode, whose outcomes go to Redis in the
+// background, and those of breakers that count in one process only.
+func localCalls(t testkit.T, b *bench) (string, error) {
+	ctx := t.Context()
+	ours := newCachedFixture(t, startRedis(t))
 	memory, err := memoryStore()
 	if err != nil {
 		return "", err
 	}
-	all := append(ours.entrants(), memory, gobreakerLocal(), failsafeCount(), failsafeRate())
+	table := newTable("", "1 goroutine", "2", "64", "allocations a call", "counts in")
+	all := slices.Concat(ours.all, []*localCandidate{memory, gobreakerLocal(), failsafeCount(), failsafeRate()})
 	cells := make([][]string, len(all))
 	results := make([]map[int]float64, len(all))
 	for _, g := range []int{1, 2, 64} {
-		rounds, err := b.compare(ctx, meter{}, contestants(all), g, localChunk, b.local)
+		rounds, err := b.compare(ctx, meter{}, candidates(all), g, localChunk, b.local)
 		if err != nil {
 			return "", err
 		}
@@ -44,7 +38,8 @@ func localCalls(ctx context.Context, b *bench) (string, error) {
 				results[i] = map[int]float64{}
 			}
 			results[i][g] = mid(rounds[i], sample.perCall)
-			cells[i] = append(cells[i], fmt.Sprintf("%s (%s)", digits(results[i][g]), span(each(rounds[i], sample.perCall), "%.0f")))
+			spread := span(each(rounds[i], sample.perCall), "%.0f")
+			cells[i] = append(cells[i], fmt.Sprintf("%s (%s)", digits(results[i][g]), spread))
 			all[i].allocs = max(all[i].allocs, mid(rounds[i], func(s sample) float64 { return s.allocs }))
 			b.bar(all[i].who, g, results[i][g])
 		}
@@ -53,23 +48,23 @@ func localCalls(ctx context.Context, b *bench) (string, error) {
 		return "", err
 	}
 	for i, e := range all {
-		t.row(e.name, cells[i][0], cells[i][1], cells[i][2], fmt.Sprintf("%.1f", e.allocs), e.counts)
+		table.row(e.name, cells[i][0], cells[i][1], cells[i][2], fmt.Sprintf("%.1f", e.allocs), e.counts)
 	}
 	judgeLocal(b, all, results)
 	return fmt.Sprintf("Nanoseconds of wall clock a call, all goroutines together: median (spread).\n\n%s\n"+
-		"Redis counted every one of breakerd's %s cached calls.\n", t, count(float64(ours.made()))), nil
+		"Redis counted every one of breakerd's %s cached calls.\n", table, count(float64(ours.made()))), nil
 }
 
-// entrant is a contestant of the local table.
-type entrant struct {
+// localCandidate is one row of the table.
+type localCandidate struct {
 	candidate
 
-	who    contender
+	who    series
 	counts string // where its counts are
 	allocs float64
 }
 
-func contestants(all []*entrant) []*candidate {
+func candidates(all []*localCandidate) []*candidate {
 	out := make([]*candidate, len(all))
 	for i, e := range all {
 		out[i] = &e.candidate
@@ -79,10 +74,10 @@ func contestants(all []*entrant) []*candidate {
 
 const inProcess, inFleet = "the process", "the fleet"
 
-// memoryStore is our machine in one process: a map and a lock around the same steps that the scripts take.
-func memoryStore() (*entrant, error) {
+// memoryStore is breakerd with the Memory store: the machine in Go, with a map and a lock around it.
+func memoryStore() (*localCandidate, error) {
 	m, err := breaker.NewManager(breaker.Options{Store: breaker.NewMemory(nil, 0)})
-	return newEntrant("breakerd over `Memory`: `Acquire`, `Success`", memoryPair, inProcess, func(ctx context.Context, n int) error {
+	pairs := func(ctx context.Context, n int) error {
 		for range n {
 			p, err := m.Acquire(ctx, "bench")
 			if err != nil {
@@ -93,13 +88,14 @@ func memoryStore() (*entrant, error) {
 			}
 		}
 		return nil
-	}), err
+	}
+	return newLocalCandidate("breakerd over `Memory`: `Acquire`, `Success`", memoryPair, inProcess, pairs), err
 }
 
-func gobreakerLocal() *entrant {
+func gobreakerLocal() *localCandidate {
 	cb := gobreaker.NewCircuitBreaker[bool](gobreaker.Settings{Name: "bench"})
 	nothing := func() (bool, error) { return true, nil }
-	return newEntrant("gobreaker: `Execute`", gobreakerExecute, inProcess, func(_ context.Context, n int) error {
+	return newLocalCandidate("gobreaker: `Execute`", gobreakerExecute, inProcess, func(_ context.Context, n int) error {
 		for range n {
 			if _, err := cb.Execute(nothing); err != nil {
 				return err
@@ -109,20 +105,20 @@ func gobreakerLocal() *entrant {
 	})
 }
 
-// failsafeCount opens at half of the last hundred calls.
-func failsafeCount() *entrant {
+// failsafeCount opens when half of the last hundred calls failed.
+func failsafeCount() *localCandidate {
 	cb := circuitbreaker.NewBuilder[any]().WithFailureThresholdRatio(50, 100).Build()
 	return failsafe("failsafe-go, by count: `TryAcquirePermit`, `RecordSuccess`", failsafeByCount, cb)
 }
 
-// failsafeRate opens at half of the calls of two minutes, as our default policy does.
-func failsafeRate() *entrant {
+// failsafeRate opens when half of the calls of two minutes failed, as the default policy of breakerd does.
+func failsafeRate() *localCandidate {
 	cb := circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.5, 10, 2*time.Minute).Build()
 	return failsafe("failsafe-go, by rate: `TryAcquirePermit`, `RecordSuccess`", failsafeByRate, cb)
 }
 
-func failsafe(name string, who contender, cb circuitbreaker.CircuitBreaker[any]) *entrant {
-	return newEntrant(name, who, inProcess, func(_ context.Context, n int) error {
+func failsafe(name string, who series, cb circuitbreaker.CircuitBreaker[any]) *localCandidate {
+	return newLocalCandidate(name, who, inProcess, func(_ context.Context, n int) error {
 		for range n {
 			if !cb.TryAcquirePermit() {
 				return fmt.Errorf("%s refused", name)
@@ -133,14 +129,16 @@ func failsafe(name string, who contender, cb circuitbreaker.CircuitBreaker[any])
 	})
 }
 
-func newEntrant(name string, who contender, counts string, calls func(ctx context.Context, n int) error) *entrant {
-	return &entrant{who: who, counts: counts, candidate: candidate{
+func newLocalCandidate(
+	name string, who series, counts string, calls func(ctx context.Context, n int) error,
+) *localCandidate {
+	return &localCandidate{who: who, counts: counts, candidate: candidate{
 		name: name, calls: func(ctx context.Context, _, n int) (int, error) { return 0, calls(ctx, n) },
 	}}
 }
 
-func judgeLocal(b *bench, all []*entrant, results []map[int]float64) {
-	at := map[contender]map[int]float64{}
+func judgeLocal(b *bench, all []*localCandidate, results []map[int]float64) {
+	at := map[series]map[int]float64{}
 	for i, e := range all {
 		at[e.who] = results[i]
 	}

@@ -1,6 +1,6 @@
-// Command bench measures breakerd beside its peers, all in turns in one run on one machine, and writes the figures and the plot of
-// docs/performance.md. It needs redis-server and wrk. A measurement whose calls Redis did not count to the last one is void: the
-// run ends with an error.
+// Command bench measures breakerd beside its peers, in turns, in one run on one machine, and writes the figures and
+// the plot of docs/performance.md. It needs redis-server and wrk. If Redis has not counted every call of a
+// measurement, the measurement is void and the run ends with an error.
 package main
 
 import (
@@ -10,13 +10,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -32,16 +36,16 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	write := flags.String("write", "", "the document whose figures are replaced; its plot lies beside it as .svg")
+	write := flags.String("write", "", "the document whose figures and plot (.svg) are replaced")
 	small := flags.Bool("smoke", false, "a few seconds in all: does everything run, and does Redis count every call?")
-	only := flags.String("only", "", "these sections alone, separated by commas")
-	as := flags.String("as", "", "be a process of the stand: agent, proxy or bare")
-	to := flags.String("to", "", "the proxy's agent")
+	only := flags.String("only", "", "measure these sections only, separated by commas")
+	as := flags.String("as", "", "run as one of the servers that wrk calls: agent, proxy or bare")
+	to := flags.String("to", "", "the URL of the agent of -as proxy")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if *as != "" {
-		return play(ctx, *as, *to, out)
+		return serve(ctx, *as, *to, out)
 	}
 	b := &bench{plan: full(), out: out}
 	if *small {
@@ -54,18 +58,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return b.measure(ctx, chosen, document(*write), *only == "" && !*small)
 }
 
-// section measures one thing and tells it in Markdown; its name is that of its markers in the document.
+// section measures one thing and reports it in Markdown. Its name is that of its markers in the document.
 type section struct {
 	name    string
-	measure func(context.Context, *bench) (string, error)
+	measure func(testkit.T, *bench) (string, error)
 }
 
 func sections() []section {
 	return []section{
-		{"bench", strictPairs},
+		{"strict", strictPairs},
 		{"local", localCalls},
 		{"load", redisLoad},
-		{"crowd", manyAgents},
+		{"many-agents", manyAgents},
 		{"trip", trips},
 		{"scripts", scripts},
 		{"gateway", gateway},
@@ -82,7 +86,7 @@ func choose(only string) ([]section, error) {
 	for name := range strings.SplitSeq(only, ",") {
 		i := slices.IndexFunc(all, func(s section) bool { return s.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("no section %q", name)
+			return nil, fmt.Errorf("-only: no section %q", name)
 		}
 		chosen = append(chosen, all[i])
 	}
@@ -94,51 +98,53 @@ type bench struct {
 	plan
 
 	out   io.Writer
-	mu    sync.Mutex // of what follows
+	mu    sync.Mutex // guards goals and bars
 	goals []goal
 	bars  []bar
 }
 
-// plan says how much is measured.
+// plan is how much a run measures.
 type plan struct {
-	atOnce      int           // sections that run side by side: one, where figures count
-	rounds      int           // of each contestant, in turns
-	warm        int           // runs of wrk before them
+	parallel    int           // sections at the same time; 1 where figures count
+	rounds      int           // of each candidate, in turns
+	warm        int           // runs of wrk before its rounds
 	round       time.Duration // of what goes to Redis
 	local       time.Duration // of what stays in the process
-	load        time.Duration // of a run of wrk, whole seconds
+	load        time.Duration // of one run of wrk, in whole seconds
 	callers     []int         // goroutines
 	connections []int         // of wrk
 	calls       int           // of one script in one round
 	trips       int
-	agents      int           // of the crowd
-	crowd       time.Duration // how long it lasts
-	paced       time.Duration // how long one agent is busy in the cached mode
+	agents      int           // of the section many-agents
+	manyAgents  time.Duration // the length of that section
+	paced       time.Duration // the length of a load on one agent in the cached mode
 }
 
 func full() plan {
 	return plan{
-		atOnce: 1, rounds: 5, warm: 1, round: time.Second, local: 300 * time.Millisecond, load: 2 * time.Second, callers: []int{1, 8, 64, 256},
-		connections: []int{8, 64}, calls: 3000, trips: 200, agents: 10_000, crowd: 10 * time.Second, paced: 3 * time.Second,
+		parallel: 1, rounds: 5, warm: 1, round: time.Second, local: 300 * time.Millisecond, load: 2 * time.Second,
+		callers: []int{1, 8, 64, 256}, connections: []int{8, 64}, calls: 3000, trips: 200,
+		agents: 10_000, manyAgents: 10 * time.Second, paced: 3 * time.Second,
 	}
 }
 
 func smoke() plan {
 	return plan{
-		atOnce: 8, rounds: 1, round: 20 * time.Millisecond, local: 5 * time.Millisecond, load: time.Second, callers: []int{1, 64},
-		connections: []int{8}, calls: 40, trips: 5, agents: 200, crowd: 300 * time.Millisecond, paced: 100 * time.Millisecond,
+		parallel: 8, rounds: 1, round: 20 * time.Millisecond, local: 5 * time.Millisecond, load: time.Second,
+		callers: []int{1, 64}, connections: []int{8}, calls: 40, trips: 5,
+		agents: 200, manyAgents: 300 * time.Millisecond, paced: 100 * time.Millisecond,
 	}
 }
 
-// measure runs the sections and writes what they found. The goals and the plot need all of them.
+// measure runs the sections and writes their figures. The goals and the plot need all sections.
 func (b *bench) measure(ctx context.Context, chosen []section, doc document, whole bool) error {
 	found := map[string]string{}
 	sections, measuring := errgroup.WithContext(ctx)
-	sections.SetLimit(b.atOnce)
+	sections.SetLimit(b.parallel)
 	for _, s := range chosen {
 		sections.Go(func() error {
 			start := time.Now()
-			text, err := s.measure(measuring, b)
+			text, err := within(measuring, b.out, func(t testkit.T) (string, error) { return s.measure(t, b) })
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
@@ -163,4 +169,20 @@ func (b *bench) measure(ctx context.Context, chosen []section, doc document, who
 	}
 	found["machine"] = text
 	return errors.Join(doc.replace(found), doc.plot(b.bars))
+}
+
+// host describes the machine and the versions.
+func host(ctx context.Context, p plan) (string, error) {
+	out, err := exec.CommandContext(ctx, "redis-server", "--version").Output()
+	if err != nil {
+		return "", err
+	}
+	version := regexp.MustCompile(`v=([0-9.]+)`).FindSubmatch(out)
+	if version == nil {
+		return "", fmt.Errorf("redis-server --version prints no version: %s", out)
+	}
+	today := time.Now().UTC().Format(time.DateOnly)
+	return fmt.Sprintf("%s: %d cores (%s), %s, Redis %s on loopback; everything on the same cores. "+
+		"Medians of %d rounds, the candidates in turns.",
+		today, runtime.NumCPU(), runtime.GOARCH, runtime.Version(), version[1], p.rounds), nil
 }

@@ -6,27 +6,24 @@ import (
 	"sync"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"golang.org/x/sync/errgroup"
 )
 
-// manyAgentsCallers is how many goroutines make the crowd's calls, each to its share of the agents.
+// manyAgentsCallers is the number of goroutines, each of which calls a share of the agents.
 const manyAgentsCallers = 64
 
-// manyAgents keeps very many agents busy in the cached mode from one process, and watches how old an outcome gets before it is sent.
-func manyAgents(ctx context.Context, b *bench) (string, error) {
-	server, err := startRedis(ctx)
-	if err != nil {
-		return "", err
+// manyAgents keeps very many agents busy in the cached mode from one process, and measures how old an outcome grows
+// before it is sent.
+func manyAgents(t testkit.T, b *bench) (string, error) {
+	ctx, server := t.Context(), startRedis(t)
+	us := join(t, server, cachedPolicy(), "")
+	agents, made := make([]*breaker.Agent, b.agents), make([]int64, b.agents)
+	for i := range agents {
+		agents[i] = us.agent(t, manyAgentsName(i))
 	}
-	defer server.close()
-	us, err := join(ctx, server, cachedPolicy(), "")
-	if err != nil {
-		return "", err
-	}
-	defer us.close()
-	agents, made, err := warmCrowd(ctx, b, us.m)
-	if err != nil {
+	if err := warmUp(ctx, agents, made, b.manyAgents); err != nil {
 		return "", err
 	}
 	m := meter{server}
@@ -38,7 +35,9 @@ func manyAgents(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	ages, err := watched(ctx, us.m, func(ctx context.Context) error { return callAll(ctx, agents, made, b.crowd) })
+	ages, err := backlogAges(ctx, us.m, func(ctx context.Context) error {
+		return callAll(ctx, agents, made, b.manyAgents)
+	})
 	if err != nil {
 		return "", err
 	}
@@ -49,7 +48,7 @@ func manyAgents(ctx context.Context, b *bench) (string, error) {
 	if err := us.m.Close(ctx); err != nil {
 		return "", err
 	}
-	calls, err := countedCrowd(ctx, server, agents, made)
+	calls, err := countedAll(ctx, join(t, server, breaker.DefaultPolicy(), ""), made)
 	if err != nil {
 		return "", err
 	}
@@ -58,40 +57,41 @@ func manyAgents(ctx context.Context, b *bench) (string, error) {
 	who := fmt.Sprintf("%s agents at %s calls a second", count(float64(len(agents))), count(s.rate))
 	b.atMost(who+": age of the oldest unsent outcome, p99", p99, 250, " ms")
 	b.atMost(who+": Redis", s.busy, 1, " core")
-	t := newTable("agents", "calls a second", "oldest unsent outcome, p50 / p99 / max ms", "records a second", "of a core in Redis", "client CPU, µs a call")
-	t.row(count(float64(len(agents))), count(s.rate), fmt.Sprintf("%.0f / %.0f / %.0f", percentile(ages, 0.5), p99, percentile(ages, 1)),
+	table := newTable("agents", "calls a second", "oldest unsent outcome, p50 / p99 / max ms", "records a second",
+		"of a core in Redis", "client CPU, µs a call")
+	table.row(count(float64(len(agents))), count(s.rate),
+		fmt.Sprintf("%.0f / %.0f / %.0f", percentile(ages, 0.5), p99, percentile(ages, 1)),
 		fmt.Sprintf("%.0f", s.scripts), fmt.Sprintf("%.2f", s.busy), fmt.Sprintf("%.2f", s.client))
-	return fmt.Sprintf("%s\nAfter `Close`, Redis had counted every one of the %s calls, agent by agent.\n", t, count(float64(calls))), nil
+	return fmt.Sprintf("%s\nAfter `Close`, Redis had counted every one of the %s calls, agent by agent.\n",
+		table, count(float64(calls))), nil
 }
 
-// warmCrowd has every agent called, for as long as the measurement takes: its first call asks Redis, and the first bucket of its window
-// costs more than the others.
-func warmCrowd(ctx context.Context, b *bench, m *breaker.Manager) (agents []*breaker.Agent, made []int64, err error) {
-	agents, made = make([]*breaker.Agent, b.agents), make([]int64, b.agents)
-	for i := range agents {
-		if agents[i], err = m.Agent(manyAgentName(i)); err != nil {
-			return nil, nil, err
-		}
+// warmUp calls every agent once, and then all of them for d: the first call of an agent asks Redis, and the first
+// bucket of its window costs more than the others.
+func warmUp(ctx context.Context, agents []*breaker.Agent, made []int64, d time.Duration) error {
+	err := forEach(ctx, len(agents), func(ctx context.Context, i int) error {
+		made[i]++
+		return cachedPairs(ctx, agents[i], 1)
+	})
+	if err != nil {
+		return err
 	}
-	if err := visit(ctx, agents, func(ctx context.Context, i int) error { made[i]++; return cachedPairs(ctx, agents[i], 1) }); err != nil {
-		return nil, nil, err
-	}
-	return agents, made, callAll(ctx, agents, made, b.crowd)
+	return callAll(ctx, agents, made, d)
 }
 
-func manyAgentName(i int) string { return fmt.Sprintf("crowd-%d", i) }
+func manyAgentsName(i int) string { return fmt.Sprintf("many-agents-%d", i) }
 
-// visit does something once for every agent, 64 at a time.
-func visit(ctx context.Context, agents []*breaker.Agent, do func(ctx context.Context, i int) error) error {
+// forEach calls do for 0 to n-1, 64 at a time.
+func forEach(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(64)
-	for i := range agents {
+	g.SetLimit(manyAgentsCallers)
+	for i := range n {
 		g.Go(func() error { return do(ctx, i) })
 	}
 	return g.Wait()
 }
 
-// callAll calls the agents in turn, at the pace of perSecond in all.
+// callAll calls the agents in turn for d, at perSecond in all, and counts the calls of each in made.
 func callAll(ctx context.Context, agents []*breaker.Agent, made []int64, d time.Duration) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for share := range manyAgentsCallers {
@@ -114,8 +114,10 @@ func callAll(ctx context.Context, agents []*breaker.Agent, made []int64, d time.
 	return g.Wait()
 }
 
-// watched runs do and looks every millisecond how old the oldest unsent outcome is, in milliseconds.
-func watched(ctx context.Context, m *breaker.Manager, do func(context.Context) error) (ages []float64, err error) {
+// backlogAges runs do, and reads every millisecond the age of the oldest unsent outcome, in milliseconds.
+func backlogAges(
+	ctx context.Context, m *breaker.Manager, do func(context.Context) error,
+) (ages []float64, err error) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -136,19 +138,15 @@ func watched(ctx context.Context, m *breaker.Manager, do func(context.Context) e
 	return ages, err
 }
 
-// countedCrowd checks every agent's count, and gives their sum.
-func countedCrowd(ctx context.Context, server *redisServer, agents []*breaker.Agent, made []int64) (sum int64, err error) {
-	eye, err := join(ctx, server, breaker.DefaultPolicy(), "")
-	if err != nil {
-		return 0, err
-	}
-	defer eye.close()
+// countedAll is an error unless Redis has counted every call of every agent. It returns their sum. reader sends no
+// outcomes itself.
+func countedAll(ctx context.Context, reader *replica, made []int64) (sum int64, err error) {
 	for _, n := range made {
 		sum += n
 	}
-	return sum, visit(ctx, agents, func(ctx context.Context, i int) error {
-		if err := eye.exact(ctx, made[i], manyAgentName(i)); err != nil {
-			return fmt.Errorf("%s: %w", manyAgentName(i), err)
+	return sum, forEach(ctx, len(made), func(ctx context.Context, i int) error {
+		if err := reader.exact(ctx, made[i], manyAgentsName(i)); err != nil {
+			return fmt.Errorf("%s: %w", manyAgentsName(i), err)
 		}
 		return nil
 	})

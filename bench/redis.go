@@ -3,97 +3,27 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// redisServer is a redis-server of our own on a free loopback port, that keeps nothing.
+// redisServer is a redis-server of the test kit, with a client for the bench's own questions.
 type redisServer struct {
-	addr   string
-	client *redis.Client // the bench's own eye
-	cmd    *exec.Cmd
-	dir    string
+	*testkit.Server
+
+	client *redis.Client
 }
 
-// startRedis starts a server and waits until it answers. The caller closes it.
-func startRedis(ctx context.Context) (*redisServer, error) {
-	port, err := freePort(ctx)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "bench-redis")
-	if err != nil {
-		return nil, err
-	}
-	s := &redisServer{addr: net.JoinHostPort("127.0.0.1", port), dir: dir}
-	args := []string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no"}
-	s.cmd = exec.CommandContext(ctx, "redis-server", args...) //nolint:gosec // a port and a directory of our own
-	if err := s.cmd.Start(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	s.client = redis.NewClient(&redis.Options{
-		Addr: s.addr, MaxRetries: -1, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
-	if err := s.answers(ctx); err != nil {
-		s.close()
-		return nil, fmt.Errorf("redis-server on %s: %w", s.addr, err)
-	}
-	return s, nil
+func startRedis(t testkit.T) *redisServer {
+	t.Helper()
+	s := testkit.Start(t)
+	return &redisServer{s, s.Client(t)}
 }
-
-func freePort(ctx context.Context) (string, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
-}
-
-// answers waits until this very process serves.
-func (s *redisServer) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		info, err := s.client.Info(ctx, "server").Result()
-		if err == nil && !strings.Contains(info, fmt.Sprintf("process_id:%d\r\n", s.cmd.Process.Pid)) {
-			return errors.New("another server answers")
-		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-tick.C:
-		}
-	}
-}
-
-func (s *redisServer) close() {
-	_ = s.client.Close()
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-	_ = os.RemoveAll(s.dir)
-}
-
-func (s *redisServer) url() string { return "redis://" + s.addr + "/0" }
-
-func (s *redisServer) pid() int { return s.cmd.Process.Pid }
 
 // reading is what a server has done so far.
 type reading struct {
@@ -101,7 +31,7 @@ type reading struct {
 	cpu   time.Duration   // of user and kernel
 }
 
-// stat is one command's line: how often, and µs in all.
+// stat is one command's line of INFO: how many calls it had, and the µs they took.
 type stat struct{ n, us int64 }
 
 // read asks the server for its counters.
@@ -150,5 +80,5 @@ func (r reading) all() (sum stat) {
 	return sum
 }
 
-// scripts is how often a script was run.
+// scripts is the number of scripts that ran.
 func (r reading) scripts() int64 { return r.stats["evalsha"].n }

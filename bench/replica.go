@@ -6,82 +6,91 @@ import (
 	"sync"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// replica is one process of a fleet as far as Redis can tell: a manager with a store and connections of its own.
+// replica is one replica of a fleet as Redis sees it: a Manager with a store and connections of its own.
 type replica struct {
 	m     *breaker.Manager
 	store *redisstore.Store
-	conn  *redisstore.Conn
-	asked *watchedStore // nil: nobody counts
+	asked *acquireCounter // nil if the replica was joined without one
 }
 
-// watchedStore counts how often the store was asked for leave to call an agent.
-type watchedStore struct {
+// acquireCounter is a Store that counts the acquires of each agent.
+type acquireCounter struct {
 	breaker.Store
 
-	mu    sync.Mutex
-	asked map[string]int
+	mu       sync.Mutex
+	acquires map[string]int
 }
 
 // Apply implements breaker.Store.
-func (w *watchedStore) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
+func (c *acquireCounter) Apply(
+	ctx context.Context, agent string, p breaker.Policy, op machine.Op,
+) (machine.Result, error) {
 	if op.Verb == machine.VerbAcquire {
-		w.mu.Lock()
-		w.asked[agent]++
-		w.mu.Unlock()
+		c.mu.Lock()
+		c.acquires[agent]++
+		c.mu.Unlock()
 	}
-	return w.Store.Apply(ctx, agent, p, op)
+	return c.Store.Apply(ctx, agent, p, op)
 }
 
-func (w *watchedStore) askedFor(agent string) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.asked[agent]
+func (c *acquireCounter) of(agent string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.acquires[agent]
 }
 
-const storeTimeout = 5 * time.Second // no call is lost because the machine was busy
+const storeTimeout = 5 * time.Second // so long that a busy machine loses no call
 
-// join makes a replica on a server. prefix may be "".
-func join(ctx context.Context, s *redisServer, policy breaker.Policy, prefix string) (*replica, error) {
-	conn, err := redisstore.Open(ctx, s.url(), redisstore.Options{Timeout: storeTimeout})
+// join makes a replica on a server. prefix may be "". t closes its connections.
+func join(t testkit.T, s *redisServer, policy breaker.Policy, prefix string) *replica {
+	t.Helper()
+	conn, err := redisstore.Open(t.Context(), s.URL(), redisstore.Options{Timeout: storeTimeout})
 	if err != nil {
-		return nil, err
+		t.Fatalf("open a store: %v", err)
 	}
-	r := &replica{conn: conn}
-	if r.store, err = redisstore.New(conn.Client, false, redisstore.Config{Timeout: storeTimeout, Prefix: prefix}); err == nil {
-		err = r.manage(policy, r.store)
-	}
+	t.Cleanup(func() { _ = conn.Close() })
+	r := &replica{}
+	r.store, err = redisstore.New(conn.Client, false, redisstore.Config{Timeout: storeTimeout, Prefix: prefix})
 	if err != nil {
-		_ = conn.Close()
-		return nil, err
+		t.Fatalf("make a store: %v", err)
 	}
-	return r, nil
+	r.manage(t, policy, r.store)
+	return r
 }
 
-// joinWatched is join, and counts what the store is asked for.
-func joinWatched(ctx context.Context, s *redisServer, policy breaker.Policy, prefix string) (*replica, error) {
-	r, err := join(ctx, s, policy, prefix)
+// joinCounting is join with an acquireCounter.
+func joinCounting(t testkit.T, s *redisServer, policy breaker.Policy, prefix string) *replica {
+	t.Helper()
+	r := join(t, s, policy, prefix)
+	r.asked = &acquireCounter{Store: r.store, acquires: map[string]int{}}
+	r.manage(t, policy, r.asked)
+	return r
+}
+
+func (r *replica) manage(t testkit.T, policy breaker.Policy, store breaker.Store) {
+	t.Helper()
+	var err error
+	if r.m, err = breaker.NewManager(breaker.Options{Store: store, Policy: policy}); err != nil {
+		t.Fatalf("make a Manager: %v", err)
+	}
+}
+
+func (r *replica) agent(t testkit.T, name string) *breaker.Agent {
+	t.Helper()
+	a, err := r.m.Agent(name)
 	if err != nil {
-		return nil, err
+		t.Fatalf("agent %s: %v", name, err)
 	}
-	r.asked = &watchedStore{Store: r.store, asked: map[string]int{}}
-	return r, r.manage(policy, r.asked)
+	return a
 }
 
-func (r *replica) manage(policy breaker.Policy, store breaker.Store) (err error) {
-	r.m, err = breaker.NewManager(breaker.Options{
-		Store: store, Policy: policy,
-	})
-	return err
-}
-
-func (r *replica) close() { _ = r.conn.Close() }
-
-// counted is how many outcomes the breakers of these agents have counted.
+// counted is the number of outcomes that the breakers of these agents have counted.
 func (r *replica) counted(ctx context.Context, agents ...string) (sum int64, err error) {
 	for _, a := range agents {
 		v, _, err := r.m.Inspect(ctx, a)

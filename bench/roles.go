@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// countPath is where the agent says how many calls it has had.
+// countPath is the path at which the agent answers the number of its calls.
 const countPath = "/count"
 
-// play is one process of the stand: it prints its URL and serves until it is ended.
-func play(ctx context.Context, role, to string, out io.Writer) error {
+// serve is one of the servers that wrk calls. It prints its URL, and serves until the process is killed.
+func serve(ctx context.Context, role, to string, out io.Writer) error {
 	var handler http.Handler
 	switch role {
 	case "agent":
@@ -43,7 +43,7 @@ func play(ctx context.Context, role, to string, out io.Writer) error {
 	return (&http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}).Serve(l)
 }
 
-// agent answers with some JSON, and counts.
+// agent answers every call with some JSON, and counts the calls.
 func agent() http.Handler {
 	var calls atomic.Int64
 	answer := []byte(`{"answer":"` + strings.Repeat("x", 200) + `"}`)
@@ -58,7 +58,7 @@ func agent() http.Handler {
 	})
 }
 
-// proxy is httputil.ReverseProxy and nothing else, but for a transport that keeps as many connections as bridge's does.
+// proxy is an httputil.ReverseProxy whose transport keeps as many connections as that of bridge.
 func proxy(to *url.URL) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to); r.SetXForwarded() },
@@ -66,18 +66,20 @@ func proxy(to *url.URL) http.Handler {
 	}
 }
 
-// batchSize is how many calls wrk/batch.lua puts into one request.
+// batchSize is the number of operations that wrk/batch.lua puts into one request.
 const batchSize = 64
 
-// bare reads the bodies that breakerd reads, and answers with what breakerd answers: net/http, and no breaker.
+// bare is net/http without a breaker. It reads the bodies that breakerd reads, and writes the answers that breakerd
+// writes.
 func bare() http.Handler {
-	const permit = `"allowed":true,"permit":"v1.closed.0000000000000000.-.626ebeb9","state":"CLOSED","degraded":false,"lease_seconds":0}`
+	const permit = `"allowed":true,"permit":"v1.closed.0000000000000000.-.626ebeb9","state":"CLOSED",` +
+		`"degraded":false,"lease_seconds":0}`
 	const report = `"state":"CLOSED","counted":true}`
 	many := func(one string) string {
 		return `{"results":[` + strings.TrimSuffix(strings.Repeat(`{"status":200,`+one+`,`, batchSize), ",") + "]}\n"
 	}
 	mux := http.NewServeMux()
-	serve := func(path string, answer func(body string) string) {
+	handle := func(path string, answer func(body string) string) {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
@@ -90,10 +92,10 @@ func bare() http.Handler {
 			_, _ = io.WriteString(w, answer(string(body)))
 		})
 	}
-	serve("/v1/circuit_breakers/{agent}/acquire", func(string) string { return "{" + permit + "\n" })
-	serve("/v1/circuit_breakers/{agent}/report", func(string) string { return "{" + report + "\n" })
+	handle("/v1/circuit_breakers/{agent}/acquire", func(string) string { return "{" + permit + "\n" })
+	handle("/v1/circuit_breakers/{agent}/report", func(string) string { return "{" + report + "\n" })
 	permits, reports := many(permit), many(report)
-	serve("/v1/batch", func(body string) string {
+	handle("/v1/batch", func(body string) string {
 		if strings.Contains(body, `"report"`) {
 			return reports
 		}

@@ -7,13 +7,15 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// scriptCase is one operation in one situation: prepare once a round, before each call, and the call that is measured.
+// scriptCase is one operation on a breaker in one state.
 type scriptCase struct {
-	name    string
-	prepare func(ctx context.Context, g *ground, agent string) error
-	before  func(ctx context.Context, g *ground, agent string, i int) error // nil: nothing
-	op      machine.Op
-	goal    float64 // µs; 0: none
+	name string
+	// prepare brings the breaker of an agent into the state, once a round.
+	prepare func(ctx context.Context, f *scriptFixture, agent string) error
+	// before runs before each call, unless it is nil.
+	before func(ctx context.Context, f *scriptFixture, agent string, call int) error
+	op     machine.Op
+	goal   float64 // µs, 0 for none
 }
 
 func record(outcomes ...breaker.OutcomeKind) machine.Op {
@@ -27,8 +29,8 @@ func record(outcomes ...breaker.OutcomeKind) machine.Op {
 func scriptCases() []scriptCase {
 	const success, failure = breaker.Success, breaker.Failure
 	acquire := machine.Op{Verb: machine.VerbAcquire}
-	calm := func(ctx context.Context, g *ground, agent string) error { return g.window(ctx, agent, 0) }
-	failing := func(ctx context.Context, g *ground, agent string) error { return g.window(ctx, agent, 1) }
+	calm := func(ctx context.Context, f *scriptFixture, agent string) error { return f.window(ctx, agent, 0) }
+	failing := func(ctx context.Context, f *scriptFixture, agent string) error { return f.window(ctx, agent, 1) }
 	return []scriptCase{
 		{"acquire, closed", failing, nil, acquire, 1.5},
 		{"acquire, open: refused", opened, nil, acquire, 8},
@@ -42,43 +44,45 @@ func scriptCases() []scriptCase {
 	}
 }
 
-func forced(target breaker.Target) func(context.Context, *ground, string) error {
-	return func(ctx context.Context, g *ground, agent string) error {
-		return g.apply(ctx, agent, machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: target, Actor: "bench"}})
+func forced(target breaker.Target) func(context.Context, *scriptFixture, string) error {
+	return func(ctx context.Context, f *scriptFixture, agent string) error {
+		force := breaker.Force{Target: target, Actor: "bench"}
+		return f.apply(ctx, agent, machine.Op{Verb: machine.VerbForce, Force: force})
 	}
 }
 
-func opened(ctx context.Context, g *ground, agent string) error {
-	for range g.policy.FailureThreshold {
-		if err := g.apply(ctx, agent, record(breaker.Failure)); err != nil {
+func opened(ctx context.Context, f *scriptFixture, agent string) error {
+	for range f.policy.FailureThreshold {
+		if err := f.apply(ctx, agent, record(breaker.Failure)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// taken is half-open, with every place of the round taken.
-func taken(ctx context.Context, g *ground, agent string) error {
-	if err := forced(breaker.ResetHalfOpen)(ctx, g, agent); err != nil {
+// taken makes the breaker half-open, with every place of the round taken.
+func taken(ctx context.Context, f *scriptFixture, agent string) error {
+	if err := forced(breaker.ResetHalfOpen)(ctx, f, agent); err != nil {
 		return err
 	}
-	for range g.policy.HalfOpenMaxCalls {
-		if err := g.apply(ctx, agent, machine.Op{Verb: machine.VerbAcquire}); err != nil {
+	for range f.policy.HalfOpenMaxCalls {
+		if err := f.apply(ctx, agent, machine.Op{Verb: machine.VerbAcquire}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// endRun keeps failures from tripping: a run of five would.
-func endRun(ctx context.Context, g *ground, agent string, i int) error {
+// endRun ends the run of failures, since five in a row trip the breaker.
+func endRun(ctx context.Context, f *scriptFixture, agent string, i int) error {
 	if i%4 != 0 {
 		return nil
 	}
-	return g.server.client.HDel(ctx, g.store.Keys().Machine(agent)[3], "run").Err()
+	return f.server.client.HDel(ctx, f.store.Keys().Machine(agent)[3], "run").Err()
 }
 
-// nothingCached makes the next record sum the window anew, as the first in a bucket does.
-func nothingCached(ctx context.Context, g *ground, agent string, _ int) error {
-	return g.server.client.HDel(ctx, g.store.Keys().Machine(agent)[3], "past").Err()
+// nothingCached drops the cached sums of the window, so that the next record sums the window as the first of a bucket
+// does.
+func nothingCached(ctx context.Context, f *scriptFixture, agent string, _ int) error {
+	return f.server.client.HDel(ctx, f.store.Keys().Machine(agent)[3], "past").Err()
 }

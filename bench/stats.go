@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// percentile is the value that share of all are not above; 0 of none.
+// percentile is the least value that so large a share of the values does not exceed, 0 if there are none.
 func percentile(values []float64, share float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -19,7 +19,7 @@ func percentile(values []float64, share float64) float64 {
 
 func median(values []float64) float64 { return percentile(values, 0.5) }
 
-// each is one figure of every item.
+// each returns one figure of every item.
 func each[T any](items []T, figure func(T) float64) []float64 {
 	out := make([]float64, len(items))
 	for i, item := range items {
@@ -31,7 +31,7 @@ func each[T any](items []T, figure func(T) float64) []float64 {
 // mid is the median of one figure.
 func mid[T any](items []T, figure func(T) float64) float64 { return median(each(items, figure)) }
 
-// ratios compares what ran in the same round.
+// ratios divides a figure of ours by theirs of the same round.
 func ratios[T any](ours, theirs []T, figure func(T) float64) []float64 {
 	out := make([]float64, min(len(ours), len(theirs)))
 	for i := range out {
@@ -40,7 +40,7 @@ func ratios[T any](ours, theirs []T, figure func(T) float64) []float64 {
 	return out
 }
 
-// span is the least and the greatest.
+// span is the least and the greatest value.
 func span(values []float64, format string) string {
 	if len(values) == 0 {
 		return ""
@@ -48,7 +48,7 @@ func span(values []float64, format string) string {
 	return fmt.Sprintf(format+" to "+format, slices.Min(values), slices.Max(values))
 }
 
-// spread is the span of ratios; that of the yardstick to itself says nothing.
+// spread is the span of ratios, "" for those of the baseline to itself.
 func spread(ratios []float64) string {
 	if slices.Min(ratios) == slices.Max(ratios) && len(ratios) > 1 {
 		return ""
@@ -64,7 +64,7 @@ func callers(n int) string {
 	return fmt.Sprintf("%d callers", n)
 }
 
-// table is Markdown.
+// table is a table in Markdown.
 type table struct {
 	b strings.Builder
 }
@@ -82,7 +82,7 @@ func (t *table) row(cells ...string) {
 
 func (t *table) String() string { return t.b.String() }
 
-// count writes a number without decimals, its thousands apart.
+// count writes a number without decimals, its thousands separated.
 func count(v float64) string {
 	s := fmt.Sprintf("%.0f", v)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -91,7 +91,7 @@ func count(v float64) string {
 	return s
 }
 
-// nanos writes a time with about three digits, in the unit that suits it.
+// nanos writes a time with about three digits, in the unit that fits.
 func nanos(ns float64) string {
 	for _, u := range []struct {
 		name string

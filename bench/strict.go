@@ -6,14 +6,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/redis/go-redis/v9"
 )
 
-// setting is how many goroutines call how many agents.
+// setting is the number of goroutines and of the agents that they call.
 type setting struct{ goroutines, agents int }
 
-// agent is whom goroutine g calls.
+// agent is the agent that goroutine g calls.
 func (s setting) agent(g int) string {
 	return fmt.Sprintf("a%d-%d-%d", s.goroutines, s.agents, g%s.agents)
 }
@@ -32,30 +33,25 @@ func (s setting) String() string {
 	return strconv.Itoa(s.goroutines)
 }
 
-// pairs is the stand of the strict mode: everyone on the same Redis.
+// pairs compares the candidates of the strict mode on one Redis.
 type pairs struct {
 	server *redisServer
 	us     *replica
 	plain  *redis.Client
-	made   int64 // calls that Redis has counted for us
+	made   int64 // calls of breakerd that Redis has counted
 }
 
-// strictPairs compares a call in the strict mode, closed breaker and default policy, with two EVALSHA of "return 1" on go-redis's
-// default pool, and with gobreaker's distributed breaker.
-func strictPairs(ctx context.Context, b *bench) (string, error) {
-	server, err := startRedis(ctx)
-	if err != nil {
-		return "", err
+// strictPairs compares a call in the strict mode, with a closed breaker and the default policy, with two EVALSHA of
+// "return 1" on the default pool of go-redis, and with gobreaker's distributed breaker.
+func strictPairs(t testkit.T, b *bench) (string, error) {
+	server := startRedis(t)
+	p := &pairs{
+		server: server, us: join(t, server, breaker.DefaultPolicy(), ""),
+		plain: redis.NewClient(&redis.Options{Addr: server.Addr}),
 	}
-	defer server.close()
-	p := &pairs{server: server, plain: redis.NewClient(&redis.Options{Addr: server.addr})}
 	defer func() { _ = p.plain.Close() }()
-	if p.us, err = join(ctx, server, breaker.DefaultPolicy(), ""); err != nil {
-		return "", err
-	}
-	defer p.us.close()
-	t := newTable("goroutines", "", "pairs a second", "ratio", "spread of the ratio", "Redis commands a call", "Redis CPU, µs a call",
-		"client CPU, µs a call", "allocations a call")
+	table := newTable("goroutines", "", "pairs a second", "ratio", "spread of the ratio", "Redis commands a call",
+		"Redis CPU, µs a call", "client CPU, µs a call", "allocations a call")
 	settings := []setting{}
 	for _, g := range b.callers {
 		settings = append(settings, setting{g, 1})
@@ -63,17 +59,18 @@ func strictPairs(ctx context.Context, b *bench) (string, error) {
 	var lost strings.Builder
 	for _, s := range append(settings, setting{64, 64}) {
 		fmt.Fprintln(b.out, "pairs:", s)
-		line, err := p.compare(ctx, b, t, s)
+		line, err := p.compare(t.Context(), b, table, s)
 		if err != nil {
 			return "", fmt.Errorf("%v goroutines: %w", s, err)
 		}
 		lost.WriteString(line)
 	}
-	return fmt.Sprintf("%s\nRedis counted every one of breakerd's %s calls. gobreaker Distributed lost some of its own, without an error:%s.\n",
-		t, count(float64(p.made)), strings.TrimSuffix(lost.String(), ";")), nil
+	return fmt.Sprintf("%s\nRedis counted every one of breakerd's %s calls. "+
+		"gobreaker Distributed lost some of its own, without an error:%s.\n",
+		table, count(float64(p.made)), strings.TrimSuffix(lost.String(), ";")), nil
 }
 
-// compare measures one setting, and tells what the distributed peer lost in it.
+// compare measures one setting, and returns a sentence about the calls that the distributed peer lost.
 func (p *pairs) compare(ctx context.Context, b *bench, t *table, s setting) (string, error) {
 	base, err := p.baseline(ctx)
 	if err != nil {
@@ -84,7 +81,7 @@ func (p *pairs) compare(ctx context.Context, b *bench, t *table, s setting) (str
 		return "", err
 	}
 	defer peer.close()
-	all := []*candidate{base, p.strict(s), peer.contestant()}
+	all := []*candidate{base, p.strict(s), peer.candidate()}
 	rounds, err := b.compare(ctx, meter{p.server}, all, s.goroutines, 1, b.round)
 	if err != nil {
 		return "", err
@@ -97,8 +94,10 @@ func (p *pairs) compare(ctx context.Context, b *bench, t *table, s setting) (str
 	for i, c := range all {
 		r := ratios(rounds[i], rounds[0], rate)
 		t.row(s.String(), c.name, count(mid(rounds[i], rate)), fmt.Sprintf("**%.2f**", median(r)), spread(r),
-			figure(rounds[i], func(x sample) float64 { return x.commands }), figure(rounds[i], func(x sample) float64 { return x.redis }),
-			figure(rounds[i], func(x sample) float64 { return x.client }), figure(rounds[i], func(x sample) float64 { return x.allocs }))
+			figure(rounds[i], func(x sample) float64 { return x.commands }),
+			figure(rounds[i], func(x sample) float64 { return x.redis }),
+			figure(rounds[i], func(x sample) float64 { return x.client }),
+			figure(rounds[i], func(x sample) float64 { return x.allocs }))
 	}
 	p.judge(b, s, rounds)
 	return peer.lost(ctx, all[2])
@@ -108,7 +107,7 @@ func figure(rounds []sample, f func(sample) float64) string {
 	return fmt.Sprintf("%.1f", mid(rounds, f))
 }
 
-// judge notes the goals and the bars.
+// judge adds the goals and the bars.
 func (p *pairs) judge(b *bench, s setting, rounds [][]sample) {
 	if s.agents > 1 {
 		return
@@ -119,9 +118,10 @@ func (p *pairs) judge(b *bench, s setting, rounds [][]sample) {
 			median(ratios(rounds[1], rounds[0], rate)), want)
 	}
 	if s.goroutines == 64 {
-		b.atLeast("strict pairs against gobreaker Distributed, 64 callers", median(ratios(rounds[1], rounds[2], rate)), 25)
+		b.atLeast("strict pairs against gobreaker Distributed, 64 callers",
+			median(ratios(rounds[1], rounds[2], rate)), 25)
 	}
-	for i, who := range []contender{trivialPair, strictPair, gobreakerDistributed} {
+	for i, who := range []series{trivialPair, strictPair, gobreakerDistributed} {
 		b.bar(who, s.goroutines, mid(rounds[i], sample.perCall))
 	}
 }

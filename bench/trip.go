@@ -7,79 +7,65 @@ import (
 	"sync"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"golang.org/x/sync/errgroup"
 )
 
-// fleet is two replicas in the cached mode.
-type fleet struct{ a, b *replica }
+// tripFleet is two replicas in the cached mode: failures on one trip breakers that the other is asked about.
+type tripFleet struct{ failing, asking *replica }
 
-func newFleet(ctx context.Context, server *redisServer, prefix string) (*fleet, error) {
-	a, err := join(ctx, server, cachedPolicy(), prefix)
-	if err != nil {
-		return nil, err
+func newTripFleet(t testkit.T, server *redisServer, prefix string) *tripFleet {
+	t.Helper()
+	return &tripFleet{
+		failing: join(t, server, cachedPolicy(), prefix),
+		asking:  joinCounting(t, server, cachedPolicy(), prefix),
 	}
-	b, err := joinWatched(ctx, server, cachedPolicy(), prefix)
-	if err != nil {
-		a.close()
-		return nil, err
-	}
-	return &fleet{a, b}, nil
 }
 
-func (f *fleet) close(ctx context.Context) error {
-	err := errors.Join(f.a.m.Close(ctx), f.b.m.Close(ctx))
-	f.a.close()
-	f.b.close()
-	return err
+func (f *tripFleet) close(ctx context.Context) error {
+	return errors.Join(f.failing.m.Close(ctx), f.asking.m.Close(ctx))
 }
 
-// trips measures how long a breaker that one replica's failures open still admits calls on another: from the moment in which the
-// last of five failures is reported to the first refusal there.
-func trips(ctx context.Context, b *bench) (string, error) {
-	server, err := startRedis(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer server.close()
-	pushed, err := pushedTrips(ctx, server, b.trips)
+// trips measures how long one replica still admits calls after the failures of another have tripped the breaker: from
+// the report of the last of five failures to the first refusal.
+func trips(t testkit.T, b *bench) (string, error) {
+	server := startRedis(t)
+	pushed, err := pushedTrips(t, server, b.trips)
 	if err != nil {
 		return "", fmt.Errorf("pushed: %w", err)
 	}
-	polled, err := polledTrips(ctx, server, b.trips)
+	polled, err := polledTrips(t, server, b.trips)
 	if err != nil {
 		return "", fmt.Errorf("not pushed: %w", err)
 	}
-	t := newTable("a trip on one replica is seen by the next", "p50, ms", "p99", "max")
+	table := newTable("a trip on one replica is seen by the next", "p50, ms", "p99", "max")
 	row := func(name string, v []float64) {
-		t.row(name, digits(percentile(v, 0.5)), digits(percentile(v, 0.99)), digits(percentile(v, 1)))
+		table.row(name, digits(percentile(v, 0.5)), digits(percentile(v, 0.99)), digits(percentile(v, 1)))
 	}
-	row("told by the events channel", pushed)
+	row("the event arrives", pushed)
 	row("no event arrives, and it reports nothing itself", polled)
 	b.atMost("a trip is seen by the other replica, p50", percentile(pushed, 0.5), 5, " ms")
 	b.atMost("the same, p99", percentile(pushed, 0.99), 50, " ms")
 	b.atMost("the same when the push is lost, max", percentile(polled, 1), 1100, " ms")
-	return fmt.Sprintf("%s\n%d trips each, of five failures; the replica that watches asks every 0.2 ms, and every 5 ms where no event arrives.\n",
-		t, b.trips), nil
+	return fmt.Sprintf("%s\n%d trips each, of five failures; the other replica is asked every 0.2 ms, "+
+		"and every 5 ms where no event arrives.\n", table, b.trips), nil
 }
 
-// pushedTrips makes one trip after the other.
-func pushedTrips(ctx context.Context, server *redisServer, n int) (took []float64, err error) {
-	f, err := newFleet(ctx, server, "pushed")
-	if err != nil {
-		return nil, err
-	}
-	hearing, stop := context.WithCancel(ctx)
+// pushedTrips makes one trip after the other. The asking replica receives the events.
+func pushedTrips(t testkit.T, server *redisServer, n int) (took []float64, err error) {
+	ctx, f := t.Context(), newTripFleet(t, server, "pushed")
+	receiving, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		f.b.store.Events(hearing, func(agent string, _ breaker.Event) { f.b.m.Invalidate(agent) })
+		f.asking.store.Events(receiving, func(agent string, _ breaker.Event) { f.asking.m.Invalidate(agent) })
 	})
 	defer func() {
 		stop()
 		wg.Wait()
 		err = errors.Join(err, f.close(ctx))
 	}()
-	if err := server.subscribed(ctx, f.b.store.Keys().Events()); err != nil {
+	if err := server.subscribed(ctx, f.asking.store.Keys().Events()); err != nil {
 		return nil, err
 	}
 	for i := range n {
@@ -92,18 +78,16 @@ func pushedTrips(ctx context.Context, server *redisServer, n int) (took []float6
 	return took, nil
 }
 
-// polledTrips makes them side by side, each at another moment in the life of what the watching replica remembers.
-func polledTrips(ctx context.Context, server *redisServer, n int) (took []float64, err error) {
-	f, err := newFleet(ctx, server, "polled")
-	if err != nil {
-		return nil, err
-	}
+// polledTrips makes the trips at the same time, each at another age of the answer that the asking replica has cached.
+func polledTrips(t testkit.T, server *redisServer, n int) (took []float64, err error) {
+	ctx, f := t.Context(), newTripFleet(t, server, "polled")
 	defer func() { err = errors.Join(err, f.close(ctx)) }()
 	took = make([]float64, n)
 	g, tripping := errgroup.WithContext(ctx)
 	for i := range n {
 		g.Go(func() error {
-			d, err := f.trip(tripping, fmt.Sprintf("trip-%d", i), time.Duration(i)*time.Second/time.Duration(n), 5*time.Millisecond)
+			age := time.Duration(i) * time.Second / time.Duration(n)
+			d, err := f.trip(tripping, fmt.Sprintf("trip-%d", i), age, 5*time.Millisecond)
 			took[i] = millis(d)
 			return err
 		})
@@ -111,28 +95,29 @@ func polledTrips(ctx context.Context, server *redisServer, n int) (took []float6
 	return took, g.Wait()
 }
 
-// trip lets b know the agent as closed, opens it on a after a while, and says when b, which asks so often, noticed.
-func (f *fleet) trip(ctx context.Context, agent string, after, every time.Duration) (time.Duration, error) {
-	a, err := f.a.m.Agent(agent)
+// trip has the asking replica cache that the agent is closed, trips its breaker after that, and measures how long the
+// asking replica, which is asked every so often, takes to refuse.
+func (f *tripFleet) trip(ctx context.Context, agent string, after, every time.Duration) (time.Duration, error) {
+	failing, err := f.failing.m.Agent(agent)
 	if err != nil {
 		return 0, err
 	}
-	b, err := f.b.m.Agent(agent)
+	asking, err := f.asking.m.Agent(agent)
 	if err != nil {
 		return 0, err
 	}
-	if err := cachedPairs(ctx, b, 1); err != nil {
+	if err := cachedPairs(ctx, asking, 1); err != nil {
 		return 0, err
 	}
-	if _, err := noticed(ctx, b, time.Now().Add(after), every); err != nil {
+	if _, err := firstRefusal(ctx, asking, time.Now().Add(after), every); err != nil {
 		return 0, err
 	}
-	if err := f.remembers(ctx, b); err != nil {
+	if err := f.cached(ctx, asking); err != nil {
 		return 0, err
 	}
 	var last time.Time
 	for range breaker.DefaultPolicy().FailureThreshold {
-		p, err := a.Acquire(ctx)
+		p, err := failing.Acquire(ctx)
 		if err != nil {
 			return 0, err
 		}
@@ -141,40 +126,41 @@ func (f *fleet) trip(ctx context.Context, agent string, after, every time.Durati
 			return 0, err
 		}
 	}
-	at, err := noticed(ctx, b, last.Add(10*time.Second), every)
+	at, err := firstRefusal(ctx, asking, last.Add(10*time.Second), every)
 	switch {
 	case err != nil:
 		return 0, err
 	case at.IsZero():
-		return 0, fmt.Errorf("%s: void: not noticed", agent)
+		return 0, fmt.Errorf("%s: void: no refusal", agent)
 	}
 	return at.Sub(last), nil
 }
 
-// remembers is an error unless b answers from memory.
-func (f *fleet) remembers(ctx context.Context, b *breaker.Agent) error {
-	for range 3 { // what it remembers may grow too old at this very moment
-		before := f.b.asked.askedFor(b.Name())
-		p, err := b.Acquire(ctx)
+// cached is an error unless the asking replica answers from its cache.
+func (f *tripFleet) cached(ctx context.Context, asking *breaker.Agent) error {
+	for range 3 { // the cached answer may become stale at this very moment
+		before := f.asking.asked.of(asking.Name())
+		p, err := asking.Acquire(ctx)
 		if err != nil {
 			return err
 		}
 		if _, err := p.Ignore(ctx); err != nil {
 			return err
 		}
-		if f.b.asked.askedFor(b.Name()) == before {
+		if f.asking.asked.of(asking.Name()) == before {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s: void: the watching replica asks Redis every time", b.Name())
+	return fmt.Errorf("%s: void: the replica asks Redis every time", asking.Name())
 }
 
-// noticed asks again and again until the agent is refused, and says when; the zero time if it is not refused until end.
-func noticed(ctx context.Context, b *breaker.Agent, end time.Time, every time.Duration) (time.Time, error) {
+// firstRefusal asks for permits until one is refused, and returns when that was, or the zero time if none is refused
+// before end.
+func firstRefusal(ctx context.Context, a *breaker.Agent, end time.Time, every time.Duration) (time.Time, error) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		p, err := b.Acquire(ctx)
+		p, err := a.Acquire(ctx)
 		now := time.Now()
 		var refused *breaker.OpenError
 		switch {
@@ -193,7 +179,7 @@ func noticed(ctx context.Context, b *breaker.Agent, end time.Time, every time.Du
 	}
 }
 
-// subscribed waits until somebody listens to a channel.
+// subscribed waits until a channel has a subscriber.
 func (s *redisServer) subscribed(ctx context.Context, channel string) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

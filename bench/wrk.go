@@ -16,7 +16,7 @@ import (
 //go:embed wrk/*.lua
 var wrkScripts embed.FS
 
-// wrkTool runs wrk, and reads what it says.
+// wrkTool runs wrk and reads its output.
 type wrkTool struct {
 	dir     string // of the scripts
 	seconds int    // of a run
@@ -24,7 +24,8 @@ type wrkTool struct {
 
 func newWrk(dir string, d time.Duration) (*wrkTool, error) {
 	w := &wrkTool{dir: dir, seconds: max(1, int(d.Seconds()))}
-	for name, parts := range map[string][]string{"tally": {"tally"}, "pairs": {"pairs", "tally"}, "batch": {"batch", "tally"}} {
+	scripts := map[string][]string{"tally": {"tally"}, "pairs": {"pairs", "tally"}, "batch": {"batch", "tally"}}
+	for name, parts := range scripts {
 		var text []byte
 		for _, part := range parts {
 			own, err := wrkScripts.ReadFile("wrk/" + part + ".lua")
@@ -51,7 +52,7 @@ type load struct {
 	P50      float64 `json:"p50"`
 	P99      float64 `json:"p99"`
 	Counted  int64   `json:"counted"` // outcomes that the server says it counted
-	Odd      int64   `json:"odd"`     // answers that should not be
+	Odd      int64   `json:"odd"`     // unexpected answers
 
 	cpu map[string]float64 // microseconds a request, by process
 }
@@ -64,16 +65,19 @@ func cpuOf(process string) func(load) float64 {
 	return func(l load) float64 { return l.cpu[process] }
 }
 
-// drive runs wrk once. processes are those whose CPU time counts.
-func (w *wrkTool) drive(ctx context.Context, script, url string, connections int, processes map[string]int) (load, error) {
+// drive runs wrk once. processes are the ids of those whose CPU is measured, by name.
+func (w *wrkTool) drive(
+	ctx context.Context, script, url string, connections int, processes map[string]int,
+) (load, error) {
 	before, err := cpuTimes(processes)
 	if err != nil {
 		return load{}, err
 	}
 	args := []string{
-		"-t1", "-c" + strconv.Itoa(connections), "-d" + strconv.Itoa(w.seconds) + "s", "--timeout", "30s", "-s", w.path(script), url,
+		"-t1", "-c" + strconv.Itoa(connections), "-d" + strconv.Itoa(w.seconds) + "s", "--timeout", "30s",
+		"-s", w.path(script), url,
 	}
-	cmd := exec.CommandContext(ctx, "wrk", args...) //nolint:gosec // a script and a URL of the stand
+	cmd := exec.CommandContext(ctx, "wrk", args...) //nolint:gosec // a script and a URL of the bench
 	out, err := cmd.CombinedOutput()
 	_, text, _ := strings.Cut(string(out), "TALLY ")
 	var l load
@@ -84,7 +88,8 @@ func (w *wrkTool) drive(ctx context.Context, script, url string, connections int
 		return l, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
 	if l.Broken+l.Odd > 0 || l.Requests == 0 {
-		return l, fmt.Errorf("void: of %d requests to %s %d broke and %d had odd answers\n%s", l.Requests, url, l.Broken, l.Odd, out)
+		return l, fmt.Errorf("void: of %d requests to %s, %d broke and %d had unexpected answers\n%s",
+			l.Requests, url, l.Broken, l.Odd, out)
 	}
 	after, err := cpuTimes(processes)
 	if err != nil {
@@ -97,7 +102,7 @@ func (w *wrkTool) drive(ctx context.Context, script, url string, connections int
 	return l, nil
 }
 
-// cpuTimes is the time that processes have had so far, of user and kernel, in the 10 ms of the kernel's clock.
+// cpuTimes is the CPU that processes have used, of user and kernel, in the 10 ms ticks of the kernel.
 func cpuTimes(processes map[string]int) (map[string]time.Duration, error) {
 	times := map[string]time.Duration{}
 	for name, pid := range processes {
@@ -105,7 +110,7 @@ func cpuTimes(processes map[string]int) (map[string]time.Duration, error) {
 		if err != nil {
 			return nil, err
 		}
-		_, rest, _ := strings.Cut(string(text), ") ") // the name before may hold blanks
+		_, rest, _ := strings.Cut(string(text), ") ") // the name before may contain blanks
 		for _, field := range strings.Fields(rest)[11:13] {
 			ticks, err := strconv.ParseInt(field, 10, 64)
 			if err != nil {

@@ -1,4 +1,4 @@
--- The same by batches: 64 permits of 64 agents, then their reports.
+-- Like pairs.lua, by batches: acquires of 64 agents in one request, then their reports in the next.
 local size = 64
 local batches = {}
 local acquire, head

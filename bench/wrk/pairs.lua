@@ -1,8 +1,8 @@
--- Asks breakerd for a permit and reports it, in turns: whoever gets a permit, the next request reports it.
+-- Asks breakerd for a permit, and reports its outcome in the next request that the thread makes.
 local permits = {}
 local acquire, head
 
-counted, odd = 0, 0 -- reports that counted; answers that are neither
+counted, odd = 0, 0 -- reports that counted; answers that are neither permit nor counted report
 
 function init()
   head = { ["Content-Type"] = "application/json" }

@@ -1,5 +1,5 @@
--- A script of wrk: prints the figures of a run as JSON. Latencies are in microseconds.
--- The scripts beside it count in their threads; what they counted is summed here.
+-- Prints the figures of a run as JSON. Latencies are in microseconds. pairs.lua and batch.lua count in their threads;
+-- done sums their counts.
 local threads = {}
 
 function setup(thread)

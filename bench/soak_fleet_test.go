@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policycache"
@@ -15,22 +16,22 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// soakReplica is what one process of a fleet is made of, but for what serves HTTP.
+// soakReplica is what a replica is made of, without HTTP.
 type soakReplica struct {
 	store    *redisstore.Store
 	docs     *redisdocs.Docs
 	conn     *redisstore.Conn
 	fallback *breaker.Fallback
-	book     *policycache.Cache
+	policies *policycache.Cache
 	m        *breaker.Manager
 	stop     context.CancelFunc
 	tasks    sync.WaitGroup
 }
 
-// soakTimeout is that of Redis. It is longer than the default, for the machine is busy.
+// soakTimeout is the timeout of Redis, longer than the default because the machine is busy.
 const soakTimeout = 500 * time.Millisecond
 
-// soakPolicy makes everything short: waits, windows, leases.
+// soakPolicy has short waits, windows and leases.
 func soakPolicy(mode breaker.Consistency) breaker.Policy {
 	p := breaker.DefaultPolicy()
 	p.Consistency, p.WindowSize, p.MinimumCalls = mode, 2*time.Second, 20
@@ -39,24 +40,23 @@ func soakPolicy(mode breaker.Consistency) breaker.Policy {
 	return p
 }
 
-// assemble makes the replicas and lets them listen to each other.
-func (s *soak) assemble(ctx context.Context) error {
+// startFleet starts the replicas, which receive each other's events.
+func (s *soak) startFleet(t *testing.T) {
 	for i := range s.cached + s.strict {
 		mode := breaker.Cached
 		if i >= s.cached {
 			mode = breaker.Strict
 		}
-		r, err := s.newReplica(ctx, fmt.Sprintf("replica-%d", i), soakPolicy(mode))
+		r, err := s.newReplica(t.Context(), fmt.Sprintf("replica-%d", i), soakPolicy(mode))
 		if err != nil {
-			return err
+			t.Fatal(err)
 		}
 		s.fleet = append(s.fleet, r)
 	}
-	return nil
 }
 
 func (s *soak) newReplica(ctx context.Context, name string, policy breaker.Policy) (*soakReplica, error) {
-	conn, err := redisstore.Open(ctx, s.server.url(), redisstore.Options{Timeout: soakTimeout})
+	conn, err := redisstore.Open(ctx, s.server.URL(), redisstore.Options{Timeout: soakTimeout})
 	if err != nil {
 		return nil, err
 	}
@@ -67,54 +67,56 @@ func (s *soak) newReplica(ctx context.Context, name string, policy breaker.Polic
 	}
 	r.docs = redisdocs.New(r.store, conn.Client, redisdocs.Config{MaxAgents: s.agents, Timeout: soakTimeout})
 	r.fallback = breaker.NewFallback(r.store, r.store.Ping, s.agents, nil)
-	r.book = policycache.New(policycache.Options{
+	r.policies = policycache.New(policycache.Options{
 		Default: policy, Source: r.docs, Logger: slog.New(slog.DiscardHandler), Idle: 2 * time.Second, MaxAgents: s.agents,
 		Timeout: soakTimeout, StoreDown: r.fallback.Degraded, OnError: r.fallback.Report,
 	})
 	r.m, err = breaker.NewManager(breaker.Options{
-		Store: r.fallback, PerAgent: r.book.Policy, Look: r.book.Look, Reporter: name, Observer: s.book, MaxAgents: s.agents,
+		Store: r.fallback, PerAgent: r.policies.Policy, Look: r.policies.Look, Reporter: name, Observer: s.accounts, MaxAgents: s.agents,
 	})
 	if err != nil {
 		r.fallback.Close()
 		return nil, errors.Join(err, conn.Close())
 	}
-	hearing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	receiving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.stop = stop
-	r.tasks.Go(func() { r.book.Run(hearing) })
+	r.tasks.Go(func() { r.policies.Run(receiving) })
 	r.tasks.Go(func() {
-		r.store.Events(hearing, func(agent string, e breaker.Event) { r.hear(hearing, agent, e) })
+		r.store.Events(receiving, func(agent string, e breaker.Event) { r.onEvent(receiving, agent, e) })
 	})
 	return r, nil
 }
 
-// hear does what a replica of breakerd does when it hears an event.
-func (r *soakReplica) hear(ctx context.Context, agent string, e breaker.Event) {
+// onEvent does what breakerd does with an event.
+func (r *soakReplica) onEvent(ctx context.Context, agent string, e breaker.Event) {
 	r.m.Invalidate(agent)
 	switch e.Kind {
 	case machine.EventConfigured:
-		r.book.Refresh(ctx, agent)
+		r.policies.Refresh(ctx, agent)
 	case machine.EventForgotten:
-		r.book.Evict(agent)
+		r.policies.Evict(agent)
 	}
 }
 
-// dismiss closes the fleet, after which nothing may be unsent.
-func (s *soak) dismiss(ctx context.Context) error {
-	var errs []error
+// closeFleet closes the replicas. Afterwards nothing may be unsent, and every outcome must have been reported once.
+func (s *soak) closeFleet(t *testing.T) {
 	for _, r := range s.fleet {
-		errs = append(errs, r.m.Close(ctx))
+		if err := r.m.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
 		if u := r.m.Backlog(); u.Agents > 0 {
 			s.faultf("after Close, outcomes of %d agents are unsent, the oldest for %v", u.Agents, u.Oldest)
 		}
 	}
-	if n := s.book.pending.Load(); n != 0 && len(s.fleet) > 0 {
-		s.faultf("after Close, nobody has told what became of %d outcomes (below zero: told twice)", n)
+	if n := s.accounts.pending.Load(); n != 0 && len(s.fleet) > 0 {
+		s.faultf("after Close, %d outcomes have no report (below zero: they have two)", n)
 	}
 	for _, r := range s.fleet {
 		r.stop()
 		r.tasks.Wait()
 		r.fallback.Close()
-		errs = append(errs, r.conn.Close())
+		if err := r.conn.Close(); err != nil {
+			t.Error(err)
+		}
 	}
-	return errors.Join(errs...)
 }

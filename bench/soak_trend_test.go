@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -16,11 +17,12 @@ type soakSample struct {
 	heap, goroutines, files     float64
 	redisMemory, redisKeys      float64
 	unsentAgents, unsentAge, at float64
-	names                       float64 // so far
+	names                       float64 // made so far
 }
 
-// soakMetric is one figure that must not grow: in the last third at most a tenth and its slack above the second. What expires lasts
-// a while, so a third in which a less busy machine made more names may hold more of it, in proportion.
+// soakMetric is one figure that must not grow: its median of the last third may exceed that of the second by a tenth
+// and slack. What expires stays for a while, so a third in which the fleet made more names may hold more of it, in
+// proportion.
 type soakMetric struct {
 	name    string
 	slack   float64
@@ -42,8 +44,8 @@ func soakMetrics() []soakMetric {
 	}
 }
 
-// watch samples until ctx ends.
-func (s *soak) watch(ctx context.Context) (samples []soakSample) {
+// sampleUntil samples until ctx ends.
+func (s *soak) sampleUntil(ctx context.Context) (samples []soakSample) {
 	for pause(ctx, min(max(s.lasts/120, 250*time.Millisecond), 5*time.Second)) {
 		if sample, ok := s.sample(ctx); ok {
 			samples = append(samples, sample)
@@ -52,7 +54,7 @@ func (s *soak) watch(ctx context.Context) (samples []soakSample) {
 	return samples
 }
 
-// sample looks once; not while Redis is away.
+// sample takes one sample. ok is false while Redis is down.
 func (s *soak) sample(ctx context.Context) (x soakSample, ok bool) {
 	runtime.GC()
 	var m runtime.MemStats
@@ -78,7 +80,7 @@ func (s *soak) sample(ctx context.Context) (x soakSample, ok bool) {
 
 var usedMemory = regexp.MustCompile(`(?m)^used_memory:(\d+)`)
 
-// usedMemory is what Redis has allocated, in bytes.
+// usedMemory is the bytes that Redis has allocated.
 func (s *redisServer) usedMemory(ctx context.Context) (float64, error) {
 	info, err := s.client.Info(ctx, "memory").Result()
 	if err != nil {
@@ -91,7 +93,7 @@ func (s *redisServer) usedMemory(ctx context.Context) (float64, error) {
 	return strconv.ParseFloat(m[1], 64)
 }
 
-// A trend can be told from so many samples in a third, in a run that outlives by far what expires in it.
+// A trend needs so many samples in a third, and a run that is much longer than what expires in it.
 const (
 	trendSamples = 8
 	trendAfter   = 30 * time.Second
@@ -110,7 +112,8 @@ func thirds(samples []soakSample, lasts time.Duration, of func(soakSample) float
 	return m, n
 }
 
-// recent are the samples with the names of one and a half times the TTL before them, which is how long a visitor's keys live.
+// recent returns the samples with the names made within one and a half TTLs before them, which is how long the keys of
+// an agent that is called once live.
 func recent(samples []soakSample, ttl time.Duration) []soakSample {
 	out, first := slices.Clone(samples), 0
 	for i, x := range samples {
@@ -122,7 +125,7 @@ func recent(samples []soakSample, ttl time.Duration) []soakSample {
 	return out
 }
 
-// judge tells what was seen, and notes what grew, and what did not happen though it should have.
+// judge reports the figures, and records as faults what grew and what should have happened and did not.
 func (s *soak) judge(samples []soakSample) string {
 	t := newTable("median of", "first third", "second", "last", "allowed", "")
 	names, _ := thirds(recent(samples, s.ttl), s.lasts, func(x soakSample) float64 { return x.names })
@@ -145,40 +148,88 @@ func (s *soak) judge(samples []soakSample) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v, %d samples, %d cached and %d strict replicas, Redis killed once and every connection %d times\n\n%s\n",
 		s.lasts, len(samples), s.cached, s.strict, s.cuts.Load(), t)
-	for _, f := range s.happened() {
-		fmt.Fprintf(&b, "%s: %s\n", f.what, count(float64(f.n)))
-		if f.must && f.n == 0 {
-			s.faultf("nothing was proved: %s: none", f.what)
+	for _, c := range s.counters() {
+		fmt.Fprintf(&b, "%s: %s\n", c.what, count(float64(c.n)))
+		if c.missing() {
+			s.faultf("the soak proves nothing: %s: none", c.what)
 		}
 	}
 	return b.String()
 }
 
-// soakFact is how often something happened; must: a soak without it proves nothing.
-type soakFact struct {
+// soakCounter is how often something happened. A soak in which it must happen and did not proves nothing.
+type soakCounter struct {
 	what string
 	n    int64
 	must bool
 }
 
-func (s *soak) happened() []soakFact {
-	l := s.book
-	return []soakFact{
+func (c soakCounter) missing() bool { return c.must && c.n == 0 }
+
+func (s *soak) counters() []soakCounter {
+	l := s.accounts
+	return []soakCounter{
 		{"names", s.names.Load(), true},
 		{"outcomes that Redis acknowledged", l.acked.Load(), true},
-		{"records that carried joined ones", l.records.Load(), true},
-		{"outcomes counted in memory while Redis was away", l.degraded.Load(), true},
-		{"outcomes of which nobody knows", l.unknown.Load(), false},
+		{"records of joined outcomes", l.records.Load(), true},
+		{"outcomes counted in memory while Redis was down", l.degraded.Load(), true},
+		{"unknown outcomes", l.unknown.Load(), false},
 		{"outcomes not counted (late, ignored, disabled, lost)", l.uncounted.Load(), true},
 		{"refusals", l.refused.Load(), true},
-		{"half-open test calls", l.probes.Load(), true},
+		{"probes", l.probes.Load(), true},
 		{"breakers opened", l.opened.Load(), true},
-		{"breakers closed by their test calls", l.closed.Load(), true},
-		{"an operator's hands on agents", s.handWork.Load(), true},
-		{"of them overrides", s.overrides.Load(), true},
-		{"residents counted exactly", s.exact.Load(), true},
-		{"residents counted up to the unknown", s.within.Load(), false},
-		{"residents that were there when Redis was killed, not compared", s.lost.Load(), false},
-		{"residents without a record for most of the TTL, not compared", s.expired.Load(), false},
+		{"breakers closed by their probes", l.closed.Load(), true},
+		{"manual actions, overrides and reads", s.manual.Load(), true},
+		{"overrides", s.overrides.Load(), true},
+		{"tracked agents counted exactly", s.exact.Load(), true},
+		{"tracked agents counted up to unknown outcomes", s.within.Load(), false},
+		{"tracked agents that the outage met, not compared", s.lost.Load(), false},
+		{"tracked agents without a record for most of the TTL, not compared", s.expired.Load(), false},
+	}
+}
+
+func TestSoakTrend_FindsWhatGrows(t *testing.T) {
+	t.Parallel()
+	const lasts = time.Minute
+	for name, c := range map[string]struct {
+		heap func(second float64) float64 // MiB
+		want string
+	}{
+		"flat":                {func(float64) float64 { return 30 }, "flat"},
+		"full after a third":  {func(at float64) float64 { return 30 + min(at, 20) }, "flat"},
+		"leaks":               {func(at float64) float64 { return 30 + at }, "**grew**"},
+		"one peak at the end": {func(at float64) float64 { return 30 + 100*max(0, at-58.5) }, "flat"},
+	} {
+		var samples []soakSample
+		for at := 0.5; at < lasts.Seconds(); at++ {
+			samples = append(samples, soakSample{at: at, heap: c.heap(at) * mebi})
+		}
+		s := &soak{soakPlan: soakPlan{lasts: lasts}, accounts: newAccounts()}
+		_, rest, _ := strings.Cut(s.judge(samples), "| heap")
+		row, _, _ := strings.Cut(rest, "\n")
+		if !strings.HasSuffix(row, "| "+c.want+" |") {
+			t.Errorf("%s: %s", name, row)
+		}
+	}
+}
+
+func TestSoakTrend_CountsNamesOfTheLastTTLs(t *testing.T) {
+	t.Parallel()
+	var samples []soakSample
+	for at := range 20 {
+		samples = append(samples, soakSample{at: float64(at), names: 10*float64(at) + 100*max(0, float64(at)-10)})
+	}
+	got := recent(samples, 2*time.Second)
+	if got[2].names != 20 || got[9].names != 30 || got[19].names != 330 || samples[19].names != 1090 {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestSoakJudge_FaultsARunInWhichNothingHappens(t *testing.T) {
+	t.Parallel()
+	s := &soak{soakPlan: soakPlan{lasts: time.Minute}, accounts: newAccounts()}
+	s.judge(nil)
+	if len(s.faults) == 0 {
+		t.Fatal("no fault")
 	}
 }
