@@ -1,18 +1,22 @@
-// Package buffer joins the outcomes of one agent in one closed epoch until they are sent [B5]. It knows machine.Summary and nothing
-// else of the breaker.
+// Package buffer joins the outcomes of one agent in one closed epoch until they are sent [B5]. Of the breaker it knows
+// only [machine.Summary].
 //
 // # Order
 //
-// Outcomes join in the order in which they come. A plain outcome is one compare-and-swap on a word, which a success makes without
-// the lock. When successes on several cores contend for the word, those that change nothing but the count of successes move to
-// stripes, one word of a cache line each. Only they commute: the word holds a success already, and no failure after it. A success
-// reads that from the word, so the first success after a failure, or after Take, goes through the word, as every failure does.
+// A Buffer joins outcomes in the order in which they are added. A plain outcome, which is not slow and has no
+// Retry-After, is one compare-and-swap of a word that packs a Summary; for a success no lock is taken.
 //
-// A success in a stripe belongs to the record that carries the word it has read. Take closes the word and then the stripes, each
-// with a new generation. A success loads its stripe, loads the word, and then swaps the stripe. If the swap succeeds, the stripe
-// had one generation meanwhile, say g; that of the word was g or, during a Take, g+1, which its parity tells apart. So when the
-// word was read, the success stood in generation g, behind a success and with no failure between: there it changes nothing but the
-// count, whatever has joined the word since.
+// When goroutines on several cores contend for the word, successes are counted in stripes, each in a cache line of its
+// own. That is right only for a success that commutes with the outcomes around it, for it changes nothing but the
+// number of successes: the word has a success already, and no failure after it. So the first success after a failure or
+// after Take goes to the word, as each failure does.
+//
+// A success in a stripe must become part of the record that also has the word that it saw. Take empties the word and
+// then the stripes, and marks each with a new generation. A success (1) loads its stripe, (2) loads the word, and (3)
+// swaps the stripe. If the swap succeeds, the stripe was in one generation g from (1) to (3). At (2) the word was in
+// generation g, or in g+1 if a Take had come to the word but not yet to the stripe; their parities agree only in the
+// first case, and only then is the stripe swapped. So in generation g the word had a success, and no failure after it:
+// there the success commutes, whatever was added since.
 package buffer
 
 import (
@@ -25,17 +29,17 @@ import (
 // Buffer holds outcomes until Take. The zero value is empty. It is safe for concurrent use, and must not be copied.
 type Buffer struct {
 	mu         sync.Mutex
-	pending    []machine.Summary // came before what is in word and stripes; each is one record
-	generation uint64            // of word and stripes
-	run        int64             // of failures, as SetRun said, and what Take has given makes of that [B6]
+	pending    []machine.Summary // each becomes one record; they came before what the word and the stripes hold
+	generation uint64            // of the word and the stripes; incremented by drain
+	run        int64             // of failures before the outcomes in the Buffer [B6]
 
-	_       [64]byte // word has a cache line of its own, with the pointer that is read beside it
+	_       [64]byte // the word and the pointer beside it have a cache line of their own
 	word    atomic.Uint64
-	stripes atomic.Pointer[stripes] // nil until callers contend
+	stripes atomic.Pointer[stripes] // nil until goroutines contend
 	_       [48]byte
 }
 
-// Success joins a plain success. first says that the word was empty: nobody else has told of what it holds.
+// Success adds a plain success. first: the word was empty, so this caller has to enqueue the Buffer.
 func (b *Buffer) Success() (first bool) {
 	if b.stripes.Load() == nil {
 		old := b.word.Load()
@@ -43,11 +47,11 @@ func (b *Buffer) Success() (first bool) {
 			return isEmpty(old)
 		}
 	}
-	return b.contended()
+	return b.successContended()
 }
 
-// contended is Success where callers contend, or have done so.
-func (b *Buffer) contended() (first bool) {
+// successContended is Success once goroutines contend, or have contended, for the word.
+func (b *Buffer) successContended() (first bool) {
 	for {
 		s := b.stripes.Load()
 		if s != nil && s.success(&b.word) {
@@ -60,16 +64,16 @@ func (b *Buffer) contended() (first bool) {
 			b.Add(machine.Summary{}, 0)
 		case b.word.CompareAndSwap(old, after):
 			return isEmpty(old)
-		case s == nil: // the second miss: no chance
-			b.stripe()
+		case s == nil:
+			b.makeStripes()
 		}
 	}
 }
 
-// Failure joins a plain failure. first says that the word held none. reaches says that the failures in a row, after the run that
-// was known before, reach the threshold with it [B6]; 0: there is none.
+// Failure adds a plain failure. first: the word had no failure, so this caller has to enqueue the Buffer. reaches: with
+// this failure, the failures in a row reach the threshold [B6]. A threshold of 0 is never reached.
 func (b *Buffer) Failure(threshold int64) (first, reaches bool) {
-	b.mu.Lock() // run and word are of one moment
+	b.mu.Lock() // Take, which moves failures from the word to run, must not come between the two
 	defer b.mu.Unlock()
 	for {
 		old := b.word.Load()
@@ -78,26 +82,27 @@ func (b *Buffer) Failure(threshold int64) (first, reaches bool) {
 		case !ok:
 			b.spill(machine.Summary{})
 		case b.word.CompareAndSwap(old, after):
-			return old>>failuresAt&wordFailures == 0, b.trips(b.spilled().Join(unpack(after)), threshold)
+			return old>>failuresAt&wordFailures == 0, b.reaches(b.joinPending().Join(unpack(after)), threshold)
 		}
 	}
 }
 
-// Add joins outcomes that are not plain: slow calls, upstream waits, or what another Buffer held. reaches is as for Failure.
+// Add adds outcomes that are not plain, or that another Buffer held. reaches is as for Failure.
 func (b *Buffer) Add(s machine.Summary, threshold int64) (reaches bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.spill(s)
-	return b.trips(b.spilled(), threshold)
+	return b.reaches(b.joinPending(), threshold)
 }
 
-// maxPending bounds the records that one agent's outcomes are kept apart in.
+// maxPending bounds the records of one Buffer. Further outcomes are joined with the last one.
 const maxPending = 16
 
-// spill moves what word and stripes hold, and then s, to pending; under mu. What follows an upstream wait is a record of its own:
-// what a success after it does depends on the policy, which no joined Summary could tell [B22].
+// spill moves the word and the stripes to pending, and then s. After an outcome with a Retry-After it begins another
+// record: whether a success clears the wait depends on the policy, and a joined Summary does not have their order
+// [B22]. Callers hold mu.
 func (b *Buffer) spill(s machine.Summary) {
-	s = b.close().Join(s)
+	s = b.drain().Join(s)
 	n := len(b.pending)
 	switch {
 	case s.Calls() == 0:
@@ -108,26 +113,25 @@ func (b *Buffer) spill(s machine.Summary) {
 	}
 }
 
-// close empties word and stripes, and begins a generation; under mu.
-func (b *Buffer) close() machine.Summary {
+// drain empties the word and then the stripes, and begins a generation. Callers hold mu.
+func (b *Buffer) drain() machine.Summary {
 	b.generation++
 	s := unpack(b.word.Swap(b.generation & 1 << parityAt))
 	if stripes := b.stripes.Load(); stripes != nil {
-		s.Successes += stripes.close(b.generation)
+		s.Successes += stripes.drain(b.generation)
 	}
 	return s
 }
 
-// spilled is pending, joined; under mu.
-func (b *Buffer) spilled() (s machine.Summary) {
+// joinPending returns pending as one Summary. Callers hold mu.
+func (b *Buffer) joinPending() (s machine.Summary) {
 	for _, p := range b.pending {
 		s = s.Join(p)
 	}
 	return s
 }
 
-// stripe spreads the successes from now on.
-func (b *Buffer) stripe() {
+func (b *Buffer) makeStripes() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stripes.Load() == nil {
@@ -135,7 +139,7 @@ func (b *Buffer) stripe() {
 	}
 }
 
-// Take gives what the next record should carry; the zero Summary: nothing is left.
+// Take removes and returns the outcomes of the next record. The zero Summary means that the Buffer is empty.
 func (b *Buffer) Take() (s machine.Summary) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -152,7 +156,7 @@ func (b *Buffer) Take() (s machine.Summary) {
 	return s
 }
 
-// Records is how many records it takes to send what the Buffer holds.
+// Records returns how many times Take returns outcomes, if none are added.
 func (b *Buffer) Records() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -163,40 +167,39 @@ func (b *Buffer) Records() int {
 	return n
 }
 
-// Sum is all that the Buffer holds, joined.
+// Sum returns all outcomes as one Summary.
 func (b *Buffer) Sum() machine.Summary {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.sum()
 }
 
-// sum is Sum; under mu.
+// sum is Sum. Callers hold mu.
 func (b *Buffer) sum() machine.Summary {
 	var striped int64
-	if stripes := b.stripes.Load(); stripes != nil { // before the word, which then holds the success that they stand behind
+	if stripes := b.stripes.Load(); stripes != nil { // before the word, which then has the success that they follow
 		striped = stripes.sum()
 	}
-	held := unpack(b.word.Load())
-	held.Successes += striped
-	return b.spilled().Join(held)
+	s := unpack(b.word.Load())
+	s.Successes += striped
+	return b.joinPending().Join(s)
 }
 
-// SetRun says how many failures in a row stand before what the Buffer holds, as the store last counted them.
+// SetRun sets the failures in a row before the outcomes in the Buffer, as the store has counted them.
 func (b *Buffer) SetRun(failures int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.run = failures
 }
 
-// Reaches says whether the failures in a row that the Buffer holds, after those known before, reach the threshold [B6]; 0: there is
-// none.
+// Reaches reports whether the failures in a row reach the threshold [B6]. A threshold of 0 is never reached.
 func (b *Buffer) Reaches(threshold int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.trips(b.sum(), threshold)
+	return b.reaches(b.sum(), threshold)
 }
 
-// trips is Reaches, of s; under mu.
-func (b *Buffer) trips(s machine.Summary, threshold int64) bool {
+// reaches is Reaches for the outcomes in s. Callers hold mu.
+func (b *Buffer) reaches(s machine.Summary, threshold int64) bool {
 	return threshold > 0 && max(b.run+s.Lead, s.MaxRun) >= threshold
 }

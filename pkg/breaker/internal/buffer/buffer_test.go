@@ -8,13 +8,13 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-func TestAFullWordSpills(t *testing.T) {
+func TestBuffer_FullWordSpills(t *testing.T) {
 	t.Parallel()
 	var b Buffer
 	b.word.Store(wordSuccesses)
 	b.Success()
 	if got := b.Sum(); got != (machine.Summary{Successes: wordSuccesses + 1}) {
-		t.Errorf("2^23 successes are kept as %+v", got)
+		t.Errorf("2^23 successes: got %+v", got)
 	}
 	b.Take()
 	b.Take()
@@ -23,14 +23,14 @@ func TestAFullWordSpills(t *testing.T) {
 	}
 	want := machine.Summary{Failures: wordFailures + 3, Lead: machine.MaxRun, Trail: machine.MaxRun, MaxRun: machine.MaxRun}
 	if got := b.Sum(); capped(got) != want {
-		t.Errorf("65538 failures are kept as %+v", got)
+		t.Errorf("65538 failures: got %+v", got)
 	}
 }
 
-func TestAFullStripeLeavesTheRestToTheWord(t *testing.T) {
+func TestBuffer_FullStripeFallsBackToTheWord(t *testing.T) {
 	t.Parallel()
 	var b Buffer
-	b.stripe()
+	b.makeStripes()
 	b.Success()
 	for i := range b.stripes.Load().each {
 		b.stripes.Load().each[i].Store(stripeCount - 1)
@@ -40,12 +40,12 @@ func TestAFullStripeLeavesTheRestToTheWord(t *testing.T) {
 		b.Success()
 	}
 	if got, word := b.Sum(), unpack(b.word.Load()); got != (machine.Summary{Successes: full + 6}) || word.Successes < 5 {
-		t.Errorf("kept as %+v, of it %+v in the word", got, word)
+		t.Errorf("got %+v, with %+v in the word", got, word)
 	}
 }
 
-// TestWhatFollowsAWaitIsARecordOfItsOwn is for [B22]: a success clears an upstream's wait or does not, as the policy says.
-func TestWhatFollowsAWaitIsARecordOfItsOwn(t *testing.T) {
+// A success after a Retry-After clears the wait or does not, as the policy says [B22].
+func TestBuffer_OutcomesAfterARetryAfterAreAnotherRecord(t *testing.T) {
 	t.Parallel()
 	var b Buffer
 	wait := machine.Summary{Failures: 1, Lead: 1, Trail: 1, MaxRun: 1, WaitMs: 5}
@@ -63,7 +63,7 @@ func TestWhatFollowsAWaitIsARecordOfItsOwn(t *testing.T) {
 	}
 	for i, w := range want {
 		if got, got2 := b.Records(), b.Take(); got != len(want)-1-i || got2 != w {
-			t.Errorf("record %d of %d to come: %+v, want %+v", i, got, got2, w)
+			t.Errorf("record %d, with %d after it: got %+v, want %+v", i, got, got2, w)
 		}
 	}
 	for range 3 * maxPending {
@@ -74,8 +74,8 @@ func TestWhatFollowsAWaitIsARecordOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestALoneCallerIsJoinedExactly, whether its successes go to stripes or not: the Buffer does what the model does.
-func TestALoneCallerIsJoinedExactly(t *testing.T) {
+// With and without stripes, a Buffer gives the outputs of the model.
+func TestBuffer_SequentialCallsMatchTheModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var b Buffer
@@ -95,13 +95,13 @@ func TestALoneCallerIsJoinedExactly(t *testing.T) {
 	})
 }
 
-// TestWhoeverFillsTheWordIsTold, and whoever is the first to fail: the others need not tell anybody.
-func TestWhoeverFillsTheWordIsTold(t *testing.T) {
+// Only the first success and the first failure need to enqueue the Buffer.
+func TestBuffer_FirstSuccessAndFirstFailureAreReported(t *testing.T) {
 	t.Parallel()
 	for _, striped := range []bool{false, true} {
 		var b Buffer
 		if striped {
-			b.stripe()
+			b.makeStripes()
 		}
 		for range 3 {
 			for i := range 5 {

@@ -13,13 +13,13 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// threshold is of failures in a row.
+// threshold is the run of failures that trips.
 const threshold = 4
 
-// input is what a call of a Buffer does: S, F, A: a slow success that is added, T: Take, +: begins stripes.
+// input is a call of a Buffer. S: Success, F: Failure, A: Add of a slow success, T: Take, +: makeStripes.
 type input byte
 
-// state is a Buffer to callers that come one by one.
+// state is the state of the model of a Buffer.
 type state struct {
 	held machine.Summary
 	run  int64
@@ -27,7 +27,7 @@ type state struct {
 
 func (s state) reaches() bool { return max(s.run+s.held.Lead, s.held.MaxRun) >= threshold }
 
-// step is the model: it says whether a call can give that output in that state, and what the state is after it.
+// step is the model. It reports whether a call in state s may have that output, and returns the state after the call.
 func step(s state, in input, output any) (bool, state) {
 	switch in {
 	case 'S':
@@ -51,7 +51,7 @@ func step(s state, in input, output any) (bool, state) {
 	return true, s
 }
 
-// call is what the model models.
+// call makes a call of the Buffer.
 func call(b *Buffer, in input) (output any) {
 	switch in {
 	case 'S':
@@ -64,14 +64,12 @@ func call(b *Buffer, in input) (output any) {
 	case 'T':
 		return b.Take()
 	case '+':
-		b.stripe()
+		b.makeStripes()
 	}
 	return nil
 }
 
-// TestOutcomesJoinInAnOrderThatCallersSaw: what goroutines on several cores do is what they could have done one by one, in an order
-// in which whatever ended before another began comes before it.
-func TestOutcomesJoinInAnOrderThatCallersSaw(t *testing.T) {
+func TestBuffer_ConcurrentCallsAreLinearizable(t *testing.T) {
 	t.Parallel()
 	model := porcupine.Model{
 		Init:              func() any { return state{} },
@@ -84,22 +82,22 @@ func TestOutcomesJoinInAnOrderThatCallersSaw(t *testing.T) {
 			for i := range 1000 {
 				var b Buffer
 				if i%4 > 0 {
-					b.stripe()
+					b.makeStripes()
 				}
-				history := concurrently(&b, mix)
+				history := concurrentCalls(&b, mix)
 				if !porcupine.CheckOperations(model, history) {
 					for _, o := range history {
 						t.Logf("%d: %d to %d: %s", o.ClientId, o.Call, o.Return, model.DescribeOperation(o.Input, o.Output))
 					}
-					t.Fatal("no order of these is one that the callers saw")
+					t.Fatal("the history is not linearizable")
 				}
 			}
 		})
 	}
 }
 
-// concurrently makes calls on some goroutines, and at the end a Take.
-func concurrently(b *Buffer, mix string) (history []porcupine.Operation) {
+// concurrentCalls makes random calls on some goroutines, and at the end one Take.
+func concurrentCalls(b *Buffer, mix string) (history []porcupine.Operation) {
 	const goroutines, each = 4, 6
 	var clock atomic.Int64
 	timed := func(client int, in input) porcupine.Operation {
@@ -127,13 +125,12 @@ func concurrently(b *Buffer, mix string) (history []porcupine.Operation) {
 	return append(history, timed(goroutines, 'T'))
 }
 
-// TestOutcomesThatFollowEachOtherJoinInThatOrder: outcomes are handed from goroutine to goroutine, so that their order is one,
-// while another takes. All that it took is Join of that order.
-func TestOutcomesThatFollowEachOtherJoinInThatOrder(t *testing.T) {
+// Goroutines add outcomes in turns, so that the outcomes have one order, while another goroutine calls Take.
+func TestBuffer_OrderOverGoroutinesIsKept(t *testing.T) {
 	t.Parallel()
 	var b Buffer
-	b.stripe()
-	stop := taking(&b)
+	b.makeStripes()
+	stop := takeAll(&b)
 	var want machine.Summary
 	var turn atomic.Int64
 	var wg sync.WaitGroup
@@ -161,12 +158,11 @@ func TestOutcomesThatFollowEachOtherJoinInThatOrder(t *testing.T) {
 	}
 }
 
-// TestSuccessesBesideNeitherBreakARunNorJoinTwo: one goroutine fails and succeeds by turns, which is no run of two, while others
-// succeed.
-func TestSuccessesBesideNeitherBreakARunNorJoinTwo(t *testing.T) {
+// One goroutine adds failures and successes in turns, which makes no run of two, while others add successes.
+func TestBuffer_ConcurrentSuccessesKeepRuns(t *testing.T) {
 	t.Parallel()
 	var b Buffer
-	stop := taking(&b)
+	stop := takeAll(&b)
 	const goroutines, each, trail = 3, 20_000, 7
 	var wg sync.WaitGroup
 	for g := range goroutines {
@@ -190,31 +186,31 @@ func TestSuccessesBesideNeitherBreakARunNorJoinTwo(t *testing.T) {
 	}
 }
 
-// TestARunIsNoticedByTheFailureThatReachesIt, though records are taken meanwhile, which moves failures from the word to the run.
-func TestARunIsNoticedByTheFailureThatReachesIt(t *testing.T) {
+// Take meanwhile moves failures from the word to the run.
+func TestBuffer_OneFailureOfARunReachesTheThreshold(t *testing.T) {
 	t.Parallel()
 	for range 1000 {
 		var b Buffer
-		stop := taking(&b)
+		stop := takeAll(&b)
 		b.Success()
 		var wg sync.WaitGroup
-		var noticed atomic.Int64
+		var reached atomic.Int64
 		for range threshold {
 			wg.Go(func() {
 				if _, reaches := b.Failure(threshold); reaches {
-					noticed.Add(1)
+					reached.Add(1)
 				}
 			})
 		}
 		wg.Wait()
-		if s := stop(); noticed.Load() != 1 || s.MaxRun != threshold {
-			t.Fatalf("%d failures of %d noticed; took %+v", noticed.Load(), threshold, s)
+		if s := stop(); reached.Load() != 1 || s.MaxRun != threshold {
+			t.Fatalf("%d of %d failures reach the threshold; took %+v", reached.Load(), threshold, s)
 		}
 	}
 }
 
-// taking takes again and again until stop, which gives all that it took.
-func taking(b *Buffer) (stop func() machine.Summary) {
+// takeAll calls Take again and again until stop, which returns all outcomes, joined.
+func takeAll(b *Buffer) (stop func() machine.Summary) {
 	var done atomic.Bool
 	took := make(chan machine.Summary)
 	go func() {

@@ -7,15 +7,15 @@ import (
 	"unsafe"
 )
 
-// stripes count successes beside the word, apart for goroutines on different cores.
+// stripes count successes, such that goroutines on different cores mostly use different cache lines.
 type stripes struct {
 	multiplier atomic.Uint64 // odd; of the hash that gives a goroutine its stripe
-	shift      uint          // keeps as many bits of the hash as number the stripes
+	shift      uint          // leaves as many bits of the hash as number the stripes
 	each       []stripe
-	_          [88]byte // all is only read: no neighbour shares its cache lines
+	_          [88]byte // no neighbour that is written shares a cache line with these
 }
 
-// stripe is a generation (40 bits, enough for a Take every microsecond for twelve days) and a count of 24.
+// stripe has a generation in 40 bits, enough for a Take every microsecond for twelve days, and a count in 24.
 type stripe struct {
 	atomic.Uint64
 
@@ -26,8 +26,8 @@ const (
 	generationAt  = 24
 	stripeCount   = 1<<generationAt - 1
 	maxStripes    = 64
-	perProcessor  = 4  // stripes, so that few processors meet on one
-	stackAt       = 11 // the smallest stack of a goroutine is 2 KB
+	perProcessor  = 4  // stripes, so that two processors seldom use the same one
+	stackAt       = 11 // the smallest stack of a goroutine has 2 KB
 	firstMultiply = 0x9e3779b97f4a7c15
 	nextMultiply  = 0xd1342543de82ef95
 )
@@ -42,34 +42,36 @@ func newStripes(generation uint64) *stripes {
 	return s
 }
 
-// success joins a success if it commutes with all that are under way; the package's comment proves the order of the three steps.
+// success counts a success if it commutes. The package comment proves the order of its three steps.
 func (s *stripes) success(word *atomic.Uint64) bool {
 	for range 2 {
-		stripe := s.mine()
+		stripe := s.current()
 		old := stripe.Load()
 		w := word.Load()
-		if w&wordTrail != 0 || w&wordSuccesses == 0 || (old>>generationAt^w>>parityAt)&1 != 0 || old&stripeCount == stripeCount {
+		if w&wordTrail != 0 || w&wordSuccesses == 0 || (old>>generationAt^w>>parityAt)&1 != 0 ||
+			old&stripeCount == stripeCount {
 			return false
 		}
 		if stripe.CompareAndSwap(old, old+1) {
 			return true
 		}
 	}
-	// Two goroutines on two cores have one stripe: another hash parts them, probably.
+	// Goroutines on two cores use one stripe. With another hash they probably do not.
 	m := s.multiplier.Load()
 	s.multiplier.CompareAndSwap(m, m*nextMultiply)
 	return false
 }
 
-// mine is the stripe of the calling goroutine, by where its stack is. That is a hint: any stripe is right.
-func (s *stripes) mine() *stripe {
-	var here byte
-	at := uintptr(unsafe.Pointer(&here)) //nolint:gosec // a number to hash; nobody follows it
+// current returns a stripe for the calling goroutine, by the address of its stack. Any stripe is right; a wrong one is
+// slow.
+func (s *stripes) current() *stripe {
+	var onStack byte
+	at := uintptr(unsafe.Pointer(&onStack)) //nolint:gosec // a number to hash, which nobody dereferences
 	return &s.each[uint64(at)>>stackAt*s.multiplier.Load()>>s.shift&uint64(len(s.each)-1)]
 }
 
-// close begins a generation, and gives the successes of the one before.
-func (s *stripes) close(generation uint64) (successes int64) {
+// drain empties the stripes, begins a generation, and returns the successes of the one before.
+func (s *stripes) drain(generation uint64) (successes int64) {
 	for i := range s.each {
 		successes += int64(s.each[i].Swap(generation<<generationAt) & stripeCount)
 	}

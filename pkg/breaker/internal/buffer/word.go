@@ -2,8 +2,9 @@ package buffer
 
 import "github.com/breakerd/breakerd/pkg/breaker/machine"
 
-// A word holds a Summary without slow calls and waits: successes 23 bits, failures 16, lead, trail and longest run 8 each, which
-// stop at MaxRun as the machine's run does [B6]. Bit 23 is the parity of the generation.
+// A word packs a Summary without slow calls and Retry-After: 23 bits of successes, 16 of failures, and 8 each of the
+// runs Lead, Trail and MaxRun, which stop at machine.MaxRun as in the machine [B6]. Bit 23 is the parity of the
+// generation.
 const (
 	parityAt   = 23
 	failuresAt = 24
@@ -18,12 +19,12 @@ const (
 	wordTrail     = byteMask << trailAt
 )
 
-// withSuccess is word and then a success; ok is false when there is no room.
+// withSuccess returns word with a success added; ok is false if the word is full.
 func withSuccess(word uint64) (after uint64, ok bool) {
 	return word&^wordTrail + 1, word&wordSuccesses < wordSuccesses
 }
 
-// withFailure is word and then a failure.
+// withFailure returns word with a failure added; ok is as for withSuccess.
 func withFailure(word uint64) (after uint64, ok bool) {
 	trail := word >> trailAt & byteMask
 	if trail < machine.MaxRun {
@@ -39,10 +40,10 @@ func withFailure(word uint64) (after uint64, ok bool) {
 	return word + 1<<failuresAt, word>>failuresAt&wordFailures < wordFailures
 }
 
-// isEmpty says whether word holds nothing.
+// isEmpty reports whether word has no outcome.
 func isEmpty(word uint64) bool { return word&^wordParity == 0 }
 
-// unpack gives the Summary that word holds.
+// unpack returns the Summary in word.
 func unpack(word uint64) machine.Summary {
 	return machine.Summary{
 		Successes: int64(word & wordSuccesses),

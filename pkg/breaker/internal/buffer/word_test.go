@@ -8,13 +8,13 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// FuzzWord joins outcomes into a word, and by Summary.Join: both must say the same, up to where a run stops counting.
+// FuzzWord compares a word with Summary.Join.
 func FuzzWord(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 0, 1})
 	f.Fuzz(checkWord[*testing.T])
 }
 
-func TestAWordHoldsWhatJoinSays(t *testing.T) {
+func TestWord_EqualsJoin(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		outcomes := rapid.SliceOfN(rapid.ByteRange(0, 3), 0, 600).Draw(t, "outcomes")
@@ -22,7 +22,7 @@ func TestAWordHoldsWhatJoinSays(t *testing.T) {
 	})
 }
 
-// checkWord takes each even byte for a success. The parity of the word is that of the number of outcomes, and stays.
+// checkWord adds a success for each even byte and a failure for each odd one. The parity bit must stay as it was.
 func checkWord[T interface {
 	Fatalf(format string, args ...any)
 }](t T, outcomes []byte) {
@@ -44,14 +44,14 @@ func checkWord[T interface {
 		want = want.Join(machine.One(failed, false, 0))
 	}
 	if got := unpack(word); got != capped(want) {
-		t.Fatalf("word says %+v, Join %+v", got, want)
+		t.Fatalf("word has %+v, Join %+v", got, want)
 	}
 	if word&wordParity != parity {
 		t.Fatalf("the parity has changed: %#x", word)
 	}
 }
 
-// capped is s with its runs where the machine stops counting.
+// capped returns s with its runs bounded by machine.MaxRun, as in a word.
 func capped(s machine.Summary) machine.Summary {
 	s.Lead, s.Trail, s.MaxRun = min(s.Lead, machine.MaxRun), min(s.Trail, machine.MaxRun), min(s.MaxRun, machine.MaxRun)
 	return s

@@ -1,5 +1,6 @@
-// Package flush sends what many items hold, in the background and paced: what is urgent at once, the rest an interval later, at
-// most one record of an item at a time. It does not know what a record is.
+// Package flush schedules the sending of what many items hold, in the background. Urgent items are sent at once, others
+// after an interval and at a bounded rate. Of one item, one record is sent at a time. The package does not know what a
+// record is.
 package flush
 
 import (
@@ -9,171 +10,171 @@ import (
 	"time"
 )
 
-// Item holds something that is sent in records. Its methods are called with a Scheduler's lock held: they are quick, and do not
-// call the Scheduler.
+// Item is something that is sent in records. Its methods are called while the Scheduler's lock is held: they must be
+// fast, and must not call the Scheduler.
 type Item interface {
 	comparable
 
-	// Entry is the item's place in the Scheduler: always the same pointer.
+	// Entry returns the same pointer each time.
 	Entry() *Entry
-	// Records is how many records it takes to send what the item holds.
+	// Records returns how many records it takes to send all that the item holds.
 	Records() int
-	// Holds says whether the item holds anything, and whether any of that is urgent.
+	// Holds reports whether the item holds anything, and whether any of it is urgent.
 	Holds() (some, urgent bool)
-	// Critical says whether what the item holds must not wait at all.
+	// Critical reports whether the item must be sent before all that is only urgent.
 	Critical() bool
 }
 
-// Entry is an item's place in a Scheduler, under the Scheduler's lock. The zero value is ready for use.
+// Entry is the state of an item in its Scheduler, and guarded by the Scheduler's lock. The zero value is ready for use.
 type Entry struct {
-	index int  // in its heap, from 1; 0: in none
-	where list // the heap, where index > 0
-	due   time.Time
-	since time.Time // when the first of what waits came, or a little before
-	sent  time.Time // when the last record left
+	index int       // in its heap, from 1; 0: in none
+	queue queue     // the heap, if index > 0
+	due   time.Time // when the item is to be sent
+	since time.Time // when the oldest of what waits came, or a little before
+	sent  time.Time // when the last record was sent
 
-	records int // sent so far
-	pushes  int // who waits for all that the item holds
+	records int // that were sent
+	pushers int // callers of Push that wait
 }
 
-// list names one of the two heaps.
-type list uint8
+// queue is the index of a heap.
+type queue uint8
 
 const (
-	delayed list = iota
+	delayed queue = iota
 	urgent
 )
 
-// Scheduler calls send for each item that holds something. It is safe for concurrent use, and runs goroutines only while there is
-// something to send.
+// Scheduler calls send for each item that holds something. It is safe for concurrent use, and has goroutines only while
+// there is something to send.
 type Scheduler[T Item] struct {
 	send     func(T)
 	interval time.Duration
 
-	mu       sync.Mutex
-	heaps    [2]dueHeap[T]   // by list
-	inFlight map[T]time.Time // records under way, and when the first of what they hold came
-	running  bool            // the dispatcher
-	wake     chan struct{}   // the head of a heap may have changed
-	slots    chan struct{}   // bounds the records under way
-	paced    time.Time       // when the next delayed record may go
-	draining bool            // nothing waits
-	settled  *sync.Cond      // something has been sent
+	mu          sync.Mutex
+	heaps       [2]dueHeap[T]   // by queue
+	inFlight    map[T]time.Time // items of which a record is being sent, with Entry.since of that record
+	dispatching bool            // the dispatcher runs
+	wake        chan struct{}   // tells the dispatcher that the head of a heap may have changed
+	slots       chan struct{}   // bounds inFlight
+	nextDelayed time.Time       // when the next delayed record may be sent
+	draining    bool            // everything is urgent
+	landed      *sync.Cond      // a record was sent
 }
 
 const (
-	// maxInFlight records are under way at once: what the store's lanes carry.
+	// maxInFlight is how many records the store's connections carry at once.
 	maxInFlight = 128
-	// paceGap bounds the delayed records to 50,000 a second, so that many busy items leave Redis, which needs about 10 µs for
-	// one, half its time (docs/capacity.md). Urgent ones do not wait for it.
+	// paceGap bounds delayed records to 50,000 a second. Redis needs about 10 µs for one, so many busy items leave it
+	// half its time (docs/capacity.md). Urgent records are not bounded.
 	paceGap = 20 * time.Microsecond
-	// paceSlack is how far behind its pace the Scheduler may catch up at once, for timers are coarse.
-	paceSlack = 100 * time.Millisecond
+	// maxCatchUp is how much of the pace may be made up for at once, for timers are coarse.
+	maxCatchUp = 100 * time.Millisecond
 )
 
-// New makes a Scheduler. send sends one record of what an item holds, and may take its time. interval is how long what is not
-// urgent waits.
+// New returns a Scheduler. send sends one record of an item, and may block. interval is how long an item waits that is
+// not urgent.
 func New[T Item](interval time.Duration, send func(T)) *Scheduler[T] {
 	s := &Scheduler[T]{
-		send: send, interval: interval, inFlight: map[T]time.Time{}, wake: make(chan struct{}, 1), slots: make(chan struct{}, maxInFlight),
+		send: send, interval: interval, inFlight: map[T]time.Time{},
+		wake: make(chan struct{}, 1), slots: make(chan struct{}, maxInFlight),
 	}
-	s.settled = sync.NewCond(&s.mu)
+	s.landed = sync.NewCond(&s.mu)
 	return s
 }
 
-// Enqueue sees to it that what item holds is sent: soon, or after the interval.
+// Enqueue schedules item, which holds something; soon: something urgent.
 func (s *Scheduler[T]) Enqueue(item T, soon bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.inFlight[item]; ok { // fly looks at it again
+	if _, ok := s.inFlight[item]; ok { // sendOne will schedule it again
 		return
 	}
 	now := time.Now()
-	s.place(item, soon, now, now)
+	s.schedule(item, soon, now, now)
 }
 
-// place puts item where it belongs; under mu. What is critical goes at once, and so does the first urgent outcome after a pause; more of
-// them share a record each half interval, so that an item that is often urgent costs no more than that.
-func (s *Scheduler[T]) place(item T, soon bool, now, since time.Time) {
+// schedule puts item into the right heap, or moves it to an earlier place. A critical item is due at once. An urgent
+// one is due half an interval after its last record: at once after a pause, and two records an interval if it is always
+// urgent. Callers hold mu.
+func (s *Scheduler[T]) schedule(item T, soon bool, now, since time.Time) {
 	e := item.Entry()
-	where, due := delayed, now.Add(s.interval)
+	queue, due := delayed, now.Add(s.interval)
 	switch {
-	case s.draining || e.pushes > 0 || soon && item.Critical():
-		where, due = urgent, time.Time{}
+	case s.draining || e.pushers > 0 || soon && item.Critical():
+		queue, due = urgent, time.Time{}
 	case soon:
-		where, due = urgent, e.sent.Add(s.interval/2)
+		queue, due = urgent, e.sent.Add(s.interval/2)
 	}
 	switch {
 	case e.index == 0:
 		e.since = since
-	case e.where == where && !due.Before(e.due) || e.where == urgent && where == delayed:
+	case e.queue == queue && !due.Before(e.due) || e.queue == urgent && queue == delayed:
 		return
 	default:
-		heap.Remove(&s.heaps[e.where], e.index-1)
+		heap.Remove(&s.heaps[e.queue], e.index-1)
 	}
-	e.where, e.due = where, due
-	heap.Push(&s.heaps[where], item)
+	e.queue, e.due = queue, due
+	heap.Push(&s.heaps[queue], item)
 	switch {
-	case !s.running:
-		s.running = true
+	case !s.dispatching:
+		s.dispatching = true
 		go s.dispatch()
 	case e.index == 1:
-		s.rouse()
+		s.wakeDispatcher()
 	}
 }
 
-// rouse makes the dispatcher look again.
-func (s *Scheduler[T]) rouse() {
+func (s *Scheduler[T]) wakeDispatcher() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// dispatch hands items out as they fall due, and ends when none waits.
+// dispatch sends items when they are due, until none is left.
 func (s *Scheduler[T]) dispatch() {
 	for {
 		s.slots <- struct{}{}
 		item, wait := s.next(time.Now())
 		if wait == 0 {
-			go s.fly(item)
+			go s.sendOne(item)
 			continue
 		}
 		<-s.slots
 		if wait < 0 {
 			return
 		}
-		t := time.NewTimer(wait)
 		select {
-		case <-t.C:
+		case <-time.After(wait):
 		case <-s.wake:
-			t.Stop()
 		}
 	}
 }
 
-// next takes an item that is due (wait is 0), or says how long none will be; below zero: there is none.
+// next removes an item that is due from its heap, and returns it with a wait of 0. If none is due, wait is the time
+// until one may be; it is negative if there are no items.
 func (s *Scheduler[T]) next(now time.Time) (item T, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.heaps[urgent])+len(s.heaps[delayed]) == 0 {
-		s.running = false
+		s.dispatching = false
 		return item, -1
 	}
 	from := urgent
-	wait, paced := s.heaps[urgent].until(now), s.heaps[delayed].until(now)
-	if paced <= 0 {
-		paced = s.paced.Sub(now)
+	wait, delayedWait := s.heaps[urgent].until(now), s.heaps[delayed].until(now)
+	if delayedWait <= 0 {
+		delayedWait = s.nextDelayed.Sub(now)
 	}
-	if wait > 0 && paced > 0 {
-		return item, min(wait, paced)
+	if wait > 0 && delayedWait > 0 {
+		return item, min(wait, delayedWait)
 	}
 	if wait > 0 {
 		from = delayed
-		if s.paced.Before(now.Add(-paceSlack)) {
-			s.paced = now.Add(-paceSlack)
+		if s.nextDelayed.Before(now.Add(-maxCatchUp)) {
+			s.nextDelayed = now.Add(-maxCatchUp)
 		}
-		s.paced = s.paced.Add(paceGap)
+		s.nextDelayed = s.nextDelayed.Add(paceGap)
 	}
 	item = heap.Pop(&s.heaps[from]).(T) //nolint:forcetypeassert,errcheck // nothing else is pushed
 	e := item.Entry()
@@ -182,8 +183,8 @@ func (s *Scheduler[T]) next(now time.Time) (item T, wait time.Duration) {
 	return item, 0
 }
 
-// fly sends a record of what item holds, and places it again if more has come.
-func (s *Scheduler[T]) fly(item T) {
+// sendOne sends one record of item, and schedules item again if it holds more.
+func (s *Scheduler[T]) sendOne(item T) {
 	s.send(item)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,105 +193,142 @@ func (s *Scheduler[T]) fly(item T) {
 	e.records++
 	<-s.slots
 	if some, soon := item.Holds(); some {
-		s.place(item, soon, time.Now(), e.sent)
+		s.schedule(item, soon, time.Now(), e.sent)
 	}
-	s.settled.Broadcast()
+	s.landed.Broadcast()
 }
 
-// Drain sends everything now, and from now on at once; it waits until ctx ends.
+// Drain sends everything, and waits until it is sent or ctx ends. From then on every item is urgent.
 func (s *Scheduler[T]) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
 	for h := s.heaps[delayed]; len(h) > 0; h = s.heaps[delayed] {
-		s.place(h[len(h)-1], true, time.Now(), time.Time{})
+		s.schedule(h[len(h)-1], true, time.Now(), time.Time{})
 	}
-	for _, item := range s.heaps[urgent] { // all are due now: any order is a heap
+	for _, item := range s.heaps[urgent] { // all have the same due time, so the heap stays one
 		item.Entry().due = time.Time{}
 	}
 	s.mu.Unlock()
-	return s.await(ctx, func() bool { return s.items() == 0 })
+	return s.wait(ctx, func() bool { return s.items() == 0 })
 }
 
-// items is how many wait, or are under way.
+// items returns how many items wait or are in flight. Callers hold mu.
 func (s *Scheduler[T]) items() int {
 	return len(s.heaps[urgent]) + len(s.heaps[delayed]) + len(s.inFlight)
 }
 
-// Push sends what item holds now, and waits for it until ctx ends.
+// Push sends what item holds now, and waits until it is sent or ctx ends.
 func (s *Scheduler[T]) Push(ctx context.Context, item T) error {
 	e := item.Entry()
 	s.mu.Lock()
-	_, flies := s.inFlight[item]
-	if e.index == 0 && !flies {
+	_, flying := s.inFlight[item]
+	if e.index == 0 && !flying {
 		s.mu.Unlock()
 		return nil
 	}
-	e.pushes++
+	e.pushers++
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		e.pushes--
+		e.pushers--
 	}()
 	enough := e.records + max(item.Records(), 1)
-	if flies { // what has come since it left goes with the next
+	if flying { // the record in flight may not have the newest outcomes
 		enough++
 	} else {
-		s.place(item, true, time.Now(), e.since)
+		s.schedule(item, true, time.Now(), e.since)
 	}
 	s.mu.Unlock()
-	return s.await(ctx, func() bool {
-		_, flies := s.inFlight[item]
-		return e.index == 0 && !flies || e.records >= enough
+	return s.wait(ctx, func() bool {
+		_, flying := s.inFlight[item]
+		return e.index == 0 && !flying || e.records >= enough
 	})
 }
 
-// await wakes the dispatcher, and waits until done, which is asked under mu whenever something has been sent.
-func (s *Scheduler[T]) await(ctx context.Context, done func() bool) error {
+// wait waits until done, which is called under mu after each record, returns true, or ctx ends.
+func (s *Scheduler[T]) wait(ctx context.Context, done func() bool) error {
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.settled.Broadcast()
+		s.landed.Broadcast()
 	})
 	defer stop()
-	s.rouse()
+	s.wakeDispatcher()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !done() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s.settled.Wait()
+		s.landed.Wait()
 	}
 	return nil
 }
 
-// Backlog is what has not been sent yet.
+// Backlog describes what was not sent yet.
 type Backlog struct {
-	Items  int           // that wait, or are under way
-	Oldest time.Duration // how long the longest of them has waited, give or take one record's time
+	Items  int           // that wait, or are in flight
+	Oldest time.Duration // how long the oldest of what they hold has waited, to within the duration of one record
 }
 
-// Backlog looks at what is due first, and at what is under way.
+// Backlog returns the current backlog.
 func (s *Scheduler[T]) Backlog() Backlog {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := Backlog{Items: s.items()}
 	var oldest time.Time
-	older := func(t time.Time) {
+	note := func(t time.Time) {
 		if oldest.IsZero() || t.Before(oldest) {
 			oldest = t
 		}
 	}
-	for _, h := range s.heaps { // who is due first has waited longest, but for what came while its record was under way
+	for _, h := range s.heaps { // the item that is due first has waited longest, but for an earlier record's duration
 		if len(h) > 0 {
-			older(h[0].Entry().since)
+			note(h[0].Entry().since)
 		}
 	}
 	for _, t := range s.inFlight {
-		older(t)
+		note(t)
 	}
 	if b.Items > 0 {
 		b.Oldest = time.Since(oldest)
 	}
 	return b
+}
+
+// dueHeap has the item that is due first at its head. It implements heap.Interface, and keeps Entry.index.
+type dueHeap[T Item] []T
+
+// until returns the time until an item is due.
+func (h dueHeap[T]) until(now time.Time) time.Duration {
+	if len(h) == 0 {
+		return time.Hour
+	}
+	return h[0].Entry().due.Sub(now)
+}
+
+func (h dueHeap[T]) Len() int           { return len(h) }
+func (h dueHeap[T]) Less(i, j int) bool { return h[i].Entry().due.Before(h[j].Entry().due) }
+
+func (h dueHeap[T]) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].Entry().index, h[j].Entry().index = i+1, j+1
+}
+
+// Push implements heap.Interface.
+func (h *dueHeap[T]) Push(x any) {
+	item := x.(T) //nolint:forcetypeassert,errcheck // nothing else is pushed
+	*h = append(*h, item)
+	item.Entry().index = len(*h)
+}
+
+// Pop implements heap.Interface.
+func (h *dueHeap[T]) Pop() any {
+	n := len(*h) - 1
+	item := (*h)[n]
+	var none T
+	(*h)[n] = none
+	*h = (*h)[:n]
+	item.Entry().index = 0
+	return item
 }
