@@ -62,12 +62,11 @@ func (s *stripes) success(word *atomic.Uint64) bool {
 	return false
 }
 
-// current returns a stripe for the calling goroutine, by the address of its stack. Any stripe is right; a wrong one is
-// slow.
+// current returns a stripe for the calling goroutine, by the address of its stack. Any stripe would be right.
 func (s *stripes) current() *stripe {
 	var onStack byte
 	at := uintptr(unsafe.Pointer(&onStack)) //nolint:gosec // a number to hash, which nobody dereferences
-	return &s.each[uint64(at)>>stackAt*s.multiplier.Load()>>s.shift&uint64(len(s.each)-1)]
+	return &s.each[uint64(at)>>stackAt*s.multiplier.Load()>>s.shift]
 }
 
 // drain empties the stripes, begins a generation, and returns the successes of the one before.
