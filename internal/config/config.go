@@ -23,47 +23,48 @@ import (
 //	env, envDefault  name and default; an empty variable counts as not set
 //	check            whole LOW HIGH | ms LOW HIGH | seconds LOW HIGH | oneof WORD… | word LONGEST | text WHAT-IS-ALLOWED
 //	secret           the value is never shown, and may stand in the file that NAME_FILE names
-//	doc, clause      for the table in docs/configuration.md and for .env.example
+//	doc              for the table in docs/configuration.md and for .env.example
+//	clause           of the machine, as B21; or where in docs there is more
 type Config struct {
 	Policy   breaker.Policy    // of an agent without overrides
 	Origins  map[string]string // of Policy's fields: "default", "environment", or "env_file PATH"
 	Warnings []string          // what was understood and is probably not meant
 
-	KeyPrefix string `env:"CIRCUIT_BREAKER_KEY_PREFIX" envDefault:"circuit_breaker" check:"word 64" doc:"how every key in Redis begins" clause:"section 3"`
+	KeyPrefix string `env:"CIRCUIT_BREAKER_KEY_PREFIX" envDefault:"circuit_breaker" check:"word 64" doc:"how every key in Redis begins" clause:"keys.md"`
 
-	FlushInterval time.Duration `env:"CIRCUIT_BREAKER_FLUSH_INTERVAL_MS" envDefault:"10" check:"ms 1 1000" doc:"cached: milliseconds that a success waits at most before it is sent, if Redis keeps up" clause:"section 5"`
-	MaxStaleness  time.Duration `env:"CIRCUIT_BREAKER_MAX_STALENESS_MS" envDefault:"1000" check:"ms 20 60000" doc:"cached: milliseconds that a breaker counts as closed after Redis last said so" clause:"section 5"`
+	FlushInterval time.Duration `env:"CIRCUIT_BREAKER_FLUSH_INTERVAL_MS" envDefault:"10" check:"ms 1 1000" doc:"cached: milliseconds that a success waits at most before it is sent, if Redis keeps up" clause:"consistency.md#cached"`
+	MaxStaleness  time.Duration `env:"CIRCUIT_BREAKER_MAX_STALENESS_MS" envDefault:"1000" check:"ms 20 60000" doc:"cached: milliseconds that a breaker counts as closed after Redis last said so" clause:"consistency.md#cached"`
 
-	RedisURL              Secret        `env:"REDIS_URL" envDefault:"embedded://" secret:"true" check:"text embedded://, redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://; several hosts and a name as path: Sentinel" doc:"where the breakers live; embedded:// is an in-process store for one process, which keeps nothing" clause:"section 4"`
-	RedisUsername         string        `env:"REDIS_USERNAME" check:"text any text" doc:"user of the data nodes, when REDIS_URL names none" clause:"section 4"`
-	RedisPassword         Secret        `env:"REDIS_PASSWORD" secret:"true" check:"text any text" doc:"password of the data nodes, when REDIS_URL has none" clause:"section 4"`
-	RedisSentinelPassword Secret        `env:"REDIS_SENTINEL_PASSWORD" secret:"true" check:"text any text" doc:"password of the Sentinels, when REDIS_URL has none" clause:"section 4"`
+	RedisURL              Secret        `env:"REDIS_URL" envDefault:"embedded://" secret:"true" check:"text embedded://, redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://; several hosts and a name as path: Sentinel" doc:"where the breakers live; embedded:// is an in-process store for one process, which keeps nothing" clause:"#redis_url"`
+	RedisUsername         string        `env:"REDIS_USERNAME" check:"text any text" doc:"user of the data nodes, when REDIS_URL names none" clause:"#redis_url"`
+	RedisPassword         Secret        `env:"REDIS_PASSWORD" secret:"true" check:"text any text" doc:"password of the data nodes, when REDIS_URL has none" clause:"#redis_url"`
+	RedisSentinelPassword Secret        `env:"REDIS_SENTINEL_PASSWORD" secret:"true" check:"text any text" doc:"password of the Sentinels, when REDIS_URL has none" clause:"#redis_url"`
 	RedisTTL              time.Duration `env:"REDIS_TTL_SECONDS" envDefault:"3600" check:"seconds 1 2592000" doc:"how long an agent's keys outlive its last call: garbage collection only" clause:"B25"`
-	HistoryMinutes        int           `env:"HISTORY_MINUTES" envDefault:"0" check:"whole 0 1440" doc:"minutes of calls and failures that are kept of each agent; 0 keeps none" clause:"section 3"`
-	RedisTimeout          time.Duration `env:"REDIS_TIMEOUT_MS" envDefault:"250" check:"ms 1 60000" doc:"milliseconds that a call waits for Redis at most" clause:"section 6"`
+	HistoryMinutes        int           `env:"HISTORY_MINUTES" envDefault:"0" check:"whole 0 1440" doc:"minutes of calls and failures that are kept of each agent; 0 keeps none" clause:"keys.md"`
+	RedisTimeout          time.Duration `env:"REDIS_TIMEOUT_MS" envDefault:"250" check:"ms 1 60000" doc:"milliseconds that a call waits for Redis at most" clause:"consistency.md#when-redis-is-down"`
 
-	Listen            string `env:"BREAKERD_LISTEN" envDefault:"127.0.0.1:18180" check:"text host:port; other than a loopback address only with BREAKERD_AUTH" doc:"where breakerd listens" clause:"section 7"`
-	Auth              string `env:"BREAKERD_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may operate the breakers" clause:"section 7"`
-	AgentsFile        string `env:"AGENTS_FILE" check:"text the path of a file" doc:"agents.json: the agent registry, read again when it changes; breakerd takes the policies in it, bridge the addresses too" clause:"section 4"`
-	BridgeListen      string `env:"BRIDGE_LISTEN" envDefault:"127.0.0.1:8000" check:"text host:port; other than a loopback address only with BRIDGE_AUTH" doc:"where bridge listens" clause:"section 1"`
-	BridgeAuth        string `env:"BRIDGE_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may call the agents, and register others" clause:"section 7"`
-	WorkflowsDir      string `env:"WORKFLOWS_DIR" check:"text the path of a directory" doc:"the *.json in it are bridge's workflows, read again when they change" clause:"section 1"`
-	ParallelSteps     int    `env:"WORKFLOW_PARALLEL_STEPS" envDefault:"8" check:"whole 1 256" doc:"steps of one execution that run at once" clause:"section 1"`
-	Executions        int    `env:"WORKFLOW_PARALLEL_EXECUTIONS" envDefault:"32" check:"whole 1 10000" doc:"executions that run at once on a bridge; beyond it 503" clause:"section 1"`
-	InboundListen     string `env:"INBOUND_LISTEN" check:"text host:port" doc:"where bridge guards an API of your own against the agents that call it; empty: nowhere" clause:"section 1"`
-	InboundURL        string `env:"INBOUND_URL" check:"text http:// or https://, host, and a path if need be" doc:"that API" clause:"section 1"`
-	InboundAgent      string `env:"INBOUND_AGENT" envDefault:"header:X-Agent-ID" check:"text header:NAME, path:SEGMENT or jwt:CLAIM" doc:"what names the calling agent: a header, a segment of the path (from 1), a claim of the bearer token" clause:"section 1"`
-	InboundKeyFile    string `env:"INBOUND_JWT_KEY_FILE" check:"text the path of a file" doc:"public key or certificate in PEM that verifies those tokens" clause:"section 1"`
-	InboundSecretFile string `env:"INBOUND_JWT_SECRET_FILE" check:"text the path of a file" doc:"secret that verifies those tokens by HMAC instead" clause:"section 1"`
+	Listen            string `env:"BREAKERD_LISTEN" envDefault:"127.0.0.1:18180" check:"text host:port; other than a loopback address only with BREAKERD_AUTH" doc:"where breakerd listens" clause:"security.md#the-listener"`
+	Auth              string `env:"BREAKERD_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may operate the breakers" clause:"security.md#the-listener"`
+	AgentsFile        string `env:"AGENTS_FILE" check:"text the path of a file" doc:"agents.json: the agent registry, read again when it changes; breakerd takes the policies in it, bridge the addresses too" clause:"bridge.md#the-agent-registry"`
+	BridgeListen      string `env:"BRIDGE_LISTEN" envDefault:"127.0.0.1:8000" check:"text host:port; other than a loopback address only with BRIDGE_AUTH" doc:"where bridge listens" clause:"security.md#the-listener"`
+	BridgeAuth        string `env:"BRIDGE_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may call the agents, and register others" clause:"security.md#the-listener"`
+	WorkflowsDir      string `env:"WORKFLOWS_DIR" check:"text the path of a directory" doc:"the *.json in it are bridge's workflows, read again when they change" clause:"bridge.md#workflows"`
+	ParallelSteps     int    `env:"WORKFLOW_PARALLEL_STEPS" envDefault:"8" check:"whole 1 256" doc:"steps of one execution that run at once" clause:"bridge.md#workflows"`
+	Executions        int    `env:"WORKFLOW_PARALLEL_EXECUTIONS" envDefault:"32" check:"whole 1 10000" doc:"executions that run at once on a bridge; beyond it 503" clause:"bridge.md#workflows"`
+	InboundListen     string `env:"INBOUND_LISTEN" check:"text host:port" doc:"where bridge guards an API of your own against the agents that call it; empty: nowhere" clause:"bridge.md#in-front-of-your-own-api"`
+	InboundURL        string `env:"INBOUND_URL" check:"text http:// or https://, host, and a path if need be" doc:"that API" clause:"bridge.md#in-front-of-your-own-api"`
+	InboundAgent      string `env:"INBOUND_AGENT" envDefault:"header:X-Agent-ID" check:"text header:NAME, path:SEGMENT or jwt:CLAIM" doc:"what names the calling agent: a header, a segment of the path (from 1), a claim of the bearer token" clause:"bridge.md#in-front-of-your-own-api"`
+	InboundKeyFile    string `env:"INBOUND_JWT_KEY_FILE" check:"text the path of a file" doc:"public key or certificate in PEM that verifies those tokens" clause:"bridge.md#in-front-of-your-own-api"`
+	InboundSecretFile string `env:"INBOUND_JWT_SECRET_FILE" check:"text the path of a file" doc:"secret that verifies those tokens by HMAC instead" clause:"bridge.md#in-front-of-your-own-api"`
 
 	ReplicaID        string        `env:"REPLICA_ID" check:"word 64" doc:"name of this replica, unique in the fleet; empty: host name and a random suffix" clause:"B23"`
-	MaxAgents        int           `env:"MAX_AGENTS" envDefault:"100000" check:"whole 1 10000000" doc:"agents that are tracked at most" clause:"section 3"`
-	MetricsMaxAgents int           `env:"METRICS_MAX_AGENTS" envDefault:"1000" check:"whole 0 1000000" doc:"agents with a label value of their own in the metrics; the rest is _other" clause:"section 7"`
-	ShutdownTimeout  time.Duration `env:"SHUTDOWN_TIMEOUT_SECONDS" envDefault:"20" check:"seconds 0 3600" doc:"seconds to drain after SIGTERM" clause:"section 1"`
-	ShutdownDelay    time.Duration `env:"SHUTDOWN_DELAY_SECONDS" envDefault:"0" check:"seconds 0 3600" doc:"seconds after SIGTERM in which /readyz says 503 and calls are still taken, so that a balancer turns away first" clause:"section 1"`
-	LogLevel         slog.Level    `env:"LOG_LEVEL" envDefault:"info" check:"oneof debug info warn error" doc:"the least severe log line that is written" clause:"section 1"`
-	LogFormat        string        `env:"LOG_FORMAT" envDefault:"auto" check:"oneof auto text json" doc:"auto: text on a terminal, else json" clause:"section 1"`
-	EnvFile          string        `env:"ENV_FILE" check:"text the path of a file" doc:"file of KEY=VALUE lines, read at start: its CIRCUIT_BREAKER_*, REDIS_TTL_SECONDS and LOG_LEVEL win over the environment, the rest fills what is not set" clause:"section 4"`
+	MaxAgents        int           `env:"MAX_AGENTS" envDefault:"100000" check:"whole 1 10000000" doc:"agents that are tracked at most" clause:"consistency.md#cached"`
+	MetricsMaxAgents int           `env:"METRICS_MAX_AGENTS" envDefault:"1000" check:"whole 0 1000000" doc:"agents with a label value of their own in the metrics; the rest is _other" clause:"bridge.md#operating-it"`
+	ShutdownTimeout  time.Duration `env:"SHUTDOWN_TIMEOUT_SECONDS" envDefault:"20" check:"seconds 0 3600" doc:"seconds to drain after SIGTERM" clause:"bridge.md#operating-it"`
+	ShutdownDelay    time.Duration `env:"SHUTDOWN_DELAY_SECONDS" envDefault:"0" check:"seconds 0 3600" doc:"seconds after SIGTERM in which /readyz says 503 and calls are still taken, so that a balancer turns away first" clause:"bridge.md#operating-it"`
+	LogLevel         slog.Level    `env:"LOG_LEVEL" envDefault:"info" check:"oneof debug info warn error" doc:"the least severe log line that is written"`
+	LogFormat        string        `env:"LOG_FORMAT" envDefault:"auto" check:"oneof auto text json" doc:"auto: text on a terminal, else json"`
+	EnvFile          string        `env:"ENV_FILE" check:"text the path of a file" doc:"file of KEY=VALUE lines, read at start: its CIRCUIT_BREAKER_*, REDIS_TTL_SECONDS and LOG_LEVEL win over the environment, the rest fills what is not set" clause:"#which-value-counts"`
 }
 
 // Load makes a Config from NAME=VALUE pairs, as [os.Environ] returns them, and from the file that ENV_FILE names. The error

@@ -5,23 +5,33 @@ import (
 	"strings"
 )
 
-// Table is a Markdown table of every variable: name, default, what is allowed, meaning, clause of the design.
+// Table is a Markdown table of every variable: name, default, what is allowed, meaning, where there is more.
 // It is what stands in docs/configuration.md between <!-- config:begin --> and <!-- config:end -->.
 func Table() string {
 	var b strings.Builder
-	b.WriteString("| Variable | Default | Allowed | Meaning | Clause |\n|---|---|---|---|---|\n")
+	b.WriteString("| Variable | Default | Allowed | Meaning | More |\n|---|---|---|---|---|\n")
 	for _, v := range documented() {
 		def := ""
 		if v.def != "" {
 			def = "`" + v.def + "`"
 		}
-		clause := v.clause
-		if strings.HasPrefix(clause, "B") {
-			clause = "[" + clause + "]"
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", v.name, def, cell(v.allowed()), cell(v.doc), clause)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", v.name, def, cell(v.allowed()), cell(v.doc), more(v.clause))
 	}
 	return b.String()
+}
+
+// more links to a clause of the machine, or to a heading of the documents.
+func more(clause string) string {
+	page, heading, _ := strings.Cut(clause, "#")
+	switch {
+	case clause == "":
+		return ""
+	case strings.HasPrefix(clause, "B"):
+		return "[" + clause + "](architecture.md#clauses)"
+	case page == "":
+		return "[here](#" + heading + ")"
+	}
+	return "[" + strings.TrimSuffix(page, ".md") + "](" + clause + ")"
 }
 
 // cell keeps text from ending the cell that it stands in, and a * from starting italics.

@@ -19,7 +19,7 @@ type Field struct {
 	Value   any    // bool, int, float64 (of _seconds: seconds) or string
 	Allowed string // what else it could be, in words
 	Doc     string // what it does
-	Clause  string // of the design
+	Clause  string // as of breaker.Knob
 }
 
 // Fields lists the values of p in the order of the documentation. A half_open_success_threshold of 0 means as many as
