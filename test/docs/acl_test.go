@@ -22,12 +22,12 @@ import (
 // aclRule is the command of docs/security.md.
 var aclRule = regexp.MustCompile(`(?m)^redis-cli (ACL SETUSER (?:.*\\\n)*.*)$`)
 
-// atConnect are the commands of a connection rather than of a user.
+// atConnect are commands that set up a connection; the rule need not name them.
 func atConnect() []string {
 	return []string{"auth", "hello", "client|setinfo", "select", "config|resetstat"}
 }
 
-// TestSecurity_RedisUserMayDoAllThatIsDoneAndNoMore does all that breakerd does as the user of docs/security.md.
+// TestSecurity_RedisUserMayDoAllThatIsDoneAndNoMore does what breakerd does, as the user of docs/security.md.
 func TestSecurity_RedisUserMayDoAllThatIsDoneAndNoMore(t *testing.T) {
 	t.Parallel()
 	args := aclArguments(t)
@@ -75,7 +75,7 @@ func aclArguments(t *testing.T) []any {
 	return nil
 }
 
-// operate runs every verb of the machine, on the ways that need every command.
+// operate runs every verb of the machine, so that each command of the scripts is used once.
 func operate(t *testing.T, store *redisstore.Store) {
 	t.Helper()
 	p := breaker.DefaultPolicy()
@@ -151,7 +151,7 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 	}
 }
 
-// scripted are the commands that the scripts name, on whatever way.
+// scripted are the commands in the texts of the scripts, executed or not.
 func scripted(t *testing.T) (out []string) {
 	t.Helper()
 	for _, verb := range lua.Verbs() {
@@ -166,7 +166,7 @@ func scripted(t *testing.T) (out []string) {
 	return out
 }
 
-// compareCommands holds the commands that the rule names against those that were called, and those that scripts may call.
+// compareCommands compares the commands that the rule names with those that were called or stand in a script.
 func compareCommands(t *testing.T, admin *redis.Client, args []any) {
 	t.Helper()
 	stats, err := admin.Info(t.Context(), "commandstats").Result()

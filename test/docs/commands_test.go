@@ -12,7 +12,8 @@ import (
 
 var update = flag.Bool("update", false, "write into the documents what their commands print")
 
-// TestDocuments_CommandsDoWhatTheDocumentsSay runs each page alone, in a fresh clone, and holds what it prints against what it shows.
+// TestDocuments_CommandsDoWhatTheDocumentsSay runs each page alone, in a fresh clone, and compares what its blocks
+// print with what the page shows.
 func TestDocuments_CommandsDoWhatTheDocumentsSay(t *testing.T) {
 	t.Parallel()
 	repository, enter := origin(t), enterApart(t)

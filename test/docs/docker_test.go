@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestDocker_CommandsDoWhatTheDocumentsSay runs the blocks of each page that need a Docker Engine, alone, in a fresh clone, on the ports
-// that the page names. The images are the stand-ins that deploy/offline builds.
+// TestDocker_CommandsDoWhatTheDocumentsSay runs the blocks of each page that need a Docker Engine, in a fresh clone, on
+// the ports that the page names. The images are the stand-ins that deploy/offline builds.
 func TestDocker_CommandsDoWhatTheDocumentsSay(t *testing.T) {
 	repository := origin(t)
 	for _, d := range documents(t) {

@@ -15,7 +15,7 @@ var (
 	notSlug = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// slug is the anchor that a heading gets.
+// slug is the anchor that GitHub gives a heading.
 func slug(text string) string {
 	return strings.ReplaceAll(notSlug.ReplaceAllString(strings.ToLower(text), ""), " ", "-")
 }

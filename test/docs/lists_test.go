@@ -165,6 +165,61 @@ func TestDocuments_NameTargetsThatMakeHas(t *testing.T) {
 	}
 }
 
+// goTest is a use of go test; -C names the module, -run the tests, with \| for | in a table.
+var goTest = regexp.MustCompile(`go (?:-C (\S+) )?test ((?:[^'\x60&]|'[^']*')+)`)
+
+func TestDocuments_NameTestsThatAreThere(t *testing.T) {
+	t.Parallel()
+	used := 0
+	for _, d := range documents(t) {
+		for i, l := range d.lines {
+			for _, m := range goTest.FindAllStringSubmatch(l, -1) {
+				args, packages, run := strings.Fields(m[2]), "", ""
+				for n, a := range args {
+					switch {
+					case strings.HasPrefix(a, "./"), a == ".":
+						packages += " " + filepath.Join(m[1], strings.TrimSuffix(a, "/..."))
+					case a == "-run" && n+1 < len(args):
+						run = strings.ReplaceAll(strings.Trim(args[n+1], "'"), `\|`, "|")
+					}
+				}
+				for name := range strings.SplitSeq(run, "|") {
+					used++
+					if !hasTest(t, strings.Fields(packages), name) {
+						t.Errorf("%s:%d: %q: no test of%s has %q in its name", d.name, i+1, m[0], packages, name)
+					}
+				}
+			}
+		}
+	}
+	if used < 10 {
+		t.Errorf("%d uses of go test found: the pattern is wrong", used)
+	}
+}
+
+// hasTest says whether a test in one of the directories, or below, matches.
+func hasTest(t *testing.T, dirs []string, pattern string) (found bool) {
+	t.Helper()
+	form := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark|Example)\w*)\(`)
+	name := regexp.MustCompile(pattern)
+	for _, dir := range dirs {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || found || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, m := range form.FindAllSubmatch(text, -1) {
+				found = found || name.Match(m[1])
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	return found
+}
+
 // Go code in a document stands, word for word, in an example that is compiled and run.
 func TestDocuments_GoCodeIsThatOfTheExamples(t *testing.T) {
 	t.Parallel()

@@ -1,5 +1,5 @@
-// Package docs holds tests only: that the documents say what is so. Commands are run, Go code is compiled, figures are measured,
-// links and lists are checked.
+// Package docs holds tests only. They run the commands of the documents, compile their Go code, and compare their links
+// and lists with the code.
 package docs
 
 import (
@@ -36,10 +36,11 @@ var (
 	heading = regexp.MustCompile(`^#{1,6} (.+)$`)
 )
 
-// docker is the fence of commands that need a Docker Engine: they are run by make stack.
+// docker is the fence of commands that need a Docker Engine; make stack runs them.
 const docker = "sh docker"
 
-// languages are the fences that mean something here: sh is run, json and text after it are what it prints, go is compiled.
+// languages are the fences that tests understand: sh is run, json or text behind it is what it prints, go stands in an
+// example.
 func languages() []string { return []string{"sh", docker, "json", "text", "go", "mermaid"} }
 
 // documents reads every Markdown file of the module.

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// volatile is what differs from run to run, and what stands for it when a document is compared with what was printed.
+// volatile are the parts that differ from run to run, and what replaces them before a comparison.
 var volatile = []struct {
 	pattern *regexp.Regexp
 	stand   string

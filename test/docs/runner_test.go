@@ -16,20 +16,20 @@ import (
 	"time"
 )
 
-// result is what one block came to.
+// result is what one block printed, and its exit code.
 type result struct {
 	Stdout, Stderr string
 	Exit           int
 }
 
-// trace is what a page came to: its blocks up to the first that failed, and what it left behind after the last.
+// trace is what a page did: the results of its blocks up to the first that failed, and what was left after the last.
 type trace struct {
 	blocks    []result
 	processes string // that still run
-	changes   string // of files that git knows or would know
+	changes   string // git status --porcelain
 }
 
-// cloneURL is where the documents clone from; for git in a page it is the repository that origin made.
+// cloneURL is where the documents clone from. In a page git takes the repository of origin instead.
 const cloneURL = "https://github.com/breakerd/breakerd"
 
 // origin is a repository whose one commit is the working tree as it is, without what git ignores.
@@ -71,9 +71,10 @@ func copyFile(to, from string) error {
 	return os.WriteFile(to, text, info.Mode().Perm())
 }
 
-// runPage runs a page's blocks in a fresh clone, one after the other in one bash, as a reader's terminal is: variables last from
-// block to block, and the first command that fails ends the page. enter is a command that runs another one apart from this machine;
-// without it the page runs on the machine itself. The clone is dir/breakerd, which a page that begins with git clone makes itself.
+// runPage runs the blocks of a page one after the other, in one bash and in a fresh clone. As in a reader's terminal,
+// variables last from block to block; the first command that fails ends the page. enter is a command that runs another
+// one in namespaces of its own; without it the page runs on the machine itself. The clone is dir/breakerd, which a page
+// that begins with git clone makes itself.
 func runPage(t *testing.T, origin, dir string, enter []string, limit time.Duration, blocks ...string) trace {
 	t.Helper()
 	clone, work, files := filepath.Join(dir, "breakerd"), dir, t.TempDir()
@@ -94,7 +95,7 @@ func runPage(t *testing.T, origin, dir string, enter []string, limit time.Durati
 		}
 		fmt.Fprintf(&page, ". %s >%s 2>%s </dev/null\n", at(i, "sh"), at(i, "out"), at(i, "err"))
 	}
-	if enter != nil { // /proc is the page's own, and bash the first process there
+	if enter != nil { // /proc shows the namespace, whose first process is this bash
 		fmt.Fprintf(&page, "for p in /proc/[0-9]*; do [ $p = /proc/1 ] || tr '\\0' ' ' <$p/cmdline; done >%s 2>/dev/null\n", left)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -125,7 +126,8 @@ func text(path string) string {
 	return string(b)
 }
 
-// environment is ours without what would steer breakerd, redis-cli, git or curl. The patience is that of a machine under load.
+// environment is the test's, without what would configure breakerd, redis-cli, git or curl. REDIS_TIMEOUT_MS is long,
+// because the machine may be under load.
 func environment(origin string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
@@ -142,8 +144,8 @@ func environment(origin string) []string {
 	return append(env, "REDIS_TIMEOUT_MS=2000", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url."+origin+".insteadOf", "GIT_CONFIG_VALUE_0="+cloneURL)
 }
 
-// apart gives the command that runs another one in a network, and among processes, of its own: the ports that the documents name
-// are free there, and when it ends nothing that it started is left.
+// apart gives the command that runs another one in network and process namespaces of its own. The ports that the
+// documents name are free there, and whatever the page has started ends with it.
 var apart = sync.OnceValues(func() ([]string, error) {
 	enter := []string{"unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"}
 	if os.Getuid() != 0 {
@@ -165,7 +167,7 @@ func enterApart(t *testing.T) []string {
 	return enter
 }
 
-// What the runner must notice, or every document could say anything.
+// A runner that missed one of these would let a document say anything.
 func TestRunner_NoticesFailuresAndWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	repository, enter := origin(t), enterApart(t)
