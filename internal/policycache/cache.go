@@ -1,15 +1,15 @@
-// Package policies keeps the policy of each agent in use: defaults from the environment, over them what the agent registry says, over
-// that an override from Redis. Overrides are polled, so that one set through any replica, or by hand in redis-cli, counts on all
+// Package policycache caches the policy of each agent in use: the default, over it the agent registry's layer, over it
+// an override from Redis. Overrides are polled, so that one that any replica or redis-cli sets counts on all replicas
 // within a second.
 package policycache
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/lastgood"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -19,268 +19,209 @@ type Source interface {
 	Overrides(ctx context.Context, agents []string) ([]string, error)
 }
 
-// Options configures a Book.
+// Options configures a Cache.
 type Options struct {
 	Default   breaker.Policy
 	Origins   map[string]string // field -> where the default came from
 	Source    Source
 	Logger    *slog.Logger
 	Every     time.Duration      // between polls; 0: 500 ms
-	Idle      time.Duration      // an agent unused for so long is forgotten here; 0: 15 minutes
-	MaxAgents int                // agents kept; 0: 100,000
+	Idle      time.Duration      // an agent unused for so long is evicted; 0: 15 minutes
+	MaxAgents int                // agents cached; 0: 100,000
 	Timeout   time.Duration      // of a read from the source; 0: 250 ms
-	StoreDown func() bool        // whether the source is known to be away, so that nobody waits for it; nil: never
-	OnError   func(err error)    // told when the source did not answer a caller in time; nil: nobody
-	OnNew     func(agent string) // told of each agent that comes into use; nil: nobody. It must be quick.
+	StoreDown func() bool        // whether the source is known to be down, so that nobody waits for it; nil: never
+	OnError   func(err error)    // receives the error of a source that did not answer a caller in time; nil: nobody
+	OnNew     func(agent string) // receives each agent that comes into use; nil: nobody. It must be quick.
 
-	// Registry is what the agent registry says of an agent, nil: nothing; the pointer changes when what it says does. It must be
-	// quick, and what it points to never changes. nil: there is no registry.
+	// Registry returns the agent registry's layer for an agent, nil: none. It must be quick. What it points to never
+	// changes: a new layer has a new pointer. nil: there is no registry.
 	Registry func(agent string) *policy.Override
 }
 
 // Cache answers which policy an agent follows. It is safe for concurrent use.
 type Cache struct {
-	o  Options
-	mu sync.RWMutex
-	of map[string]*entry
+	o       Options
+	entries *lastgood.Cache[*snapshot]
 }
 
-// entry is one agent's policy; now is replaced whole.
-type entry struct {
-	now   atomic.Pointer[snapshot]
-	used  atomic.Int64  // Unix ms
-	ready chan struct{} // closed when the first reading has ended, well or not
-}
-
-// New makes a Book.
+// New makes a Cache.
 func New(o Options) *Cache {
-	if o.Every <= 0 {
-		o.Every = 500 * time.Millisecond
-	}
-	if o.Idle <= 0 {
-		o.Idle = 15 * time.Minute
-	}
-	if o.MaxAgents <= 0 {
-		o.MaxAgents = 100_000
-	}
-	if o.Timeout <= 0 {
-		o.Timeout = 250 * time.Millisecond
-	}
+	o.Every = cmp.Or(o.Every, 500*time.Millisecond)
+	o.Idle = cmp.Or(o.Idle, 15*time.Minute)
+	o.MaxAgents = cmp.Or(o.MaxAgents, 100_000)
+	o.Timeout = cmp.Or(o.Timeout, 250*time.Millisecond)
 	if o.StoreDown == nil {
 		o.StoreDown = func() bool { return false }
 	}
 	if o.OnError == nil {
 		o.OnError = func(error) {}
 	}
+	if o.OnNew == nil {
+		o.OnNew = func(string) {}
+	}
 	if o.Registry == nil {
 		o.Registry = func(string) *policy.Override { return nil }
 	}
 	o.Default = o.Default.WithDefaults()
-	return &Cache{o: o, of: map[string]*entry{}}
+	c := &Cache{o: o}
+	c.entries = lastgood.New(lastgood.Options[*snapshot]{Read: c.first, Max: o.MaxAgents})
+	return c
 }
 
-// Policy is the agent's policy. An agent not in use here is read from the source, once; while that is away the default holds,
-// and the next poll mends it.
-func (b *Cache) Policy(ctx context.Context, agent string) breaker.Policy {
-	return b.snapshot(ctx, agent).policy
-}
-
-// Look is Policy for one who only looks: the agent does not count as used.
-func (b *Cache) Look(ctx context.Context, agent string) breaker.Policy {
-	return b.look(ctx, agent).policy
-}
-
-func (b *Cache) look(ctx context.Context, agent string) *snapshot {
-	if p := b.current(agent); p != nil {
-		return p
+// Policy returns the agent's policy. The first call of an agent reads its override; while the source is down, the policy
+// holds without it, and the next poll corrects that.
+func (c *Cache) Policy(ctx context.Context, agent string) breaker.Policy {
+	a, err := c.entries.Get(ctx, agent)
+	if err != nil { // ctx ended during the first read
+		return c.resolve(agent, "", nil).policy
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.o.Timeout)
+	return a.Value.policy
+}
+
+// first is the snapshot of an agent that comes into use.
+func (c *Cache) first(ctx context.Context, agent string, _ *snapshot) (*snapshot, error) {
+	c.o.OnNew(agent)
+	s := c.lookUp(ctx, agent)
+	c.warn(agent, s)
+	return s, nil
+}
+
+func (c *Cache) warn(agent string, s *snapshot) {
+	if s.problem != nil {
+		c.o.Logger.Warn("policy override not taken", "event", "circuit_breaker.bad_override", "agent", agent, "error", s.problem)
+	}
+}
+
+// lookUp reads an agent's override once, and does without if the source does not answer.
+func (c *Cache) lookUp(ctx context.Context, agent string) *snapshot {
+	if !c.o.StoreDown() {
+		if text, err := c.override(ctx, agent); err == nil {
+			return c.resolve(agent, text, nil)
+		}
+	}
+	return c.resolve(agent, "", nil)
+}
+
+func (c *Cache) override(ctx context.Context, agent string) (string, error) {
+	own, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
-	if !b.o.StoreDown() {
-		if texts, err := b.o.Source.Overrides(ctx, []string{agent}); err == nil {
-			return b.read(agent, texts[0], nil)
+	texts, err := c.o.Source.Overrides(own, []string{agent})
+	if err != nil {
+		if !breaker.TimeIsUp(ctx) {
+			c.o.OnError(err)
 		}
+		return "", err
 	}
-	return b.read(agent, "", nil)
+	return texts[0], nil
 }
 
-// Evict forgets an agent that was deleted; its next call meets it anew.
-func (b *Cache) Evict(agent string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.of, agent)
+// Look returns what [Cache.Policy] returns, but the agent does not count as used.
+func (c *Cache) Look(ctx context.Context, agent string) breaker.Policy {
+	return c.look(ctx, agent).policy
 }
 
-// Describe is Look with the origin of every field, and the error of an override that could not be taken.
-func (b *Cache) Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error) {
-	p := b.look(ctx, agent)
-	return p.policy, p.origins, p.problem
+// Describe is Look with the origin of every field, and the error of an override that does not apply.
+func (c *Cache) Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error) {
+	s := c.look(ctx, agent)
+	return s.policy, s.origins, s.problem
 }
 
-func (b *Cache) snapshot(ctx context.Context, agent string) *snapshot {
-	e := b.entry(agent)
-	if e == nil {
-		var first bool
-		if e, first = b.add(agent); first {
-			if !b.o.StoreDown() {
-				b.Refresh(context.WithoutCancel(ctx), agent) // others wait for it, whether or not this caller stays
-			}
-			if e.now.Load() == nil { // the source did not answer
-				e.now.CompareAndSwap(nil, b.read(agent, "", nil))
-			}
-			close(e.ready)
-		}
+func (c *Cache) look(ctx context.Context, agent string) *snapshot {
+	if a := c.entries.Peek(agent); a != nil {
+		return a.Value
 	}
-	if e.now.Load() == nil { // the first reading is under way; it bounds its own time
-		select {
-		case <-e.ready:
-		case <-ctx.Done():
-		}
-	}
-	e.used.Store(time.Now().UnixMilli())
-	if p := e.now.Load(); p != nil {
-		return p
-	}
-	return b.read(agent, "", nil)
+	return c.lookUp(ctx, agent)
 }
 
-func (b *Cache) add(agent string) (e *entry, first bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if e := b.of[agent]; e != nil {
-		return e, false
-	}
-	if len(b.of) >= b.o.MaxAgents {
-		for other := range b.of {
-			delete(b.of, other)
-			break
-		}
-	}
-	e = &entry{ready: make(chan struct{})}
-	e.used.Store(time.Now().UnixMilli())
-	b.of[agent] = e
-	if b.o.OnNew != nil {
-		b.o.OnNew(agent)
-	}
-	return e, true
-}
+// Evict removes an agent that was deleted.
+func (c *Cache) Evict(agent string) { c.entries.Delete(agent) }
 
-// Refresh reads the agent's override now, and again when another reading has come between: that may be older or newer than this one.
-// It does not fail: trouble leaves the policy as it was.
-func (b *Cache) Refresh(ctx context.Context, agent string) {
-	own, cancel := context.WithTimeout(ctx, b.o.Timeout)
-	defer cancel()
-	for settled := false; !settled; {
-		seen := b.current(agent)
-		texts, err := b.o.Source.Overrides(own, []string{agent})
-		if err != nil {
-			if !breaker.TimeIsUp(ctx) {
-				b.o.OnError(err)
-			}
+// Refresh reads the override of an agent in use now. An error leaves the policy as it was.
+func (c *Cache) Refresh(ctx context.Context, agent string) {
+	for {
+		a := c.entries.Peek(agent)
+		if a == nil {
+			c.entries.Invalidate(agent) // a first read in progress starts again
 			return
 		}
-		settled = b.take(agent, texts[0], seen)
-	}
-}
-
-// current is the page in force; nil when there is none.
-func (b *Cache) current(agent string) *snapshot {
-	if e := b.entry(agent); e != nil {
-		return e.now.Load()
-	}
-	return nil
-}
-
-func (b *Cache) entry(agent string) *entry {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.of[agent]
-}
-
-// take puts an override into force, unless the page in force is not the one that was seen before it was read: settled is false then.
-func (b *Cache) take(agent, text string, seen *snapshot) (settled bool) {
-	e := b.entry(agent)
-	if e == nil || seen != nil && e.now.Load() == seen && seen.text == text && seen.registry == b.o.Registry(agent) {
-		return true
-	}
-	return b.swap(agent, e, seen, text)
-}
-
-// swap replaces the agent's page by one with this text, if it is still the old one.
-func (b *Cache) swap(agent string, e *entry, old *snapshot, text string) (turned bool) {
-	p := b.read(agent, text, old)
-	if turned = e.now.CompareAndSwap(old, p); turned && p.problem != nil {
-		b.o.Logger.Warn("policy override not taken", "event", "circuit_breaker.bad_override", "agent", agent, "error", p.problem)
-	}
-	return turned
-}
-
-// Rebase lays the override that each agent in use had last over what the registry says now. It does not ask the source.
-func (b *Cache) Rebase() {
-	outdated := map[string]*entry{}
-	b.mu.RLock()
-	for agent, e := range b.of {
-		if p := e.now.Load(); p != nil && p.registry != b.o.Registry(agent) {
-			outdated[agent] = e
-		}
-	}
-	b.mu.RUnlock()
-	for agent, e := range outdated {
-		for turned := false; !turned; { // not when a poll came between
-			p := e.now.Load()
-			turned = b.swap(agent, e, p, p.text)
+		// A read that another one overtakes is repeated: it may be older or newer than that.
+		if text, err := c.override(ctx, agent); err != nil || c.apply(a, text) {
+			return
 		}
 	}
 }
 
-// Run polls until ctx ends, forgetting agents that went idle.
-func (b *Cache) Run(ctx context.Context) {
-	t := time.NewTicker(b.o.Every)
+// apply puts an override into force. It returns false if a is no longer what the cache holds.
+func (c *Cache) apply(a *lastgood.Answer[*snapshot], text string) bool {
+	if old := a.Value; old.text == text && old.registry == c.o.Registry(a.Name) {
+		return c.entries.Peek(a.Name) == a
+	}
+	s := c.resolve(a.Name, text, a.Value)
+	if !c.entries.Replace(a, s) {
+		return false
+	}
+	c.warn(a.Name, s)
+	return true
+}
+
+// Rebase resolves the last override of each agent whose registry layer has changed. It does not read the source.
+func (c *Cache) Rebase() {
+	for _, a := range c.entries.Entries() {
+		for a != nil && a.Value.registry != c.o.Registry(a.Name) && !c.apply(a, a.Value.text) {
+			a = c.entries.Peek(a.Name) // a poll or a Refresh came between
+		}
+	}
+}
+
+// Run polls until ctx ends, and evicts idle agents.
+func (c *Cache) Run(ctx context.Context) {
+	t := time.NewTicker(c.o.Every)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			b.poll(ctx)
+			c.poll(ctx)
 		}
 	}
 }
 
-func (b *Cache) poll(ctx context.Context) {
-	b.Rebase() // also while the source is away
-	agents := b.InUse(b.o.Idle)
-	if len(agents) == 0 {
+func (c *Cache) poll(ctx context.Context) {
+	c.Rebase()                   // also while the source is down
+	entries := c.inUse(c.o.Idle) // before the read: a Refresh that comes between is newer
+	if len(entries) == 0 {
 		return
 	}
-	seen := make([]*snapshot, len(agents)) // a Refresh that comes between is newer than what this poll reads
-	for i, a := range agents {
-		seen[i] = b.current(a)
-	}
-	ctx, cancel := context.WithTimeout(ctx, max(b.o.Timeout, b.o.Every))
+	ctx, cancel := context.WithTimeout(ctx, max(c.o.Timeout, c.o.Every))
 	defer cancel()
-	texts, err := b.o.Source.Overrides(ctx, agents)
+	texts, err := c.o.Source.Overrides(ctx, names(entries))
 	if err != nil {
-		return // the store's own health says so; the next poll tries again
+		return // the store reports its own health; the next poll tries again
 	}
-	for i, a := range agents {
-		b.take(a, texts[i], seen[i])
+	for i, a := range entries {
+		c.apply(a, texts[i])
 	}
 }
 
-// InUse lists the agents used within the time given, and forgets those idle for longer than Options.Idle.
-func (b *Cache) InUse(within time.Duration) []string {
-	now := time.Now().UnixMilli()
-	var out []string
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for a, e := range b.of {
-		idle := now - e.used.Load()
-		if idle > b.o.Idle.Milliseconds() {
-			delete(b.of, a)
-		} else if idle <= within.Milliseconds() {
-			out = append(out, a)
+// InUse lists the agents used within the time given, and evicts those idle for longer than Options.Idle.
+func (c *Cache) InUse(within time.Duration) []string { return names(c.inUse(within)) }
+
+func (c *Cache) inUse(within time.Duration) (used []*lastgood.Answer[*snapshot]) {
+	for _, a := range c.entries.Entries() {
+		if idle := time.Since(a.Used()); idle > c.o.Idle {
+			c.Evict(a.Name)
+		} else if idle <= within {
+			used = append(used, a)
 		}
+	}
+	return used
+}
+
+func names(entries []*lastgood.Answer[*snapshot]) []string {
+	out := make([]string, len(entries))
+	for i, a := range entries {
+		out[i] = a.Name
 	}
 	return out
 }

@@ -160,6 +160,25 @@ func TestANewerRefreshIsNotLostToAnOlderOne(t *testing.T) {
 	}
 }
 
+func TestRefresh_IsRepeatedAlsoIfItReadWhatWasCached(t *testing.T) {
+	t.Parallel()
+	s := &shelf{of: map[string]string{}}
+	b := newBook(s)
+	_ = b.Policy(t.Context(), "a")
+	s.before = sync.OnceFunc(func() {
+		s.mu.Lock()
+		s.before = nil
+		s.mu.Unlock()
+		s.set(`{"failure_threshold": 8}`)
+		b.Refresh(t.Context(), "a")
+		s.set("")
+	})
+	b.Refresh(t.Context(), "a")
+	if got := b.Policy(t.Context(), "a").FailureThreshold; got != 5 {
+		t.Errorf("threshold %d, want the default", got)
+	}
+}
+
 // slowShelf answers after 100 ms, unless nobody waits for it any more.
 type slowShelf struct{ text string }
 
@@ -226,4 +245,22 @@ func TestASourceThatIsAwayIsAskedOnce(t *testing.T) {
 	if s.reads != 1 {
 		t.Errorf("%d reads, want one: then it is known to be away", s.reads)
 	}
+}
+
+func TestRefresh_CountsDuringTheFirstRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{of: map[string]string{}, before: func() { <-time.After(100 * time.Millisecond) }}
+		b := newBook(s)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if got := b.Policy(t.Context(), "a").FailureThreshold; got != 9 {
+				t.Errorf("threshold %d, want the newer 9", got)
+			}
+		})
+		synctest.Wait() // the read got nothing
+		s.set(`{"failure_threshold": 9}`)
+		b.Refresh(t.Context(), "a")
+		wg.Wait()
+	})
 }

@@ -294,7 +294,7 @@ func TestTheAnswersKeptAreBounded(t *testing.T) {
 		if got := host(t, r, "a"); got != "h" || d.reads != before {
 			t.Errorf("%s after %d more readings", got, d.reads-before)
 		}
-		if n := registry.Kept(r); n != 3 {
+		if n := registry.Cached(r); n != 3 {
 			t.Errorf("%d kept", n)
 		}
 	})

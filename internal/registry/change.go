@@ -88,10 +88,10 @@ func (r *Registry) Put(ctx context.Context, a Agent, actor string) (created bool
 		a, err = r.putConfig(ctx, a, actor)
 	}
 	if err != nil {
-		r.api.expire(a.Name)
+		r.api.Invalidate(a.Name)
 		return false, fmt.Errorf("register agent %q: %w", a.Name, err)
 	}
-	r.api.store(a.Name, a, true)
+	r.api.Put(a.Name, registration{agent: a, known: true})
 	return created, nil
 }
 
@@ -189,10 +189,10 @@ func (r *Registry) Delete(ctx context.Context, name, actor string) error {
 	defer done()
 	err = r.remove(ctx, name, actor)
 	if err != nil && !errors.Is(err, ErrUnknown) {
-		r.api.expire(name)
+		r.api.Invalidate(name)
 		return fmt.Errorf("delete agent %q: %w", name, err)
 	}
-	r.api.store(name, Agent{}, false)
+	r.api.Put(name, registration{})
 	return err
 }
 

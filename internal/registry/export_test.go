@@ -7,12 +7,8 @@ func ParseFile(text string) ([]Agent, error) {
 	return parseFile("agents.json", []byte(text), breaker.DefaultPolicy(), nil, 1000)
 }
 
-// Kept is how many answers of the store are kept.
-func Kept(r *Registry) int {
-	r.api.mu.Lock()
-	defer r.api.mu.Unlock()
-	return len(r.api.of)
-}
+// Cached returns how many answers of the store are cached.
+func Cached(r *Registry) int { return len(r.api.Entries()) }
 
 // Reading has each reading of the file begin with before.
 func (r *Registry) Reading(before func()) {

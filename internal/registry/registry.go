@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/filewatch"
+	"github.com/breakerd/breakerd/internal/lastgood"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -41,7 +42,7 @@ type Status struct {
 type Registry struct {
 	o    Options
 	file atomic.Pointer[agentsFile]
-	api  *cache
+	api  *lastgood.Cache[registration]
 
 	problem  atomic.Pointer[error] // of the file as it stands now
 	changing chan struct{}         // holds one, whoever is changing a registration
@@ -72,7 +73,8 @@ func New(o Options) (*Registry, error) {
 	if err := o.Default.Validate(); err != nil {
 		return nil, fmt.Errorf("registry: Options.Default: %w", err)
 	}
-	r := &Registry{o: o, api: newCache(o.MaxAgents), changing: make(chan struct{}, 1), text: readFile}
+	r := &Registry{o: o, changing: make(chan struct{}, 1), text: readFile}
+	r.api = r.newCache()
 	r.file.Store(&agentsFile{loaded: time.Now()})
 	if o.Path != "" {
 		if _, err := r.reload(); err != nil {

@@ -15,5 +15,5 @@ func DecodeNumbers(text string) (v map[string]any, err error) {
 // ParseFile is parse of a file.
 func ParseFile(name, text string) (Definition, error) { return parse(name, []byte(text), nil) }
 
-// Remember bounds the texts that are remembered, in bytes.
-func (l *Library) Remember(most int) { l.most = most }
+// EntrySize is what a cached workflow counts beside its text.
+const EntrySize = entrySize

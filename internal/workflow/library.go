@@ -2,20 +2,22 @@ package workflow
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"maps"
+	"sync/atomic"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/lastgood"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Texts keeps the definitions that were made through the API, as JSON by id, and of each an entry for lists. It is safe for
-// concurrent use.
+// Texts keeps the definitions that were made through the API, as JSON by id, and of each an [Entry] for lists. It is safe
+// for concurrent use.
 type Texts interface {
 	Workflow(ctx context.Context, id string) (text string, err error) // "" when there is none
 	WorkflowEntries(ctx context.Context) (map[string]string, error)   // of all, by id; "" for a text that has none
@@ -26,40 +28,37 @@ type Texts interface {
 // LibraryOptions configures a Library.
 type LibraryOptions struct {
 	Dir string // WORKFLOWS_DIR; "": none
-	// Known says which of these agents there are none of. It is asked once for all agents of a definition that is new or has changed,
-	// each named once, and bounds its own time. An error: nobody can tell, and the definition is taken. nil: there are all.
+	// Known returns those of these agents that are not registered. It is called once for a definition that is new or has
+	// changed, with each agent once, and bounds its own time. If it fails, the definition is taken. nil: all are
+	// registered.
 	Known     func(ctx context.Context, agents []string) (unknown []string, err error)
 	Texts     Texts
 	Logger    *slog.Logger
-	StoreDown func() bool   // whether Redis is known to be away, so that nobody waits for it; nil: never
+	StoreDown func() bool   // whether Redis is known to be down, so that nobody waits for it; nil: never
 	Every     time.Duration // between looks at the directory; 0: a second
+	MaxBytes  int           // of the texts that are cached for the time when Redis is down; 0: 16 MiB
 }
 
-// Library answers which workflows there are: those in the files of a directory, and those that were made through the API. A file
-// wins over Redis. It is safe for concurrent use.
+// Library holds the workflows: those in the files of a directory, and those that were made through the API. A file wins
+// over Redis. It is safe for concurrent use.
 type Library struct {
-	o    LibraryOptions
-	dir  *directory
-	most int // of size; only tests have another than maxSeen
-
-	mu     sync.Mutex
-	seen   map[string]seen  // of Redis, by id
-	size   int              // of the texts in seen
-	events int              // how often something was remembered or forgotten
-	listed map[string]Entry // what Redis had when it was listed last, by id
+	o      LibraryOptions
+	dir    *directory
+	redis  *lastgood.Cache[stored]
+	listed atomic.Pointer[map[string]Entry] // what Redis held at the last list, by id
 }
 
-// seen is what Redis held when it was read last.
-type seen struct {
-	text string
-	d    Definition
-	bad  bool // the text is damaged: the workflow counts as unknown
-	when int  // as events counts
+// stored is what Redis holds of a workflow. The zero value is "there is none".
+type stored struct {
+	text    string
+	d       Definition
+	damaged bool // the workflow counts as unknown
 }
 
-// maxSeen bounds the texts that are remembered for the time when Redis is away, in bytes. What is made of them takes several times
-// as much.
-const maxSeen = 16 << 20
+func (s stored) good() bool { return s.text != "" && !s.damaged }
+
+// entrySize is about what a cached workflow takes beside its text, in bytes.
+const entrySize = 512
 
 // Entry is one workflow in a list.
 type Entry struct {
@@ -69,25 +68,29 @@ type Entry struct {
 	Steps  int    `json:"steps"`
 }
 
-// LibraryStatus says how the directory is.
+// LibraryStatus is the state of the directory.
 type LibraryStatus struct {
 	Dir       string // "": none
 	Files     int
 	Workflows int       // in force, from files
 	LoadedAt  time.Time // of the last change that was taken
-	Problem   error     // of each file that cannot be taken; nil: all is well
+	Problem   error     // of each file that is not taken; nil: all are
 }
 
-// NewLibrary reads the directory. An error says what is wrong with any of its files: none is taken then. A file whose agents are not
-// all there is not taken, but no error: Status tells, and it is tried again and again, for others may register or delete an agent at any time.
+// NewLibrary reads the directory. It fails if a file is bad, unless all that is wrong with it is that agents are not
+// registered: others may register or delete an agent at any time, so such a file is tried again, and Status reports it.
 func NewLibrary(o LibraryOptions) (*Library, error) {
-	if o.Every <= 0 {
-		o.Every = time.Second
-	}
+	o.Every = cmp.Or(o.Every, time.Second)
+	o.MaxBytes = cmp.Or(o.MaxBytes, 16<<20)
 	if o.StoreDown == nil {
 		o.StoreDown = func() bool { return false }
 	}
-	l := &Library{o: o, seen: map[string]seen{}, most: maxSeen}
+	l := &Library{o: o}
+	l.listed.Store(&map[string]Entry{})
+	l.redis = lastgood.New(lastgood.Options[stored]{
+		Read: l.read, Max: o.MaxBytes, Size: func(s stored) int { return entrySize + len(s.text) },
+		Expendable: func(s stored) bool { return s.text == "" },
+	})
 	l.dir = &directory{path: o.Dir, known: o.Known, logger: slog.New(slog.DiscardHandler), files: map[string]*file{}}
 	l.dir.now.Store(&snapshot{loadedAt: time.Now().UTC()})
 	if o.Dir != "" {
@@ -104,7 +107,7 @@ func NewLibrary(o LibraryOptions) (*Library, error) {
 	return l, nil
 }
 
-// Run looks at the directory again and again until ctx ends. A bad edit leaves the last good definition in force.
+// Run looks at the directory until ctx ends. A bad edit leaves the last good definition in force.
 func (l *Library) Run(ctx context.Context) {
 	t := time.NewTicker(l.o.Every)
 	defer t.Stop()
@@ -120,14 +123,14 @@ func (l *Library) Run(ctx context.Context) {
 	}
 }
 
-// Status says how the directory is.
+// Status returns the state of the directory.
 func (l *Library) Status() LibraryStatus {
 	now := l.dir.now.Load()
 	return LibraryStatus{Dir: l.o.Dir, Files: now.files, Workflows: len(now.of), LoadedAt: now.loadedAt, Problem: now.problem}
 }
 
-// Get is a workflow: from the directory, else from Redis, read each time. While Redis is away it is the last one read. ErrUnknown:
-// there is none.
+// Get returns a workflow: from the directory, else from Redis, which is read each time. While Redis is down it returns the
+// last one read. [ErrUnknown]: there is none.
 func (l *Library) Get(ctx context.Context, id string) (Definition, error) {
 	if !breaker.ValidName(id) {
 		return Definition{}, unknown(id)
@@ -135,23 +138,45 @@ func (l *Library) Get(ctx context.Context, id string) (Definition, error) {
 	if d, ok := l.dir.now.Load().of[id]; ok {
 		return *d, nil
 	}
-	last, ok := l.remembered(id)
-	ok = ok && !last.bad
-	if ok && l.o.StoreDown() {
-		return last.d, nil
+	if last := l.redis.Peek(id); last != nil && last.Value.good() && l.o.StoreDown() {
+		return last.Value.d, nil
 	}
-	d, err := l.read(ctx, id)
-	if ok && err != nil && !errors.Is(err, ErrUnknown) {
-		return last.d, nil
+	s, err := l.redis.Refresh(ctx, id)
+	switch {
+	case s != nil && s.Value.good():
+		return s.Value.d, nil
+	case err != nil:
+		return Definition{}, err
 	}
-	return d, err
+	return Definition{}, unknown(id)
 }
 
 func unknown(id string) error { return fmt.Errorf("workflow %q: %w", text.Short(id), ErrUnknown) }
 
-// List names all workflows, by id. When Redis does not answer, the error says so, and those known here are listed.
+// read reads a workflow from Redis. It does not ask again which agents are registered: a step whose agent is gone fails
+// when it runs.
+func (l *Library) read(ctx context.Context, id string, last stored) (stored, error) {
+	raw, err := l.o.Texts.Workflow(ctx, id)
+	switch {
+	case err != nil:
+		return stored{}, fmt.Errorf("workflow %q: %w", id, err)
+	case raw == last.text:
+		return last, nil
+	case raw == "":
+		return stored{}, nil
+	}
+	d, err := ParseDefinition([]byte(raw), nil)
+	d.Origin = FromAPI
+	damaged := err != nil || d.ID != id
+	if damaged {
+		l.o.Logger.Warn("workflow in Redis is damaged", "event", "circuit_breaker.workflow_bad", "workflow", text.Short(id), "error", err)
+	}
+	return stored{raw, d, damaged}, nil
+}
+
+// List lists all workflows, by id. If Redis does not answer, it returns those known here and the error.
 func (l *Library) List(ctx context.Context) ([]Entry, error) {
-	all, err := l.kept(ctx)
+	all, err := l.list(ctx)
 	if err != nil {
 		all, err = l.lastListed(), fmt.Errorf("list workflows: %w", err)
 	}
@@ -169,54 +194,61 @@ func (d *Definition) entry() Entry {
 	return Entry{ID: d.ID, Name: d.Name, Origin: d.Origin, Steps: len(d.Steps)}
 }
 
-// kept lists what is in Redis. Of a text without an entry, which somebody put there by hand, the text is read.
-func (l *Library) kept(ctx context.Context) (map[string]Entry, error) {
-	begun := l.eventsNow()
+// list lists what Redis holds. A text without an entry, an external edit, is read itself.
+func (l *Library) list(ctx context.Context) (map[string]Entry, error) {
+	cached := l.redis.Entries()
 	entries, err := l.o.Texts.WorkflowEntries(ctx)
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]Entry{}
-	for id, text := range entries {
+	for id, raw := range entries {
 		e := Entry{}
-		if json.Unmarshal([]byte(text), &e) != nil || e.ID != id {
-			d, err := l.read(ctx, id)
-			if errors.Is(err, ErrUnknown) {
+		if json.Unmarshal([]byte(raw), &e) != nil || e.ID != id {
+			if !breaker.ValidName(id) {
 				continue
-			} else if err != nil {
-				return nil, err
 			}
-			e = d.entry()
+			s, err := l.redis.Refresh(ctx, id)
+			if err != nil {
+				return nil, err
+			} else if !s.Value.good() {
+				continue
+			}
+			e = s.Value.d.entry()
 		}
 		e.Origin = FromAPI
 		out[id] = e
 	}
-	l.follow(out, entries, begun)
+	for _, s := range cached {
+		if _, there := entries[s.Name]; !there {
+			l.redis.Replace(s, stored{}) // unless it was read or written since
+		}
+	}
+	l.listed.Store(new(maps.Clone(out)))
 	return out, nil
 }
 
-// read is what Redis has of an id.
-func (l *Library) read(ctx context.Context, id string) (Definition, error) {
-	if !breaker.ValidName(id) {
-		return Definition{}, unknown(id)
+// lastListed is the last list, corrected by what was read and written since.
+func (l *Library) lastListed() map[string]Entry {
+	out := maps.Clone(*l.listed.Load())
+	for _, s := range l.redis.Entries() {
+		if delete(out, s.Name); s.Value.good() {
+			out[s.Name] = s.Value.d.entry()
+		}
 	}
-	text, err := l.o.Texts.Workflow(ctx, id)
-	if err != nil {
-		return Definition{}, fmt.Errorf("workflow %q: %w", id, err)
-	}
-	return l.take(id, text)
+	return out
 }
 
-// Put reads a definition, strictly, and keeps it in Redis; created says that there was none of its id. A *DefinitionError says all that
-// is wrong with it, agents that there are none of included. ErrInDirectory: a file holds it. ErrFull: there are too many.
-func (l *Library) Put(ctx context.Context, text []byte) (d Definition, created bool, err error) {
-	d, _, err = check(ctx, "", text, l.o.Known)
+// Put parses a definition, strictly, and stores it in Redis. created is true if there was none of its id. An error is a
+// [*DefinitionError], also for agents that are not registered, [ErrInDirectory], [ErrFull], or of the store.
+func (l *Library) Put(ctx context.Context, raw []byte) (d Definition, created bool, err error) {
+	d, _, err = check(ctx, "", raw, l.o.Known)
 	if err != nil {
 		return d, false, err
 	}
 	d.Origin = FromAPI
 	var small bytes.Buffer
-	if err := json.Compact(&small, bytes.TrimPrefix(text, []byte("\ufeff"))); err != nil {
+	if err := json.Compact(&small, bytes.TrimPrefix(raw, []byte("\ufeff"))); err != nil {
 		return d, false, fmt.Errorf("workflow %q: %w", d.ID, err)
 	}
 	if n := small.Len(); n > MaxKept {
@@ -226,8 +258,8 @@ func (l *Library) Put(ctx context.Context, text []byte) (d Definition, created b
 	if _, ok := l.dir.now.Load().of[d.ID]; ok {
 		return d, false, fmt.Errorf("workflow %q: %w", d.ID, ErrInDirectory)
 	}
-	_, err = l.read(ctx, d.ID)
-	if created = errors.Is(err, ErrUnknown); err != nil && !created {
+	before, err := l.redis.Refresh(ctx, d.ID)
+	if err != nil {
 		return d, false, err
 	}
 	entry, err := encode(d.entry())
@@ -237,11 +269,11 @@ func (l *Library) Put(ctx context.Context, text []byte) (d Definition, created b
 	if err != nil {
 		return d, false, fmt.Errorf("workflow %q: %w", d.ID, err)
 	}
-	l.remember(d.ID, seen{text: small.String(), d: d})
-	return d, created, nil
+	l.redis.Put(d.ID, stored{text: small.String(), d: d})
+	return d, !before.Value.good(), nil
 }
 
-// Delete takes a workflow out of Redis. ErrInDirectory: a file holds it. ErrUnknown: there was none.
+// Delete removes a workflow from Redis. [ErrInDirectory]: a file holds it. [ErrUnknown]: there was none.
 func (l *Library) Delete(ctx context.Context, id string) error {
 	if !breaker.ValidName(id) {
 		return unknown(id)
@@ -253,7 +285,7 @@ func (l *Library) Delete(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("workflow %q: %w", id, err)
 	}
-	l.remember(id, seen{})
+	l.redis.Put(id, stored{})
 	if !existed {
 		return unknown(id)
 	}

@@ -232,7 +232,7 @@ func TestWhatIsRememberedIsBoundedAndFollowsRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	listed := func(err error) int { // without the one of the file
+	listed := func(lib *workflow.Library, err error) int { // without the one of the file
 		t.Helper()
 		s.set("", "", err)
 		entries, got := lib.List(ctx)
@@ -241,8 +241,8 @@ func TestWhatIsRememberedIsBoundedAndFollowsRedis(t *testing.T) {
 		}
 		return len(entries) - 1
 	}
-	if n, away := listed(nil), listed(gone); n != 10 || away != 10 {
-		t.Errorf("%d listed, %d while Redis is away; want 10", n, away)
+	if n, down := listed(lib, nil), listed(lib, gone); n != 10 || down != 10 {
+		t.Errorf("%d listed, %d while Redis is down; want 10", n, down)
 	}
 	if _, err := lib.Get(ctx, "w0"); err != nil {
 		t.Error(err)
@@ -251,22 +251,24 @@ func TestWhatIsRememberedIsBoundedAndFollowsRedis(t *testing.T) {
 	s.mu.Lock()
 	delete(s.of, "w0") // by another replica
 	s.mu.Unlock()
-	if n, away := listed(nil), listed(gone); n != 9 || away != 9 {
-		t.Errorf("%d listed, %d while Redis is away; want 9", n, away)
+	if n, down := listed(lib, nil), listed(lib, gone); n != 9 || down != 9 {
+		t.Errorf("%d listed, %d while Redis is down; want 9", n, down)
 	}
-	lib.Remember(3 * len(simple("w0", "name")))
-	s.set("w1", simple("w1", "edit"), nil)
-	if _, err := lib.Get(ctx, "w1"); err != nil {
-		t.Error(err)
+	s.set("", "", nil)
+	small := apiLibrary(t, s, workflow.LibraryOptions{MaxBytes: 3 * (workflow.EntrySize + len(simple("w0", "name")))})
+	for i := range 9 {
+		if _, err := small.Get(ctx, fmt.Sprint("w", i+1)); err != nil {
+			t.Error(err)
+		}
 	}
-	n, away, served := listed(nil), listed(gone), 0
+	n, down, served := listed(small, nil), listed(small, gone), 0
 	for i := range 10 {
-		if _, err := lib.Get(ctx, fmt.Sprint("w", i)); err == nil {
+		if _, err := small.Get(ctx, fmt.Sprint("w", i)); err == nil {
 			served++
 		}
 	}
-	if n != 9 || away != 9 || served != 3 {
-		t.Errorf("%d listed, %d while Redis is away, %d served; want 9, 9, and the 3 that there is room for", n, away, served)
+	if n != 9 || down != 9 || served != 3 {
+		t.Errorf("%d listed, %d while Redis is down, %d served; want 9, 9, and the 3 that there is room for", n, down, served)
 	}
 }
 

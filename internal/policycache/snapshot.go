@@ -1,0 +1,86 @@
+package policycache
+
+import (
+	"context"
+	"maps"
+
+	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// OverrideOrigin is the origin of a field that an override in Redis sets. [registry.RegistryOrigin] is that of a field
+// that the agent registry sets.
+const OverrideOrigin = "override"
+
+// snapshot is an agent's policy and what it was resolved from. It never changes.
+type snapshot struct {
+	text     string           // of the override
+	registry *policy.Override // the registry's layer
+	override policy.Override  // the last one that applied, with enabled of the last one that could be parsed
+	policy   breaker.Policy
+	origins  map[string]string
+	problem  error // why the override does not apply
+}
+
+// resolve lays the registry's layer and an override over the default. If the override does not apply, the last good one
+// holds, or, if that does not fit the registry's layer, the last good policy; but its enabled counts if it can be parsed
+// at all [B21].
+func (c *Cache) resolve(agent, text string, last *snapshot) *snapshot {
+	s := &snapshot{text: text, registry: c.o.Registry(agent), policy: c.o.Default, origins: c.o.Origins}
+	if text == "" && s.registry == nil {
+		return s
+	}
+	if last == nil {
+		last = s
+	}
+	o, malformed := policy.Override{}, error(nil)
+	if text != "" {
+		o, malformed = policy.Parse([]byte(text))
+	}
+	if s.problem = malformed; malformed == nil {
+		s.problem = c.lay(s, o)
+	}
+	if s.problem == nil {
+		return s
+	}
+	good := last.override
+	if malformed == nil {
+		good = good.With(policy.Enabled, o)
+	}
+	if c.lay(s, good) != nil {
+		c.keep(s, last, good)
+	}
+	return s
+}
+
+// lay resolves the policy of s from its layers. With an error it leaves s as it was.
+func (c *Cache) lay(s *snapshot, o policy.Override) error {
+	layers := []policy.Layer{{Origin: OverrideOrigin, Override: o}}
+	if s.registry != nil {
+		layers = []policy.Layer{{Origin: registry.RegistryOrigin, Override: *s.registry}, layers[0]}
+	}
+	resolved, origins, err := policy.Resolve(c.o.Default, c.o.Origins, layers...)
+	if err == nil {
+		s.override, s.policy, s.origins = o, resolved, origins
+	}
+	return err
+}
+
+// keep takes over the last good policy but for enabled, which stays the AND of all layers [B21].
+func (c *Cache) keep(s, last *snapshot, o policy.Override) {
+	s.override, s.policy, s.origins = o, last.policy, map[string]string{}
+	maps.Copy(s.origins, last.origins)
+	enabled := &snapshot{}
+	if s.registry != nil {
+		enabled.registry = new(s.registry.Only(policy.Enabled))
+	}
+	if c.lay(enabled, o.Only(policy.Enabled)) == nil {
+		s.policy.Disabled, s.origins[policy.Enabled] = enabled.policy.Disabled, enabled.origins[policy.Enabled]
+	}
+}
+
+// Check returns why the agent's policy would not be valid with this override in place of the one it has.
+func (c *Cache) Check(_ context.Context, agent string, o policy.Override) error {
+	return c.lay(&snapshot{registry: c.o.Registry(agent)}, o)
+}
