@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
@@ -59,7 +60,7 @@ func TestALoneCallerWaitsForAConnectionNoLongerThanItMay(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				never := make(chan struct{})
 				client := redis.NewClient(&redis.Options{
-					Addr: "127.0.0.1:1", MaintNotificationsConfig: noMaintNotifications(), DisableIdentity: true,
+					Addr: "127.0.0.1:1", MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}, DisableIdentity: true,
 					MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Hour, PoolTimeout: time.Hour, ContextTimeoutEnabled: true,
 					Dialer: func(context.Context, string, string) (net.Conn, error) { <-never; return nil, errors.New("never") },
 				})

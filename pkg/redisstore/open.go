@@ -1,11 +1,13 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,12 +94,14 @@ func (e *DialError) Error() string { return fmt.Sprintf("connect to redis %s: %v
 // handshake by errors.Unwrap, which lets this form alone.
 func (e *DialError) Unwrap() []error { return []error{e.Err} }
 
-// Open validates rawURL and o and builds the client. It does not connect: a
-// Redis that is away is met by the first command, and Check. Errors never hold
-// a password. The caller owns the Conn and must Close it.
+// Open validates rawURL and o and builds the client. It does not connect: a Redis that is down is met by the first command, and by
+// Check. Errors never hold a password. The caller owns the Conn and must Close it.
 func Open(ctx context.Context, rawURL string, o Options) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
+	}
+	if o.Timeout < 0 || o.PoolSize < 0 {
+		return nil, errors.New("open redis: the time-out and the pool size must not be negative")
 	}
 	t, err := parseURL(rawURL)
 	if err != nil {
@@ -106,90 +110,82 @@ func Open(ctx context.Context, rawURL string, o Options) (*Conn, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Conn{Display: Redact(rawURL), Cluster: t.kind == urlCluster}
-	if err := c.build(ctx, t, o); err != nil {
-		return nil, fmt.Errorf("redis url %q: %w", c.Display, err)
-	}
-	return c, nil
-}
-
-// override applies what Options says beside the URL.
-func (o *Options) override(t *redisTarget) error {
-	if o.Timeout < 0 || o.PoolSize < 0 {
-		return errors.New("the time-out and the pool size must not be negative")
-	}
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
 	}
-	for _, f := range []struct {
-		to   *string
-		from string
-	}{{&t.user, o.Username}, {&t.password, o.Password}, {&t.sentinelPassword, o.SentinelPassword}} {
-		if f.from != "" {
-			*f.to = f.from
-		}
+	c := &Conn{Display: t.String(), Cluster: t.kind == urlCluster, Embedded: t.kind == urlEmbedded}
+	if c.Embedded {
+		err = c.start(ctx, &t, o)
+	} else {
+		err = o.complete(&t)
 	}
-	// go-redis does not authenticate without a password: it would silently be
-	// the default user.
-	switch {
-	case t.user != "" && t.password == "":
-		return errors.New("a user without a password (a password alone is written :password@host)")
-	case t.sentinelUser != "" && t.sentinelPassword == "":
-		return errors.New("sentinel_username without sentinel_password")
+	if err != nil {
+		return nil, fmt.Errorf("redis url %q: %w", c.Display, err)
 	}
-	return nil
+	c.connect(t, o)
+	return c, nil
 }
 
-func (c *Conn) build(ctx context.Context, t redisTarget, o Options) error {
-	if t.kind == urlEmbedded {
-		o.Username, o.Password, o.SentinelPassword = "", "", ""
-	}
-	if err := o.override(&t); err != nil {
-		return err
-	}
-	var dial dialFunc
-	if t.tls {
-		d, err := newTLSDialer(t.tlsFiles, o.Timeout, o.Logger)
-		if err != nil {
-			return err
-		}
-		dial = d.dial
-	}
-	switch t.kind {
-	case urlEmbedded:
-		return c.buildEmbedded(ctx, t, o)
-	case urlSentinel:
-		client := redis.NewFailoverClient(sentinelOptions(t, o, dial))
-		client.AddHook(dialHook{name: t.master})
-		c.Client = client
-	case urlCluster:
-		client := redis.NewClusterClient(clusterOptions(t, o, dial))
-		client.OnNewNode(func(node *redis.Client) { node.AddHook(dialHook{}) })
-		c.Client = client
-	default:
-		c.Client = newSingleClient(singleOptions(t, o, dial))
-	}
-	return nil
-}
-
-func (c *Conn) buildEmbedded(ctx context.Context, t redisTarget, o Options) (err error) {
+// start starts the embedded server, and sets what reaches it.
+func (c *Conn) start(ctx context.Context, t *target, o Options) (err error) {
 	if o.Embedded == nil {
 		return errors.New("this program has no embedded Redis; to have one, import " +
 			"github.com/breakerd/breakerd/pkg/redisstore/embedded and set redisstore.Options{Embedded: embedded.Start}")
 	}
-	listen := ""
-	if len(t.addrs) > 0 {
-		listen = t.addrs[0]
-	}
-	if c.engine, err = o.Embedded(listen); err != nil {
+	if c.engine, err = o.Embedded(strings.Join(t.opt.Addrs, "")); err != nil {
 		return err
 	}
-	c.Embedded, c.Display = true, "embedded://"+c.engine.Addr()
-	t.addrs = []string{"embedded"}
-	c.Client = newSingleClient(singleOptions(t, o, c.engine.Dial))
+	c.Display = "embedded://" + c.engine.Addr()
+	t.opt.Addrs, t.opt.Dialer = []string{"embedded"}, c.engine.Dial
 	o.Logger.WarnContext(ctx, "embedded store in use: state is not shared with other processes and is lost at exit; "+
 		"set REDIS_URL for a fleet", "listener", c.engine.Addr())
 	return nil
+}
+
+// complete adds what Options says beside the URL.
+func (o *Options) complete(t *target) (err error) {
+	u := &t.opt
+	u.Username, u.Password = cmp.Or(o.Username, u.Username), cmp.Or(o.Password, u.Password)
+	u.SentinelPassword = cmp.Or(o.SentinelPassword, u.SentinelPassword)
+	// go-redis does not authenticate without a password: it would silently be the default user.
+	switch {
+	case u.Username != "" && u.Password == "":
+		return errors.New("a user without a password (a password alone is written :password@host)")
+	case u.SentinelUsername != "" && u.SentinelPassword == "":
+		return errors.New("sentinel_username without sentinel_password")
+	}
+	if t.tls != nil {
+		d, err := newTLSDialer(t.tls, o.Timeout, o.Logger)
+		if err != nil {
+			return err
+		}
+		u.Dialer = d.dial
+	}
+	return nil
+}
+
+// connect builds the client.
+func (c *Conn) connect(t target, o Options) {
+	u := t.opt
+	u.Protocol = 2 // to which go-redis falls back where an ACL denies HELLO: so replies have the same shape everywhere
+	u.MaxRetries, u.DialerRetries, u.MaxRedirects = -1, 1, clusterRedirects
+	u.DialTimeout, u.ReadTimeout, u.WriteTimeout, u.PoolTimeout = o.Timeout, o.Timeout, o.Timeout, o.Timeout
+	u.PoolSize, u.ContextTimeoutEnabled, u.DisableIdentity = o.PoolSize, true, true
+	// Each handshake would have a command more, which Redis 7 refuses and counts as an error.
+	u.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	switch t.kind {
+	case urlCluster:
+		client := redis.NewClusterClient(u.Cluster())
+		client.OnNewNode(func(node *redis.Client) { node.AddHook(dialHook{}) })
+		c.Client = client
+	case urlSentinel:
+		u.DialTimeout = sentinelDialFactor * o.Timeout
+		c.Client = redis.NewFailoverClient(u.Failover())
+		c.Client.AddHook(dialHook{name: u.MasterName})
+	case urlSingle, urlUnix, urlEmbedded:
+		c.Client = redis.NewClient(u.Simple())
+		c.Client.AddHook(dialHook{})
+	}
 }
 
 // Close closes the client and an embedded server. Only the first call does
@@ -204,14 +200,6 @@ func (c *Conn) Close() error {
 		}
 	})
 	return c.closeErr
-}
-
-type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
-
-func newSingleClient(opt *redis.Options) *redis.Client {
-	client := redis.NewClient(opt)
-	client.AddHook(dialHook{})
-	return client
 }
 
 // dialHook marks the errors of dialling, go-redis's own included.
@@ -234,47 +222,4 @@ func (h dialHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return
 
 func (h dialHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
-}
-
-// noMaintNotifications spares each handshake a command that Redis 7 refuses
-// and counts as an error.
-func noMaintNotifications() *maintnotifications.Config {
-	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-}
-
-// The options below speak RESP2: where an ACL denies HELLO go-redis falls back
-// to it anyway, so that replies have the same shape everywhere.
-
-func singleOptions(t redisTarget, o Options, dial dialFunc) *redis.Options {
-	network := "tcp"
-	if t.kind == urlUnix {
-		network = "unix"
-	}
-	return &redis.Options{
-		Network: network, Addr: t.addrs[0], Username: t.user, Password: t.password, DB: t.db,
-		Dialer: dial, Protocol: 2, MaxRetries: -1, DialerRetries: 1, PoolSize: o.PoolSize,
-		DialTimeout: o.Timeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout, PoolTimeout: o.Timeout,
-		ContextTimeoutEnabled: true, DisableIdentity: true, MaintNotificationsConfig: noMaintNotifications(),
-	}
-}
-
-func sentinelOptions(t redisTarget, o Options, dial dialFunc) *redis.FailoverOptions {
-	return &redis.FailoverOptions{
-		MasterName: t.master, SentinelAddrs: t.addrs,
-		SentinelUsername: t.sentinelUser, SentinelPassword: t.sentinelPassword,
-		Username: t.user, Password: t.password, DB: t.db,
-		Dialer: dial, Protocol: 2, MaxRetries: -1, DialerRetries: 1, PoolSize: o.PoolSize,
-		DialTimeout: sentinelDialFactor * o.Timeout,
-		ReadTimeout: o.Timeout, WriteTimeout: o.Timeout, PoolTimeout: o.Timeout,
-		ContextTimeoutEnabled: true, DisableIdentity: true,
-	}
-}
-
-func clusterOptions(t redisTarget, o Options, dial dialFunc) *redis.ClusterOptions {
-	return &redis.ClusterOptions{
-		Addrs: t.addrs, Username: t.user, Password: t.password, MaxRedirects: clusterRedirects,
-		Dialer: dial, Protocol: 2, MaxRetries: -1, DialerRetries: 1, PoolSize: o.PoolSize,
-		DialTimeout: o.Timeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout, PoolTimeout: o.Timeout,
-		ContextTimeoutEnabled: true, DisableIdentity: true, MaintNotificationsConfig: noMaintNotifications(),
-	}
 }

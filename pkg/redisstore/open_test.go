@@ -218,17 +218,80 @@ func TestCheckIsContentWithAUserWhoMayNotAsk(t *testing.T) {
 	}
 }
 
-func TestVersionAndEvictionRules(t *testing.T) {
+func TestCheck_NamesTheSettingThatDoesNotFit(t *testing.T) {
+	t.Parallel()
+	plain := testkit.Start(t, "--user", "app", "on", ">pw", "~*", "+@all").Addr
+	closed := testkit.Start(t, "--requirepass", "pw").Addr
+	cluster := testkit.StartCluster(t).Nodes[0].Addr
+	closedCluster := testkit.StartCluster(t, "--requirepass", "pw").Nodes[0].Addr
+	set := testkit.StartSentinel(t, "--requirepass", "pw")
+	sentinel := set.Sentinels[0].Addr
+	for _, c := range []struct {
+		url     string
+		sayings []string
+	}{
+		{"redis://:s3cret@" + closed, []string{"password is wrong", "REDIS_PASSWORD", "WRONGPASS"}},
+		{"redis://app:s3cret@" + plain, []string{"password is wrong", "REDIS_USERNAME", "WRONGPASS"}},
+		{"redis+cluster://:s3cret@" + closedCluster, []string{"password is wrong", "REDIS_PASSWORD", "WRONGPASS"}},
+		{"redis://:s3cret@" + sentinel + "/mymaster", []string{"the user or the password is wrong", "WRONGPASS"}},
+		{"redis://" + closed, []string{"set REDIS_PASSWORD", "NOAUTH"}},
+		{"redis+cluster://" + closedCluster, []string{"set REDIS_PASSWORD", "NOAUTH"}},
+		{"redis://" + plain + "/16", []string{"no such database", "DB index is out of range"}},
+		{"redis://" + cluster + "/1", []string{"redis+cluster:// in place of redis://", "SELECT"}},
+		{"redis://" + cluster, []string{"redis+cluster:// in place of redis://", "redis_mode:cluster"}},
+		{"redis+cluster://" + plain, []string{"redis:// in place of redis+cluster://", "cluster support disabled"}},
+		{"redis://" + sentinel, []string{"is a Sentinel", "/mymaster", "redis_mode:sentinel"}},
+		{"redis://:pw@" + sentinel + "/other", []string{"know no master of the name"}},
+		{"redis://" + plain + "/mymaster", []string{"is not a Sentinel"}},
+	} {
+		conn := openURL(t, c.url)
+		_, err := conn.Check(t.Context())
+		var settings *SettingsError
+		if !errors.As(err, &settings) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", conn.Display, err)
+			continue
+		}
+		for _, saying := range c.sayings {
+			if !strings.Contains(err.Error(), saying) {
+				t.Errorf("%s: %q does not say %q", conn.Display, err, saying)
+			}
+		}
+	}
+}
+
+func TestCheck_NamesTheSentinelsPassword(t *testing.T) {
+	t.Parallel()
+	set := testkit.StartSentinel(t)
+	for _, s := range set.Sentinels {
+		if err := s.Client(t).Do(t.Context(), "acl", "setuser", "default", "resetpass", ">pw").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for query, saying := range map[string]string{"": "need a password: set REDIS_SENTINEL_PASSWORD", "?sentinel_password=s3cret": "password is wrong (REDIS_SENTINEL_PASSWORD"} {
+		_, err := openURL(t, "redis://"+set.Sentinels[0].Addr+"/mymaster"+query).Check(t.Context())
+		var settings *SettingsError
+		if !errors.As(err, &settings) || !strings.Contains(err.Error(), saying) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q: %v, want %q", query, err, saying)
+		}
+	}
+}
+
+func TestCheck_KnowsTheVersionsThatWork(t *testing.T) {
 	t.Parallel()
 	for version, tooOld := range map[string]bool{"6.2.14": true, "7.0.0": false, "10.1": false, "": false} {
-		err := checkVersion("h", map[string]string{"redis_version": version})
-		if errors.Is(err, ErrServerTooOld) != tooOld {
+		err := checkFields(map[string]string{"redis_version": version}, "standalone")
+		var settings *SettingsError
+		if errors.As(err, &settings) != tooOld || tooOld && !strings.Contains(err.Error(), version) {
 			t.Errorf("%q: %v", version, err)
 		}
 	}
-	if err := checkVersion("h", map[string]string{"redis_version": "6.2", "server_name": "valkey"}); err != nil {
+	if err := checkFields(map[string]string{"redis_version": "6.2", "server_name": "valkey"}, "standalone"); err != nil {
 		t.Errorf("Valkey: %v", err)
 	}
+}
+
+func TestCheck_KnowsWhatEvicts(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		maxMemory, policy string
 		warns             bool

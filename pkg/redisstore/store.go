@@ -91,16 +91,20 @@ func (s *Store) Keys() Keys { return s.keys }
 // SetReplicas tells how many replicas are alive, for minimum_reporters [B23]; 0: unknown.
 func (s *Store) SetReplicas(n int) { s.replicas.Store(int64(n)) }
 
-// Ping asks whether scripts may write what grows, on a cluster besides whether every master is there: it is what decides that a
-// store which was away is back. The key that it writes lives a millisecond.
+// Ping asks whether scripts may write what takes memory and, on a Cluster, whether every master is up: with that a store that was
+// down is up again. Its key lives a millisecond. The error is a [*SettingsError] where that says more.
 func (s *Store) Ping(ctx context.Context) error {
 	if cc, ok := s.client.(*redis.ClusterClient); ok {
 		err := cc.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
 		if err != nil {
-			return fmt.Errorf("ping: %w", err)
+			return fmt.Errorf("ping: %w", advise(err))
 		}
 	}
-	return s.client.Eval(ctx, "return redis.call('SET', KEYS[1], '1', 'PX', 1)", []string{s.keys.Prefix + ":ping"}).Err()
+	err := s.client.Eval(ctx, "return redis.call('SET', KEYS[1], '1', 'PX', 1)", []string{s.keys.Prefix + ":ping"}).Err()
+	if err != nil {
+		return fmt.Errorf("ping: %w", advise(err))
+	}
+	return nil
 }
 
 // Apply runs op's script, or reads what says that a breaker is plainly closed: one round trip, shared with concurrent callers.

@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,92 +10,67 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// tlsFiles are the TLS parameters of a URL. Empty ca means the system's roots,
-// empty cert and key no client certificate, empty serverName the dialled host.
-type tlsFiles struct {
-	ca, cert, key string
-	serverName    string
+// tlsFiles are the TLS parameters of a URL. Empty ca means the system's roots, empty cert and key no client certificate, empty
+// serverName the dialled host.
+type tlsFiles struct{ ca, cert, key, serverName string }
+
+func (f *tlsFiles) params() []param {
+	return []param{{"ca_file", &f.ca}, {"cert_file", &f.cert}, {"key_file", &f.key}, {"server_name", &f.serverName}}
 }
 
-// tlsDialer dials TLS. It reads the files at every dial, so that a renewed
-// certificate is used from the next connection on: dials are rare and the
-// files small, while a modification time can stay the same over a change.
-// It is safe for concurrent use.
+// load reads and parses the files.
+func (f *tlsFiles) load() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: f.serverName}
+	if f.ca != "" {
+		text, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("ca_file %s holds no PEM certificate", f.ca)
+		}
+	}
+	if f.cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		if err != nil {
+			return nil, fmt.Errorf("cert_file %s and key_file %s: %w", f.cert, f.key, err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// tlsDialer dials TLS. It reads the files at every dial, so that the next connection uses a renewed certificate: dials are rare, the
+// files are small, and a modification time can stay the same over a change. It is safe for concurrent use.
 type tlsDialer struct {
-	files   tlsFiles
+	files   *tlsFiles
 	timeout time.Duration // of connecting and the handshake together
 	log     *slog.Logger
 
 	mu     sync.Mutex
-	good   tlsMaterial // the last that could be used
+	good   *tls.Config // the last that could be used
 	logged string      // the last failure to read, logged once
 }
 
-// tlsMaterial is what the files held.
-type tlsMaterial struct {
-	ca, cert, key []byte // as read, to notice a change
-	roots         *x509.CertPool
-	pair          []tls.Certificate
-}
-
 // newTLSDialer reads the files once, so that a wrong path fails at start.
-func newTLSDialer(files tlsFiles, timeout time.Duration, log *slog.Logger) (*tlsDialer, error) {
+func newTLSDialer(files *tlsFiles, timeout time.Duration, log *slog.Logger) (*tlsDialer, error) {
 	if (files.cert == "") != (files.key == "") {
 		return nil, errors.New("cert_file and key_file go together: one of them is missing")
 	}
-	material, err := files.load()
-	if err != nil {
-		return nil, err
-	}
-	return &tlsDialer{files: files, timeout: timeout, log: log, good: material}, nil
+	good, err := files.load()
+	return &tlsDialer{files: files, timeout: timeout, log: log, good: good}, err
 }
 
-// load reads and parses the files.
-func (f tlsFiles) load() (tlsMaterial, error) {
-	m, err := f.read()
-	if err != nil {
-		return m, err
-	}
-	if f.ca != "" {
-		m.roots = x509.NewCertPool()
-		if !m.roots.AppendCertsFromPEM(m.ca) {
-			return m, fmt.Errorf("ca_file %s holds no PEM certificate", f.ca)
-		}
-	}
-	if f.cert != "" {
-		pair, err := tls.X509KeyPair(m.cert, m.key)
-		if err != nil {
-			return m, fmt.Errorf("cert_file %s and key_file %s: %w", f.cert, f.key, err)
-		}
-		m.pair = []tls.Certificate{pair}
-	}
-	return m, nil
-}
-
-func (f tlsFiles) read() (m tlsMaterial, err error) {
-	for _, file := range []struct {
-		param, path string
-		to          *[]byte
-	}{{"ca_file", f.ca, &m.ca}, {"cert_file", f.cert, &m.cert}, {"key_file", f.key, &m.key}} {
-		if file.path == "" {
-			continue
-		}
-		if *file.to, err = os.ReadFile(file.path); err != nil {
-			return m, fmt.Errorf("%s: %w", file.param, err)
-		}
-	}
-	return m, nil
-}
-
-// current is what the files hold now. While they cannot be used, half of a
-// renewal written for instance, the last good ones stay.
-func (d *tlsDialer) current() tlsMaterial {
+// current is what the files hold now. While they cannot be used, because a renewal is half written for instance, the last good ones
+// stay.
+func (d *tlsDialer) current() *tls.Config {
 	fresh, err := d.files.load()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -106,48 +80,30 @@ func (d *tlsDialer) current() tlsMaterial {
 		d.log.Warn("TLS files of Redis cannot be used; the last good ones stay", "error", err)
 	case err == nil:
 		d.logged = ""
-		if !d.good.equal(fresh) {
-			d.log.Info("TLS files of Redis have changed; new connections use them",
-				"ca_file", d.files.ca, "cert_file", d.files.cert)
+		if !fresh.RootCAs.Equal(d.good.RootCAs) || !reflect.DeepEqual(fresh.Certificates, d.good.Certificates) {
+			d.log.Info("TLS files of Redis have changed; new connections use them", "ca_file", d.files.ca, "cert_file", d.files.cert)
 		}
 		d.good = fresh
 	}
 	return d.good
 }
 
-func (m tlsMaterial) equal(o tlsMaterial) bool {
-	return bytes.Equal(m.ca, o.ca) && bytes.Equal(m.cert, o.cert) && bytes.Equal(m.key, o.key)
-}
-
-// dial has the shape of go-redis's Dialer. It verifies the name of the host it
-// dials, which behind Sentinel and in a cluster differs from node to node.
+// dial has the shape of go-redis's Dialer. It verifies the name of the host it dials, which behind Sentinel and in a Cluster differs
+// from node to node.
 func (d *tlsDialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	raw, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-	if err != nil {
+	conn, err := (&tls.Dialer{Config: d.current()}).DialContext(ctx, network, addr)
+	if connect, ok := errors.AsType[*net.OpError](err); ok && connect.Op == "dial" {
 		return nil, err
 	}
-	name := d.files.serverName
-	if name == "" {
-		if name, _, err = net.SplitHostPort(addr); err != nil {
-			_ = raw.Close()
-			return nil, err
-		}
-	}
-	material := d.current()
-	conn := tls.Client(raw, &tls.Config{
-		MinVersion: tls.VersionTLS12, ServerName: name,
-		RootCAs: material.roots, Certificates: material.pair,
-	})
-	if err := conn.HandshakeContext(ctx); err != nil {
-		_ = raw.Close()
+	if err != nil {
 		return nil, fmt.Errorf("TLS with %s: %w", addr, d.explain(err))
 	}
-	return &tlsConn{Conn: conn, dialer: d, addr: addr}, nil
+	return &tlsConn{Conn: conn.(*tls.Conn), dialer: d, addr: addr}, nil //nolint:forcetypeassert,errcheck // tls.Dialer says so
 }
 
-// explain says of a failed handshake which setting it hangs on.
+// explain says which setting a failed handshake depends on.
 func (d *tlsDialer) explain(err error) error {
 	var (
 		authority x509.UnknownAuthorityError
@@ -169,13 +125,12 @@ func (d *tlsDialer) explain(err error) error {
 	case errors.Is(err, context.DeadlineExceeded): // a plain Redis waits for the end of a line
 		return fmt.Errorf("no answer to the handshake; is this a port without TLS (scheme redis or redis+cluster)?: %w", err)
 	}
-	_, told := d.explainRefusal(err)
-	return told
+	_, refused := d.explainRefusal(err)
+	return refused
 }
 
-// explainRefusal says of a server that hung up that it may want a client
-// certificate, or another one; ok tells whether the server did hang up.
-func (d *tlsDialer) explainRefusal(err error) (ok bool, told error) {
+// explainRefusal says of a server that hung up that it may want a client certificate, or another one. ok is whether it hung up.
+func (d *tlsDialer) explainRefusal(err error) (ok bool, refused error) {
 	var op *net.OpError
 	alert := errors.As(err, &op) && op.Op == "remote error" // how crypto/tls marks the peer's alerts
 	hungUp := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
@@ -189,10 +144,9 @@ func (d *tlsDialer) explainRefusal(err error) (ok bool, told error) {
 	}
 }
 
-// tlsConn explains an end of the connection before the first byte: in TLS 1.3
-// the server refuses a client's certificate only after the handshake. Nothing
-// but go-redis's own greeting can have been sent by then: a DialError.
-// It embeds *tls.Conn, so that go-redis sees its other methods.
+// tlsConn explains an end of the connection before the first byte: in TLS 1.3 the server refuses a client's certificate only after
+// the handshake. Nothing but go-redis's own greeting can have been sent by then: the error is a DialError. tlsConn embeds *tls.Conn,
+// so that go-redis sees its other methods.
 type tlsConn struct {
 	*tls.Conn
 
@@ -218,8 +172,8 @@ func (c *tlsConn) explain(err error) error {
 	if err == nil || c.heard.Load() {
 		return err
 	}
-	if ok, told := c.dialer.explainRefusal(err); ok {
-		return &DialError{Addr: c.addr, Err: fmt.Errorf("TLS: %w", told)}
+	if ok, refused := c.dialer.explainRefusal(err); ok {
+		return &DialError{Addr: c.addr, Err: fmt.Errorf("TLS: %w", refused)}
 	}
 	return err
 }

@@ -1,8 +1,10 @@
 package redisstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -10,78 +12,91 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
 )
 
-// URLForms lists the forms that Open takes, for messages and help texts.
-const URLForms = "embedded://, redis://user:pass@host:6379/0, rediss://…, unix:///path?db=0, " +
+// urlForms are the forms that Open takes.
+const urlForms = "embedded://, redis://user:pass@host:6379/0, rediss://…, unix:///path?db=0, " +
 	"redis://s1:26379,s2:26379/mymaster (Sentinel), redis+cluster://h1:6379,h2:6379, rediss+cluster://…"
 
-// urlKind tells which of the forms a URL has.
-type urlKind int
+type urlKind string
 
 const (
-	urlEmbedded urlKind = iota
-	urlSingle
-	urlUnix
-	urlSentinel
-	urlCluster
+	urlEmbedded urlKind = "embedded"
+	urlSingle   urlKind = "single server"
+	urlUnix     urlKind = "unix socket"
+	urlSentinel urlKind = "Sentinel"
+	urlCluster  urlKind = "Cluster"
 )
 
-func (k urlKind) String() string {
-	return [...]string{"embedded", "single server", "unix socket", "Sentinel", "Cluster"}[k]
+// target is what a URL says. Of opt it sets the addresses (an embedded server's listener, a socket's path), the database, the
+// master's name and the credentials.
+type target struct {
+	scheme string
+	kind   urlKind
+	opt    redis.UniversalOptions
+	tls    *tlsFiles // nil: no TLS
 }
-
-// redisTarget is a parsed URL: what to dial, as whom.
-type redisTarget struct {
-	kind  urlKind
-	addrs []string // host:port; the socket's path; nothing for an embedded one without listener
-	db    int
-
-	user, password                 string // the data nodes'
-	master                         string // the Sentinel master's name
-	sentinelUser, sentinelPassword string
-
-	tls      bool
-	tlsFiles tlsFiles
-}
-
-const (
-	redisPort    = "6379"
-	sentinelPort = "26379"
-)
 
 var (
-	urlWord    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,31}$`)
-	urlHost    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9._])?$`)
-	urlMaster  = regexp.MustCompile(`^[A-Za-z0-9._-]+$`) // what Sentinel itself allows
-	urlInteger = regexp.MustCompile(`^[+-]?[0-9]+$`)
+	urlWord   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,31}$`)
+	urlUser   = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
+	urlHost   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9._])?$`)
+	urlMaster = regexp.MustCompile(`^[A-Za-z0-9._-]+$`) // what Sentinel itself allows
 )
 
-// tlsParams are the query parameters of rediss and rediss+cluster.
-func tlsParams() []string { return []string{"ca_file", "cert_file", "key_file", "server_name"} }
+// String is the URL for a log: its scheme, user, addresses and database, as far as they were understood. What could be a password, or
+// a part of one, is ***: a user alone may be a token.
+func (t *target) String() string {
+	if t.scheme == "" {
+		return "***"
+	}
+	out := t.scheme + "://"
+	switch o := t.opt; {
+	case o.Password != "" && urlUser.MatchString(o.Username):
+		out += o.Username + ":***@"
+	case o.Username != "" || o.Password != "":
+		out += "***@"
+	}
+	out += strings.Join(t.opt.Addrs, ",")
+	if t.opt.MasterName != "" {
+		out += "/" + t.opt.MasterName
+	}
+	switch {
+	case t.opt.DB == 0:
+	case t.kind == urlSingle:
+		out += "/" + strconv.Itoa(t.opt.DB)
+	default:
+		out += "?db=" + strconv.Itoa(t.opt.DB)
+	}
+	return out
+}
 
-// parseURL reads every form of REDIS_URL. No error quotes text that could be,
-// or be a part of, a password: a part is named instead.
-func parseURL(raw string) (redisTarget, error) {
-	raw = strings.TrimSpace(raw)
-	t, err := parseURLText(raw)
-	if err != nil {
-		return redisTarget{}, fmt.Errorf("redis url %q: %w", Redact(raw), err)
+// parseURL reads every form of REDIS_URL. No error quotes text that could be, or be a part of, a password.
+func parseURL(raw string) (t target, err error) {
+	if err = t.parse(strings.TrimSpace(raw)); err != nil {
+		return t, fmt.Errorf("redis url %q: %w", t.String(), err)
 	}
 	return t, nil
 }
 
-func parseURLText(raw string) (redisTarget, error) {
-	var t redisTarget
+func (t *target) parse(raw string) error {
 	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok || strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return t, errors.New("not a URL without spaces; want one of: " + URLForms)
+	if !ok {
+		return errors.New("no scheme: a server at localhost:6379 is redis://localhost:6379; want one of: " + urlForms)
+	}
+	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return errors.New("a space or a control character: in a password write it percent-encoded, a space as %20")
 	}
 	if err := t.setScheme(strings.ToLower(scheme)); err != nil {
-		return t, err
+		return err
 	}
 	if strings.Contains(rest, "#") {
-		return t, errors.New("a '#' starts nothing here: in a password write it as %23 (percent-encoding)")
+		return errors.New("a '#' starts nothing here: in a password write it as %23 (percent-encoding)")
+	}
+	if _, err := url.PathUnescape(rest); err != nil {
+		return errors.New("a '%' without two hexadecimal digits: write it as %25")
 	}
 	body, query, _ := strings.Cut(rest, "?")
 	authority, path := body, ""
@@ -89,82 +104,77 @@ func parseURLText(raw string) (redisTarget, error) {
 		authority, path = body[:i], body[i:]
 	}
 	if strings.Contains(path, "@") || strings.Contains(query, "@") {
-		return t, errors.New("an '@' after the host: in a password write '/' as %2F, '?' as %3F and '@' as %40 (percent-encoding)")
+		return errors.New("an '@' after the host: in a password write '/' as %2F, '?' as %3F and '@' as %40 (percent-encoding)")
 	}
-	hosts, err := t.setUserinfo(authority)
-	if err != nil {
-		return t, err
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		info := authority[:i]
+		if strings.Contains(info, "@") && strings.Contains(info, ",") {
+			return errors.New("user and password stand once, before the first host; in a password write '@' as %40 and ',' as %2C")
+		}
+		user, password, _ := strings.Cut(info, ":")
+		t.opt.Username, t.opt.Password, authority = unescape(user), unescape(password), authority[i+1:]
 	}
-	if err := t.setPlace(hosts, path); err != nil {
-		return t, err
+	if err := t.setPlace(authority, path); err != nil {
+		return err
 	}
-	return t, t.setQuery(query)
+	return t.setQuery(query)
 }
 
-func (t *redisTarget) setScheme(scheme string) error {
+// unescape decodes what parse has checked.
+func unescape(text string) string {
+	out, _ := url.PathUnescape(text)
+	return out
+}
+
+func (t *target) setScheme(scheme string) error {
 	switch scheme {
 	case "embedded":
 		t.kind = urlEmbedded
 	case "redis", "rediss":
-		t.kind = urlSingle // or Sentinel: the path will tell
+		t.kind = urlSingle // or Sentinel, by the path
 	case "unix":
 		t.kind = urlUnix
 	case "redis+cluster", "rediss+cluster":
 		t.kind = urlCluster
 	default:
-		return errors.New("unknown scheme; want one of: " + URLForms)
+		return errors.New("unknown scheme; want one of: " + urlForms)
 	}
-	t.tls = strings.HasPrefix(scheme, "rediss")
+	t.scheme = scheme
+	if strings.HasPrefix(scheme, "rediss") {
+		t.tls = &tlsFiles{}
+	}
 	return nil
 }
 
-// setUserinfo takes user:password from the authority and returns the rest.
-func (t *redisTarget) setUserinfo(authority string) (hosts string, err error) {
-	i := strings.LastIndexByte(authority, '@')
-	if i < 0 {
-		return authority, nil
-	}
-	info, hosts := authority[:i], authority[i+1:]
-	if strings.Contains(info, "@") && strings.Contains(info, ",") {
-		return "", errors.New("user and password stand once, before the first host; in a password write '@' as %40 and ',' as %2C")
-	}
-	user, password, _ := strings.Cut(info, ":")
-	if t.user, err = url.PathUnescape(user); err != nil {
-		return "", errors.New("the user name has a '%' without two hexadecimal digits: write it as %25")
-	}
-	if t.password, err = url.PathUnescape(password); err != nil {
-		return "", errors.New("the password has a '%' without two hexadecimal digits: write it as %25")
-	}
-	return hosts, nil
-}
-
-// setPlace takes the hosts and the path, which decides between one server and
-// Sentinel.
-func (t *redisTarget) setPlace(hosts, path string) (err error) {
-	if t.kind == urlEmbedded {
+// setPlace takes the hosts and the path, which decides between one server and Sentinel.
+func (t *target) setPlace(hosts, path string) (err error) {
+	switch t.kind {
+	case urlEmbedded:
 		return t.setEmbedded(hosts, path)
+	case urlUnix:
+		if hosts != "" || len(path) < 2 {
+			return errors.New("the socket's path must be absolute: unix:///run/redis.sock?db=0")
+		}
+		t.opt.Addrs = []string{unescape(path)}
+		return nil
+	case urlSingle, urlSentinel, urlCluster:
 	}
-	if t.kind == urlUnix {
-		return t.setSocket(hosts, path)
-	}
-	name, err := url.PathUnescape(strings.TrimPrefix(path, "/"))
-	if err != nil {
-		return errors.New("the path has a '%' without two hexadecimal digits")
-	}
-	port := redisPort
-	if t.kind == urlSingle && name != "" && !urlInteger.MatchString(name) {
-		t.kind, t.master, port = urlSentinel, name, sentinelPort
+	name, port := unescape(strings.TrimPrefix(path, "/")), "6379"
+	if t.kind == urlSingle && strings.Trim(name, "+-0123456789") != "" {
 		if !urlMaster.MatchString(name) {
 			return errors.New("the path is neither a database number nor the name of a Sentinel master (letters, digits, '.', '_', '-')")
 		}
+		t.kind, port = urlSentinel, "26379"
 	}
-	if t.addrs, err = parseHosts(hosts, port, 1); err != nil {
-		return err
+	if t.opt.Addrs, err = parseHosts(hosts, port, 1); err != nil {
+		return err // String shows no path then: where '@host' was forgotten, it may be a piece of a password
 	}
 	switch {
+	case t.kind == urlSentinel:
+		t.opt.MasterName = name
 	case t.kind == urlCluster && name != "" && name != "0":
 		return errors.New("a path: Redis Cluster has database 0 only")
-	case t.kind == urlSingle && len(t.addrs) > 1:
+	case t.kind == urlSingle && len(t.opt.Addrs) > 1:
 		return errors.New("several hosts: for Sentinel the path names the master (/mymaster), " +
 			"for a cluster the scheme is redis+cluster or rediss+cluster")
 	case t.kind == urlSingle && name != "":
@@ -174,16 +184,16 @@ func (t *redisTarget) setPlace(hosts, path string) (err error) {
 }
 
 // setEmbedded allows no place at all, or a loopback address to listen on.
-func (t *redisTarget) setEmbedded(host, path string) error {
+func (t *target) setEmbedded(host, path string) error {
 	switch {
-	case t.user != "" || t.password != "":
+	case t.opt.Username != "" || t.opt.Password != "":
 		return errors.New("embedded:// has no user and no password")
 	case path != "" && path != "/":
 		return errors.New("embedded:// has no path and no database number")
 	case host == "":
 		return nil
 	}
-	addrs, err := parseHosts(host, redisPort, 0) // 0: a free port, for tests
+	addrs, err := parseHosts(host, "6379", 0) // 0: a free port, for tests
 	if err != nil {
 		return err
 	}
@@ -195,153 +205,111 @@ func (t *redisTarget) setEmbedded(host, path string) error {
 		return errors.New("the embedded store has no password and listens on a loopback address only: " +
 			"embedded:// (no listener) or embedded://127.0.0.1:6379; run a real Redis for other machines")
 	}
-	t.addrs = []string{net.JoinHostPort(name, port)}
+	t.opt.Addrs = []string{net.JoinHostPort(name, port)}
 	return nil
 }
 
-func (t *redisTarget) setSocket(host, path string) error {
-	if host != "" || len(path) < 2 {
-		return errors.New("the socket's path must be absolute: unix:///run/redis.sock?db=0")
-	}
-	path, err := url.PathUnescape(path)
-	if err != nil {
-		return errors.New("the path has a '%' without two hexadecimal digits: write it as %25")
-	}
-	t.addrs = []string{path}
-	return nil
-}
-
-func (t *redisTarget) setDB(text string) error {
+func (t *target) setDB(text string) error {
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
 		return fmt.Errorf("database number %q; want 0 or a positive integer", text)
 	}
-	t.db = int(n)
+	t.opt.DB = int(n)
 	return nil
 }
 
-// parseHosts reads host[:port][,host[:port]…]; no port may be below lowest.
+// parseHosts reads host[:port][,host[:port]…]. No port may be below lowest.
 func parseHosts(text, defaultPort string, lowest uint64) ([]string, error) {
 	var addrs []string
 	for part := range strings.SplitSeq(text, ",") {
-		i := len(addrs)
 		host, port := part, defaultPort
 		if colon := strings.LastIndexByte(part, ':'); colon > strings.LastIndexByte(part, ']') {
 			host, port = part[:colon], part[colon+1:]
 		}
-		host, bracketed := trimBrackets(host)
-		switch {
-		case host == "":
-			return nil, fmt.Errorf("host %d is empty", i+1)
-		case bracketed && !isIPv6(host) || !bracketed && !urlHost.MatchString(host):
+		if host == "" {
+			return nil, fmt.Errorf("host %d is empty", len(addrs)+1)
+		}
+		valid := urlHost.MatchString(host)
+		if inner, ok := strings.CutPrefix(host, "["); ok {
+			host = strings.TrimSuffix(inner, "]")
+			ip, err := netip.ParseAddr(host)
+			valid = err == nil && ip.Is6() && host != inner
+		}
+		if !valid {
 			return nil, fmt.Errorf("host %d is not a host name or an address (IPv6 goes in brackets, "+
-				"a password's special characters are percent-encoded)", i+1)
+				"a password's special characters are percent-encoded)", len(addrs)+1)
 		}
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n < lowest {
 			return nil, fmt.Errorf("the port of host %d is not a number from 1 to 65535 "+
-				"(a password stands before an '@': user:password@host)", i+1)
+				"(a password stands before an '@': user:password@host)", len(addrs)+1)
 		}
 		addrs = append(addrs, net.JoinHostPort(host, port))
 	}
 	return addrs, nil
 }
 
-func trimBrackets(host string) (string, bool) {
-	if len(host) >= 2 && host[0] == '[' && host[len(host)-1] == ']' {
-		return host[1 : len(host)-1], true
-	}
-	return host, false
+// param is one query parameter, and where its value goes.
+type param struct {
+	name string
+	to   *string
 }
 
-func isIPv6(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Is6()
+// params are the query parameters of t's form. db is the database's.
+func (t *target) params(db *string) (out []param) {
+	if t.kind == urlSingle || t.kind == urlUnix || t.kind == urlSentinel {
+		out = append(out, param{"db", db})
+	}
+	if t.kind == urlSentinel {
+		out = append(out, param{"sentinel_username", &t.opt.SentinelUsername}, param{"sentinel_password", &t.opt.SentinelPassword})
+	}
+	if t.tls != nil {
+		out = append(out, t.tls.params()...)
+	}
+	return out
 }
 
-// urlParams are the query parameters that the form of t allows.
-func (t *redisTarget) urlParams() []string {
-	var allowed []string
-	switch t.kind {
-	case urlSingle, urlUnix:
-		allowed = []string{"db"}
-	case urlSentinel:
-		allowed = []string{"db", "sentinel_username", "sentinel_password"}
-	case urlEmbedded, urlCluster: // none of its own
+func (t *target) setQuery(query string) error {
+	values, err := url.ParseQuery(strings.ReplaceAll(query, "+", "%2B")) // a plus sign stays one: passwords in base64 have it
+	if err != nil {
+		return errors.New("a ';' in a value is written %3B")
 	}
-	if t.tls {
-		allowed = append(allowed, tlsParams()...)
-	}
-	return allowed
-}
-
-func (t *redisTarget) setQuery(query string) error {
-	if query == "" {
-		return nil
-	}
-	seen := map[string]bool{}
-	for pair := range strings.SplitSeq(query, "&") {
-		name, escaped, hasValue := strings.Cut(pair, "=")
-		if !hasValue && !slices.Contains(t.urlParams(), name) || !urlWord.MatchString(name) {
-			return errors.New("a parameter is not of the form name=value (in a value write '&' as %26 and '=' as %3D)")
-		}
-		if err := t.checkParam(name, seen); err != nil {
-			return err
-		}
-		// A plus sign stays one: passwords in base64 have it.
-		value, err := url.PathUnescape(escaped)
-		if err != nil {
-			return fmt.Errorf("parameter %s has a '%%' without two hexadecimal digits: write it as %%25", name)
-		}
-		if value == "" {
+	var db string
+	params := t.params(&db)
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		i := slices.IndexFunc(params, func(p param) bool { return p.name == name })
+		switch {
+		case i < 0:
+			return t.unknown(name, values, params)
+		case len(values[name]) > 1:
+			return fmt.Errorf("parameter %s stands twice", name)
+		case values.Get(name) == "":
 			return fmt.Errorf("parameter %s is empty", name)
 		}
-		if err := t.setParam(name, value); err != nil {
-			return err
-		}
+		*params[i].to = values.Get(name)
+	}
+	if db != "" && t.opt.DB != 0 {
+		return errors.New("the database stands in the path and in parameter db")
+	}
+	if db != "" {
+		return t.setDB(db)
 	}
 	return nil
 }
 
-func (t *redisTarget) checkParam(name string, seen map[string]bool) error {
-	allowed := t.urlParams()
-	switch {
-	case slices.Contains(allowed, name) && seen[name]:
-		return fmt.Errorf("parameter %s stands twice", name)
-	case slices.Contains(allowed, name):
-		seen[name] = true
-		return nil
-	case slices.Contains(tlsParams(), name):
+// unknown is the error of a parameter that t's form does not have. The name of one beside a password may be a piece of it.
+func (t *target) unknown(name string, values url.Values, params []param) error {
+	if values.Get(name) == "" || !urlWord.MatchString(name) {
+		return errors.New("a parameter is not of the form name=value (in a value write '&' as %26 and '=' as %3D)")
+	}
+	if slices.ContainsFunc((&tlsFiles{}).params(), func(p param) bool { return p.name == name }) {
 		return fmt.Errorf("parameter %s needs TLS: rediss:// or rediss+cluster://", name)
 	}
-	if seen["sentinel_password"] {
-		name = "after sentinel_password (in a password write '&' as %26)" // it may be a piece of it
+	if values.Has("sentinel_password") && name != "sentinel_password" {
+		name = "beside sentinel_password (in a password write '&' as %26)"
 	}
-	list := "none is"
-	if len(allowed) > 0 {
-		list = strings.Join(allowed, ", ")
+	allowed := make([]string, len(params))
+	for i, p := range params {
+		allowed[i] = p.name
 	}
-	return fmt.Errorf("unknown parameter %s; allowed for this form (%s): %s", name, t.kind, list)
-}
-
-func (t *redisTarget) setParam(name, value string) error {
-	switch name {
-	case "db":
-		if t.db != 0 {
-			return errors.New("the database stands in the path and in parameter db")
-		}
-		return t.setDB(value)
-	case "sentinel_username":
-		t.sentinelUser = value
-	case "sentinel_password":
-		t.sentinelPassword = value
-	case "ca_file":
-		t.tlsFiles.ca = value
-	case "cert_file":
-		t.tlsFiles.cert = value
-	case "key_file":
-		t.tlsFiles.key = value
-	case "server_name":
-		t.tlsFiles.serverName = value
-	}
-	return nil
+	return fmt.Errorf("unknown parameter %s; allowed for this form (%s): %s", name, t.kind, cmp.Or(strings.Join(allowed, ", "), "none is"))
 }
