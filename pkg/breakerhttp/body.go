@@ -7,48 +7,48 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// body is a response's body that settles its call: at its end before the reader sees it, so that whoever calls next finds the
-// outcome counted.
+// body is a response's body that settles its call. It does so before the reader sees the end, so that whoever calls
+// next finds the outcome counted.
 type body struct {
 	io.ReadCloser
 
 	c       *call
-	unwatch func() bool
+	unwatch func() bool // the caller's context
 
 	mu        sync.Mutex      // Close may come while a Read waits
-	outcome   breaker.Outcome // what the header says, and what has passed of the body
-	inspector inspector       // nil: none, or it has given its verdict
+	outcome   breaker.Outcome // by the header, and what has passed of the body
+	inspector inspector       // nil: none, or it has finished
 }
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (n int, err error) {
-	b.c.patience.wait()
+	b.c.timeout.start()
 	n, err = b.ReadCloser.Read(p)
-	b.c.patience.rest()
-	if b.see(p[:n]) {
-		b.c.settle(b.verdict()) // no need to wait for the end
+	b.c.timeout.stop()
+	if b.inspect(p[:n]) {
+		b.c.settle(b.finish()) // need not wait for the end
 	}
 	if err == nil {
 		return n, nil
 	}
-	if err == io.EOF { //nolint:errorlint // inside of another error it is not the end
-		b.end(b.verdict())
+	if err == io.EOF { //nolint:errorlint // wrapped in another error it is not the end
+		b.end(b.finish())
 		return n, err
 	}
-	err = b.c.patience.explain(err)
-	b.end(b.c.broken(err)) // too late if it was Close that broke it
+	err = b.c.timeout.explain(err)
+	b.end(b.c.brokenOutcome(err)) // changes nothing if Close has broken the Read
 	return n, err
 }
 
-// Close implements io.Closer. A reader that has had enough has its reasons: what header and body said so far stands.
+// Close implements io.Closer. A reader may stop early; the outcome so far counts.
 func (b *body) Close() error {
-	o := b.verdict()
+	o := b.finish()
 	if b.c.cancelled() {
 		o = ignored("cancelled")
 	}
-	b.end(o) // before a Read that waits notices the rest
+	b.end(o) // before the body closes, which breaks a Read that waits
 	err := b.ReadCloser.Close()
-	b.c.patience.release()
+	b.c.timeout.release()
 	return err
 }
 
@@ -57,25 +57,25 @@ func (b *body) end(o breaker.Outcome) {
 	b.c.end(o)
 }
 
-// see shows the inspector what passes, and says whether it has found a failure there.
-func (b *body) see(p []byte) (failed bool) {
+// inspect shows the inspector what passes, and says whether it has found a failure.
+func (b *body) inspect(p []byte) (failed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.inspector != nil && len(p) > 0 && b.found(b.inspector.see(p))
+	return b.inspector != nil && len(p) > 0 && b.found(b.inspector.read(p))
 }
 
-// verdict is the outcome if the body ends here.
-func (b *body) verdict() breaker.Outcome {
+// finish is the outcome if the body ends here. The inspector finishes once, and is forgotten.
+func (b *body) finish() breaker.Outcome {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.inspector != nil {
-		b.found(b.inspector.end())
-		b.inspector = nil // so that nothing is judged twice, nor kept
+		b.found(b.inspector.finish())
+		b.inspector = nil
 	}
 	return b.outcome
 }
 
-// found makes the outcome a failure, if class names one.
+// found makes the outcome a failure if class names one.
 func (b *body) found(class string) bool {
 	if class == "" {
 		return false

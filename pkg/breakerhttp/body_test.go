@@ -16,10 +16,10 @@ const (
 	toolError = `{"jsonrpc":"2.0","id":1,"result":{"isError":true}}`
 )
 
-// says answers every request with that body.
-func says(t *testing.T, contentType, text string) (url string) {
+// answering is an agent that answers every request with that body.
+func answering(t *testing.T, contentType, text string) (url string) {
 	t.Helper()
-	return agent(t, func(w http.ResponseWriter, r *http.Request) {
+	return startAgent(t, func(w http.ResponseWriter, r *http.Request) {
 		if got := r.Header["Accept-Encoding"]; len(got) != 1 || got[0] != "identity" {
 			t.Errorf("asks for encoding %q", got)
 		}
@@ -29,7 +29,7 @@ func says(t *testing.T, contentType, text string) (url string) {
 	}).URL
 }
 
-func TestErrorInsideOfASuccessIsAFailure(t *testing.T) {
+func TestBodyClassifier_FindsErrorsInSuccesses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, contentType, text string
@@ -46,9 +46,9 @@ func TestErrorInsideOfASuccessIsAFailure(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, nil)
+			r := newOutbound(t, nil)
 			r.Body = c.by
-			resp := r.get(t, says(t, c.contentType, c.text))
+			resp := r.get(t, answering(t, c.contentType, c.text))
 			if text, err := io.ReadAll(resp.Body); err != nil || string(text) != c.text {
 				t.Errorf("read %d bytes, %v", len(text), err)
 			}
@@ -56,20 +56,20 @@ func TestErrorInsideOfASuccessIsAFailure(t *testing.T) {
 				t.Error("not settled at the end")
 			}
 			_ = resp.Body.Close()
-			r.once(t, c.kind, c.class)
+			r.settledOnce(t, c.kind, c.class)
 		})
 	}
 }
 
-func TestErrorInAStreamIsSettledAsItPasses(t *testing.T) {
+func TestBodyClassifier_SettlesWhenTheErrorPasses(t *testing.T) {
 	t.Parallel()
-	srv := agent(t, func(w http.ResponseWriter, r *http.Request) {
+	srv := startAgent(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "data: "+toolError+"\n\n")
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	})
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.Body = breakerhttp.MCP
 	resp := r.get(t, srv.URL)
 	if _, err := io.ReadFull(resp.Body, make([]byte, len(toolError)+8)); err != nil {
@@ -78,19 +78,19 @@ func TestErrorInAStreamIsSettledAsItPasses(t *testing.T) {
 	if len(r.seen.settled) != 1 {
 		t.Error("not settled when the event had passed")
 	}
-	_ = resp.Body.Close() // the stream goes on, but the verdict stands
-	r.once(t, breaker.Failure, "tool_error")
+	_ = resp.Body.Close() // the stream goes on
+	r.settledOnce(t, breaker.Failure, "tool_error")
 }
 
-func TestReaderThatStopsAfterTheDocumentHasItJudged(t *testing.T) {
+func TestBodyClassifier_JudgesDocumentAtClose(t *testing.T) {
 	t.Parallel()
-	srv := agent(t, func(w http.ResponseWriter, r *http.Request) {
+	srv := startAgent(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, rpcError)
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	})
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.Body = breakerhttp.JSONRPC
 	resp := r.get(t, srv.URL)
 	var v any
@@ -98,14 +98,14 @@ func TestReaderThatStopsAfterTheDocumentHasItJudged(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	r.once(t, breaker.Failure, "jsonrpc_error")
+	r.settledOnce(t, breaker.Failure, "jsonrpc_error")
 }
 
-func TestCallersRequestIsNotTouched(t *testing.T) {
+func TestTransport_LeavesRequestUnchanged(t *testing.T) {
 	t.Parallel()
-	url := says(t, "application/json", "{}")
+	url := answering(t, "application/json", "{}")
 	for _, h := range []http.Header{nil, {"Accept-Encoding": {"gzip"}}} {
-		r := newRig(t, nil)
+		r := newOutbound(t, nil)
 		r.Body = breakerhttp.MCP
 		req := request(t.Context(), t, http.MethodPost, url)
 		body := io.NopCloser(strings.NewReader("text"))

@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// BodyClassifier says how to find a failure in the body of a response whose status is a success. Its texts are those of a
-// registry file. Bodies pass through as they come: application/json is judged at its end if it has at most 1 MiB, of
-// text/event-stream each event of at most that size as it passes. What is longer, of another type or not understood, is left to
-// the status.
+// BodyClassifier says how to find a failure in the body of a response whose status is a success. A registry file has
+// the same words. Bodies pass as they come: a body of application/json is judged at its end, each event of
+// text/event-stream as it passes. A body or event of more than 1 MiB, of another type, or that cannot be parsed, is
+// left to the status.
 type BodyClassifier string
 
 // The classifiers. The zero value is StatusOnly.
@@ -24,21 +24,20 @@ const (
 	MCP BodyClassifier = "mcp"
 )
 
-// maxMessage bounds what is remembered of a body that passes.
+// maxMessage bounds what is kept of a body that passes.
 const maxMessage = 1 << 20
 
-// inspector is shown a body as it passes. Both methods name the class of the failure that they have found, else "".
+// inspector reads a body as it passes. Both methods name the class of a failure that they find, else "".
 type inspector interface {
-	see(part []byte) (class string)
-	end() (class string)
+	read(part []byte) (class string)
+	finish() (class string)
 }
 
-// reads says that bodies are looked at.
-func (c BodyClassifier) reads() bool { return c == JSONRPC || c == MCP }
+func (c BodyClassifier) readsBodies() bool { return c == JSONRPC || c == MCP }
 
-// inspector is for the body of one response; nil where it cannot be read.
+// inspector reads the body of one response; nil if it cannot.
 func (c BodyClassifier) inspector(resp *http.Response) inspector {
-	if !c.reads() {
+	if !c.readsBodies() {
 		return nil
 	}
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
@@ -56,7 +55,7 @@ func (c BodyClassifier) inspector(resp *http.Response) inspector {
 	return nil
 }
 
-// judge looks at one JSON text: a message or a batch of them.
+// judge judges one JSON text: a message, or a batch of them.
 func (c BodyClassifier) judge(text []byte) (class string) {
 	text = bytes.TrimSpace(text)
 	if !bytes.HasPrefix(text, []byte("[")) {
@@ -91,7 +90,7 @@ func (c BodyClassifier) judgeMessage(text []byte) (class string) {
 	return ""
 }
 
-// object reads a JSON object to its first level; unlike a struct, a map takes names to the letter.
+// object parses the first level of a JSON object. It is a map because the fields of a struct match names in any case.
 func object(text []byte) (fields map[string]json.RawMessage, ok bool) {
 	if !bytes.HasPrefix(text, []byte("{")) {
 		return nil, false
@@ -99,16 +98,16 @@ func object(text []byte) (fields map[string]json.RawMessage, ok bool) {
 	return fields, json.Unmarshal(text, &fields) == nil
 }
 
-// document collects one JSON text.
+// document keeps one JSON text until it ends.
 type document struct {
-	judge func([]byte) string
-	text  []byte
-	much  bool // more than is remembered
+	judge   func([]byte) string
+	text    []byte
+	tooLong bool
 }
 
-func (d *document) see(part []byte) string {
-	d.much = d.much || len(d.text)+len(part) > maxMessage
-	if d.much {
+func (d *document) read(part []byte) string {
+	d.tooLong = d.tooLong || len(d.text)+len(part) > maxMessage
+	if d.tooLong {
 		d.text = nil
 		return ""
 	}
@@ -116,4 +115,4 @@ func (d *document) see(part []byte) string {
 	return ""
 }
 
-func (d *document) end() string { return d.judge(d.text) }
+func (d *document) finish() string { return d.judge(d.text) }

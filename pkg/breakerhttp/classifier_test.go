@@ -13,7 +13,7 @@ const (
 	toolError = `{"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":true}}`
 )
 
-func TestJudgedTexts(t *testing.T) {
+func TestBodyClassifier_Judge(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ text, jsonrpc, mcp string }{
 		{fine, "", ""},
@@ -24,12 +24,12 @@ func TestJudgedTexts(t *testing.T) {
 		{"[" + fine + ", " + rpcError + " ]", "jsonrpc_error", "jsonrpc_error"},
 		{"[]", "", ""},
 		{"[1, null, [" + rpcError + "]]", "", ""},
-		{"[" + rpcError, "", ""}, // half a batch says nothing
+		{"[" + rpcError, "", ""}, // half a batch
 		{rpcError[:40], "", ""},
 		{rpcError + rpcError, "", ""},
 		{`{"error": null, "result": 1}`, "", ""},
 		{`{"error": false}`, "jsonrpc_error", "jsonrpc_error"},
-		{`{"Error": {}, "result": {"IsError": true}}`, "", ""}, // names count to the letter
+		{`{"Error": {}, "result": {"IsError": true}}`, "", ""}, // in the wrong case
 		{`{"result": {"error": {}, "isError": "true"}}`, "", ""},
 		{`{"result": [true]}`, "", ""},
 		{`{"result": null}`, "", ""},
@@ -47,7 +47,7 @@ func TestJudgedTexts(t *testing.T) {
 	}
 }
 
-func TestInspectorIsForWhatItCanRead(t *testing.T) {
+func TestBodyClassifier_ReadsJSONAndEventsOnly(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		classifier   BodyClassifier
@@ -71,21 +71,21 @@ func TestInspectorIsForWhatItCanRead(t *testing.T) {
 	}
 }
 
-// inspect shows text in parts that end at cuts.
+// inspect has i read text in parts that end at cuts, and finish.
 func inspect(i inspector, text string, cuts ...int) string {
 	from := 0
 	for _, to := range append(cuts, len(text)) {
-		if class := i.see([]byte(text[from:to])); class != "" {
+		if class := i.read([]byte(text[from:to])); class != "" {
 			return class
 		}
 		from = to
 	}
-	return i.end()
+	return i.finish()
 }
 
-func TestEventsAreReadHoweverTheyAreCut(t *testing.T) {
+func TestEvents_ReadWhateverTheCuts(t *testing.T) {
 	t.Parallel()
-	split := strings.Replace(toolError, `,"`, ",\ndata:\"", 1) // an event's data may go over several lines
+	split := strings.Replace(toolError, `,"`, ",\ndata:\"", 1) // the data of one event in two lines
 	for name, c := range map[string]struct{ text, want string }{
 		"last":        {": hello\n\nevent: message\nid: 7\ndata: " + fine + "\n\ndata: " + toolError + "\n\n", "tool_error"},
 		"first":       {"data:" + rpcError + "\n\ndata: " + fine + "\n\n", "jsonrpc_error"},
@@ -115,24 +115,24 @@ func TestEventsAreReadHoweverTheyAreCut(t *testing.T) {
 	}
 }
 
-func TestEventIsJudgedWhenItEndsNotWhenTheStreamDoes(t *testing.T) {
+func TestEvents_JudgesEventWhenItEnds(t *testing.T) {
 	t.Parallel()
 	e := &events{judge: MCP.judge}
-	if got := e.see([]byte("data: " + toolError + "\n\n")); got != "tool_error" {
+	if got := e.read([]byte("data: " + toolError + "\n\n")); got != "tool_error" {
 		t.Errorf("%q", got)
 	}
 }
 
-func TestWhatIsTooLongIsNotRemembered(t *testing.T) {
+func TestInspectors_BoundMemory(t *testing.T) {
 	t.Parallel()
 	part := bytes.Repeat([]byte("x"), 1<<16)
 	d, e := &document{judge: MCP.judge}, &events{judge: MCP.judge}
-	e.see([]byte("data: "))
+	e.read([]byte("data: "))
 	for range 40 {
-		d.see(part)
-		e.see(part)
+		d.read(part)
+		e.read(part)
 		if cap(d.text) > 2*maxMessage || cap(e.line)+cap(e.data) > 3*maxMessage {
-			t.Fatalf("remembers %d and %d bytes", cap(d.text), cap(e.line)+cap(e.data))
+			t.Fatalf("keeps %d and %d bytes", cap(d.text), cap(e.line)+cap(e.data))
 		}
 	}
 	if got := inspect(d, rpcError); got != "" {
@@ -146,20 +146,20 @@ func TestWhatIsTooLongIsNotRemembered(t *testing.T) {
 	}
 	many := &events{judge: MCP.judge} // long by its number of lines
 	for range 40 {
-		many.see([]byte("data: "))
-		many.see(part)
-		many.see([]byte("\n"))
+		many.read([]byte("data: "))
+		many.read(part)
+		many.read([]byte("\n"))
 	}
 	if len(many.line)+len(many.data) > maxMessage {
-		t.Errorf("remembers %d bytes", len(many.line)+len(many.data))
+		t.Errorf("keeps %d bytes", len(many.line)+len(many.data))
 	}
 	long := `{"result":{"isError":true,"text":"` + strings.Repeat("x", maxMessage-100) + `"}}`
 	if got := inspect(&document{judge: MCP.judge}, long, 1000, 70000); got != "tool_error" {
-		t.Errorf("just short enough: %q", got)
+		t.Errorf("just within the bound: %q", got)
 	}
 }
 
-// plainEvents is events in the plainest way: the whole stream at once.
+// plainEvents parses the whole stream at once, as the model of events.
 func plainEvents(text string) []string {
 	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
 	var all []string
@@ -201,7 +201,7 @@ func FuzzEvents(f *testing.F) {
 
 func cut(at, length int) int { return int(uint(at) % uint(length+1)) }
 
-// nonEmpty leaves out events without data, of which there are as many as empty lines.
+// nonEmpty drops events without data: every empty line is one.
 func nonEmpty(all []string) (some []string) {
 	for _, s := range all {
 		if s != "" {
@@ -231,4 +231,23 @@ func FuzzJudge(f *testing.F) {
 			t.Errorf("%q is %q alone and %q in a batch", text, mcp, batch)
 		}
 	})
+}
+
+// countingInspector counts how often it finishes.
+type countingInspector struct{ finished int }
+
+func (*countingInspector) read([]byte) string { return "" }
+
+func (c *countingInspector) finish() string { c.finished++; return "" }
+
+func TestBody_InspectorFinishesOnce(t *testing.T) {
+	t.Parallel()
+	c := &countingInspector{}
+	b := &body{inspector: c}
+	for range 2 { // at the end and at Close
+		b.finish()
+	}
+	if c.finished != 1 || b.inspector != nil {
+		t.Errorf("finished %d times, inspector %v", c.finished, b.inspector)
+	}
 }

@@ -1,49 +1,41 @@
-// Package breakerhttp puts HTTP behind the breakers of package breaker: Transport guards the calls that a client makes, one
-// breaker for each agent called; Middleware guards an API against the agents that call it, one breaker for each caller.
-// It imports the standard library and package breaker only.
+// Package breakerhttp puts the breakers of package breaker before HTTP. [Transport] guards the calls that a client
+// makes, with one breaker for each agent that is called. [Middleware] guards an API, with one breaker for each agent
+// that calls.
 //
 // # Calls out
 //
-// Transport.RoundTrip asks the agent's breaker first. A refusal is a *breaker.OpenError, inside the *url.Error that http.Client
-// wraps around it, and nothing is sent. A call that is admitted is settled exactly once, and trouble with the store never takes
-// the place of the call's own result:
+// Transport.RoundTrip asks the agent's breaker first. A refusal is a *breaker.OpenError, which http.Client wraps in a
+// *url.Error, and nothing is sent. An admitted call is settled exactly once:
 //
-//   - An error, or a status that is not a success, is settled as soon as it is there.
-//   - A success is settled when its body has been read to the end, just before the reader is told. Until then a probe's lease is
-//     renewed, so a stream may last for hours.
-//   - A body that breaks, or lets its reader wait for longer than Transport.Timeout, makes the call a failure. A body that the
-//     reader closes early does not. A call whose caller cancels it is ignored, at once, and so is one whose own body the caller
-//     fails to send.
-//   - With a BodyClassifier, an error inside a response of status 200 is a failure, as soon as it has passed.
-//   - A response whose Body is http.NoBody is settled at once; over HTTP/2 there always is one to read or close, for trailers
-//     may come. So is 101 Switching Protocols, whose body stays the io.ReadWriteCloser that it is.
-//   - A status that is none, a 101 that was not asked for, and a panic in Base, which goes on, are failures.
+//   - An error, or a status that is not a success, is settled as soon as it arrives.
+//   - A success is settled when its body has been read to the end, just before the reader sees the end. Until then a
+//     probe's lease is renewed, so a stream may last for hours.
+//   - A body that breaks, or keeps its reader waiting for longer than Transport.Timeout, makes the call a failure. A
+//     body that the reader closes early does not.
+//   - A call that its caller cancels is ignored, at once. So is a call whose request body the caller fails to send.
+//   - With a [BodyClassifier], an error inside a response of status 200 is a failure, as soon as it has passed.
+//   - A response whose Body is http.NoBody is settled at once. HTTP/2 always gives a body to read or close, because
+//     trailers may come.
+//   - 101 Switching Protocols is settled at once, and its body stays an io.ReadWriteCloser.
+//   - An impossible status, a 101 that was not asked for, and a panic in Base are failures. The panic goes on.
 //
-// The caller must close the body, as with every http.RoundTripper. Trailers, 1xx responses, Expect: 100-continue and
-// httptrace work as without.
+// Trouble with the store never replaces the call's own result; it is logged. The caller must close the body, as with
+// every http.RoundTripper. Trailers, 1xx responses, Expect: 100-continue and httptrace work as without a Transport.
 //
-// The duration that slow calls are measured by [B8] is the time to the response's header: how long the whole takes says more of
-// what was asked for, and of the reader's own pace, than of the agent's health. Transport.Observe is told both.
-//
-// No clock of a Transport runs against the caller. One that trickles its body, or stops reading, keeps its call open, and as a
-// probe its place, up to Policy.TimeoutMax. So where callers are strangers, as in a proxy, bound their side: see Deadlines.
+// Slow calls are measured by the time to the response's header [B8]. The time to the end of the body depends on what
+// was asked for and on the reader's own pace. Transport.Observe is told both.
 //
 // # Calls in
 //
-// Middleware asks the breaker of the agent that calls. Its failures are the caller's bad requests, so that an agent which floods
-// an API with them is kept out for a while; the API's own errors are not the caller's and are ignored. A refusal is answered by
-// WriteRefusal.
+// Middleware asks the breaker of the agent that calls. Bad requests are that agent's failures, so an agent that floods
+// an API with them is kept out for a while. Errors of the API itself are ignored. [WriteRefusal] answers a refused
+// call.
 //
-// # Deadlines
+// # Deadlines for callers
 //
-// Middleware sets no deadlines either: a caller that sends no more, or reads no more, holds its call, and as a probe its place,
-// for as long as the handler waits for it. That is for the server to end: set http.Server's ReadTimeout and WriteTimeout, or,
-// where bodies are long or streams, a new deadline for each chunk with http.ResponseController's SetReadDeadline and
-// SetWriteDeadline, which work through Middleware. A read that fails so fails the handler or the call out, and counts against
-// no agent that was called.
-//
-// # Refusals
-//
-// WriteRefusal answers 429, or 503 where the agent is not at fault, with the headers x-circuit-breaker-state and retry-after and
-// an application/problem+json body, to the letter as breakerd does. WriteStoreUnavailable answers where nobody can tell.
+// Neither Transport nor Middleware bounds the caller. A caller that sends its body slowly, or stops reading, keeps its
+// call open, and a probe its place in the round, up to Policy.TimeoutMax. Where callers are strangers, as in a proxy,
+// the server must bound them: with ReadTimeout and WriteTimeout of http.Server or, for long bodies and streams, with a
+// new deadline for each chunk by SetReadDeadline and SetWriteDeadline of http.ResponseController, which work through
+// Middleware. A read that fails so ends the call and counts against no agent that was called.
 package breakerhttp

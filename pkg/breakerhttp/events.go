@@ -2,21 +2,21 @@ package breakerhttp
 
 import "bytes"
 
-// events judges the data of each server-sent event. A line ends with CR, LF or both, an event with an empty line, and the parts
-// in which a body comes end anywhere.
+// events judges the data of each server-sent event. A line ends with CR, LF or both, an event with an empty line. The
+// parts of a body end anywhere.
 type events struct {
-	judge func([]byte) string
-	line  []byte // what has come of the line
-	some  bool   // the line is not empty
-	data  []byte // what has come of the event: its data lines, each with a line feed
-	much  bool   // the event is longer than is remembered
-	cr    bool   // the last byte was a CR
-	begun bool   // the first line is over
+	judge    func([]byte) string
+	line     []byte // so far
+	nonEmpty bool   // the line has a byte, kept or not
+	data     []byte // of the event so far: its data lines, each with a line feed
+	tooLong  bool   // the event
+	cr       bool   // the last byte was a CR
+	begun    bool   // the first line has ended
 }
 
-func (e *events) see(part []byte) (class string) {
+func (e *events) read(part []byte) (class string) {
 	for len(part) > 0 {
-		if e.cr && part[0] == '\n' { // the second half of a line's end
+		if e.cr && part[0] == '\n' { // of CR LF
 			e.cr = false
 			part = part[1:]
 			continue
@@ -37,18 +37,18 @@ func (e *events) see(part []byte) (class string) {
 	return ""
 }
 
-// end takes an event whose empty line is missing for whole: its sender has nothing to add.
-func (e *events) end() (class string) {
-	if e.some {
+// finish judges an event whose empty line is missing as if it were complete.
+func (e *events) finish() (class string) {
+	if e.nonEmpty {
 		e.endLine()
 	}
 	return e.endLine()
 }
 
 func (e *events) keep(part []byte) {
-	e.some = e.some || len(part) > 0
-	e.much = e.much || len(e.line)+len(e.data)+len(part) > maxMessage
-	if e.much {
+	e.nonEmpty = e.nonEmpty || len(part) > 0
+	e.tooLong = e.tooLong || len(e.line)+len(e.data)+len(part) > maxMessage
+	if e.tooLong {
 		e.line, e.data = nil, nil
 		return
 	}
@@ -56,17 +56,17 @@ func (e *events) keep(part []byte) {
 }
 
 func (e *events) endLine() (class string) {
-	line, some := e.line, e.some
-	e.line, e.some = e.line[:0], false
+	line, nonEmpty := e.line, e.nonEmpty
+	e.line, e.nonEmpty = e.line[:0], false
 	if !e.begun {
 		line = bytes.TrimPrefix(line, []byte("\ufeff"))
 		e.begun = true
 	}
 	switch {
-	case !some:
+	case !nonEmpty:
 		class = e.judge(e.data)
-		e.data, e.much = e.data[:0], false
-	case !e.much:
+		e.data, e.tooLong = e.data[:0], false
+	case !e.tooLong:
 		if name, value, _ := bytes.Cut(line, []byte(":")); string(name) == "data" {
 			e.data = append(e.data, bytes.TrimPrefix(value, []byte(" "))...)
 			e.data = append(e.data, '\n')

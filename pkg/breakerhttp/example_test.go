@@ -14,7 +14,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
-// memory gives a Manager for one process; a fleet gives it a redisstore.Store.
+// memory makes a Manager for one process; one of a fleet has a redisstore.Store.
 func memory() *breaker.Manager {
 	m, err := breaker.NewManager(breaker.Options{Store: breaker.NewMemory(nil, 0)})
 	if err != nil {
@@ -23,7 +23,7 @@ func memory() *breaker.Manager {
 	return m
 }
 
-// A client whose calls go out behind the breaker of the agent that each of them calls.
+// A client whose calls pass the breaker of the agent that they call.
 func ExampleTransport() {
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "out of order", http.StatusInternalServerError)
@@ -63,7 +63,37 @@ func ExampleTransport() {
 	// refused: open - ask again in 1m0s
 }
 
-// An API that keeps agents out which send it nothing but bad requests.
+// Classify may start from the default outcome: here an agent that does not know its own resource has failed.
+func ExampleOutcome() {
+	classify := func(resp *http.Response, err error) breaker.Outcome {
+		o := breakerhttp.Outcome(resp, err)
+		if err == nil && resp.StatusCode == http.StatusNotFound {
+			o.Kind = breaker.Failure
+		}
+		return o
+	}
+	transport := &breakerhttp.Transport{Manager: memory(), Classify: classify}
+	fmt.Println(transport.Classify(&http.Response{StatusCode: http.StatusNotFound}, nil).Kind)
+	fmt.Println(transport.Classify(&http.Response{StatusCode: http.StatusBadRequest}, nil).Kind)
+	// Output:
+	// failure
+	// ignored
+}
+
+// Classify may start from the default outcome: here an API that calls for credentials does not blame the caller.
+func ExampleInboundOutcome() {
+	classify := func(status int) breaker.Outcome {
+		if status == http.StatusUnauthorized {
+			return breaker.Outcome{Kind: breaker.Ignored}
+		}
+		return breakerhttp.InboundOutcome(status)
+	}
+	guard := &breakerhttp.Middleware{Manager: memory(), Agent: breakerhttp.FromPath(2), Classify: classify}
+	fmt.Println(guard.Classify(http.StatusUnauthorized).Kind, guard.Classify(http.StatusBadRequest).Kind)
+	// Output: ignored failure
+}
+
+// An API that keeps out agents which send it nothing but bad requests.
 func ExampleMiddleware() {
 	guard := &breakerhttp.Middleware{Manager: memory(), Agent: breakerhttp.FromHeader("X-Agent")}
 	api := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -85,7 +115,7 @@ func ExampleMiddleware() {
 	// 429 [60]
 }
 
-// An MCP server says inside of a 200 that a tool has failed; the classifier counts it.
+// An MCP server reports a failed tool inside a response of status 200; the classifier counts it.
 func ExampleBodyClassifier() {
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -12,14 +12,14 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-func TestProbesLeaseIsKeptWhileItsStreamIsOpen(t *testing.T) {
+func TestTransport_RenewsLeaseWhileStreamIsOpen(t *testing.T) {
 	t.Parallel()
 	for _, end := range []string{"read", "close"} {
 		t.Run(end, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 3*time.Second })
-				r.inBubble(t, func(w http.ResponseWriter, r *http.Request) {
+				r := newOutbound(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 3*time.Second })
+				r.serveOnPipes(t, func(w http.ResponseWriter, r *http.Request) {
 					for range 10 {
 						_, _ = io.WriteString(w, "more")
 						w.(http.Flusher).Flush()
@@ -43,7 +43,7 @@ func TestProbesLeaseIsKeptWhileItsStreamIsOpen(t *testing.T) {
 					_, _ = io.Copy(io.Discard, resp.Body)
 				}
 				_ = resp.Body.Close()
-				r.once(t, breaker.Success, "")
+				r.settledOnce(t, breaker.Success, "")
 				if s := r.state(t); s != breaker.Closed {
 					t.Errorf("state %s", s)
 				}
@@ -52,11 +52,11 @@ func TestProbesLeaseIsKeptWhileItsStreamIsOpen(t *testing.T) {
 	}
 }
 
-func TestCancelledProbeGivesItsPlaceBack(t *testing.T) {
+func TestTransport_CancelledProbeGivesItsPlaceBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls = 1 })
-		r.inBubble(t, func(w http.ResponseWriter, r *http.Request) {
+		r := newOutbound(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls = 1 })
+		r.serveOnPipes(t, func(w http.ResponseWriter, r *http.Request) {
 			w.(http.Flusher).Flush()
 			if r.URL.Path == "/stream" {
 				<-r.Context().Done()

@@ -19,26 +19,26 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// rig is a Transport in front of one agent, "a", whose breaker lives in memory, and what it was told.
-type rig struct {
+// outbound is a Transport before one agent, "a", with a breaker in memory, and all that it reports.
+type outbound struct {
 	*breakerhttp.Transport
 
-	log     *bytes.Buffer // of the Transport: a second settle would stand here
+	log     *bytes.Buffer // of the Transport, which would log a second settling
 	seen    *recorder
 	timings chan breakerhttp.Timing
 	client  *http.Client
 }
 
-// newRig makes a rig whose policy is the default, changed by edit.
-func newRig(t *testing.T, edit func(*breaker.Policy)) *rig {
+// newOutbound makes an outbound with the default policy, changed by edit.
+func newOutbound(t *testing.T, edit func(*breaker.Policy)) *outbound {
 	t.Helper()
-	return rigOn(t, breaker.NewMemory(nil, 0), edit)
+	return newOutboundOn(t, breaker.NewMemory(nil, 0), edit)
 }
 
-func rigOn(t *testing.T, s breaker.Store, edit func(*breaker.Policy)) *rig {
+func newOutboundOn(t *testing.T, s breaker.Store, edit func(*breaker.Policy)) *outbound {
 	t.Helper()
 	seen := &recorder{settled: make(chan breaker.Outcome, 100)}
-	r := &rig{log: &bytes.Buffer{}, seen: seen, timings: make(chan breakerhttp.Timing, 100)}
+	r := &outbound{log: &bytes.Buffer{}, seen: seen, timings: make(chan breakerhttp.Timing, 100)}
 	r.Transport = &breakerhttp.Transport{
 		Base: newBase(t, false), Manager: newManager(t, s, seen, edit), Agent: func(*http.Request) string { return "a" },
 		Observe: func(x breakerhttp.Timing) { r.timings <- x }, Logger: slog.New(slog.NewTextHandler(r.log, nil)),
@@ -70,8 +70,8 @@ func newBase(t *testing.T, h2 bool) *http.Transport {
 	return base
 }
 
-// agent serves h over real TCP, in HTTP/1.1 and in HTTP/2 without TLS.
-func agent(t *testing.T, h http.HandlerFunc) *httptest.Server {
+// startAgent serves h over real TCP, in HTTP/1.1 and in HTTP/2 without TLS.
+func startAgent(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.Config.Protocols = new(http.Protocols)
@@ -83,8 +83,8 @@ func agent(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	return s
 }
 
-// once checks that the call was settled once, with that outcome, and that whoever observes was told once.
-func (r *rig) once(t *testing.T, kind breaker.OutcomeKind, class string) breakerhttp.Timing {
+// settledOnce checks that the call was settled once, with that outcome, and observed once.
+func (r *outbound) settledOnce(t *testing.T, kind breaker.OutcomeKind, class string) breakerhttp.Timing {
 	t.Helper()
 	o := <-r.seen.settled
 	if o.Kind != kind || o.Class != class {
@@ -94,12 +94,12 @@ func (r *rig) once(t *testing.T, kind breaker.OutcomeKind, class string) breaker
 	if x.Outcome != o || x.Agent != "a" || x.Total < x.FirstByte {
 		t.Errorf("observed %+v, settled %+v", x, o)
 	}
-	r.nothing(t)
+	r.nothingElse(t)
 	return x
 }
 
-// nothing checks that nothing is settled but what was looked at already.
-func (r *rig) nothing(t *testing.T) {
+// nothingElse checks that no call was settled, observed or logged since the last look.
+func (r *outbound) nothingElse(t *testing.T) {
 	t.Helper()
 	select {
 	case o := <-r.seen.settled:
@@ -114,7 +114,7 @@ func (r *rig) nothing(t *testing.T) {
 }
 
 // open opens the agent's breaker.
-func (r *rig) open(t *testing.T) {
+func (r *outbound) open(t *testing.T) {
 	t.Helper()
 	for range 5 {
 		if _, err := r.Manager.Record(t.Context(), "a", breaker.Outcome{Kind: breaker.Failure}); err != nil {
@@ -124,7 +124,7 @@ func (r *rig) open(t *testing.T) {
 	}
 }
 
-func (r *rig) state(t *testing.T) breaker.State {
+func (r *outbound) state(t *testing.T) breaker.State {
 	t.Helper()
 	v, _, err := r.Manager.Inspect(t.Context(), "a")
 	if err != nil {
@@ -133,7 +133,7 @@ func (r *rig) state(t *testing.T) breaker.State {
 	return v.State
 }
 
-func (r *rig) get(t *testing.T, url string) *http.Response {
+func (r *outbound) get(t *testing.T, url string) *http.Response {
 	t.Helper()
 	resp, err := r.client.Do(request(t.Context(), t, http.MethodGet, url))
 	if err != nil {
@@ -151,7 +151,7 @@ func request(ctx context.Context, t *testing.T, method, url string) *http.Reques
 	return req
 }
 
-// recorder notes what a Manager is told.
+// recorder receives the outcomes that a Manager settles.
 type recorder struct {
 	breaker.NopObserver
 
@@ -165,20 +165,20 @@ type base func(*http.Request) (*http.Response, error)
 
 func (b base) RoundTrip(r *http.Request) (*http.Response, error) { return b(r) }
 
-// pipes is a network inside a bubble of virtual time: its connections are pipes.
+// pipes is a listener whose connections are pipes, for tests in virtual time.
 type pipes struct {
 	conns chan net.Conn
 	once  sync.Once
 	done  chan struct{}
 }
 
-// inBubble serves h on pipes, and makes the rig's Base dial them. It must be called inside of synctest.Test.
-func (r *rig) inBubble(t *testing.T, h http.HandlerFunc) {
+// serveOnPipes serves h on pipes, which Base dials. It is for synctest.Test.
+func (r *outbound) serveOnPipes(t *testing.T, h http.HandlerFunc) {
 	t.Helper()
-	r.inBubbleOver(t, h, false)
+	r.serveOnPipesOver(t, h, false)
 }
 
-func (r *rig) inBubbleOver(t *testing.T, h http.HandlerFunc, h2 bool) {
+func (r *outbound) serveOnPipesOver(t *testing.T, h http.HandlerFunc, h2 bool) {
 	t.Helper()
 	p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
 	base := newBase(t, h2)
@@ -196,7 +196,7 @@ func (r *rig) inBubbleOver(t *testing.T, h http.HandlerFunc, h2 bool) {
 	r.Base = base
 	t.Cleanup(func() {
 		_ = s.Close()
-		<-time.After(time.Second) // virtual; net/http lingers for half a second over some connections
+		<-time.After(time.Second) // virtual: net/http keeps some connections for half a second
 	})
 }
 

@@ -12,23 +12,25 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Middleware guards an API against the agents that call it: each caller has a breaker. Manager and Agent are required. It is
+// Middleware guards an API with a breaker for each agent that calls it. Manager and Agent are required. A Middleware is
 // safe for concurrent use as long as its fields do not change.
 type Middleware struct {
 	Manager *breaker.Manager
-	// Agent names the agent that calls. What it gives must be proven (by a token, a client certificate, a proxy that sets the
-	// header itself): who can call under another's name can have the other kept out. FromHeader and FromPath are ready-made.
-	// An error, or what is not an agent's name, is answered 400; the error's text is shown if it is a breaker.ErrBadName.
+	// Agent names the agent that calls, such as [FromHeader] and [FromPath]. The name must be proven (by a token, a
+	// client certificate, a proxy that sets the header itself): whoever can call under another's name can have the other
+	// kept out. An error, or a bad name, is answered with 400; the answer shows the error's text if it is a
+	// breaker.ErrBadName.
 	Agent func(*http.Request) (string, error)
-	// Classify makes an outcome of the status that the API answered. nil: InboundOutcome.
+	// Classify makes an outcome of the status that the API answered. nil: [InboundOutcome].
 	Classify func(status int) breaker.Outcome
 	Logger   *slog.Logger // nil: silent
 }
 
-// FromHeader names the caller by a header of the request, which must be there once.
+// FromHeader names the caller by a header, which the request must have once.
 func FromHeader(name string) func(*http.Request) (string, error) {
 	return func(r *http.Request) (string, error) {
 		values := r.Header.Values(name)
@@ -39,10 +41,11 @@ func FromHeader(name string) func(*http.Request) (string, error) {
 	}
 }
 
-// FromPath names the caller by a segment of the request's path, counted from 1: segment 2 of /agents/reader/ask is reader.
+// FromPath names the caller by a segment of the request's path, counted from 1: segment 2 of /agents/reader/ask is
+// reader.
 func FromPath(segment int) func(*http.Request) (string, error) {
 	return func(r *http.Request) (string, error) {
-		parts := strings.Split(r.URL.EscapedPath(), "/") // the first is what stands before the first slash: nothing
+		parts := strings.Split(r.URL.EscapedPath(), "/") // parts[0] is empty: it ends at the first slash
 		if segment >= 1 && segment < len(parts) {
 			if name, err := url.PathUnescape(parts[segment]); err == nil && breaker.ValidName(name) {
 				return name, nil
@@ -52,26 +55,27 @@ func FromPath(segment int) func(*http.Request) (string, error) {
 	}
 }
 
-// Wrap is next behind the breakers of its callers. A failure is settled as soon as next says its status, before the caller
-// hears it; a success when next returns. A panic in next, and a caller that is gone before the answer is there, are ignored; the
-// panic goes on. A connection that next hijacks counts as a success when it does. While next works, a probe's lease is renewed.
-// Durations are not measured: how long an API takes is not its callers' doing. Deadlines for the caller are the server's: see
-// the package's text.
+// Wrap is next behind the breakers of its callers.
+//
+// A failure is settled as soon as next writes its status, before the caller sees it; a success when next returns. A
+// panic in next is ignored and goes on. A caller that has left before the answer is ignored. A hijacked connection is a
+// success as soon as it is hijacked. While next works, a probe's lease is renewed. Durations are not measured, because
+// callers are not to blame for them.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		permit, ok := m.admit(w, r)
 		if !ok {
 			return
 		}
-		v := &visit{ResponseWriter: w, m: m, r: r, permit: permit, unkeep: permit.Keep(r.Context())}
-		o := ignored("panic") // stands if next neither returns nor is recovered here
-		defer func() { v.settle(o) }()
-		next.ServeHTTP(v, r)
-		o = v.outcome()
+		c := &inboundCall{ResponseWriter: w, m: m, r: r, permit: permit, endRenewal: permit.Keep(r.Context())}
+		o := ignored("panic") // unless next returns
+		defer func() { c.settle(o) }()
+		next.ServeHTTP(c, r)
+		o = c.outcome()
 	})
 }
 
-// admit asks for a permit, or answers why there is none.
+// admit acquires a permit, or answers why there is none.
 func (m *Middleware) admit(w http.ResponseWriter, r *http.Request) (permit breaker.Permit, ok bool) {
 	agent, err := m.Agent(r)
 	if err == nil {
@@ -87,10 +91,10 @@ func (m *Middleware) admit(w http.ResponseWriter, r *http.Request) (permit break
 	case errors.As(err, &open):
 		WriteRefusal(w, open)
 	case errors.Is(err, breaker.ErrBadName):
-		WriteProblem(w, http.StatusBadRequest, "invalid_agent_name", err.Error())
+		problem.New(problem.InvalidAgentName, "%v", err).Write(w)
 	default:
 		m.warn(r.Context(), "breaker not asked", "agent", agent, "error", err)
-		WriteStoreUnavailable(w)
+		problem.Unavailable("the store of the circuit breakers does not answer; nothing was done").Write(w)
 	}
 	return permit, false
 }
@@ -101,85 +105,89 @@ func (m *Middleware) warn(ctx context.Context, text string, args ...any) {
 	}
 }
 
-// visit is one admitted call in, and the http.ResponseWriter that its handler answers on. What it does not do itself,
-// http.ResponseController finds by Unwrap.
-type visit struct {
+// WriteRefusal answers a call that the breaker refuses, as breakerd does: 503 if the agent is not at fault, else 429,
+// with the headers retry-after and x-circuit-breaker-state and an application/problem+json body of code
+// circuit_breaker_open. Nothing may have been written to w.
+func WriteRefusal(w http.ResponseWriter, e *breaker.OpenError) { problem.Refusal(e).Write(w) }
+
+// inboundCall is one admitted call in, and the http.ResponseWriter of its handler.
+type inboundCall struct {
 	http.ResponseWriter
 
-	m       *Middleware
-	r       *http.Request
-	permit  breaker.Permit
-	unkeep  func()
-	status  int // 0: nothing said yet
-	settled sync.Once
+	m          *Middleware
+	r          *http.Request
+	permit     breaker.Permit
+	endRenewal func() // of a probe's lease
+	status     int    // 0: not written yet
+	settled    sync.Once
 }
 
-// Unwrap is for http.ResponseController.
-func (v *visit) Unwrap() http.ResponseWriter { return v.ResponseWriter }
+// Unwrap is for http.ResponseController, which finds by it what inboundCall does not implement.
+func (c *inboundCall) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
-func (v *visit) WriteHeader(status int) {
-	v.say(status)
-	v.ResponseWriter.WriteHeader(status)
+func (c *inboundCall) WriteHeader(status int) {
+	c.noteStatus(status)
+	c.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
-func (v *visit) Write(p []byte) (int, error) {
-	v.say(http.StatusOK)
-	return v.ResponseWriter.Write(p)
+func (c *inboundCall) Write(p []byte) (int, error) {
+	c.noteStatus(http.StatusOK)
+	return c.ResponseWriter.Write(p)
 }
 
-// Flush implements http.Flusher, for handlers that look for one.
-func (v *visit) Flush() { _ = v.FlushError() }
+// Flush implements http.Flusher.
+func (c *inboundCall) Flush() { _ = c.FlushError() }
 
-// FlushError is what http.ResponseController looks for.
-func (v *visit) FlushError() error {
-	v.say(http.StatusOK)
-	return http.NewResponseController(v.ResponseWriter).Flush()
+// FlushError is Flush for http.ResponseController.
+func (c *inboundCall) FlushError() error {
+	c.noteStatus(http.StatusOK)
+	return http.NewResponseController(c.ResponseWriter).Flush()
 }
 
 // Hijack implements http.Hijacker.
-func (v *visit) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(v.ResponseWriter).Hijack()
+func (c *inboundCall) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(c.ResponseWriter).Hijack()
 	if err == nil {
-		v.say(http.StatusSwitchingProtocols)
-		v.settle(v.classify())
+		c.noteStatus(http.StatusSwitchingProtocols)
+		c.settle(c.classify())
 	}
 	return conn, rw, err
 }
 
-// say notes the status, the first that is final; what is not a success is settled before the caller hears it.
-func (v *visit) say(status int) {
-	if v.status != 0 || status < 200 && status != http.StatusSwitchingProtocols {
+// noteStatus notes the first final status. If it is no success, the call is settled before the caller sees the status.
+func (c *inboundCall) noteStatus(status int) {
+	if c.status != 0 || status < 200 && status != http.StatusSwitchingProtocols {
 		return
 	}
-	v.status = status
-	if o := v.classify(); o.Kind != breaker.Success {
-		v.settle(o)
+	c.status = status
+	if o := c.classify(); o.Kind != breaker.Success {
+		c.settle(o)
 	}
 }
 
-func (v *visit) classify() breaker.Outcome {
-	if v.m.Classify != nil {
-		return v.m.Classify(v.status)
+func (c *inboundCall) classify() breaker.Outcome {
+	if c.m.Classify != nil {
+		return c.m.Classify(c.status)
 	}
-	return InboundOutcome(v.status)
+	return InboundOutcome(c.status)
 }
 
-// outcome is that of a handler which has returned.
-func (v *visit) outcome() breaker.Outcome {
-	if v.r.Context().Err() != nil {
+// outcome is the outcome when the handler returns.
+func (c *inboundCall) outcome() breaker.Outcome {
+	if c.r.Context().Err() != nil {
 		return ignored("cancelled")
 	}
-	if v.status == 0 {
-		v.status = http.StatusOK
+	if c.status == 0 {
+		c.status = http.StatusOK
 	}
-	return v.classify()
+	return c.classify()
 }
 
-func (v *visit) settle(o breaker.Outcome) {
-	v.settled.Do(func() {
-		v.unkeep()
-		settle(v.r.Context(), v.permit, o, v.m.Logger)
+func (c *inboundCall) settle(o breaker.Outcome) {
+	c.settled.Do(func() {
+		c.endRenewal()
+		settle(c.r.Context(), c.permit, o, c.m.Logger)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -21,17 +22,17 @@ import (
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
-// gate is a Middleware that names its callers by X-Agent, and what its breakers were told.
-type gate struct {
+// inbound is a Middleware that names its callers by X-Agent, and all that it reports.
+type inbound struct {
 	*breakerhttp.Middleware
 
 	log  *bytes.Buffer
 	seen *recorder
 }
 
-func newGate(t *testing.T, edit func(*breaker.Policy)) *gate {
+func newInbound(t *testing.T, edit func(*breaker.Policy)) *inbound {
 	t.Helper()
-	g := &gate{log: &bytes.Buffer{}, seen: &recorder{settled: make(chan breaker.Outcome, 100)}}
+	g := &inbound{log: &bytes.Buffer{}, seen: &recorder{settled: make(chan breaker.Outcome, 100)}}
 	g.Middleware = &breakerhttp.Middleware{
 		Manager: newManager(t, breaker.NewMemory(nil, 0), g.seen, edit), Agent: breakerhttp.FromHeader("X-Agent"),
 		Logger: slog.New(slog.NewTextHandler(g.log, nil)),
@@ -40,7 +41,7 @@ func newGate(t *testing.T, edit func(*breaker.Policy)) *gate {
 }
 
 // call sends a request of agent "a" through h, without a network.
-func (g *gate) call(t *testing.T, h http.HandlerFunc) *http.Response {
+func (g *inbound) call(t *testing.T, h http.HandlerFunc) *http.Response {
 	t.Helper()
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
@@ -49,7 +50,7 @@ func (g *gate) call(t *testing.T, h http.HandlerFunc) *http.Response {
 	return w.Result()
 }
 
-func (g *gate) once(t *testing.T, kind breaker.OutcomeKind, class string) {
+func (g *inbound) settledOnce(t *testing.T, kind breaker.OutcomeKind, class string) {
 	t.Helper()
 	select {
 	case o := <-g.seen.settled:
@@ -64,36 +65,36 @@ func (g *gate) once(t *testing.T, kind breaker.OutcomeKind, class string) {
 	}
 }
 
-func TestCallersAreJudgedByTheAnswersTheyGet(t *testing.T) {
+func TestMiddleware_OutcomeFollowsStatus(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{0, 200, 201, 304, 400, 401, 404, 409, 422, 429, 500, 503} {
-		g := newGate(t, nil)
+		g := newInbound(t, nil)
 		resp := g.call(t, func(w http.ResponseWriter, _ *http.Request) {
 			if status > 0 {
 				w.Header().Set("Link", "</x.css>")
-				w.WriteHeader(http.StatusEarlyHints) // says nothing yet
+				w.WriteHeader(http.StatusEarlyHints) // is not final
 				w.WriteHeader(status)
 			}
 			_, _ = io.WriteString(w, "text")
 		})
 		want := breakerhttp.InboundOutcome(max(status, 200))
-		g.once(t, want.Kind, want.Class)
+		g.settledOnce(t, want.Kind, want.Class)
 		_ = resp.Body.Close()
 	}
-	g := newGate(t, nil)
+	g := newInbound(t, nil)
 	_ = g.call(t, func(http.ResponseWriter, *http.Request) {}).Body.Close()
-	g.once(t, breaker.Success, "")
+	g.settledOnce(t, breaker.Success, "")
 	g.Classify = func(status int) breaker.Outcome {
 		return breaker.Outcome{Kind: breaker.Failure, Class: "own_" + strconv.Itoa(status)}
 	}
 	_ = g.call(t, func(http.ResponseWriter, *http.Request) {}).Body.Close()
-	g.once(t, breaker.Failure, "own_200")
+	g.settledOnce(t, breaker.Failure, "own_200")
 }
 
-// TestFloodingAgentIsKeptOutAndNobodyElse is row S7 of the seed map, with the answer as it stands on the wire.
-func TestFloodingAgentIsKeptOutAndNobodyElse(t *testing.T) {
+// The answer is compared as it is on the wire.
+func TestMiddleware_KeepsOutFloodingAgentOnly(t *testing.T) {
 	t.Parallel()
-	g := newGate(t, func(p *breaker.Policy) { p.Timeout = time.Hour })
+	g := newInbound(t, func(p *breaker.Policy) { p.Timeout = time.Hour })
 	calls := 0
 	srv := httptest.NewServer(g.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls++
@@ -134,15 +135,15 @@ func TestFloodingAgentIsKeptOutAndNobodyElse(t *testing.T) {
 	}
 }
 
-func TestFailureIsSettledBeforeTheCallerHearsIt(t *testing.T) {
+func TestMiddleware_SettlesFailureBeforeCallerSeesIt(t *testing.T) {
 	t.Parallel()
-	g := newGate(t, nil)
+	g := newInbound(t, nil)
 	more := make(chan struct{})
-	srv := agent(t, g.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	srv := startAgent(t, g.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		_ = http.NewResponseController(w).Flush()
 		<-more
-		panic(http.ErrAbortHandler) // changes nothing any more
+		panic(http.ErrAbortHandler) // changes nothing: the call is settled
 	})).ServeHTTP)
 	req := request(t.Context(), t, http.MethodGet, srv.URL)
 	req.Header.Set("X-Agent", "a")
@@ -150,7 +151,7 @@ func TestFailureIsSettledBeforeTheCallerHearsIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.once(t, breaker.Failure, "http_400")
+	g.settledOnce(t, breaker.Failure, "http_400")
 	close(more)
 	_, _ = io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
@@ -160,9 +161,9 @@ func TestFailureIsSettledBeforeTheCallerHearsIt(t *testing.T) {
 	}
 }
 
-func TestPanicOfTheAPIIsIgnoredAndGoesOn(t *testing.T) {
+func TestMiddleware_PanicIsIgnoredAndGoesOn(t *testing.T) {
 	t.Parallel()
-	g := newGate(t, nil)
+	g := newInbound(t, nil)
 	func() {
 		defer func() {
 			if v := recover(); v != "boom" {
@@ -171,18 +172,18 @@ func TestPanicOfTheAPIIsIgnoredAndGoesOn(t *testing.T) {
 		}()
 		g.call(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK); panic("boom") }) //nolint:bodyclose // there is none
 	}()
-	g.once(t, breaker.Ignored, "panic")
+	g.settledOnce(t, breaker.Ignored, "panic")
 }
 
-func TestCallerThatIsGoneIsIgnored(t *testing.T) {
+func TestMiddleware_CallerThatLeftIsIgnored(t *testing.T) {
 	t.Parallel()
-	g := newGate(t, nil)
+	g := newInbound(t, nil)
 	done := make(chan struct{})
 	h := g.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	}))
-	srv := agent(t, func(w http.ResponseWriter, r *http.Request) {
+	srv := startAgent(t, func(w http.ResponseWriter, r *http.Request) {
 		defer close(done)
 		h.ServeHTTP(w, r)
 	})
@@ -196,21 +197,21 @@ func TestCallerThatIsGoneIsIgnored(t *testing.T) {
 	cancel()
 	_ = resp.Body.Close()
 	<-done
-	g.once(t, breaker.Ignored, "cancelled")
+	g.settledOnce(t, breaker.Ignored, "cancelled")
 }
 
-func TestStreamPassesUnbuffered(t *testing.T) {
+func TestMiddleware_StreamsUnbuffered(t *testing.T) {
 	t.Parallel()
 	for _, h2 := range []bool{false, true} {
 		for name, flush := range map[string]func(w http.ResponseWriter){
 			"Flusher":    func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
 			"controller": func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() },
 		} {
-			g := newGate(t, nil)
+			g := newInbound(t, nil)
 			more := make(chan struct{})
-			srv := agent(t, g.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			srv := startAgent(t, g.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Hour)); err != nil {
-					t.Errorf("deadline: %v", err) // found by Unwrap
+					t.Errorf("deadline: %v", err) // works by Unwrap
 				}
 				_, _ = io.WriteString(w, "first")
 				flush(w)
@@ -233,21 +234,21 @@ func TestStreamPassesUnbuffered(t *testing.T) {
 			_, _ = io.ReadAll(resp.Body)
 			_ = resp.Body.Close()
 			srv.Close()
-			g.once(t, breaker.Success, "")
+			g.settledOnce(t, breaker.Success, "")
 		}
 	}
 }
 
-func TestHijackedConnectionIsASuccess(t *testing.T) {
+func TestMiddleware_HijackedConnectionIsSuccess(t *testing.T) {
 	t.Parallel()
-	g := newGate(t, nil)
-	srv := agent(t, g.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	g := newInbound(t, nil)
+	srv := startAgent(t, g.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		g.once(t, breaker.Success, "") // while the connection lasts
+		g.settledOnce(t, breaker.Success, "") // while the connection lasts
 		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhello\n")
 		_ = conn.Close()
 	})).ServeHTTP)
@@ -267,19 +268,19 @@ func TestHijackedConnectionIsASuccess(t *testing.T) {
 	}
 	_ = g.call(t, func(w http.ResponseWriter, _ *http.Request) {
 		if _, _, err := w.(http.Hijacker).Hijack(); !errors.Is(err, http.ErrNotSupported) {
-			t.Errorf("hijacked what cannot be: %v", err)
+			t.Errorf("hijack without support gave %v", err)
 		}
 	}).Body.Close()
-	g.once(t, breaker.Success, "")
+	g.settledOnce(t, breaker.Success, "")
 }
 
-func TestProbesLeaseIsKeptWhileTheAPIWorks(t *testing.T) {
+func TestMiddleware_RenewsLeaseWhileHandlerWorks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 3*time.Second })
+		g := newInbound(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 3*time.Second })
 		for range 5 {
 			_ = g.call(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }).Body.Close()
-			g.once(t, breaker.Failure, "http_400")
+			g.settledOnce(t, breaker.Failure, "http_400")
 		}
 		<-time.After(time.Minute)
 		_ = g.call(t, func(http.ResponseWriter, *http.Request) {
@@ -290,7 +291,7 @@ func TestProbesLeaseIsKeptWhileTheAPIWorks(t *testing.T) {
 			}
 			_ = busy.Body.Close()
 		}).Body.Close()
-		g.once(t, breaker.Success, "")
+		g.settledOnce(t, breaker.Success, "")
 		v, _, err := g.Manager.Inspect(t.Context(), "a")
 		if err != nil || v.State != breaker.Closed {
 			t.Errorf("state %s, %v", v.State, err)
@@ -298,7 +299,7 @@ func TestProbesLeaseIsKeptWhileTheAPIWorks(t *testing.T) {
 	})
 }
 
-func TestCallerWithoutAGoodNameIsTold(t *testing.T) {
+func TestMiddleware_AnswersBadName(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		agent  func(*http.Request) (string, error)
@@ -310,7 +311,7 @@ func TestCallerWithoutAGoodNameIsTold(t *testing.T) {
 		"own":    {func(*http.Request) (string, error) { return "a b", nil }, breaker.ErrBadName.Error(), ""},
 		"secret": {func(*http.Request) (string, error) { return "", errors.New("token xyz is bad") }, breaker.ErrBadName.Error(), "xyz"},
 	} {
-		g := newGate(t, nil)
+		g := newInbound(t, nil)
 		g.Agent = c.agent
 		resp := g.call(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
 		text, _ := io.ReadAll(resp.Body)
@@ -326,7 +327,7 @@ func TestCallerWithoutAGoodNameIsTold(t *testing.T) {
 	}
 }
 
-func TestNamers(t *testing.T) {
+func TestFromHeaderAndPath_NameTheCaller(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		namer func(*http.Request) (string, error)
@@ -338,7 +339,7 @@ func TestNamers(t *testing.T) {
 		{breakerhttp.FromHeader("X-Agent"), "/", nil, ""},
 		{breakerhttp.FromHeader("X-Agent"), "/", []string{""}, ""},
 		{breakerhttp.FromHeader("X-Agent"), "/", []string{"a b"}, ""},
-		{breakerhttp.FromHeader("X-Agent"), "/", []string{"a", "b"}, ""}, // which of the two would be a guess
+		{breakerhttp.FromHeader("X-Agent"), "/", []string{"a", "b"}, ""}, // ambiguous
 		{breakerhttp.FromPath(2), "/agents/reader/ask", nil, "reader"},
 		{breakerhttp.FromPath(1), "/reader", nil, "reader"},
 		{breakerhttp.FromPath(2), "/agents/a%3Ab", nil, "a:b"},
@@ -357,23 +358,25 @@ func TestNamers(t *testing.T) {
 	}
 }
 
-// away is a store that never answers.
-type away struct{ breaker.Store }
+// downStore is a store that never answers.
+type downStore struct{ breaker.Store }
 
-func (away) Apply(_ context.Context, agent string, _ breaker.Policy, op machine.Op) (machine.Result, error) {
+func (downStore) Apply(_ context.Context, agent string, _ breaker.Policy, op machine.Op) (machine.Result, error) {
 	return machine.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("cable cut")}
 }
 
-func TestStoreThatIsAwayWithoutAFallbackIsSaid(t *testing.T) {
+func TestMiddleware_AnswersStoreUnavailable(t *testing.T) {
 	t.Parallel()
-	g := newGate(t, nil)
-	g.Manager = newManager(t, away{}, g.seen, nil)
+	g := newInbound(t, nil)
+	g.Manager = newManager(t, downStore{}, g.seen, nil)
 	resp := g.call(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
 	text, _ := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header["retry-after"][0] != "1" || //nolint:staticcheck // as on the wire
-		!strings.Contains(string(text), `"code":"store_unavailable"`) || strings.Contains(string(text), "cable") {
-		t.Errorf("answered %d %v %s", resp.StatusCode, resp.Header, text)
+	want := `{"type":"urn:breakerd:problem:store_unavailable","title":"Service Unavailable","status":503,` +
+		`"detail":"the store of the circuit breakers does not answer; nothing was done","code":"store_unavailable","errors":[]}` + "\n"
+	if resp.StatusCode != http.StatusServiceUnavailable || string(text) != want ||
+		fmt.Sprint(resp.Header["retry-after"]) != "[1]" { //nolint:staticcheck // as on the wire
+		t.Errorf("answered %d %v %s\nwant %s", resp.StatusCode, resp.Header, text, want)
 	}
 	if !strings.Contains(g.log.String(), "cable cut") {
 		t.Errorf("logged %q", g.log)

@@ -14,11 +14,13 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Outcome is the default reading of a call out [B4]: a status below 400 is a success; 408, 425, 429 and 5xx are failures, and so
-// are a time-out and a connection that breaks; the other 4xx are the caller's own, and are ignored like a call that was
-// cancelled. A failing status brings its Retry-After along [B22]: whole seconds, or a date relative to the response's own
-// Date (to this machine's clock without one); what is neither, or is past, is nothing, and 30 days are the most.
-// resp is not looked at where err is not nil.
+// Outcome is the default outcome of a call out [B4]. A status below 400 is a success. 408, 425, 429, 5xx, a time-out
+// and a broken connection are failures. The other 4xx are the caller's own fault and are ignored, like a cancelled
+// call.
+//
+// A failing status brings its Retry-After along [B22]: whole seconds, or a date relative to the response's own Date, or
+// to this machine's clock if there is none. Anything else and a past date count as none; the most is
+// breaker.MaxDuration. resp is not used if err is not nil.
 func Outcome(resp *http.Response, err error) breaker.Outcome {
 	if errors.Is(err, context.Canceled) {
 		return ignored("cancelled")
@@ -30,14 +32,15 @@ func Outcome(resp *http.Response, err error) breaker.Outcome {
 	switch status := resp.StatusCode; {
 	case status < 400:
 		return breaker.Outcome{Kind: breaker.Success}
-	case status >= 500, status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusTooManyRequests:
+	case status >= 500, status == http.StatusRequestTimeout, status == http.StatusTooEarly,
+		status == http.StatusTooManyRequests:
 		return breaker.Outcome{Kind: breaker.Failure, Class: class, RetryAfter: retryAfter(resp.Header, time.Now())}
 	default:
 		return ignored(class)
 	}
 }
 
-// errorOutcome is breaker.Classify with the names that people have for what breaks on a network.
+// errorOutcome is breaker.Classify with classes for what breaks on a network.
 func errorOutcome(ctx context.Context, err error) breaker.Outcome {
 	o := breaker.Classify(ctx, err)
 	if o.Kind != breaker.Failure {
@@ -61,7 +64,7 @@ func errorOutcome(ctx context.Context, err error) breaker.Outcome {
 	return o
 }
 
-// retryAfter reads an upstream's wait; now stands in for a missing Date.
+// retryAfter parses an upstream's wait; now stands in for a missing Date.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	if text == "" {
@@ -69,7 +72,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	}
 	if strings.Trim(text, "0123456789") == "" {
 		seconds, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || seconds > int64(breaker.MaxDuration/time.Second) { // more digits than a number has
+		if err != nil || seconds > int64(breaker.MaxDuration/time.Second) { // more digits than an int64 has
 			return breaker.MaxDuration
 		}
 		return time.Duration(seconds) * time.Second
@@ -78,21 +81,21 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	if said, err := http.ParseTime(h.Get("Date")); err == nil {
-		now = said
+	if date, err := http.ParseTime(h.Get("Date")); err == nil {
+		now = date
 	}
 	return min(max(at.Sub(now), 0), breaker.MaxDuration)
 }
 
-// InboundOutcome is the default reading of a call in: what it says of the caller. 4xx is its failure, but 404, 409, 410 and 412
-// are ordinary answers to an ordinary question. 5xx is the fault of the API and is ignored. All else is a success.
+// InboundOutcome is the default outcome of a call in. 4xx are the caller's failures, but 404, 409, 410 and 412 are
+// ordinary answers and so successes. 5xx are the fault of the API and are ignored. Other statuses are successes.
 func InboundOutcome(status int) breaker.Outcome {
 	class := fmt.Sprintf("http_%d", status)
 	switch {
 	case status >= 500:
 		return ignored(class)
-	case status == http.StatusNotFound, status == http.StatusConflict, status == http.StatusGone, status == http.StatusPreconditionFailed,
-		status < 400:
+	case status < 400, status == http.StatusNotFound, status == http.StatusConflict, status == http.StatusGone,
+		status == http.StatusPreconditionFailed:
 		return breaker.Outcome{Kind: breaker.Success}
 	default:
 		return breaker.Outcome{Kind: breaker.Failure, Class: class}

@@ -16,7 +16,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
-func TestStatusesAsInB4(t *testing.T) {
+// [B4]
+func TestOutcome_OfStatuses(t *testing.T) {
 	t.Parallel()
 	for status := 100; status < 600; status++ {
 		want := breaker.Outcome{Kind: breaker.Success}
@@ -43,7 +44,8 @@ type ignoredError struct{}
 func (ignoredError) Error() string          { return "my own fault" }
 func (ignoredError) IgnoredByBreaker() bool { return true }
 
-func TestErrorsAsInB4(t *testing.T) {
+// [B4]
+func TestOutcome_OfErrors(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		err  error
@@ -53,7 +55,7 @@ func TestErrorsAsInB4(t *testing.T) {
 		{fmt.Errorf("call: %w", context.Canceled), breaker.Outcome{Kind: breaker.Ignored, Class: "cancelled"}},
 		{context.DeadlineExceeded, breaker.Outcome{Kind: breaker.Failure, Class: "timeout"}},
 		{os.ErrDeadlineExceeded, breaker.Outcome{Kind: breaker.Failure, Class: "timeout"}},
-		{&breakerhttp.TimeoutError{}, breaker.Outcome{Kind: breaker.Failure, Class: "timeout"}},
+		{&net.DNSError{IsTimeout: true}, breaker.Outcome{Kind: breaker.Failure, Class: "timeout"}},
 		{&net.OpError{Op: "dial", Err: &net.DNSError{}}, breaker.Outcome{Kind: breaker.Failure, Class: "dns_error"}},
 		{&net.OpError{Op: "dial", Err: io.EOF}, breaker.Outcome{Kind: breaker.Failure, Class: "connect_error"}},
 		{&net.OpError{Op: "read", Err: errors.New("reset")}, breaker.Outcome{Kind: breaker.Failure, Class: "connection_error"}},
@@ -69,7 +71,8 @@ func TestErrorsAsInB4(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsReadAsInB22(t *testing.T) {
+// [B22]
+func TestOutcome_ReadsRetryAfter(t *testing.T) {
 	t.Parallel()
 	const date = "Sun, 06 Nov 1994 08:49:37 GMT"
 	for _, c := range []struct {
@@ -106,24 +109,24 @@ func TestRetryAfterIsReadAsInB22(t *testing.T) {
 	}
 }
 
-func TestUpstreamsWaitReachesTheBreaker(t *testing.T) {
+func TestTransport_UpstreamWaitReachesBreaker(t *testing.T) {
 	t.Parallel()
-	srv := agent(t, func(w http.ResponseWriter, _ *http.Request) {
+	srv := startAgent(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "1800")
 		w.WriteHeader(http.StatusTooManyRequests)
 	})
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	for range 5 {
 		_ = r.get(t, srv.URL).Body.Close()
 	}
 	_, err := r.client.Do(request(t.Context(), t, http.MethodGet, srv.URL)) //nolint:bodyclose // there is none
 	var open *breaker.OpenError
 	if !errors.As(err, &open) || open.RetryAfter < 14*time.Minute || open.RetryAfter > 15*time.Minute {
-		t.Errorf("sixth call gave %v, want a refusal for a quarter of an hour: the half that was asked for is capped", err)
+		t.Errorf("sixth call gave %v, want a refusal for the cap of a quarter of an hour", err)
 	}
 }
 
-func TestInboundStatuses(t *testing.T) {
+func TestInboundOutcome_OfStatuses(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]breaker.OutcomeKind{
 		101: breaker.Success, 200: breaker.Success, 302: breaker.Success, 304: breaker.Success, 404: breaker.Success, 409: breaker.Success,

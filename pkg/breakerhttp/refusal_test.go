@@ -10,7 +10,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
-func TestRefusalsHaveTheStatusAndHeadersOfTheirReason(t *testing.T) {
+func TestWriteRefusal_StatusAndHeadersFollowReason(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		reason        breaker.Reason
@@ -41,30 +41,16 @@ func TestRefusalsHaveTheStatusAndHeadersOfTheirReason(t *testing.T) {
 	}
 }
 
-func TestRefusalsBodyIsBreakerds(t *testing.T) {
+func TestWriteRefusal_BodyIsThatOfBreakerd(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
-	breakerhttp.WriteRefusalStatus(w, &breaker.OpenError{
+	breakerhttp.WriteRefusal(w, &breaker.OpenError{
 		Agent: "a", Reason: breaker.ReasonOpen, State: breaker.Open, RetryAfter: 1500 * time.Millisecond, Degraded: true,
-	}, http.StatusServiceUnavailable)
-	want := `{"type":"urn:breakerd:problem:circuit_breaker_open","title":"Service Unavailable","status":503,` +
+	})
+	want := `{"type":"urn:breakerd:problem:circuit_breaker_open","title":"Too Many Requests","status":429,` +
 		`"detail":"the circuit breaker of agent a refuses the call (open)","code":"circuit_breaker_open","errors":[],` +
 		`"agent":"a","reason":"open","state":"OPEN","retry_after_seconds":2,"degraded":true}` + "\n"
-	if got := w.Body.String(); got != want || w.Code != http.StatusServiceUnavailable || w.Header().Get("Content-Type") != "application/problem+json" {
+	if got := w.Body.String(); got != want || w.Code != http.StatusTooManyRequests || w.Header().Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%d %v %s\nwant %s", w.Code, w.Header(), got, want)
-	}
-}
-
-func TestStoreThatIsAwayHasOneAnswer(t *testing.T) {
-	t.Parallel()
-	w := httptest.NewRecorder()
-	w.Header().Set("Retry-After", "9")
-	breakerhttp.WriteStoreUnavailable(w)
-	want := `{"type":"urn:breakerd:problem:store_unavailable","title":"Service Unavailable","status":503,` +
-		`"detail":"the store of the circuit breakers does not answer; nothing was done","code":"store_unavailable","errors":[]}` + "\n"
-	h := map[string][]string(w.Header()) // as it is spelled on the wire
-	if got := w.Body.String(); got != want || w.Code != http.StatusServiceUnavailable || len(h["retry-after"]) != 1 || h["retry-after"][0] != "1" ||
-		len(h["Retry-After"]) > 0 {
-		t.Errorf("%d %v %s\nwant %s", w.Code, h, got, want)
 	}
 }

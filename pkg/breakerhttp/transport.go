@@ -1,7 +1,6 @@
 package breakerhttp
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,26 +10,27 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Transport is an http.RoundTripper that makes calls behind the breakers of those who are called. Manager is required; every
-// other field has a default. It is safe for concurrent use as long as its fields do not change. It holds nothing but its fields,
-// so where agents differ (in Timeout, in Body), make a Transport for each on one Base, or even for each call.
+// Transport is an http.RoundTripper with a breaker for each agent that is called. Manager is required; every other
+// field has a default. A Transport is safe for concurrent use as long as its fields do not change. It has no other
+// state, so agents that differ in Timeout or Body may have a Transport each, even for each call, on one Base.
 type Transport struct {
-	// Base makes the calls that are admitted, and must end them when their context ends. nil: http.DefaultTransport.
+	// Base makes the admitted calls. It must end them when their context ends. nil: http.DefaultTransport.
 	Base    http.RoundTripper
 	Manager *breaker.Manager
 	// Agent names whom a request calls. nil: the host and port of its URL, as written there.
 	Agent func(*http.Request) string
-	// Classify makes an outcome of a response's header, or of the error that came in its place. It is not asked when the caller
-	// has cancelled the call. It must leave the body alone. nil: Outcome.
+	// Classify makes an outcome of a response's header, or of the error in its place. It is not asked about a call that
+	// its caller has cancelled, and must not read the body. nil: [Outcome].
 	Classify func(*http.Response, error) breaker.Outcome
-	// Body looks for failures in the bodies of successful responses too. Zero: StatusOnly.
+	// Body looks for failures in the bodies of successful responses too. Zero: [StatusOnly].
 	Body BodyClassifier
-	// Timeout bounds the wait for the response's header, and then each wait for more bytes of its body: a stream may last as
-	// long as it keeps coming. The clock stands still while the request's body waits for the caller to send more, before the
-	// header and after it, and while the caller reads nothing; then it begins anew. What is longer ends with a *TimeoutError, a
-	// failure. 0: no bound but the request's context.
+	// Timeout bounds the wait for the response's header, and then each wait for more of its body, so a stream may last as
+	// long as it keeps coming. The clock stops while the request's body waits for the caller, also after the header, and
+	// while the caller reads nothing; then it begins anew. A longer wait is a failure, and its error a
+	// context.DeadlineExceeded. 0: only the request's context bounds the call.
 	Timeout time.Duration
-	// Observe is told of every call that was made, once, when its body has ended or was closed. It must be quick. nil: nobody.
+	// Observe is told of every call that was made, once, when its body has ended or was closed. It must return quickly.
+	// nil: nobody is told.
 	Observe func(Timing)
 	Logger  *slog.Logger // nil: silent
 }
@@ -38,47 +38,25 @@ type Transport struct {
 // Timing is one call that was made, for metrics.
 type Timing struct {
 	Agent     string
-	Status    int           // 0: there was no response, or none that is of use
-	FirstByte time.Duration // until the response's header, or the error that came in its place
+	Status    int           // 0: no response, or an unusable one
+	FirstByte time.Duration // until the response's header, or the error in its place
 	Total     time.Duration // until the end of the body
 	Outcome   breaker.Outcome
 }
 
-// TimeoutError says that an agent let its caller wait for longer than Transport.Timeout. It is a context.DeadlineExceeded.
-type TimeoutError struct {
-	Agent string
-	After time.Duration
-}
-
-func (e *TimeoutError) Error() string {
-	return fmt.Sprintf("agent %q sent nothing for %s", e.Agent, e.After)
-}
-
-// Timeout tells net.Error's readers.
-func (*TimeoutError) Timeout() bool { return true }
-
-// Is makes it a context.DeadlineExceeded.
-func (*TimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
-
-// RoundTrip implements http.RoundTripper. A refusal is a *breaker.OpenError, and Base is not called; neither is it when there is
-// no permit for another reason. Otherwise response and error are Base's own, except that a status that is none (below 100 or
-// above 999) and a 101 to a protocol that the request did not ask for are errors.
+// RoundTrip implements http.RoundTripper. Without a permit, Base is not called; a refusal is a *breaker.OpenError.
+// Otherwise response and error are those of Base, except that an impossible status (below 100 or above 999) and a
+// switch to a protocol that the request did not ask for are errors.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	permit, err := t.acquire(req)
 	if err != nil {
 		if req.Body != nil {
-			_ = req.Body.Close() // as every RoundTripper must, also where it fails
+			_ = req.Body.Close() // as every RoundTripper must, also when it fails
 		}
 		return nil, err
 	}
-	return newCall(t, req, permit).roundTrip()
-}
-
-// CloseIdleConnections has Base close its connections, if it can; http.Client's method of that name comes here.
-func (t *Transport) CloseIdleConnections() {
-	if b, ok := t.base().(interface{ CloseIdleConnections() }); ok {
-		b.CloseIdleConnections()
-	}
+	c := &call{t: t, req: req, permit: permit, endRenewal: permit.Keep(req.Context()), start: time.Now()}
+	return c.roundTrip()
 }
 
 func (t *Transport) acquire(req *http.Request) (breaker.Permit, error) {
@@ -95,6 +73,13 @@ func (t *Transport) acquire(req *http.Request) (breaker.Permit, error) {
 		err = fmt.Errorf("ask the breaker of agent %q: %w", agent, err)
 	}
 	return permit, err
+}
+
+// CloseIdleConnections closes those of Base, if it can. http.Client.CloseIdleConnections calls it.
+func (t *Transport) CloseIdleConnections() {
+	if b, ok := t.base().(interface{ CloseIdleConnections() }); ok {
+		b.CloseIdleConnections()
+	}
 }
 
 func (t *Transport) base() http.RoundTripper {

@@ -19,26 +19,26 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-func TestSuccessIsSettledAtTheEndOfItsBodyBeforeTheReaderKnows(t *testing.T) {
+func TestTransport_SettlesSuccessBeforeReaderSeesTheEnd(t *testing.T) {
 	t.Parallel()
 	for _, h2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("h2=%v", h2), func(t *testing.T) {
 			t.Parallel()
 			more := make(chan struct{})
-			srv := agent(t, func(w http.ResponseWriter, _ *http.Request) {
+			srv := startAgent(t, func(w http.ResponseWriter, _ *http.Request) {
 				_, _ = io.WriteString(w, "first")
 				w.(http.Flusher).Flush()
 				<-more
 				_, _ = io.WriteString(w, "last")
 			})
-			r := newRig(t, nil)
+			r := newOutbound(t, nil)
 			r.Base = newBase(t, h2)
 			resp := r.get(t, srv.URL)
 			first := make([]byte, 5)
 			if _, err := io.ReadFull(resp.Body, first); err != nil {
 				t.Fatal(err)
 			}
-			r.nothing(t)
+			r.nothingElse(t)
 			close(more)
 			if rest, err := io.ReadAll(resp.Body); err != nil || string(rest) != "last" {
 				t.Fatalf("read %q, %v", rest, err)
@@ -48,7 +48,7 @@ func TestSuccessIsSettledAtTheEndOfItsBodyBeforeTheReaderKnows(t *testing.T) {
 			}
 			_ = resp.Body.Close()
 			_ = resp.Body.Close()
-			x := r.once(t, breaker.Success, "")
+			x := r.settledOnce(t, breaker.Success, "")
 			if x.Status != 200 || x.FirstByte <= 0 || x.Outcome.Duration != x.FirstByte {
 				t.Errorf("observed %+v", x)
 			}
@@ -56,7 +56,7 @@ func TestSuccessIsSettledAtTheEndOfItsBodyBeforeTheReaderKnows(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSuccessIsSettledAtTheHeader(t *testing.T) {
+func TestTransport_SettlesOtherStatusesAtHeader(t *testing.T) {
 	t.Parallel()
 	for status, kind := range map[int]breaker.OutcomeKind{
 		400: breaker.Ignored, 401: breaker.Ignored, 404: breaker.Ignored, 408: breaker.Failure, 425: breaker.Failure, 429: breaker.Failure,
@@ -65,13 +65,13 @@ func TestWhatIsNoSuccessIsSettledAtTheHeader(t *testing.T) {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			t.Parallel()
 			more := make(chan struct{})
-			srv := agent(t, func(w http.ResponseWriter, _ *http.Request) {
+			srv := startAgent(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(status)
 				w.(http.Flusher).Flush()
 				<-more
 				_, _ = io.WriteString(w, "why")
 			})
-			r := newRig(t, nil)
+			r := newOutbound(t, nil)
 			resp, err := r.RoundTrip(request(t.Context(), t, http.MethodGet, srv.URL))
 			if err != nil {
 				t.Fatal(err)
@@ -84,16 +84,16 @@ func TestWhatIsNoSuccessIsSettledAtTheHeader(t *testing.T) {
 				t.Errorf("read %q, %v", text, err)
 			}
 			_ = resp.Body.Close()
-			if x := r.once(t, kind, fmt.Sprint("http_", status)); x.Status != status {
+			if x := r.settledOnce(t, kind, fmt.Sprint("http_", status)); x.Status != status {
 				t.Errorf("observed %+v", x)
 			}
 		})
 	}
 }
 
-func TestRefusalNeverReachesTheAgent(t *testing.T) {
+func TestTransport_RefusalDoesNotReachAgent(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.open(t)
 	r.Base = base(func(*http.Request) (*http.Response, error) { t.Error("called"); return nil, io.EOF })
 	body := &closer{Reader: strings.NewReader("text")}
@@ -107,7 +107,7 @@ func TestRefusalNeverReachesTheAgent(t *testing.T) {
 	if !body.closed {
 		t.Error("the request's body is still open")
 	}
-	r.nothing(t)
+	r.nothingElse(t)
 }
 
 type closer struct {
@@ -118,9 +118,9 @@ type closer struct {
 
 func (c *closer) Close() error { c.closed = true; return nil }
 
-func TestNoPermitNoCall(t *testing.T) {
+func TestTransport_NoPermitNoCall(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.Base = base(func(*http.Request) (*http.Response, error) { t.Error("called"); return nil, io.EOF })
 	r.Agent = func(*http.Request) string { return "no name" }
 	if _, err := r.RoundTrip(request(t.Context(), t, http.MethodGet, "http://x")); !errors.Is(err, breaker.ErrBadName) || !strings.Contains(err.Error(), `"no name"`) { //nolint:bodyclose // there is none
@@ -132,10 +132,10 @@ func TestNoPermitNoCall(t *testing.T) {
 	}
 }
 
-func TestAgentIsTheHostWhereNobodyNamesIt(t *testing.T) {
+func TestTransport_AgentIsHostByDefault(t *testing.T) {
 	t.Parallel()
-	srv := agent(t, func(http.ResponseWriter, *http.Request) {})
-	r := newRig(t, nil)
+	srv := startAgent(t, func(http.ResponseWriter, *http.Request) {})
+	r := newOutbound(t, nil)
 	r.Agent = nil
 	_ = r.get(t, srv.URL).Body.Close()
 	if x := <-r.timings; x.Agent != srv.Listener.Addr().String() {
@@ -143,7 +143,7 @@ func TestAgentIsTheHostWhereNobodyNamesIt(t *testing.T) {
 	}
 }
 
-func TestBodyThatBreaksIsAFailure(t *testing.T) {
+func TestTransport_BrokenBodyIsFailure(t *testing.T) {
 	t.Parallel()
 	hangUp := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -168,21 +168,21 @@ func TestBodyThatBreaksIsAFailure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, nil)
+			r := newOutbound(t, nil)
 			r.Base = newBase(t, strings.HasPrefix(name, "HTTP/2"))
-			resp := r.get(t, agent(t, h).URL)
+			resp := r.get(t, startAgent(t, h).URL)
 			if text, err := io.ReadAll(resp.Body); err == nil || string(text) != "half" {
 				t.Errorf("read %q, %v", text, err)
 			}
 			_ = resp.Body.Close()
-			r.once(t, breaker.Failure, "broken_stream")
+			r.settledOnce(t, breaker.Failure, "broken_stream")
 		})
 	}
 }
 
-func TestResponseWithoutABodyIsSettledWhenItIsOver(t *testing.T) {
+func TestTransport_SettlesResponseWithoutBody(t *testing.T) {
 	t.Parallel()
-	srv := agent(t, func(w http.ResponseWriter, r *http.Request) {
+	srv := startAgent(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/204":
 			w.WriteHeader(http.StatusNoContent)
@@ -194,7 +194,7 @@ func TestResponseWithoutABodyIsSettledWhenItIsOver(t *testing.T) {
 	})
 	for _, h2 := range []bool{false, true} {
 		for _, path := range []string{"/204", "/304", "/head", "/empty"} {
-			r := newRig(t, nil)
+			r := newOutbound(t, nil)
 			r.Base, r.Timeout = newBase(t, h2), time.Hour
 			method := http.MethodGet
 			if path == "/head" {
@@ -210,17 +210,17 @@ func TestResponseWithoutABodyIsSettledWhenItIsOver(t *testing.T) {
 				}
 				_ = resp.Body.Close()
 			}
-			r.once(t, breaker.Success, "")
+			r.settledOnce(t, breaker.Success, "")
 			_ = resp.Body.Close()
-			r.nothing(t)
+			r.nothingElse(t)
 		}
 	}
 }
 
-func TestTrailersArriveThoughThereIsNoBody(t *testing.T) {
+func TestTransport_PassesTrailersWithoutBody(t *testing.T) {
 	t.Parallel()
 	goOn := make(chan struct{})
-	srv := agent(t, func(w http.ResponseWriter, r *http.Request) { // as gRPC servers tell an error
+	srv := startAgent(t, func(w http.ResponseWriter, r *http.Request) { // as gRPC servers tell an error
 		status, _ := strconv.Atoi(r.URL.Path[1:])
 		w.Header().Set("Trailer", "Grpc-Status")
 		if status == http.StatusOK {
@@ -237,7 +237,7 @@ func TestTrailersArriveThoughThereIsNoBody(t *testing.T) {
 		w.Header().Set("Grpc-Status", "5")
 	})
 	for _, status := range []string{"200", "204", "304"} {
-		r := newRig(t, nil)
+		r := newOutbound(t, nil)
 		r.Base, r.Timeout = newBase(t, true), time.Hour
 		resp := r.get(t, srv.URL+"/"+status)
 		if len(r.seen.settled) > 0 {
@@ -247,16 +247,16 @@ func TestTrailersArriveThoughThereIsNoBody(t *testing.T) {
 		if _, err := io.ReadAll(resp.Body); err != nil || resp.Trailer.Get("Grpc-Status") != "5" {
 			t.Errorf("%s: trailers %v, %v", status, resp.Trailer, err)
 		}
-		r.once(t, breaker.Success, "")
+		r.settledOnce(t, breaker.Success, "")
 		_ = resp.Body.Close()
-		r.nothing(t)
+		r.nothingElse(t)
 	}
 }
 
-func TestPanicInBaseIsAFailureAndGoesOn(t *testing.T) {
+func TestTransport_PanicInBaseIsFailureAndGoesOn(t *testing.T) {
 	t.Parallel()
 	for name, how := range map[string]func(){"panic": func() { panic("boom") }, "exit": runtime.Goexit} {
-		r := newRig(t, nil)
+		r := newOutbound(t, nil)
 		r.Timeout = time.Hour
 		r.Base = base(func(*http.Request) (*http.Response, error) { how(); return nil, io.EOF })
 		var recovered any
@@ -269,11 +269,11 @@ func TestPanicInBaseIsAFailureAndGoesOn(t *testing.T) {
 		if (recovered == "boom") != (name == "panic") {
 			t.Errorf("%s: recovered %v", name, recovered)
 		}
-		r.once(t, breaker.Failure, "panic")
+		r.settledOnce(t, breaker.Failure, "panic")
 	}
 }
 
-func TestNoConnectionIsAFailureWithAName(t *testing.T) {
+func TestTransport_NamesConnectionFailures(t *testing.T) {
 	t.Parallel()
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -281,48 +281,48 @@ func TestNoConnectionIsAFailureWithAName(t *testing.T) {
 	}
 	url := "http://" + closed.Addr().String()
 	_ = closed.Close()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	if _, err := r.client.Do(request(t.Context(), t, http.MethodGet, url)); err == nil { //nolint:bodyclose // there is none
 		t.Error("no error")
 	}
-	r.once(t, breaker.Failure, "connect_error")
+	r.settledOnce(t, breaker.Failure, "connect_error")
 
-	hangsUp := agent(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	hangsUp := startAgent(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	if _, err := r.client.Do(request(t.Context(), t, http.MethodGet, hangsUp.URL)); err == nil { //nolint:bodyclose // there is none
 		t.Error("no error")
 	}
-	r.once(t, breaker.Failure, "connection_error")
+	r.settledOnce(t, breaker.Failure, "connection_error")
 }
 
-func TestTrailersArrive(t *testing.T) {
+func TestTransport_PassesTrailers(t *testing.T) {
 	t.Parallel()
-	srv := agent(t, func(w http.ResponseWriter, _ *http.Request) {
+	srv := startAgent(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Trailer", "X-Sum")
 		_, _ = io.WriteString(w, "text")
 		w.(http.Flusher).Flush()
 		w.Header().Set("X-Sum", "42")
 	})
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t, nil)
+		r := newOutbound(t, nil)
 		r.Base = newBase(t, h2)
 		resp := r.get(t, srv.URL)
 		if _, err := io.ReadAll(resp.Body); err != nil || resp.Trailer.Get("X-Sum") != "42" {
 			t.Errorf("trailers %v, %v", resp.Trailer, err)
 		}
 		_ = resp.Body.Close()
-		r.once(t, breaker.Success, "")
+		r.settledOnce(t, breaker.Success, "")
 	}
 }
 
-func TestInformationalResponsesAndContinuePass(t *testing.T) {
+func TestTransport_PassesInformationalResponses(t *testing.T) {
 	t.Parallel()
-	srv := agent(t, func(w http.ResponseWriter, r *http.Request) {
+	srv := startAgent(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</x.css>")
 		w.WriteHeader(http.StatusEarlyHints)
 		text, _ := io.ReadAll(r.Body) // sends 100 Continue
 		_, _ = w.Write(bytes.ToUpper(text))
 	})
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.Timeout = time.Hour
 	r.Base.(*http.Transport).ExpectContinueTimeout = time.Hour
 	var hints, goOn int
@@ -345,13 +345,13 @@ func TestInformationalResponsesAndContinuePass(t *testing.T) {
 		t.Errorf("read %q, %v; %d hints, %d times told to go on", text, err, hints, goOn)
 	}
 	_ = resp.Body.Close()
-	r.once(t, breaker.Success, "")
+	r.settledOnce(t, breaker.Success, "")
 }
 
-func TestClientClosesTheIdleConnectionsOfBase(t *testing.T) {
+func TestTransport_ClosesIdleConnectionsOfBase(t *testing.T) {
 	t.Parallel()
-	srv := agent(t, func(http.ResponseWriter, *http.Request) {})
-	r := newRig(t, nil)
+	srv := startAgent(t, func(http.ResponseWriter, *http.Request) {})
+	r := newOutbound(t, nil)
 	for range 2 {
 		var reused bool
 		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }})

@@ -41,18 +41,18 @@ func upgrade(t *testing.T) http.HandlerFunc {
 	}
 }
 
-func TestUpgradeIsSettledAtOnceAndStaysAConnection(t *testing.T) {
+func TestUpgrade_SettledAtOnceAndStaysConnection(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.Timeout, r.Body = time.Hour, breakerhttp.MCP
-	req := request(t.Context(), t, http.MethodGet, agent(t, upgrade(t)).URL)
+	req := request(t.Context(), t, http.MethodGet, startAgent(t, upgrade(t)).URL)
 	req.Header = upgradeTo("echo")
 	resp, err := r.client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if x := r.once(t, breaker.Success, ""); x.Status != http.StatusSwitchingProtocols {
+	if x := r.settledOnce(t, breaker.Success, ""); x.Status != http.StatusSwitchingProtocols {
 		t.Errorf("observed %+v", x)
 	}
 	conn, ok := resp.Body.(io.ReadWriteCloser)
@@ -63,15 +63,15 @@ func TestUpgradeIsSettledAtOnceAndStaysAConnection(t *testing.T) {
 	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "echo hello\n" || err != nil {
 		t.Errorf("read %q, %v", line, err)
 	}
-	r.nothing(t)
+	r.nothingElse(t)
 }
 
-// TestUpgradeThroughAProxyBetweenBothBreakers has a Middleware before the proxy, which must hijack through it, and a Transport behind.
-func TestUpgradeThroughAProxyBetweenBothBreakers(t *testing.T) {
+// The proxy must hijack the connection through a Middleware, and calls the agent through a Transport.
+func TestUpgrade_ThroughMiddlewareProxyAndTransport(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.Timeout = time.Hour
-	target, _ := url.Parse(agent(t, upgrade(t)).URL)
+	target, _ := url.Parse(startAgent(t, upgrade(t)).URL)
 	proxy := &httputil.ReverseProxy{Transport: r.Transport, Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(target) }}
 	in := &recorder{settled: make(chan breaker.Outcome, 10)}
 	m := &breakerhttp.Middleware{Manager: newManager(t, breaker.NewMemory(nil, 0), in, nil), Agent: breakerhttp.FromHeader("X-Agent")}
@@ -94,7 +94,7 @@ func TestUpgradeThroughAProxyBetweenBothBreakers(t *testing.T) {
 	if line, err := br.ReadString('\n'); line != "echo hello\n" || err != nil {
 		t.Errorf("read %q, %v", line, err)
 	}
-	r.once(t, breaker.Success, "")
+	r.settledOnce(t, breaker.Success, "")
 	if o := <-in.settled; o.Kind != breaker.Success { // the connection is still there
 		t.Errorf("calls in: settled with %+v", o)
 	}

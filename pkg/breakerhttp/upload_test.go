@@ -13,13 +13,13 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// slowly is a request's body whose caller takes its time.
-type slowly struct {
+// slowBody is a request's body of so many bytes, an hour apart.
+type slowBody struct {
 	parts int
 	end   error
 }
 
-func (s *slowly) Read(p []byte) (int, error) {
+func (s *slowBody) Read(p []byte) (int, error) {
 	if s.parts == 0 {
 		return 0, s.end
 	}
@@ -29,18 +29,18 @@ func (s *slowly) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-func TestTimeThatTheCallerTakesToSendIsNotTheAgents(t *testing.T) {
+func TestUpload_SlowCallerDoesNotTimeOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, nil)
-		r.inBubble(t, func(w http.ResponseWriter, r *http.Request) {
+		r := newOutbound(t, nil)
+		r.serveOnPipes(t, func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-time.After(59 * time.Second)
 			_, _ = io.WriteString(w, "done")
 		})
 		r.Timeout = time.Minute
 		req := request(t.Context(), t, http.MethodPost, "http://a")
-		req.Body, req.ContentLength = io.NopCloser(&slowly{parts: 3, end: io.EOF}), -1
+		req.Body, req.ContentLength = io.NopCloser(&slowBody{parts: 3, end: io.EOF}), -1
 		resp, err := r.client.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -49,47 +49,47 @@ func TestTimeThatTheCallerTakesToSendIsNotTheAgents(t *testing.T) {
 			t.Errorf("read %q, %v", text, err)
 		}
 		_ = resp.Body.Close()
-		r.once(t, breaker.Success, "")
+		r.settledOnce(t, breaker.Success, "")
 	})
 }
 
-func TestAgentThatTakesNothingOfTheRequestTimesOut(t *testing.T) {
+func TestUpload_AgentThatReadsNothingTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, nil)
-		over := make(chan struct{}) // a server that does not read notices nothing
+		r := newOutbound(t, nil)
+		over := make(chan struct{}) // a server that does not read does not notice that its client has left
 		defer close(over)
-		r.inBubble(t, func(http.ResponseWriter, *http.Request) { <-over })
+		r.serveOnPipes(t, func(http.ResponseWriter, *http.Request) { <-over })
 		r.Timeout = time.Minute
 		req := request(t.Context(), t, http.MethodPost, "http://a")
 		req.Body, req.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", 1<<20))), 1<<20
 		_, err := r.client.Do(req) //nolint:bodyclose // there is none
-		isTimeout(t, err)
-		r.once(t, breaker.Failure, "timeout")
+		checkTimeout(t, err)
+		r.settledOnce(t, breaker.Failure, "timeout")
 	})
 }
 
-func TestCallerThatCannotSendIsNotTheAgentsFault(t *testing.T) {
+func TestUpload_FailedCallerIsIgnored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		errDisk := errors.New("disk is gone")
-		r := newRig(t, nil)
-		r.inBubble(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+		r := newOutbound(t, nil)
+		r.serveOnPipes(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 		req := request(t.Context(), t, http.MethodPost, "http://a")
-		req.Body, req.ContentLength = io.NopCloser(&slowly{parts: 1, end: errDisk}), -1
+		req.Body, req.ContentLength = io.NopCloser(&slowBody{parts: 1, end: errDisk}), -1
 		if _, err := r.client.Do(req); !errors.Is(err, errDisk) { //nolint:bodyclose // there is none
 			t.Errorf("gave %v", err)
 		}
-		r.once(t, breaker.Ignored, "request_body")
+		r.settledOnce(t, breaker.Ignored, "request_body")
 	})
 }
 
-func TestWhatAnAgentMakesOfHalfARequestIsNotItsFault(t *testing.T) {
+func TestUpload_AnswerToHalfARequestIsIgnored(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusOK, http.StatusServiceUnavailable} {
-		r := newRig(t, nil)
+		r := newOutbound(t, nil)
 		r.Base = base(func(req *http.Request) (*http.Response, error) {
-			if status != http.StatusOK { // else it answers before it has read
+			if status != http.StatusOK { // else it answers before it reads
 				_, _ = io.ReadAll(req.Body)
 			}
 			more := readerFunc(func([]byte) (int, error) {
@@ -108,7 +108,7 @@ func TestWhatAnAgentMakesOfHalfARequestIsNotItsFault(t *testing.T) {
 			t.Errorf("read gave %v", err)
 		}
 		_ = resp.Body.Close()
-		r.once(t, breaker.Ignored, "request_body")
+		r.settledOnce(t, breaker.Ignored, "request_body")
 	}
 }
 
@@ -116,13 +116,13 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-func TestAgentThatHangsUpWhileTheCallerSendsFails(t *testing.T) {
+func TestUpload_AgentThatHangsUpFails(t *testing.T) {
 	t.Parallel()
-	srv := agent(t, func(_ http.ResponseWriter, r *http.Request) {
+	srv := startAgent(t, func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = r.Body.Read(make([]byte, 1))
 		panic(http.ErrAbortHandler)
 	})
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	send, write := io.Pipe()
 	go func() { _, _ = io.Copy(write, strings.NewReader(strings.Repeat("x", 8<<20))) }() // ends when send is closed
 	req := request(t.Context(), t, http.MethodPost, srv.URL)
@@ -135,9 +135,9 @@ func TestAgentThatHangsUpWhileTheCallerSendsFails(t *testing.T) {
 	}
 }
 
-func TestBaseThatClosesWhatItStillReadsIsNotTheCaller(t *testing.T) {
+func TestUpload_ReadAfterCloseIsNotTheCallers(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.Base = base(func(req *http.Request) (*http.Response, error) {
 		read := make(chan error)
 		go func() { _, err := req.Body.Read(make([]byte, 1)); read <- err }()
@@ -153,12 +153,12 @@ func TestBaseThatClosesWhatItStillReadsIsNotTheCaller(t *testing.T) {
 	if _, err := r.RoundTrip(req); !errors.Is(err, io.ErrUnexpectedEOF) { //nolint:bodyclose // there is none
 		t.Error(err)
 	}
-	r.once(t, breaker.Failure, "connection_error")
+	r.settledOnce(t, breaker.Failure, "connection_error")
 }
 
-func TestRequestCanBeSentOnceMore(t *testing.T) {
+func TestUpload_CanBeSentAgain(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.Timeout = time.Hour
 	r.Base = base(func(req *http.Request) (*http.Response, error) {
 		for range 2 {
@@ -176,7 +176,7 @@ func TestRequestCanBeSentOnceMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	r.once(t, breaker.Success, "")
+	r.settledOnce(t, breaker.Success, "")
 	req.GetBody = func() (io.ReadCloser, error) { return nil, io.ErrNoProgress }
 	r.Base = base(func(req *http.Request) (*http.Response, error) { _, err := req.GetBody(); return nil, err })
 	if _, err := r.RoundTrip(req); !errors.Is(err, io.ErrNoProgress) { //nolint:bodyclose // there is none
@@ -184,7 +184,7 @@ func TestRequestCanBeSentOnceMore(t *testing.T) {
 	}
 }
 
-// echo answers at once, and then with what comes; "hush" silences it.
+// echo answers at once and sends back what comes. After "hush" it stays silent.
 func echo(w http.ResponseWriter, r *http.Request) {
 	out := http.NewResponseController(w)
 	_ = out.EnableFullDuplex()
@@ -206,11 +206,11 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// talk sends words, each an hour after the one before, to an agent that echoes, and reads what comes back.
-func talk(t *testing.T, h2 bool, words ...string) (*rig, string, error) {
+// talk sends words an hour apart to an agent that echoes, and reads what comes back.
+func talk(t *testing.T, h2 bool, words ...string) (*outbound, string, error) {
 	t.Helper()
-	r := newRig(t, nil)
-	r.inBubbleOver(t, echo, h2)
+	r := newOutbound(t, nil)
+	r.serveOnPipesOver(t, echo, h2)
 	r.Timeout = time.Minute
 	send, write := io.Pipe()
 	req := request(t.Context(), t, http.MethodPost, "http://a")
@@ -229,11 +229,11 @@ func talk(t *testing.T, h2 bool, words ...string) (*rig, string, error) {
 	}()
 	text, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
-	<-time.After(10 * time.Hour) // until the caller has said all
+	<-time.After(10 * time.Hour) // until the caller has sent all
 	return r, string(text), err
 }
 
-func TestSilentCallerIsNotTheAgentsSilence(t *testing.T) {
+func TestUpload_SilentCallerDoesNotTimeOut(t *testing.T) {
 	t.Parallel()
 	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		for _, words := range [][]string{nil, {"hello", "world"}} {
@@ -244,7 +244,7 @@ func TestSilentCallerIsNotTheAgentsSilence(t *testing.T) {
 					if text != strings.Join(words, "") || err != nil {
 						t.Errorf("read %q, %v", text, err)
 					}
-					if x := r.once(t, breaker.Success, ""); x.Total < time.Hour {
+					if x := r.settledOnce(t, breaker.Success, ""); x.Total < time.Hour {
 						t.Errorf("observed %+v", x)
 					}
 				})
@@ -253,30 +253,30 @@ func TestSilentCallerIsNotTheAgentsSilence(t *testing.T) {
 	}
 }
 
-func TestAgentThatIsSilentWhenTheCallerHasSaidAllTimesOut(t *testing.T) {
+func TestUpload_SilentAgentTimesOutAfterIt(t *testing.T) {
 	t.Parallel()
 	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				r, text, err := talk(t, h2, "hello", "hush")
-				if isTimeout(t, err); text != "hello" {
+				if checkTimeout(t, err); text != "hello" {
 					t.Errorf("read %q", text)
 				}
-				if x := r.once(t, breaker.Failure, "timeout"); x.Total.Round(time.Second) != 3*time.Hour+time.Minute {
-					t.Errorf("observed %+v, want it a minute after the caller's last", x)
+				if x := r.settledOnce(t, breaker.Failure, "timeout"); x.Total.Round(time.Second) != 3*time.Hour+time.Minute {
+					t.Errorf("observed %+v, want the time-out a minute after the caller's last word", x)
 				}
 			})
 		})
 	}
 }
 
-// TestReadOfABodyThatBaseHasClosedStopsNoClock has a body whose Read does not hear of Close, as that of an HTTP/1.1 server.
-func TestReadOfABodyThatBaseHasClosedStopsNoClock(t *testing.T) {
+// The Read of this body does not notice Close, like that of an HTTP/1.1 server.
+func TestUpload_ReadAfterCloseStopsNoClock(t *testing.T) {
 	t.Parallel()
 	for _, answers := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, nil)
+			r := newOutbound(t, nil)
 			r.Timeout = time.Minute
 			gone := make(chan struct{})
 			defer close(gone)
@@ -300,11 +300,11 @@ func TestReadOfABodyThatBaseHasClosedStopsNoClock(t *testing.T) {
 				_, err = io.ReadAll(resp.Body)
 				_ = resp.Body.Close()
 			}
-			isTimeout(t, err)
+			checkTimeout(t, err)
 			if d := time.Since(start); d != time.Minute {
 				t.Errorf("waited %s", d)
 			}
-			r.once(t, breaker.Failure, "timeout")
+			r.settledOnce(t, breaker.Failure, "timeout")
 		})
 	}
 }

@@ -14,19 +14,19 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// stream sends a first word and then nothing until its caller has gone.
+// stream sends a first word, and then nothing until its caller has left.
 func stream(t *testing.T) (url string) {
 	t.Helper()
-	return agent(t, func(w http.ResponseWriter, r *http.Request) {
+	return startAgent(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "first")
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	}).URL
 }
 
-func TestCancelledStreamIsIgnoredThoughNobodyReads(t *testing.T) {
+func TestCancel_UnreadStreamIsIgnoredAtOnce(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	resp, err := r.client.Do(request(ctx, t, http.MethodGet, stream(t)))
 	if err != nil {
@@ -39,12 +39,12 @@ func TestCancelledStreamIsIgnoredThoughNobodyReads(t *testing.T) {
 		t.Errorf("read gave %v", err)
 	}
 	_ = resp.Body.Close()
-	r.once(t, breaker.Ignored, "cancelled")
+	r.settledOnce(t, breaker.Ignored, "cancelled")
 }
 
-func TestCancelledWhileTheReaderWaitsIsIgnored(t *testing.T) {
+func TestCancel_DuringReadIsIgnored(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.Timeout = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
 	resp, err := r.client.Do(request(ctx, t, http.MethodGet, stream(t)))
@@ -60,38 +60,38 @@ func TestCancelledWhileTheReaderWaitsIsIgnored(t *testing.T) {
 		t.Errorf("read gave %v", err)
 	}
 	_ = resp.Body.Close()
-	r.once(t, breaker.Ignored, "cancelled")
+	r.settledOnce(t, breaker.Ignored, "cancelled")
 }
 
-func TestCancelledBeforeTheHeaderIsIgnored(t *testing.T) {
+func TestCancel_BeforeHeaderIsIgnored(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	srv := agent(t, func(_ http.ResponseWriter, r *http.Request) {
+	srv := startAgent(t, func(_ http.ResponseWriter, r *http.Request) {
 		cancel()
 		<-r.Context().Done()
 	})
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	_, err := r.client.Do(request(ctx, t, http.MethodGet, srv.URL)) //nolint:bodyclose // there is none
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("call gave %v", err)
 	}
-	r.once(t, breaker.Ignored, "cancelled")
+	r.settledOnce(t, breaker.Ignored, "cancelled")
 }
 
-func TestSomebodyElsesCancellationIsAFailure(t *testing.T) {
+func TestCancel_ByBaseIsFailure(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
-	r.Base = base(func(*http.Request) (*http.Response, error) { return nil, context.Canceled }) // a time-out of Base's own, say
+	r := newOutbound(t, nil)
+	r.Base = base(func(*http.Request) (*http.Response, error) { return nil, context.Canceled }) // such as a time-out of its own
 	_, err := r.RoundTrip(request(t.Context(), t, http.MethodGet, "http://x"))                  //nolint:bodyclose // there is none
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("call gave %v", err)
 	}
-	r.once(t, breaker.Failure, fmt.Sprintf("%T", context.Canceled))
+	r.settledOnce(t, breaker.Failure, fmt.Sprintf("%T", context.Canceled))
 }
 
-func TestCancelledThenClosedIsIgnoredAtOnce(t *testing.T) {
+func TestCancel_ThenCloseIsIgnored(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	r.Base = base(func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Body: io.NopCloser(strings.NewReader("text"))}, nil
 	})
@@ -103,35 +103,35 @@ func TestCancelledThenClosedIsIgnoredAtOnce(t *testing.T) {
 		}
 		cancel()
 		_ = resp.Body.Close()
-		r.once(t, breaker.Ignored, "cancelled")
+		r.settledOnce(t, breaker.Ignored, "cancelled")
 	}
 }
 
-func TestEarlyCloseIsWhatTheStatusSays(t *testing.T) {
+func TestClose_EarlyKeepsOutcomeOfStatus(t *testing.T) {
 	t.Parallel()
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t, nil)
+		r := newOutbound(t, nil)
 		r.Base = newBase(t, h2)
 		resp := r.get(t, stream(t))
 		_ = resp.Body.Close()
 		if _, err := resp.Body.Read(make([]byte, 9)); err == nil {
 			t.Error("a closed body can be read")
 		}
-		r.once(t, breaker.Success, "")
+		r.settledOnce(t, breaker.Success, "")
 	}
 }
 
-// latch is a body whose Read waits for Close, and whose Close waits until its reader has heard of it.
-type latch struct{ closed, heard chan struct{} }
+// blockingBody is a body whose Read waits for Close, and whose Close waits until that Read has returned.
+type blockingBody struct{ closed, heard chan struct{} }
 
-func (l latch) Read([]byte) (int, error) { <-l.closed; return 0, io.ErrUnexpectedEOF }
+func (l blockingBody) Read([]byte) (int, error) { <-l.closed; return 0, io.ErrUnexpectedEOF }
 
-func (l latch) Close() error { close(l.closed); <-l.heard; return nil }
+func (l blockingBody) Close() error { close(l.closed); <-l.heard; return nil }
 
-func TestCloseThatBreaksAReadIsNoFailure(t *testing.T) {
+func TestClose_BreakingReadIsNoFailure(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
-	l := latch{closed: make(chan struct{}), heard: make(chan struct{})}
+	r := newOutbound(t, nil)
+	l := blockingBody{closed: make(chan struct{}), heard: make(chan struct{})}
 	r.Base = base(func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Body: l}, nil
 	})
@@ -141,14 +141,14 @@ func TestCloseThatBreaksAReadIsNoFailure(t *testing.T) {
 	}
 	go func() { _, _ = io.ReadAll(resp.Body); close(l.heard) }()
 	_ = resp.Body.Close()
-	r.once(t, breaker.Success, "")
+	r.settledOnce(t, breaker.Success, "")
 }
 
-func TestCloseWhileAReadWaitsSettlesOnce(t *testing.T) {
+func TestClose_DuringReadSettlesOnce(t *testing.T) {
 	t.Parallel()
 	url := stream(t)
 	for range 20 {
-		r := newRig(t, nil)
+		r := newOutbound(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		resp, err := r.client.Do(request(ctx, t, http.MethodGet, url))
 		if err != nil {
@@ -163,6 +163,6 @@ func TestCloseWhileAReadWaitsSettlesOnce(t *testing.T) {
 			t.Errorf("settled with %+v", o)
 		}
 		<-r.timings
-		r.nothing(t)
+		r.nothingElse(t)
 	}
 }

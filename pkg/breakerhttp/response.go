@@ -8,33 +8,33 @@ import (
 	"strings"
 )
 
-// responseError says that an agent's response cannot be given to anybody.
+// responseError says why an agent's response cannot be passed on.
 type responseError struct{ class, text string }
 
 func (e *responseError) Error() string { return "breakerhttp: " + e.text }
 
-// unusable says why Base's response is an error: as a response it would have its reader panic, or hold a connection that nobody
-// can use.
-func unusable(req *http.Request, resp *http.Response) error {
+// checkResponse refuses a response that would make its reader panic, or hold a connection that nobody can use.
+func checkResponse(req *http.Request, resp *http.Response) error {
 	if resp == nil {
-		return errors.New("breakerhttp: Base gave neither a response nor an error")
+		return errors.New("breakerhttp: Base returned neither a response nor an error")
 	}
 	switch status := resp.StatusCode; {
-	case status < 100, status > 999: // no http.ResponseWriter takes it
+	case status < 100, status > 999: // http.ResponseWriter panics
 		return &responseError{"bad_status", fmt.Sprintf("the agent answered with status %d", status)}
-	case status == http.StatusSwitchingProtocols && !asked(req.Header, resp.Header):
-		return &responseError{"bad_upgrade", fmt.Sprintf("the agent switched to protocol %q, which was not asked for", protocols(resp.Header))}
+	case status == http.StatusSwitchingProtocols && !mayUpgrade(req.Header, resp.Header):
+		text := fmt.Sprintf("the agent switched to protocol %q, which was not asked for", protocols(resp.Header))
+		return &responseError{"bad_upgrade", text}
 	}
 	return nil
 }
 
-// asked says that a switch is to what the request allows, as every 101 must be (RFC 9110, 7.8).
-func asked(req, resp http.Header) bool {
+// mayUpgrade says that a 101 switches to protocols that the request allows, as it must (RFC 9110, 7.8).
+func mayUpgrade(req, resp http.Header) bool {
 	to, allowed := protocols(resp), protocols(req)
 	return len(to) > 0 && !slices.ContainsFunc(to, func(p string) bool { return !contains(allowed, p) })
 }
 
-// protocols are those of an Upgrade header that Connection makes one.
+// protocols are those of an Upgrade header, which Connection must name.
 func protocols(h http.Header) []string {
 	if !contains(list(h, "Connection"), "Upgrade") {
 		return nil

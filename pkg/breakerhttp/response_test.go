@@ -15,7 +15,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// raw answers a request with that text, and gives what its caller does to the connection then.
+// raw answers one request with text. hungUp then gives what becomes of the connection: nil if the caller sends more.
 func raw(t *testing.T, text string) (address string, hungUp <-chan error) {
 	t.Helper()
 	var c net.ListenConfig
@@ -44,7 +44,7 @@ func raw(t *testing.T, text string) (address string, hungUp <-chan error) {
 	return "http://" + l.Addr().String(), over
 }
 
-func TestResponseThatNobodyCanUseIsAFailure(t *testing.T) {
+func TestResponse_UnusableIsFailure(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, ask, text, class string }{
 		{"099", "", "HTTP/1.1 099 What\r\nContent-Length: 4\r\n\r\ntext", "bad_status"},
@@ -57,7 +57,7 @@ func TestResponseThatNobodyCanUseIsAFailure(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, nil)
+			r := newOutbound(t, nil)
 			url, hungUp := raw(t, c.text)
 			req := request(t.Context(), t, http.MethodGet, url)
 			if c.ask != "" {
@@ -72,43 +72,43 @@ func TestResponseThatNobodyCanUseIsAFailure(t *testing.T) {
 			if err := <-hungUp; err == nil {
 				t.Error("the connection is still open")
 			}
-			if x := r.once(t, breaker.Failure, c.class); x.Status != 0 {
+			if x := r.settledOnce(t, breaker.Failure, c.class); x.Status != 0 {
 				t.Errorf("observed %+v", x)
 			}
 		})
 	}
 }
 
-func TestStatusOfMoreThanThreeDigitsIsAFailure(t *testing.T) {
+func TestResponse_FourDigitStatusIsFailure(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newOutbound(t, nil)
 	body := &closer{Reader: strings.NewReader("text")}
 	r.Base = base(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 1000, Body: body}, nil })
 	if _, err := r.RoundTrip(request(t.Context(), t, http.MethodGet, "http://a")); err == nil || !body.closed { //nolint:bodyclose // checked
 		t.Fatalf("gave %v, closed %v", err, body.closed)
 	}
-	r.once(t, breaker.Failure, "bad_status")
+	r.settledOnce(t, breaker.Failure, "bad_status")
 }
 
-func TestSwitchToOneOfTheProtocolsAskedForIsASuccess(t *testing.T) {
+func TestResponse_SwitchToRequestedProtocolIsSuccess(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
-	req := request(t.Context(), t, http.MethodGet, agent(t, upgrade(t)).URL)
+	r := newOutbound(t, nil)
+	req := request(t.Context(), t, http.MethodGet, startAgent(t, upgrade(t)).URL)
 	req.Header = upgradeTo("other/1.0, Echo")
 	resp, err := r.client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.once(t, breaker.Success, "")
+	r.settledOnce(t, breaker.Success, "")
 	_ = resp.Body.Close()
 }
 
-func TestProxyAnswers502WhereTheAgentsResponseIsOfNoUse(t *testing.T) {
+func TestResponse_ProxyAnswers502ForUnusable(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		"HTTP/1.1 099 What\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
 	} {
-		r := newRig(t, nil)
+		r := newOutbound(t, nil)
 		agent, hungUp := raw(t, text)
 		target, _ := url.Parse(agent)
 		proxy := &httputil.ReverseProxy{Transport: r.Transport, Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(target) }}
@@ -118,6 +118,6 @@ func TestProxyAnswers502WhereTheAgentsResponseIsOfNoUse(t *testing.T) {
 		if err := <-hungUp; err == nil || w.Code != http.StatusBadGateway {
 			t.Errorf("%q: answered %d, hung up with %v", text, w.Code, err)
 		}
-		r.once(t, breaker.Failure, "bad_"+map[bool]string{true: "status", false: "upgrade"}[strings.Contains(text, "099")])
+		r.settledOnce(t, breaker.Failure, "bad_"+map[bool]string{true: "status", false: "upgrade"}[strings.Contains(text, "099")])
 	}
 }
