@@ -62,7 +62,7 @@ lint: $(GOLANGCI) ## golangci-lint and shellcheck
 	$(GOLANGCI) run ./...
 	cd bench && ../$(GOLANGCI) run ./...
 	@tools/need shellcheck
-	shellcheck tools/need .ci/run deploy/offline/build deploy/offline/entrypoint deploy/redis/* deploy/tls/*
+	shellcheck tools/* .ci/run deploy/offline/build deploy/offline/entrypoint deploy/redis/* deploy/tls/*
 
 $(GOLANGCI):
 	@mkdir -p $(@D)
