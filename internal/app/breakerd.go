@@ -22,8 +22,7 @@ func Breakerd() daemon.Program {
 func mountBreakerd(s *core) ([]daemon.Listener, error) {
 	handler, err := httpapi.New(httpapi.Options{
 		Manager: s.manager, Directory: s.directory, Policies: s.book,
-		Health: s.checkup(nil).health, Ready: s.ready, LoopbackOnly: s.cfg.Auth == "",
-		Metrics: s.metrics.Handler(), Version: daemon.Version(), ReplicaID: s.replica, Logger: s.log,
+		HealthOptions: s.healthOptions(nil), LoopbackOnly: s.cfg.Auth == "", Logger: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the API cannot be built: %w", err)

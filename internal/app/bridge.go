@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
 
+	"github.com/breakerd/breakerd/internal/bridgeapi"
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/daemon"
 	"github.com/breakerd/breakerd/internal/gateway"
-	"github.com/breakerd/breakerd/internal/httpapi"
+	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/metrics"
 	"github.com/breakerd/breakerd/internal/policycache"
 	"github.com/breakerd/breakerd/internal/redisdocs"
@@ -42,7 +46,8 @@ func mountBridge(s *core) ([]daemon.Listener, error) {
 		return nil, err
 	}
 	engine := workflow.NewEngine(workflow.EngineOptions{Caller: gate, MaxParallel: s.cfg.ParallelSteps, MaxExecutions: s.cfg.Executions, Logger: s.log})
-	handler, err := httpapi.NewBridge(httpapi.BridgeOptions{
+	loopbackOnly := s.cfg.BridgeAuth == ""
+	api, err := bridgeapi.New(bridgeapi.Options{
 		Manager: s.manager, Agents: agents{s.registry, s.book}, Workflows: library,
 		Execute: func(ctx context.Context, d workflow.Definition, input map[string]any) workflow.Execution {
 			x := engine.Execute(ctx, d, input)
@@ -51,9 +56,8 @@ func mountBridge(s *core) ([]daemon.Listener, error) {
 			}
 			return x
 		},
-		Executions: workflow.NewStore(workflow.StoreOptions{Records: s.docs, Logger: s.log, StoreDown: s.fallback.Degraded}),
-		Gateway:    gate, Health: s.checkup(library).health, Ready: s.ready, LoopbackOnly: s.cfg.BridgeAuth == "",
-		Metrics: s.metrics.Handler(), Version: daemon.Version(), ReplicaID: s.replica, Logger: s.log,
+		Executions:    workflow.NewStore(workflow.StoreOptions{Records: s.docs, Logger: s.log, StoreDown: s.fallback.Degraded}),
+		HealthOptions: s.healthOptions(library), LoopbackOnly: loopbackOnly, Logger: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the API cannot be built: %w", err)
@@ -63,9 +67,10 @@ func mountBridge(s *core) ([]daemon.Listener, error) {
 		base.CloseIdleConnections()
 		inbound.CloseIdleConnections()
 	})
-	listeners := []daemon.Listener{{Listen: s.cfg.BridgeListen, Variable: "BRIDGE_LISTEN", Handler: gateway.KeepTrace(handler), Stream: true}}
+	handler := underAgents(gate, gateway.KeepTrace(api), loopbackOnly, s.log)
+	listeners := []daemon.Listener{{Listen: s.cfg.BridgeListen, Variable: "BRIDGE_LISTEN", Handler: handler, Stream: true}}
 	if s.cfg.InboundListen != "" {
-		guard, err := gateway.NewInbound(gateway.InboundOptions{
+		guarded, err := gateway.NewInbound(gateway.InboundOptions{
 			URL: s.cfg.InboundURL, Agent: s.cfg.InboundAgent,
 			KeyFile: s.cfg.InboundKeyFile, SecretFile: s.cfg.InboundSecretFile,
 			Manager: s.manager, Base: inbound, Logger: s.log,
@@ -73,9 +78,22 @@ func mountBridge(s *core) ([]daemon.Listener, error) {
 		if err != nil {
 			return nil, err
 		}
-		listeners = append(listeners, daemon.Listener{Listen: s.cfg.InboundListen, Variable: "INBOUND_LISTEN", Handler: guard, Stream: true})
+		listeners = append(listeners, daemon.Listener{Listen: s.cfg.InboundListen, Variable: "INBOUND_LISTEN", Handler: guarded, Stream: true})
 	}
 	return listeners, nil
+}
+
+// underAgents serves the gateway at its prefix, by the path as it was sent, which an [http.ServeMux] would clean, and the API elsewhere.
+// A page of another site may call agents as far as these let it; but on a loopback listener, where nobody else can, it may only GET.
+func underAgents(gate, api http.Handler, loopbackOnly bool, log *slog.Logger) http.Handler {
+	gate = guard.Chain(gate, guard.Recover(log), guard.When(loopbackOnly, guard.Loopback), guard.When(loopbackOnly, guard.SameOriginUpgrades))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path := r.URL.EscapedPath(); path+"/" == gateway.Prefix || strings.HasPrefix(path, gateway.Prefix) {
+			gate.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
 }
 
 // began says whether anything was run at all.
@@ -90,14 +108,14 @@ type agents struct {
 	book *policycache.Cache
 }
 
-// Put implements httpapi.Agents.
+// Put implements bridgeapi.Agents.
 func (a agents) Put(ctx context.Context, agent registry.Agent, actor string) (created bool, err error) {
 	created, err = a.Registry.Put(ctx, agent, actor)
 	a.book.Refresh(ctx, agent.Name)
 	return created, err
 }
 
-// Delete implements httpapi.Agents.
+// Delete implements bridgeapi.Agents.
 func (a agents) Delete(ctx context.Context, name, actor string) error {
 	err := a.Registry.Delete(ctx, name, actor)
 	a.book.Refresh(ctx, name)

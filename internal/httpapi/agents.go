@@ -2,12 +2,15 @@ package httpapi
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
+	"github.com/breakerd/breakerd/internal/route"
+	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -46,30 +49,30 @@ const quarantineMost = 50
 
 func (a *api) agentRoutes() {
 	path := "/v1/admin/agents/{agent}"
-	serve(a.server, endpoint{
-		method: http.MethodGet, path: path, id: "getAgent", tag: "agents",
-		summary: "Whom to call about an agent, and how its breaker stands; ETag of the profile, if there is one",
-		codes:   []problem.Code{problem.AgentUnknown, problem.StoreUnavailable}, headers: etagHeader(false),
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodGet, Path: path, ID: "getAgent", Tag: "agents",
+		Summary: "Whom to call about an agent, and how its breaker stands; ETag of the profile, if there is one",
+		Codes:   []problem.Code{problem.AgentUnknown, problem.StoreUnavailable}, Headers: etagHeader(false),
 	}, a.getAgent)
-	serve(a.server, endpoint{
-		method: http.MethodPut, path: path, id: "putAgent", tag: "agents", body: requiredBody,
-		summary: "Set its profile as a whole; also for an agent that is not known yet (201)",
-		params:  []*huma.Param{actorParam(), ifMatchParam(), ifNoneMatchParam()},
-		codes:   []problem.Code{problem.BodyRequired, problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired},
-		also:    []int{http.StatusCreated}, headers: etagHeader(true),
-		example: `{"contact": "ops@example.org", "url": "http://agent.internal:9000", "labels": {"priority": "low"}}`,
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodPut, Path: path, ID: "putAgent", Tag: "agents", Body: route.RequiredBody,
+		Summary: "Set its profile as a whole; also for an agent that is not known yet (201)",
+		Params:  []*huma.Param{route.ActorParam(), ifMatchParam(), ifNoneMatchParam()},
+		Codes:   []problem.Code{problem.BodyRequired, problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired},
+		Also:    []int{http.StatusCreated}, Headers: etagHeader(true),
+		Example: `{"contact": "ops@example.org", "url": "http://agent.internal:9000", "labels": {"priority": "low"}}`,
 	}, a.putAgent)
-	serve(a.server, endpoint{
-		method: http.MethodGet, path: "/v1/admin/quarantine", id: "listQuarantine", tag: "agents",
-		summary: "An agent's newest failed and refused calls",
-		params: []*huma.Param{agentParam("agent_id", "query", true), queryParam("limit", "50 at most and by default.",
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodGet, Path: "/v1/admin/quarantine", ID: "listQuarantine", Tag: "agents",
+		Summary: "An agent's newest failed and refused calls",
+		Params: []*huma.Param{route.AgentParam("agent_id", "query"), route.QueryParam("limit", "50 at most and by default.",
 			&huma.Schema{Type: huma.TypeInteger, Minimum: new(1.0), Maximum: new(float64(quarantineMost))})},
-		codes: []problem.Code{problem.InvalidAgentName, problem.AgentUnknown, problem.StoreUnavailable},
+		Codes: []problem.Code{problem.InvalidAgentName, problem.AgentUnknown, problem.StoreUnavailable},
 	}, a.quarantine)
 }
 
-func (a *api) getAgent(r *request, _ none) (out answer[agentReply], err error) {
-	text, err := a.Directory.Profile(r.ctx(), r.agent)
+func (a *api) getAgent(r *route.Request, _ route.None) (out route.Answer[agentReply], err error) {
+	text, err := a.Directory.Profile(r.Context(), r.Agent)
 	if err != nil {
 		return out, err
 	}
@@ -77,40 +80,43 @@ func (a *api) getAgent(r *request, _ none) (out answer[agentReply], err error) {
 }
 
 // agentAnswer shows an agent with this profile.
-func (a *api) agentAnswer(r *request, text string) (out answer[agentReply], err error) {
+func (a *api) agentAnswer(r *route.Request, text string) (out route.Answer[agentReply], err error) {
 	v, policy, err := a.inspect(r)
 	if err != nil {
 		return out, err
 	}
-	seen, err := a.Directory.Seen(r.ctx(), r.agent)
+	seen, err := a.Directory.Seen(r.Context(), r.Agent)
 	if err != nil {
 		return out, err
 	}
 	var p profile
 	_ = json.Unmarshal([]byte(text), &p) // what a hand wrote is shown as far as it can be read
-	e := entryOf(r.agent, v, policy)
-	out.body = agentReply{
-		AgentID: r.agent, Contact: textOrNull(p.Contact), URL: textOrNull(p.URL), Labels: p.Labels,
+	e := view.Entry(r.Agent, v, policy)
+	out.Body = agentReply{
+		AgentID: r.Agent, Contact: view.TextOrNull(p.Contact), URL: view.TextOrNull(p.URL), Labels: p.Labels,
 		State: e.State, Reason: e.Reason, OpenedAt: e.OpenedAt, Until: e.TimeoutUntil, Degraded: e.Degraded,
-		Protected: v.Hold.Protected == 1, TimeoutSeconds: p.TimeoutSeconds, Classify: textOrNull(p.Classify),
+		Protected: v.Hold.Protected == 1, TimeoutSeconds: p.TimeoutSeconds, Classify: view.TextOrNull(p.Classify),
 	}
 	if p.Labels == nil {
-		out.body.Labels = map[string]string{}
+		out.Body.Labels = map[string]string{}
 	}
 	if !seen.IsZero() {
-		out.body.LastSeen = stamp(seen.UnixMilli())
+		out.Body.LastSeen = view.Stamp(seen.UnixMilli())
 	}
-	out.etag = etagOf(text)
+	out.ETag = etagOf(text)
 	return out, nil
 }
 
-func (a *api) putAgent(r *request, in profile) (out answer[agentReply], err error) {
+func (a *api) putAgent(r *route.Request, in profile) (out route.Answer[agentReply], err error) {
 	text, err := json.Marshal(in)
 	if err != nil {
 		return out, err
 	}
-	if _, err := registry.ParseAgent(r.agent, text, breaker.DefaultPolicy(), nil); err != nil { // or the bridge would not take it
-		return out, agentProblem(r.agent, err)
+	if _, err := registry.ParseAgent(r.Agent, text, breaker.DefaultPolicy(), nil); err != nil { // or the bridge would not take it
+		if faults, bad := errors.AsType[*registry.Faults](err); bad {
+			err = route.Invalid("registration", faults)
+		}
+		return out, err
 	}
 	created, err := a.change(r, a.Directory.Profile, a.Directory.PutProfile, string(text))
 	if err != nil {
@@ -118,34 +124,34 @@ func (a *api) putAgent(r *request, in profile) (out answer[agentReply], err erro
 	}
 	out, err = a.agentAnswer(r, string(text))
 	if created {
-		out.status = http.StatusCreated
+		out.Status = http.StatusCreated
 	}
 	return out, err
 }
 
-func (a *api) quarantine(r *request, _ none) (out answer[quarantineReply], err error) {
-	q, err := r.query("agent_id", "limit")
+func (a *api) quarantine(r *route.Request, _ route.None) (out route.Answer[quarantineReply], err error) {
+	q, err := r.Params("agent_id", "limit")
 	if err != nil {
 		return out, err
 	}
-	limit, err := whole(q, "limit", quarantineMost, quarantineMost)
+	limit, err := route.Whole(q, "limit", quarantineMost, quarantineMost)
 	if err != nil {
 		return out, err
 	}
-	if r.agent = q.Get("agent_id"); !breaker.ValidName(r.agent) {
+	if r.Agent = q.Get("agent_id"); !breaker.ValidName(r.Agent) {
 		return out, breaker.ErrBadName
 	}
 	if err := a.known(r); err != nil {
 		return out, err
 	}
-	texts, err := a.Directory.Quarantine(r.ctx(), r.agent)
+	texts, err := a.Directory.Quarantine(r.Context(), r.Agent)
 	if err != nil {
 		return out, err
 	}
-	out.body.Items = []json.RawMessage{}
+	out.Body.Items = []json.RawMessage{}
 	for _, text := range texts[:min(len(texts), limit)] {
 		if item := json.RawMessage(text); json.Valid(item) {
-			out.body.Items = append(out.body.Items, item)
+			out.Body.Items = append(out.Body.Items, item)
 		}
 	}
 	return out, nil

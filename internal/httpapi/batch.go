@@ -8,7 +8,9 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -75,19 +77,19 @@ func (batchResult) Schema(huma.Registry) *huma.Schema {
 }
 
 func (a *api) batchRoute() {
-	serve(a.server, endpoint{
-		method: http.MethodPost, path: "/v1/batch", id: "batch", tag: "calls", body: requiredBody,
-		summary: "Several acquires, reports and renewals at once; those of one agent run in their order",
-		codes:   []problem.Code{problem.BodyRequired},
-		example: `{"operations": [{"op": "acquire", "agent": "FailingAgent"}, {"op": "report", "agent": "Other", "outcome": "success"}]}`,
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodPost, Path: "/v1/batch", ID: "batch", Tag: "calls", Body: route.RequiredBody,
+		Summary: "Several acquires, reports and renewals at once; those of one agent run in their order",
+		Codes:   []problem.Code{problem.BodyRequired},
+		Example: `{"operations": [{"op": "acquire", "agent": "FailingAgent"}, {"op": "report", "agent": "Other", "outcome": "success"}]}`,
 	},
-		func(r *request, in batchBody) (answer[batchReply], error) {
-			return answer[batchReply]{body: batchReply{Results: a.batch(r, in.Operations)}}, nil
+		func(r *route.Request, in batchBody) (route.Answer[batchReply], error) {
+			return route.Answer[batchReply]{Body: batchReply{Results: a.batch(r, in.Operations)}}, nil
 		})
 }
 
 // batch runs the operations of different agents at once, those of one agent in their order.
-func (a *api) batch(r *request, ops []batchOp) []batchResult {
+func (a *api) batch(r *route.Request, ops []batchOp) []batchResult {
 	results := make([]batchResult, len(ops))
 	queues := map[string][]int{}
 	var agents []string
@@ -113,18 +115,18 @@ func (a *api) batch(r *request, ops []batchOp) []batchResult {
 }
 
 // batchOne runs one operation; a panic is its own result alone.
-func (a *api) batchOne(r *request, op batchOp) (result batchResult) {
+func (a *api) batchOne(r *route.Request, op batchOp) (result batchResult) {
 	defer func() {
 		if v := recover(); v != nil {
-			a.logPanic(r.Request, v)
+			guard.LogPanic(a.Logger, r.Request, v)
 			result = batchFailure(problem.Unexpected())
 		}
 	}()
-	body, err := a.batchVerb(r.ctx(), op)
+	body, err := a.batchVerb(r.Context(), op)
 	if err != nil {
 		p, expected := problem.Of(err)
 		if !expected {
-			a.logger.ErrorContext(r.ctx(), "operation of a batch failed", "event", "http.failed", "op", op.Op, "error", err)
+			a.Logger.ErrorContext(r.Context(), "operation of a batch failed", "event", "http.failed", "op", op.Op, "error", err)
 		}
 		return batchFailure(p)
 	}

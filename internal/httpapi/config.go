@@ -13,6 +13,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -27,7 +28,7 @@ func etagOf(text string) string {
 }
 
 // precondition compares If-Match and If-None-Match with the text that stands there.
-func (r *request) precondition(current string) error {
+func precondition(r *route.Request, current string) error {
 	etag := etagOf(current)
 	match, noneMatch := strings.Join(r.Header.Values("If-Match"), ","), strings.Join(r.Header.Values("If-None-Match"), ",")
 	changed := problem.New(problem.PreconditionFailed, "it is not what you read: read it again")
@@ -61,47 +62,29 @@ func matches(list, etag string) bool {
 }
 
 func etagHeader(always bool) map[string]*huma.Param {
-	return map[string]*huma.Param{"etag": headerParam("For If-Match.", always)}
+	return map[string]*huma.Param{"etag": route.HeaderParam("For If-Match.", always)}
 }
 
 func (a *api) configRoutes() {
 	path := oneAdminPath + "/config"
-	schema := overrideSchema()
+	schema := route.OverrideSchema()
 	changes := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired}
-	serve(a.server, endpoint{
-		method: http.MethodGet, path: path, id: "getConfig", tag: "configuration", out: schema, headers: etagHeader(true),
-		summary: "The agent's policy override in Redis, with its ETag",
-		codes:   []problem.Code{problem.AgentUnknown, problem.ConfigAbsent, problem.ConfigInvalid, problem.StoreUnavailable},
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodGet, Path: path, ID: "getConfig", Tag: "configuration", Out: schema, Headers: etagHeader(true),
+		Summary: "The agent's policy override in Redis, with its ETag",
+		Codes:   []problem.Code{problem.AgentUnknown, problem.ConfigAbsent, problem.ConfigInvalid, problem.StoreUnavailable},
 	}, a.getConfig)
-	serve(a.server, endpoint{
-		method: http.MethodPut, path: path, id: "putConfig", tag: "configuration", in: schema, out: schema, body: requiredBody,
-		summary: "Set it as a whole; also for an agent that is not known yet (201)",
-		params:  []*huma.Param{actorParam(), ifMatchParam(), ifNoneMatchParam()}, codes: append(changes, problem.BodyRequired),
-		also: []int{http.StatusCreated}, headers: etagHeader(true), example: `{"failure_threshold": 3, "timeout_seconds": 30}`,
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodPut, Path: path, ID: "putConfig", Tag: "configuration", In: schema, Out: schema, Body: route.RequiredBody,
+		Summary: "Set it as a whole; also for an agent that is not known yet (201)",
+		Params:  []*huma.Param{route.ActorParam(), ifMatchParam(), ifNoneMatchParam()}, Codes: append(changes, problem.BodyRequired),
+		Also: []int{http.StatusCreated}, Headers: etagHeader(true), Example: `{"failure_threshold": 3, "timeout_seconds": 30}`,
 	}, a.putConfig)
-	serve(a.server, endpoint{
-		method: http.MethodDelete, path: path, id: "deleteConfig", tag: "configuration", status: http.StatusNoContent,
-		summary: "Remove it: registry, environment and defaults count again", params: []*huma.Param{actorParam(), ifMatchParam()},
-		codes: append(changes, problem.ConfigAbsent),
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodDelete, Path: path, ID: "deleteConfig", Tag: "configuration", Status: http.StatusNoContent,
+		Summary: "Remove it: registry, environment and defaults count again", Params: []*huma.Param{route.ActorParam(), ifMatchParam()},
+		Codes: append(changes, problem.ConfigAbsent),
 	}, a.deleteConfig)
-}
-
-// overrideSchema documents an override; policy.Parse is what checks one.
-func overrideSchema() *huma.Schema {
-	s := &huma.Schema{Type: huma.TypeObject, AdditionalProperties: false, Properties: map[string]*huma.Schema{}}
-	for _, f := range policy.Fields(breaker.DefaultPolicy()) {
-		kind := huma.TypeNumber
-		switch f.Value.(type) {
-		case bool:
-			kind = huma.TypeBoolean
-		case int:
-			kind = huma.TypeInteger
-		case string:
-			kind = huma.TypeString
-		}
-		s.Properties[f.Name] = &huma.Schema{Type: kind, Description: f.Allowed, Default: f.Value}
-	}
-	return s
 }
 
 func configAbsent(agent string) *problem.Problem {
@@ -110,8 +93,8 @@ func configAbsent(agent string) *problem.Problem {
 	return p
 }
 
-func (a *api) getConfig(r *request, _ none) (out answer[json.RawMessage], err error) {
-	record, err := a.Directory.Override(r.ctx(), r.agent)
+func (a *api) getConfig(r *route.Request, _ route.None) (out route.Answer[json.RawMessage], err error) {
+	record, err := a.Directory.Override(r.Context(), r.Agent)
 	if err != nil {
 		return out, err
 	}
@@ -119,26 +102,26 @@ func (a *api) getConfig(r *request, _ none) (out answer[json.RawMessage], err er
 		if err := a.known(r); err != nil {
 			return out, err
 		}
-		return out, configAbsent(r.agent)
+		return out, configAbsent(r.Agent)
 	}
 	override, err := policy.Parse([]byte(record))
 	if err != nil { // a hand wrote it
-		p := problem.New(problem.ConfigInvalid, "the override in Redis is not valid and not in force: %s", text.Clip(err.Error(), maxMessage))
+		p := problem.New(problem.ConfigInvalid, "the override in Redis is not valid and not in force: %s", text.Clip(err.Error(), route.MaxMessage))
 		return out, p.With("ETag", etagOf(record))
 	}
 	return answerOverride(override, record)
 }
 
-func answerOverride(o policy.Override, text string) (out answer[json.RawMessage], err error) {
-	out.etag = etagOf(text)
-	out.body, err = json.Marshal(o)
+func answerOverride(o policy.Override, text string) (out route.Answer[json.RawMessage], err error) {
+	out.ETag = etagOf(text)
+	out.Body, err = json.Marshal(o)
 	return out, err
 }
 
-func (a *api) putConfig(r *request, in json.RawMessage) (out answer[json.RawMessage], err error) {
+func (a *api) putConfig(r *route.Request, in json.RawMessage) (out route.Answer[json.RawMessage], err error) {
 	override, err := policy.Parse(in)
 	if err == nil {
-		err = a.Policies.Check(r.ctx(), r.agent, override)
+		err = a.Policies.Check(r.Context(), r.Agent, override)
 	}
 	if err != nil {
 		return out, overrideProblem(err)
@@ -151,41 +134,41 @@ func (a *api) putConfig(r *request, in json.RawMessage) (out answer[json.RawMess
 	if err != nil {
 		return out, err
 	}
-	a.Policies.Refresh(r.ctx(), r.agent)
+	a.Policies.Refresh(r.Context(), r.Agent)
 	out, err = answerOverride(override, string(canonical))
 	if created {
-		out.status = http.StatusCreated
+		out.Status = http.StatusCreated
 	}
 	return out, err
 }
 
-func (a *api) deleteConfig(r *request, _ none) (out answer[none], err error) {
+func (a *api) deleteConfig(r *route.Request, _ route.None) (out route.Answer[route.None], err error) {
 	if err := a.known(r); err != nil {
 		return out, err
 	}
 	existed, err := a.remove(r)
 	if err == nil && !existed {
-		err = configAbsent(r.agent)
+		err = configAbsent(r.Agent)
 	}
 	if err == nil {
-		a.Policies.Refresh(r.ctx(), r.agent)
+		a.Policies.Refresh(r.Context(), r.Agent)
 	}
 	return out, err
 }
 
-func (a *api) remove(r *request) (existed bool, err error) {
-	current, err := a.Directory.Override(r.ctx(), r.agent)
+func (a *api) remove(r *route.Request) (existed bool, err error) {
+	current, err := a.Directory.Override(r.Context(), r.Agent)
 	if err != nil {
 		return false, err
 	}
-	actor, err := r.actor("")
+	actor, err := r.Actor("")
 	if err != nil {
 		return false, err
 	}
-	if err := r.precondition(current); err != nil || current == "" {
+	if err := precondition(r, current); err != nil || current == "" {
 		return false, err
 	}
-	return true, conflictProblem(a.Directory.PutOverride(r.ctx(), r.agent, current, "", actor))
+	return true, conflictProblem(a.Directory.PutOverride(r.Context(), r.Agent, current, "", actor))
 }
 
 // conflictProblem names ErrConflict; others, and nil, stay as they are.
@@ -197,21 +180,21 @@ func conflictProblem(err error) error {
 }
 
 // change writes a document if the request's precondition holds; created says that there was none.
-func (a *api) change(r *request, get func(context.Context, string) (string, error),
+func (a *api) change(r *route.Request, get func(context.Context, string) (string, error),
 	put func(ctx context.Context, agent, expected, text, actor string) error, text string,
 ) (created bool, err error) {
-	actor, err := r.actor("")
+	actor, err := r.Actor("")
 	if err != nil {
 		return false, err
 	}
-	current, err := get(r.ctx(), r.agent)
+	current, err := get(r.Context(), r.Agent)
 	if err != nil {
 		return false, err
 	}
-	if err := r.precondition(current); err != nil {
+	if err := precondition(r, current); err != nil {
 		return false, err
 	}
-	return current == "", conflictProblem(put(r.ctx(), r.agent, current, text, actor))
+	return current == "", conflictProblem(put(r.Context(), r.Agent, current, text, actor))
 }
 
 // overrideProblem lists every bad value of an override.
@@ -225,12 +208,26 @@ func overrideProblem(err error) error {
 	if errors.As(err, &joined) {
 		errs = joined.Unwrap()
 	}
-	for _, e := range errs[:min(len(errs), maxErrors)] {
-		f := problem.FieldError{Message: text.Clip(e.Error(), maxMessage)}
+	for _, e := range errs[:min(len(errs), route.MaxErrors)] {
+		f := problem.FieldError{Message: text.Clip(e.Error(), route.MaxMessage)}
 		if bad, ok := errors.AsType[*breaker.PolicyError](e); ok {
 			f = problem.FieldError{Location: "body." + text.Short(bad.Field), Message: "want " + bad.Allowed, Value: text.Short(bad.Value)}
 		}
 		p.Errors = append(p.Errors, f)
 	}
 	return p
+}
+
+func ifMatchParam() *huma.Param {
+	return &huma.Param{
+		Name: "If-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+		Description: "The ETag that was read; needed to change what exists.",
+	}
+}
+
+func ifNoneMatchParam() *huma.Param {
+	return &huma.Param{
+		Name: "If-None-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"*"}},
+		Description: "* creates, and refuses to replace.",
+	}
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/text"
+	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -60,39 +62,39 @@ const (
 )
 
 func (a *api) dataRoutes() {
-	serve(a.server, endpoint{
-		method: http.MethodPost, path: breakerPath + "/acquire", id: "acquire", tag: "calls", body: optionalBody,
-		summary: "Ask for leave to call an agent", example: "{}", codes: []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable},
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodPost, Path: breakerPath + "/acquire", ID: "acquire", Tag: "calls", Body: route.OptionalBody,
+		Summary: "Ask for leave to call an agent", Example: "{}", Codes: []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable},
 	},
-		func(r *request, _ acquireBody) (answer[acquireReply], error) {
-			out, err := a.acquire(r.ctx(), r.agent)
-			return answer[acquireReply]{body: out}, err
+		func(r *route.Request, _ acquireBody) (route.Answer[acquireReply], error) {
+			out, err := a.acquire(r.Context(), r.Agent)
+			return route.Answer[acquireReply]{Body: out}, err
 		})
-	serve(a.server, endpoint{
-		method: http.MethodPost, path: breakerPath + "/report", id: "report", tag: "calls", body: requiredBody,
-		example: `{"permit": "v1.closed.0000000000000000.-.e40c292c", "outcome": "failure", "duration_ms": 12.5, "error": "connection refused"}`,
-		summary: "Say how a call ended", codes: []problem.Code{problem.BodyRequired, problem.InvalidPermit, problem.StoreUnavailable},
-		params: []*huma.Param{{
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodPost, Path: breakerPath + "/report", ID: "report", Tag: "calls", Body: route.RequiredBody,
+		Example: `{"permit": "v1.closed.0000000000000000.-.e40c292c", "outcome": "failure", "duration_ms": 12.5, "error": "connection refused"}`,
+		Summary: "Say how a call ended", Codes: []problem.Code{problem.BodyRequired, problem.InvalidPermit, problem.StoreUnavailable},
+		Params: []*huma.Param{{
 			Name: "Idempotency-Key", In: "header", Description: "Two reports with the same key, within 10 minutes, count once.",
 			Schema: &huma.Schema{Type: huma.TypeString, MaxLength: new(maxIdempotent)},
 		}},
 	},
-		func(r *request, in reportBody) (answer[reportReply], error) {
-			id, err := r.idempotencyKey()
+		func(r *route.Request, in reportBody) (route.Answer[reportReply], error) {
+			id, err := idempotencyKey(r)
 			if err != nil {
-				return answer[reportReply]{}, err
+				return route.Answer[reportReply]{}, err
 			}
-			out, err := a.report(r.ctx(), r.agent, in, id)
-			return answer[reportReply]{body: out}, err
+			out, err := a.report(r.Context(), r.Agent, in, id)
+			return route.Answer[reportReply]{Body: out}, err
 		})
-	serve(a.server, endpoint{
-		method: http.MethodPost, path: breakerPath + "/renew", id: "renew", tag: "calls", body: requiredBody,
-		example: `{"permit": "v1.half_open.0123456789abcdef.0123456789abcdef.e40c292c"}`,
-		summary: "Lengthen a probe's lease", codes: []problem.Code{problem.BodyRequired, problem.InvalidPermit, problem.LeaseLost, problem.StoreUnavailable},
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodPost, Path: breakerPath + "/renew", ID: "renew", Tag: "calls", Body: route.RequiredBody,
+		Example: `{"permit": "v1.half_open.0123456789abcdef.0123456789abcdef.e40c292c"}`,
+		Summary: "Lengthen a probe's lease", Codes: []problem.Code{problem.BodyRequired, problem.InvalidPermit, problem.LeaseLost, problem.StoreUnavailable},
 	},
-		func(r *request, in renewBody) (answer[renewReply], error) {
-			out, err := a.renew(r.ctx(), r.agent, in)
-			return answer[renewReply]{body: out}, err
+		func(r *route.Request, in renewBody) (route.Answer[renewReply], error) {
+			out, err := a.renew(r.Context(), r.Agent, in)
+			return route.Answer[renewReply]{Body: out}, err
 		})
 	a.batchRoute()
 	a.documentGate()
@@ -132,7 +134,7 @@ func (a *api) report(ctx context.Context, agent string, in reportBody, id string
 	}
 	out := reportReply{Counted: r.Counted, Why: string(r.Why), Degraded: r.Degraded}
 	if r.State != "" {
-		out.State = textOrNull(r.State.Upper())
+		out.State = view.TextOrNull(r.State.Upper())
 	}
 	return out, nil
 }
@@ -171,7 +173,7 @@ func (a *api) renew(ctx context.Context, agent string, in renewBody) (renewReply
 	return renewReply{LeaseSeconds: p.Lease().Seconds()}, nil
 }
 
-func (r *request) idempotencyKey() (string, error) {
+func idempotencyKey(r *route.Request) (string, error) {
 	values := r.Header.Values("Idempotency-Key")
 	if len(values) == 0 {
 		return "", nil

@@ -11,22 +11,22 @@ import (
 func TestAcquireAndReportGoAnswerByAnswer(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	g := f.do("POST", "/v1/circuit_breakers/FailingAgent/acquire", "").
-		want(200, "allowed=true", `state="CLOSED"`, "degraded=false", "lease_seconds=0")
-	permit, _ := g.at("permit").(string)
-	f.do("POST", "/v1/circuit_breakers/FailingAgent/report",
+	g := f.Do("POST", "/v1/circuit_breakers/FailingAgent/acquire", "").
+		Want(200, "allowed=true", `state="CLOSED"`, "degraded=false", "lease_seconds=0")
+	permit, _ := g.At("permit").(string)
+	f.Do("POST", "/v1/circuit_breakers/FailingAgent/report",
 		`{"permit":"`+permit+`","outcome":"failure","duration_ms":12.5,"error":"boom\u0000\nline two","retry_after_seconds":1.5,"reporter":"me"}`).
-		want(200, `state="CLOSED"`, "counted=true", "why=null")
-	f.do("POST", "/v1/circuit_breakers/Other/report", `{"permit":"`+permit+`","outcome":"failure"}`).want(200, "counted=false", `why="foreign"`)
-	f.do("POST", "/v1/circuit_breakers/Other/renew", `{"permit":"`+permit+`"}`).wantProblem(409, problem.LeaseLost)
+		Want(200, `state="CLOSED"`, "counted=true", "why=null")
+	f.Do("POST", "/v1/circuit_breakers/Other/report", `{"permit":"`+permit+`","outcome":"failure"}`).Want(200, "counted=false", `why="foreign"`)
+	f.Do("POST", "/v1/circuit_breakers/Other/renew", `{"permit":"`+permit+`"}`).WantProblem(409, problem.LeaseLost)
 	f.fail("FailingAgent", 4)
-	g = f.do("POST", "/v1/circuit_breakers/FailingAgent/acquire", `{"parent":"v1.x"}`).wantProblem(429, problem.CircuitBreakerOpen).
-		want(429, `agent="FailingAgent"`, `reason="open"`, "retry_after_seconds=60", `state="OPEN"`)
-	if g.header.Get("X-Circuit-Breaker-State") != "OPEN" || g.header.Get("Retry-After") != "60" {
-		t.Error(g.header)
+	g = f.Do("POST", "/v1/circuit_breakers/FailingAgent/acquire", `{"parent":"v1.x"}`).WantProblem(429, problem.CircuitBreakerOpen).
+		Want(429, `agent="FailingAgent"`, `reason="open"`, "retry_after_seconds=60", `state="OPEN"`)
+	if g.Header.Get("X-Circuit-Breaker-State") != "OPEN" || g.Header.Get("Retry-After") != "60" {
+		t.Error(g.Header)
 	}
-	f.do("POST", "/v1/circuit_breakers/FailingAgent/report", `{"permit":"`+permit+`","outcome":"success"}`).
-		want(200, `state="OPEN"`, "counted=false", `why="late"`)
+	f.Do("POST", "/v1/circuit_breakers/FailingAgent/report", `{"permit":"`+permit+`","outcome":"success"}`).
+		Want(200, `state="OPEN"`, "counted=false", `why="late"`)
 }
 
 func TestProbesAreLeasedRenewedAndRefused(t *testing.T) {
@@ -34,44 +34,44 @@ func TestProbesAreLeasedRenewedAndRefused(t *testing.T) {
 	f := newFixture(t)
 	f.fail("a", 5)
 	f.advance(59*time.Second + 500*time.Millisecond)
-	f.do("POST", "/v1/circuit_breakers/a/acquire", "").want(429, "retry_after_seconds=1")
+	f.Do("POST", "/v1/circuit_breakers/a/acquire", "").Want(429, "retry_after_seconds=1")
 	f.advance(time.Second)
 	var permits []string
 	for range 3 {
-		g := f.do("POST", "/v1/circuit_breakers/a/acquire", "{}").want(200, `state="HALF_OPEN"`, "lease_seconds=60")
-		permits = append(permits, g.at("permit").(string))
+		g := f.Do("POST", "/v1/circuit_breakers/a/acquire", "{}").Want(200, `state="HALF_OPEN"`, "lease_seconds=60")
+		permits = append(permits, g.At("permit").(string))
 	}
-	g := f.do("POST", "/v1/circuit_breakers/a/acquire", "").want(429, `reason="probes_busy"`)
-	if g.header.Get("X-Circuit-Breaker-State") != "HALF_OPEN" || g.header.Get("Retry-After") != "60" {
-		t.Error(g.header)
+	g := f.Do("POST", "/v1/circuit_breakers/a/acquire", "").Want(429, `reason="probes_busy"`)
+	if g.Header.Get("X-Circuit-Breaker-State") != "HALF_OPEN" || g.Header.Get("Retry-After") != "60" {
+		t.Error(g.Header)
 	}
 	f.advance(30 * time.Second)
-	f.do("POST", "/v1/circuit_breakers/a/renew", `{"permit":"`+permits[0]+`"}`).want(200, "lease_seconds=60")
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "probes.max=3", "probes.need=3", "probes.live=3", "probes.succeeded=0",
+	f.Do("POST", "/v1/circuit_breakers/a/renew", `{"permit":"`+permits[0]+`"}`).Want(200, "lease_seconds=60")
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "probes.max=3", "probes.need=3", "probes.live=3", "probes.succeeded=0",
 		"timeout_until=null", `opened_at="2026-02-11T09:00:00Z"`, "failure_count=5", "failure_rate=1")
 	f.advance(40 * time.Second)
-	f.do("POST", "/v1/circuit_breakers/a/renew", `{"permit":"`+permits[1]+`"}`).wantProblem(409, problem.LeaseLost)
-	f.do("POST", "/v1/circuit_breakers/a/report", `{"permit":"`+permits[0]+`","outcome":"failure"}`).want(200, `state="OPEN"`, "counted=true")
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "reopens=1", `reason="probe_failed"`, "failure_count=1", "probes=null")
+	f.Do("POST", "/v1/circuit_breakers/a/renew", `{"permit":"`+permits[1]+`"}`).WantProblem(409, problem.LeaseLost)
+	f.Do("POST", "/v1/circuit_breakers/a/report", `{"permit":"`+permits[0]+`","outcome":"failure"}`).Want(200, `state="OPEN"`, "counted=true")
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "reopens=1", `reason="probe_failed"`, "failure_count=1", "probes=null")
 }
 
 func TestReportWithAnIdempotencyKeyCountsOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure"}`, "Idempotency-Key", "k 1").want(200, "counted=true")
-	f.do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure"}`, "Idempotency-Key", "k 1").want(200, "counted=false", `why="duplicate"`)
-	f.do("POST", "/v1/batch", `{"operations":[{"op":"report","agent":"a","outcome":"failure","idempotency_key":"k 1"}]}`).
-		want(200, "results.0.counted=false")
-	f.do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure"}`, "Idempotency-Key", strings.Repeat("k", 201)).wantProblem(422, problem.InvalidValue)
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "consecutive_failures=1")
+	f.Do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure"}`, "Idempotency-Key", "k 1").Want(200, "counted=true")
+	f.Do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure"}`, "Idempotency-Key", "k 1").Want(200, "counted=false", `why="duplicate"`)
+	f.Do("POST", "/v1/batch", `{"operations":[{"op":"report","agent":"a","outcome":"failure","idempotency_key":"k 1"}]}`).
+		Want(200, "results.0.counted=false")
+	f.Do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure"}`, "Idempotency-Key", strings.Repeat("k", 201)).WantProblem(422, problem.InvalidValue)
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "consecutive_failures=1")
 }
 
 func TestModeObserveSaysWhatItWouldHaveDone(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.do("PUT", "/v1/admin/circuit_breakers/a/config", `{"mode":"observe"}`).want(201)
+	f.Do("PUT", "/v1/admin/circuit_breakers/a/config", `{"mode":"observe"}`).Want(201)
 	f.fail("a", 5)
-	f.do("POST", "/v1/circuit_breakers/a/acquire", "").want(200, "allowed=true", `would="open"`)
+	f.Do("POST", "/v1/circuit_breakers/a/acquire", "").Want(200, "allowed=true", `would="open"`)
 }
 
 func TestBatchKeepsOrderWithinAnAgentAndAcrossResults(t *testing.T) {
@@ -86,11 +86,11 @@ func TestBatchKeepsOrderWithinAnAgentAndAcrossResults(t *testing.T) {
 		`{"op":"acquire","agent":"a","outcome":"failure"}`, `{"op":"report","agent":"a","outcome":"success","parent":"p"}`,
 		`{"op":"report","agent":"a","outcome":"success","idempotency_key":"\u200b"}`,
 	}
-	g := f.do("POST", "/v1/batch", `{"operations":[`+strings.Join(ops, ",")+`]}`).want(200)
-	results, _ := g.json["results"].([]any)
+	g := f.Do("POST", "/v1/batch", `{"operations":[`+strings.Join(ops, ",")+`]}`).Want(200)
+	results, _ := g.JSON["results"].([]any)
 	want := []float64{200, 200, 200, 200, 200, 200, 200, 429, 400, 422, 422, 422, 422, 422}
 	if len(results) != len(want) {
-		t.Fatal(g.text)
+		t.Fatal(g.Text)
 	}
 	for i, w := range want {
 		r, _ := results[i].(map[string]any)
@@ -98,45 +98,45 @@ func TestBatchKeepsOrderWithinAnAgentAndAcrossResults(t *testing.T) {
 			t.Errorf("result %d: %v, want status %v", i, r, w)
 		}
 	}
-	g.want(200, "results.0.allowed=true", `results.1.counted=true`, `results.7.code="circuit_breaker_open"`, "results.7.retry_after_seconds=60",
+	g.Want(200, "results.0.allowed=true", `results.1.counted=true`, `results.7.code="circuit_breaker_open"`, "results.7.retry_after_seconds=60",
 		`results.8.code="invalid_agent_name"`, `results.9.code="invalid_permit"`)
-	f.do("POST", "/v1/batch", `{"operations":[]}`).want(200, "results=[]")
-	f.do("POST", "/v1/batch", `{"operations":[`+strings.Repeat(`{"op":"acquire","agent":"a"},`, 256)+`{"op":"acquire","agent":"a"}]}`).
-		wantProblem(422, problem.InvalidValue)
+	f.Do("POST", "/v1/batch", `{"operations":[]}`).Want(200, "results=[]")
+	f.Do("POST", "/v1/batch", `{"operations":[`+strings.Repeat(`{"op":"acquire","agent":"a"},`, 256)+`{"op":"acquire","agent":"a"}]}`).
+		WantProblem(422, problem.InvalidValue)
 }
 
 func TestHoldsResetsAndTheirEvents(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	at := "/v1/admin/circuit_breakers/8f3a2b1c"
-	f.do("POST", at+"/open", `{"reason":"flooding_quarantine","timeout_seconds":3600}`, "X-Actor", "alice").
-		want(200, `status="opened"`, `agent_id="8f3a2b1c"`, `state="OPEN"`)
-	f.do("GET", at, "").want(200, `agent_id="8f3a2b1c"`, `state="OPEN"`, `opened_at="2026-02-11T09:00:00Z"`, `reason="flooding_quarantine"`,
+	f.Do("POST", at+"/open", `{"reason":"flooding_quarantine","timeout_seconds":3600}`, "X-Actor", "alice").
+		Want(200, `status="opened"`, `agent_id="8f3a2b1c"`, `state="OPEN"`)
+	f.Do("GET", at, "").Want(200, `agent_id="8f3a2b1c"`, `state="OPEN"`, `opened_at="2026-02-11T09:00:00Z"`, `reason="flooding_quarantine"`,
 		`timeout_until="2026-02-11T10:00:00Z"`, `hold.kind="OPEN"`, `hold.actor="alice"`, `hold.until="2026-02-11T10:00:00Z"`, "hold.protected=false",
 		`policy.failure_threshold.value=5`, `policy.failure_threshold.origin="default"`)
-	f.do("POST", "/v1/circuit_breakers/8f3a2b1c/acquire", "").want(429, `reason="forced_open"`, "retry_after_seconds=3600")
-	f.do("POST", at+"/reset", `{"target_state":"HALF_OPEN","reason":"issue_resolved"}`).
-		want(200, `status="reset"`, `agent_id="8f3a2b1c"`, `state="HALF_OPEN"`)
-	f.do("POST", at+"/reset", `{"target_state":"CLOSED","gradual_seconds":60,"actor":"bob"}`).want(200, `state="CLOSED"`)
-	f.do("GET", at, "").want(200, `ramp.until="2026-02-11T09:01:00Z"`, "hold=null", "reason=null")
-	f.do("POST", at+"/close", `{"reason":"`+strings.Repeat("long ", 30)+`"}`).want(200, `status="closed"`, `state="CLOSED"`)
-	f.do("GET", at, "").want(200, `hold.kind="CLOSED"`, "hold.until=null", "timeout_until=null", `reason="`+strings.Repeat("long ", 30)+`"`)
-	f.do("POST", at+"/open", `{"protected":true}`).want(200)
-	f.do("POST", at+"/close", "").wantProblem(409, problem.HoldProtected)
-	f.do("DELETE", at, "").wantProblem(409, problem.HoldProtected)
-	f.do("POST", at+"/reset", `{"target_state":"HALF_OPEN","reason":"timeout_expired","force":true}`).want(200, `state="HALF_OPEN"`)
-	f.do("GET", at+"/events", "").want(200, `events.0.event="manual_reset"`, `events.0.from="OPEN"`, `events.0.to="HALF_OPEN"`,
+	f.Do("POST", "/v1/circuit_breakers/8f3a2b1c/acquire", "").Want(429, `reason="forced_open"`, "retry_after_seconds=3600")
+	f.Do("POST", at+"/reset", `{"target_state":"HALF_OPEN","reason":"issue_resolved"}`).
+		Want(200, `status="reset"`, `agent_id="8f3a2b1c"`, `state="HALF_OPEN"`)
+	f.Do("POST", at+"/reset", `{"target_state":"CLOSED","gradual_seconds":60,"actor":"bob"}`).Want(200, `state="CLOSED"`)
+	f.Do("GET", at, "").Want(200, `ramp.until="2026-02-11T09:01:00Z"`, "hold=null", "reason=null")
+	f.Do("POST", at+"/close", `{"reason":"`+strings.Repeat("long ", 30)+`"}`).Want(200, `status="closed"`, `state="CLOSED"`)
+	f.Do("GET", at, "").Want(200, `hold.kind="CLOSED"`, "hold.until=null", "timeout_until=null", `reason="`+strings.Repeat("long ", 30)+`"`)
+	f.Do("POST", at+"/open", `{"protected":true}`).Want(200)
+	f.Do("POST", at+"/close", "").WantProblem(409, problem.HoldProtected)
+	f.Do("DELETE", at, "").WantProblem(409, problem.HoldProtected)
+	f.Do("POST", at+"/reset", `{"target_state":"HALF_OPEN","reason":"timeout_expired","force":true}`).Want(200, `state="HALF_OPEN"`)
+	f.Do("GET", at+"/events", "").Want(200, `events.0.event="manual_reset"`, `events.0.from="OPEN"`, `events.0.to="HALF_OPEN"`,
 		`events.0.reason="timeout_expired"`, `events.0.actor="api"`, `events.1.event="manual_open"`, `events.3.actor="bob"`,
 		`events.5.actor="alice"`, `events.5.at="2026-02-11T09:00:00Z"`)
-	f.do("DELETE", at+"?force=true", "").want(204)
-	f.do("GET", at, "").wantProblem(404, problem.AgentUnknown)
+	f.Do("DELETE", at+"?force=true", "").Want(204)
+	f.Do("GET", at, "").WantProblem(404, problem.AgentUnknown)
 }
 
 func TestAForcedEndlessBanNamesNoEnd(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.do("POST", "/v1/admin/circuit_breakers/a/open", "").want(200)
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "timeout_until=null", `reason="manual"`, "hold.until=null")
+	f.Do("POST", "/v1/admin/circuit_breakers/a/open", "").Want(200)
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "timeout_until=null", `reason="manual"`, "hold.until=null")
 }
 
 func TestUnknownAgentsAreNotMadeByATypo(t *testing.T) {
@@ -153,9 +153,9 @@ func TestUnknownAgentsAreNotMadeByATypo(t *testing.T) {
 		{"GET", "/v1/admin/agents/typo", ""},
 		{"GET", "/v1/admin/quarantine?agent_id=typo", ""},
 	} {
-		f.do(r[0], r[1], r[2]).wantProblem(404, problem.AgentUnknown)
+		f.Do(r[0], r[1], r[2]).WantProblem(404, problem.AgentUnknown)
 	}
-	if keys := f.keeper.keys(); len(keys) > 0 {
+	if keys := f.keeper.Keys(); len(keys) > 0 {
 		t.Error(keys)
 	}
 }
@@ -164,40 +164,42 @@ func TestConfigIsGuardedByItsETag(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	at := "/v1/admin/circuit_breakers/a/config"
-	first := f.do("PUT", at, `{"failure_threshold":2,"timeout_seconds":1.5}`, "If-None-Match", "*").want(201, "failure_threshold=2", "timeout_seconds=1.5").header.Get("ETag")
-	f.do("PUT", at, `{}`, "If-None-Match", "*").wantProblem(412, problem.PreconditionFailed)
-	f.do("PUT", at, `{}`).wantProblem(428, problem.PreconditionRequired)
-	f.do("PUT", at, `{}`, "If-Match", `"nonsense"`).wantProblem(412, problem.PreconditionFailed)
-	if etag := f.do("GET", at, "").want(200, "failure_threshold=2").header.Get("ETag"); etag != first || etag == "" {
+	first := f.Do("PUT", at, `{"failure_threshold":2,"timeout_seconds":1.5}`, "If-None-Match", "*").Want(201, "failure_threshold=2", "timeout_seconds=1.5").Header.Get("ETag")
+	f.Do("PUT", at, `{}`, "If-None-Match", "*").WantProblem(412, problem.PreconditionFailed)
+	f.Do("PUT", at, `{}`).WantProblem(428, problem.PreconditionRequired)
+	f.Do("PUT", at, `{}`, "If-Match", `"nonsense"`).WantProblem(412, problem.PreconditionFailed)
+	if etag := f.Do("GET", at, "").Want(200, "failure_threshold=2").Header.Get("ETag"); etag != first || etag == "" {
 		t.Errorf("ETag %q, then %q", first, etag)
 	}
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "policy.failure_threshold.value=2", `policy.failure_threshold.origin="redis"`)
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "policy.failure_threshold.value=2", `policy.failure_threshold.origin="redis"`)
 	f.fail("a", 2)
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, `state="OPEN"`)
-	second := f.do("PUT", at, `{"failure_threshold":3}`, "If-Match", `"x", `+first).want(200).header.Get("ETag")
-	f.do("DELETE", at, "").wantProblem(428, problem.PreconditionRequired)
-	f.do("DELETE", at, "", "If-Match", first).wantProblem(412, problem.PreconditionFailed)
-	f.do("DELETE", at, "", "If-Match", second).want(204)
-	f.do("DELETE", at, "", "If-Match", "*").wantProblem(412, problem.PreconditionFailed)
-	f.do("DELETE", at, "").wantProblem(404, problem.ConfigAbsent)
-	f.do("GET", at, "").wantProblem(404, problem.ConfigAbsent)
-	f.do("PUT", at, `{}`, "If-Match", second).wantProblem(412, problem.PreconditionFailed)
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, `state="OPEN"`)
+	second := f.Do("PUT", at, `{"failure_threshold":3}`, "If-Match", `"x", `+first).Want(200).Header.Get("ETag")
+	f.Do("DELETE", at, "").WantProblem(428, problem.PreconditionRequired)
+	f.Do("DELETE", at, "", "If-Match", first).WantProblem(412, problem.PreconditionFailed)
+	f.Do("DELETE", at, "", "If-Match", second).Want(204)
+	f.Do("DELETE", at, "", "If-Match", "*").WantProblem(412, problem.PreconditionFailed)
+	f.Do("DELETE", at, "").WantProblem(404, problem.ConfigAbsent)
+	f.Do("GET", at, "").WantProblem(404, problem.ConfigAbsent)
+	f.Do("PUT", at, `{}`, "If-Match", second).WantProblem(412, problem.PreconditionFailed)
 }
 
 func TestConfigRefusesWhatNoPolicyMayHave(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	at := "/v1/admin/circuit_breakers/a/config"
-	f.do("PUT", at, `{"failure_threshold":-1,"mode":"maybe","nonsense":1,"timeout_seconds":1e300}`).wantProblem(422, problem.InvalidValue).
-		want(422, `errors.0.location="body.failure_threshold"`, `errors.1.location="body.mode"`, `errors.2.location="body.nonsense"`)
-	f.do("PUT", at, `{"timeout_seconds":7200}`).wantProblem(422, problem.InvalidValue) // above timeout_max_seconds of another layer
-	f.do("PUT", at, `[]`).wantProblem(422, problem.InvalidValue)
-	f.do("PUT", at, ``).wantProblem(400, problem.BodyRequired)
-	if keys := f.keeper.keys(); len(keys) > 0 {
+	f.Do("PUT", at, `{"failure_threshold":-1,"mode":"maybe","nonsense":1,"timeout_seconds":1e300}`).WantProblem(422, problem.InvalidValue).
+		Want(422, `errors.0.location="body.failure_threshold"`, `errors.1.location="body.mode"`, `errors.2.location="body.nonsense"`)
+	f.Do("PUT", at, `{"timeout_seconds":7200}`).WantProblem(422, problem.InvalidValue) // above timeout_max_seconds of another layer
+	f.Do("PUT", at, `[]`).WantProblem(422, problem.InvalidValue)
+	f.Do("PUT", at, ``).WantProblem(400, problem.BodyRequired)
+	if keys := f.keeper.Keys(); len(keys) > 0 {
 		t.Error(keys)
 	}
-	f.keeper.configs["a"] = "by hand"
-	if g := f.do("GET", at, "").wantProblem(409, problem.ConfigInvalid); g.header.Get("ETag") == "" {
+	if err := f.keeper.Put(overrides, "a", "by hand"); err != nil {
+		t.Fatal(err)
+	}
+	if g := f.Do("GET", at, "").WantProblem(409, problem.ConfigInvalid); g.Header.Get("ETag") == "" {
 		t.Error("no way to replace it")
 	}
 }
@@ -206,38 +208,38 @@ func TestAgentsAndQuarantine(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	at := "/v1/admin/agents/a"
-	g := f.do("PUT", at, `{"contact":"team-x <x@example.org>","url":"https://example.org/a","labels":{"priority":"low"}}`).
-		want(201, `contact="team-x <x@example.org>"`, `labels.priority="low"`, `state="CLOSED"`)
-	f.do("PUT", at, `{}`).wantProblem(428, problem.PreconditionRequired)
-	g.want(201, "timeout_seconds=null", "classify=null")
-	g = f.do("PUT", at, `{"timeout_seconds":0.5,"classify":"mcp"}`, "If-Match", g.header.Get("ETag")).want(200, "timeout_seconds=0.5", `classify="mcp"`)
-	f.do("PUT", at, `{"contact":"y"}`, "If-Match", g.header.Get("ETag")).want(200, `contact="y"`, "url=null", "labels={}", "timeout_seconds=null")
-	f.do("GET", at, "").want(200, `contact="y"`, `last_seen="2026-02-11T09:00:00Z"`)
+	g := f.Do("PUT", at, `{"contact":"team-x <x@example.org>","url":"https://example.org/a","labels":{"priority":"low"}}`).
+		Want(201, `contact="team-x <x@example.org>"`, `labels.priority="low"`, `state="CLOSED"`)
+	f.Do("PUT", at, `{}`).WantProblem(428, problem.PreconditionRequired)
+	g.Want(201, "timeout_seconds=null", "classify=null")
+	g = f.Do("PUT", at, `{"timeout_seconds":0.5,"classify":"mcp"}`, "If-Match", g.Header.Get("ETag")).Want(200, "timeout_seconds=0.5", `classify="mcp"`)
+	f.Do("PUT", at, `{"contact":"y"}`, "If-Match", g.Header.Get("ETag")).Want(200, `contact="y"`, "url=null", "labels={}", "timeout_seconds=null")
+	f.Do("GET", at, "").Want(200, `contact="y"`, `last_seen="2026-02-11T09:00:00Z"`)
 	for _, bad := range []string{
 		`{"contact":"a\nb"}`, `{"url":"javascript:alert(1)"}`, `{"labels":{"a b":"c"}}`, `{"labels":{"a":"\u0000"}}`, `{"labels":[]}`,
 		`{"timeout_seconds":0}`, `{"timeout_seconds":0.0009}`, `{"timeout_seconds":0.0015}`, `{"url":"http://u:p@h"}`, `{"timeout_seconds":3600.1}`, `{"timeout_seconds":"1"}`, `{"timeout_seconds":-1}`,
 		`{"classify":"guess"}`, `{"classify":""}`, `{"classify":1}`,
 	} {
-		f.do("PUT", "/v1/admin/agents/b", bad).wantProblem(422, problem.InvalidValue)
+		f.Do("PUT", "/v1/admin/agents/b", bad).WantProblem(422, problem.InvalidValue)
 	}
 	f.fail("a", 1)
 	f.keeper.items["a"] = []string{`{"n":3}`, `not json`, `{"n":2}`, `{"n":1}`}
-	f.do("GET", "/v1/admin/quarantine?agent_id=a", "").want(200, `items=[{"n":3},{"n":2},{"n":1}]`)
-	f.do("GET", "/v1/admin/quarantine?agent_id=a&limit=1", "").want(200, `items=[{"n":3}]`)
-	f.do("GET", "/v1/admin/quarantine?agent_id=a&limit=51", "").wantProblem(422, problem.InvalidValue)
-	f.do("GET", "/v1/admin/quarantine", "").wantProblem(400, problem.InvalidAgentName)
+	f.Do("GET", "/v1/admin/quarantine?agent_id=a", "").Want(200, `items=[{"n":3},{"n":2},{"n":1}]`)
+	f.Do("GET", "/v1/admin/quarantine?agent_id=a&limit=1", "").Want(200, `items=[{"n":3}]`)
+	f.Do("GET", "/v1/admin/quarantine?agent_id=a&limit=51", "").WantProblem(422, problem.InvalidValue)
+	f.Do("GET", "/v1/admin/quarantine", "").WantProblem(400, problem.InvalidAgentName)
 }
 
 func TestFiguresAreOfTheWindowWhileClosedAndOfTheEvidenceAfter(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("a", 3)
-	f.do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"success"}`).want(200)
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "failure_count=3", "failure_rate=0.75", "consecutive_failures=0", "totals.failures=3",
+	f.Do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"success"}`).Want(200)
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "failure_count=3", "failure_rate=0.75", "consecutive_failures=0", "totals.failures=3",
 		"totals.successes=1", "opened_at=null", "reason=null")
 	f.advance(3 * time.Minute)
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "failure_count=0", "failure_rate=0")
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "failure_count=0", "failure_rate=0")
 	f.fail("a", 5)
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "failure_count=5", "failure_rate=1", `reason="consecutive_failures"`,
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "failure_count=5", "failure_rate=1", `reason="consecutive_failures"`,
 		`timeout_until="2026-02-11T09:04:00Z"`)
 }

@@ -9,25 +9,27 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
+	"github.com/breakerd/breakerd/internal/route/routetest"
 )
 
 func TestStoreAwayIsSaidSo(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("a", 1)
-	f.keeper.setAway(false)
-	for _, o := range operationsOf(f) {
-		path, _ := o.named("a")
-		switch path {
-		case "/livez", "/readyz", "/health", "/health/checks", "/metrics", "/openapi.json", "/docs", "/v1/batch", "/v1/circuit_breakers/a/renew":
+	f.keeper.TakeDown(false)
+	for id, op := range f.Operations() {
+		var query string
+		switch id {
+		case "live", "ready", "health", "healthChecks", "metrics", "openapi", "docs", "batch", "renew", "gate", "gateBelow":
 			continue
-		case "/v1/admin/quarantine":
-			path += "?agent_id=a"
+		case "listQuarantine":
+			query = "?agent_id=a"
 		}
-		f.do(o.method, path, o.good).wantProblem(503, problem.StoreUnavailable)
+		f.Send(op, routetest.Probe{Path: routetest.Path(op), Query: query}).WantProblem(503, problem.StoreUnavailable)
 	}
-	f.do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).want(200, "results.0.status=503", `results.0.code="store_unavailable"`)
-	f.do("GET", "/livez", "").want(200)
+	f.Do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).Want(200, "results.0.status=503", `results.0.code="store_unavailable"`)
+	f.Do("GET", "/livez", "").Want(200)
 }
 
 func TestDegradedAnswersAreMarked(t *testing.T) {
@@ -35,13 +37,13 @@ func TestDegradedAnswersAreMarked(t *testing.T) {
 	f := newFixture(t)
 	f.fail("a", 5)
 	f.fail("b", 1)
-	f.keeper.setAway(true)
-	f.do("POST", "/v1/circuit_breakers/b/acquire", "").want(200, "degraded=true")
-	f.do("POST", "/v1/circuit_breakers/b/report", `{"outcome":"failure"}`).want(200, "degraded=true", "counted=true")
-	f.do("POST", "/v1/circuit_breakers/a/acquire", "").want(429, "degraded=true", `reason="open"`)
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, "degraded=true", `state="OPEN"`)
-	f.do("GET", "/v1/admin/circuit_breakers/never", "").wantProblem(503, problem.StoreUnavailable)
-	f.do("POST", "/v1/admin/circuit_breakers/a/open", "").wantProblem(503, problem.StoreUnavailable)
+	f.keeper.TakeDown(true)
+	f.Do("POST", "/v1/circuit_breakers/b/acquire", "").Want(200, "degraded=true")
+	f.Do("POST", "/v1/circuit_breakers/b/report", `{"outcome":"failure"}`).Want(200, "degraded=true", "counted=true")
+	f.Do("POST", "/v1/circuit_breakers/a/acquire", "").Want(429, "degraded=true", `reason="open"`)
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "degraded=true", `state="OPEN"`)
+	f.Do("GET", "/v1/admin/circuit_breakers/never", "").WantProblem(503, problem.StoreUnavailable)
+	f.Do("POST", "/v1/admin/circuit_breakers/a/open", "").WantProblem(503, problem.StoreUnavailable)
 }
 
 func TestAPanicIsA500AndTheServerGoesOn(t *testing.T) {
@@ -49,17 +51,17 @@ func TestAPanicIsA500AndTheServerGoesOn(t *testing.T) {
 	f := newFixture(t, func(o *Options) {
 		o.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("begun")); panic("late") })
 	})
-	f.keeper.panics = true
-	f.do("POST", "/v1/circuit_breakers/a/acquire", "").wantProblem(500, problem.Internal)
-	f.do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).want(200, "results.0.status=500")
-	if log := f.log.String(); !strings.Contains(log, "event=http.panic") || !strings.Contains(log, "the store panics") {
+	f.keeper.Panic()
+	f.Do("POST", "/v1/circuit_breakers/a/acquire", "").WantProblem(500, problem.Internal)
+	f.Do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).Want(200, "results.0.status=500")
+	if log := f.Log.String(); !strings.Contains(log, "event=http.panic") || !strings.Contains(log, "the store panics") {
 		t.Error(log)
 	}
-	res, err := http.DefaultTransport.RoundTrip(mustRequest(t, f.url+"/metrics"))
+	res, err := http.DefaultTransport.RoundTrip(mustRequest(t, f.URL+"/metrics"))
 	if err == nil {
 		res.Body.Close()
 	}
-	f.do("GET", "/livez", "").want(200)
+	f.Do("GET", "/livez", "").Want(200)
 }
 
 func mustRequest(t *testing.T, url string) *http.Request {
@@ -74,41 +76,41 @@ func mustRequest(t *testing.T, url string) *http.Request {
 func TestAnUnexpectedErrorIsLoggedAndNotShown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.keeper.away = errors.New("secret detail\nof two lines")
-	f.do("GET", "/v1/admin/circuit_breakers", "").wantProblem(500, problem.Internal)
-	if log := f.log.String(); !strings.Contains(log, `secret detail\nof two lines`) {
+	f.keeper.Break(errors.New("secret detail\nof two lines"))
+	f.Do("GET", "/v1/admin/circuit_breakers", "").WantProblem(500, problem.Internal)
+	if log := f.Log.String(); !strings.Contains(log, `secret detail\nof two lines`) {
 		t.Error(log)
 	}
-	f.do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).want(200, "results.0.status=500")
+	f.Do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).Want(200, "results.0.status=500")
 }
 
 func TestAnotherSitesPageMayNotChangeAnything(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, h := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}} {
-		f.do("POST", "/v1/admin/circuit_breakers/a/open", "{}", h...).wantProblem(403, problem.CrossOrigin)
-		f.do("GET", "/v1/admin/circuit_breakers", "", h...).want(200)
+		f.Do("POST", "/v1/admin/circuit_breakers/a/open", "{}", h...).WantProblem(403, problem.CrossOrigin)
+		f.Do("GET", "/v1/admin/circuit_breakers", "", h...).Want(200)
 	}
-	f.do("POST", "/v1/admin/circuit_breakers/a/open", "{}", "Sec-Fetch-Site", "same-origin").want(200)
+	f.Do("POST", "/v1/admin/circuit_breakers/a/open", "{}", "Sec-Fetch-Site", "same-origin").Want(200)
 }
 
 func TestHealthSaysWhatItsProviderSays(t *testing.T) {
 	t.Parallel()
-	ready, status, now := errors.New("draining"), Unhealthy, time.UnixMilli(startMs)
+	ready, status, now := errors.New("draining"), route.Unhealthy, time.UnixMilli(routetest.StartMs)
 	f := newFixture(t, func(o *Options) {
 		o.Now = func() time.Time { return now }
 		o.Ready = func(context.Context) error { return ready }
-		o.Health = func(context.Context) Health {
-			return Health{Status: status, Checks: map[string]Check{"redis": {Status: Degraded, Degraded: true, Warnings: []string{"maxmemory-policy"}}}}
+		o.Health = func(context.Context) route.Health {
+			return route.Health{Status: status, Checks: map[string]route.Check{"redis": {Status: route.Degraded, Degraded: true, Warnings: []string{"maxmemory-policy"}}}}
 		}
 	})
-	f.do("GET", "/readyz", "").wantProblem(503, problem.NotReady).want(503, `detail="draining"`)
-	f.do("GET", "/health", "").want(503, `status="unhealthy"`, `version="1.2.3"`, `replica_id="replica-1"`, "uptime_seconds=0")
-	ready, status, now = nil, Degraded, now.Add(90*time.Second)
-	f.do("GET", "/readyz", "").want(200, `status="ready"`)
-	f.do("GET", "/health", "").want(200, `status="degraded"`, "uptime_seconds=90", "checks=null")
-	f.do("GET", "/health/checks", "").want(200, `status="degraded"`, `checks.redis.status="degraded"`, `checks.redis.warnings.0="maxmemory-policy"`)
-	f.do("GET", "/livez", "").want(200, `status="ok"`)
+	f.Do("GET", "/readyz", "").WantProblem(503, problem.NotReady).Want(503, `detail="draining"`)
+	f.Do("GET", "/health", "").Want(503, `status="unhealthy"`, `version="1.2.3"`, `replica_id="replica-1"`, "uptime_seconds=0")
+	ready, status, now = nil, route.Degraded, now.Add(90*time.Second)
+	f.Do("GET", "/readyz", "").Want(200, `status="ready"`)
+	f.Do("GET", "/health", "").Want(200, `status="degraded"`, "uptime_seconds=90", "checks=null")
+	f.Do("GET", "/health/checks", "").Want(200, `status="degraded"`, `checks.redis.status="degraded"`, `checks.redis.warnings.0="maxmemory-policy"`)
+	f.Do("GET", "/livez", "").Want(200, `status="ok"`)
 }
 
 func TestOptionsThatAreMissingAreNamed(t *testing.T) {

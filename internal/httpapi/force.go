@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -39,80 +40,80 @@ const (
 
 func (a *api) breakerRoutes() {
 	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
-	serve(a.server, endpoint{
-		method: http.MethodGet, path: adminPath, id: "listCircuitBreakers", tag: "breakers",
-		summary: "All breakers, those that are not closed first", codes: []problem.Code{problem.StoreUnavailable}, params: []*huma.Param{
-			queryParam("state", "Only those in this state.", &huma.Schema{Type: huma.TypeString, Enum: []any{"CLOSED", "OPEN", "HALF_OPEN"}}),
-			queryParam("q", "Only names that contain this, in either case.", text()),
-			queryParam("sort", "Default state.", &huma.Schema{Type: huma.TypeString, Enum: []any{sortByState, sortByName}}),
-			limitParam(), cursorParam(),
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodGet, Path: adminPath, ID: "listCircuitBreakers", Tag: "breakers",
+		Summary: "All breakers, those that are not closed first", Codes: []problem.Code{problem.StoreUnavailable}, Params: []*huma.Param{
+			route.QueryParam("state", "Only those in this state.", &huma.Schema{Type: huma.TypeString, Enum: []any{"CLOSED", "OPEN", "HALF_OPEN"}}),
+			route.QueryParam("q", "Only names that contain this, in either case.", text()),
+			route.QueryParam("sort", "Default state.", &huma.Schema{Type: huma.TypeString, Enum: []any{sortByState, sortByName}}),
+			route.LimitParam(), route.CursorParam(),
 		},
 	}, a.list)
 	one := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable}
 	forced := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable, problem.HoldProtected}
-	serve(a.server, endpoint{
-		method: http.MethodGet, path: oneAdminPath, id: "getCircuitBreaker", tag: "breakers",
-		summary: "One breaker, with its policy", codes: one,
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodGet, Path: oneAdminPath, ID: "getCircuitBreaker", Tag: "breakers",
+		Summary: "One breaker, with its policy", Codes: one,
 	}, a.detail)
-	serve(a.server, endpoint{
-		method: http.MethodGet, path: oneAdminPath + "/events", id: "listEvents", tag: "breakers",
-		summary: "Its transitions and what was done to it by hand", codes: one,
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodGet, Path: oneAdminPath + "/events", ID: "listEvents", Tag: "breakers",
+		Summary: "Its transitions and what was done to it by hand", Codes: one,
 	}, a.events)
-	serve(a.server, endpoint{
-		method: http.MethodDelete, path: oneAdminPath, id: "deleteCircuitBreaker", tag: "breakers",
-		summary: "Forget an agent: its breaker, override, profile and history", status: http.StatusNoContent,
-		params: []*huma.Param{actorParam(), queryParam("force", "A protected hold too.", &huma.Schema{Type: huma.TypeBoolean})},
-		codes:  forced,
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodDelete, Path: oneAdminPath, ID: "deleteCircuitBreaker", Tag: "breakers",
+		Summary: "Forget an agent: its breaker, override, profile and history", Status: http.StatusNoContent,
+		Params: []*huma.Param{route.ActorParam(), route.QueryParam("force", "A protected hold too.", &huma.Schema{Type: huma.TypeBoolean})},
+		Codes:  forced,
 	}, a.forget)
-	serve(a.server, endpoint{
-		method: http.MethodPost, path: oneAdminPath + "/reset", id: "resetCircuitBreaker", tag: "breakers", body: requiredBody,
-		summary: "Close it, or let test calls through; lifts a hold", params: []*huma.Param{actorParam()},
-		codes: append(forced, problem.BodyRequired), example: `{"target_state": "HALF_OPEN", "reason": "issue_resolved"}`,
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodPost, Path: oneAdminPath + "/reset", ID: "resetCircuitBreaker", Tag: "breakers", Body: route.RequiredBody,
+		Summary: "Close it, or let test calls through; lifts a hold", Params: []*huma.Param{route.ActorParam()},
+		Codes: append(forced, problem.BodyRequired), Example: `{"target_state": "HALF_OPEN", "reason": "issue_resolved"}`,
 	}, a.reset)
-	serve(a.server, endpoint{
-		method: http.MethodPost, path: oneAdminPath + "/open", id: "openCircuitBreaker", tag: "breakers", body: optionalBody,
-		summary: "Hold it open: ban the agent; one that is not known yet, too", params: []*huma.Param{actorParam()}, codes: forced,
-		example: `{"reason": "flooding_quarantine", "timeout_seconds": 3600}`,
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodPost, Path: oneAdminPath + "/open", ID: "openCircuitBreaker", Tag: "breakers", Body: route.OptionalBody,
+		Summary: "Hold it open: ban the agent; one that is not known yet, too", Params: []*huma.Param{route.ActorParam()}, Codes: forced,
+		Example: `{"reason": "flooding_quarantine", "timeout_seconds": 3600}`,
 	}, a.holdOpen)
-	serve(a.server, endpoint{
-		method: http.MethodPost, path: oneAdminPath + "/close", id: "closeCircuitBreaker", tag: "breakers", body: optionalBody,
-		summary: "Hold it closed: admit and record every call, never open", params: []*huma.Param{actorParam()}, codes: forced,
-		example: `{"reason": "known_issue"}`,
+	route.Serve(a.API, route.Operation{
+		Method: http.MethodPost, Path: oneAdminPath + "/close", ID: "closeCircuitBreaker", Tag: "breakers", Body: route.OptionalBody,
+		Summary: "Hold it closed: admit and record every call, never open", Params: []*huma.Param{route.ActorParam()}, Codes: forced,
+		Example: `{"reason": "known_issue"}`,
 	}, a.holdClosed)
 }
 
-func (a *api) reset(r *request, in resetBody) (answer[forceReply], error) {
+func (a *api) reset(r *route.Request, in resetBody) (route.Answer[forceReply], error) {
 	f := breaker.Force{Target: breaker.ResetHalfOpen, Override: in.Force}
 	if in.TargetState == breaker.Closed.Upper() {
 		f.Target = breaker.ResetClosed
 	}
 	if in.GradualSeconds != nil && *in.GradualSeconds != 0 {
 		if f.Target != breaker.ResetClosed {
-			return answer[forceReply]{}, problem.BadValue("body.gradual_seconds", formatNumber(*in.GradualSeconds), "none with target_state HALF_OPEN")
+			return route.Answer[forceReply]{}, problem.BadValue("body.gradual_seconds", formatNumber(*in.GradualSeconds), "none with target_state HALF_OPEN")
 		}
 		ramp, err := seconds("body.gradual_seconds", *in.GradualSeconds, time.Millisecond)
 		if err != nil {
-			return answer[forceReply]{}, err
+			return route.Answer[forceReply]{}, err
 		}
 		f.RampMs = ramp.Milliseconds()
 	}
 	return a.force(r, f, in.Reason, in.Actor, "reset")
 }
 
-func (a *api) holdOpen(r *request, in holdBody) (answer[forceReply], error) {
+func (a *api) holdOpen(r *route.Request, in holdBody) (route.Answer[forceReply], error) {
 	return a.hold(r, breaker.HoldOpen, in, "opened")
 }
 
-func (a *api) holdClosed(r *request, in holdBody) (answer[forceReply], error) {
+func (a *api) holdClosed(r *route.Request, in holdBody) (route.Answer[forceReply], error) {
 	return a.hold(r, breaker.HoldClosed, in, "closed")
 }
 
-func (a *api) hold(r *request, target breaker.Target, in holdBody, word string) (answer[forceReply], error) {
+func (a *api) hold(r *route.Request, target breaker.Target, in holdBody, word string) (route.Answer[forceReply], error) {
 	f := breaker.Force{Target: target, Protected: in.Protected, Override: in.Force}
 	if in.TimeoutSeconds != nil {
 		length, err := seconds("body.timeout_seconds", *in.TimeoutSeconds, time.Millisecond)
 		if err != nil {
-			return answer[forceReply]{}, err
+			return route.Answer[forceReply]{}, err
 		}
 		f.LengthMs = length.Milliseconds()
 	}
@@ -120,8 +121,8 @@ func (a *api) hold(r *request, target breaker.Target, in holdBody, word string) 
 }
 
 // force carries out an operator's verb; only an opening may name an agent that is not known yet.
-func (a *api) force(r *request, f breaker.Force, reason, actor, word string) (out answer[forceReply], err error) {
-	if f.Actor, err = r.actor(actor); err != nil {
+func (a *api) force(r *route.Request, f breaker.Force, reason, actor, word string) (out route.Answer[forceReply], err error) {
+	if f.Actor, err = r.Actor(actor); err != nil {
 		return out, err
 	}
 	if f.Reason, err = reasonText(reason); err != nil {
@@ -132,18 +133,18 @@ func (a *api) force(r *request, f breaker.Force, reason, actor, word string) (ou
 			return out, err
 		}
 	}
-	state, err := a.Manager.Force(r.ctx(), r.agent, f)
+	state, err := a.Manager.Force(r.Context(), r.Agent, f)
 	if err != nil {
 		return out, err
 	}
-	_ = a.Directory.MarkSeen(r.ctx(), []string{r.agent}) // so that lists show it at once; the repair of the index finds it anyway
-	out.body = forceReply{Status: word, AgentID: r.agent, State: state.Upper()}
+	_ = a.Directory.MarkSeen(r.Context(), []string{r.Agent}) // so that lists show it at once; the repair of the index finds it anyway
+	out.Body = forceReply{Status: word, AgentID: r.Agent, State: state.Upper()}
 	return out, nil
 }
 
 // forget is DELETE of an agent.
-func (a *api) forget(r *request, _ none) (out answer[none], err error) {
-	q, err := r.query("force")
+func (a *api) forget(r *route.Request, _ route.None) (out route.Answer[route.None], err error) {
+	q, err := r.Params("force")
 	if err != nil {
 		return out, err
 	}
@@ -151,16 +152,16 @@ func (a *api) forget(r *request, _ none) (out answer[none], err error) {
 	if force != "" && force != "true" && force != "false" {
 		return out, problem.BadValue("query.force", force, "true or false")
 	}
-	actor, err := r.actor("")
+	actor, err := r.Actor("")
 	if err != nil {
 		return out, err
 	}
 	if err := a.known(r); err != nil {
 		return out, err
 	}
-	if err := a.Directory.Forget(r.ctx(), r.agent, actor, force == "true"); err != nil {
+	if err := a.Directory.Forget(r.Context(), r.Agent, actor, force == "true"); err != nil {
 		return out, err
 	}
-	a.Policies.Refresh(r.ctx(), r.agent)
+	a.Policies.Refresh(r.Context(), r.Agent)
 	return out, nil
 }

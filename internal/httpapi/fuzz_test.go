@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/breakerd/breakerd/internal/route/routetest"
 )
 
 // serveBody answers one POST without a network.
@@ -18,7 +20,7 @@ func serveBody(h http.Handler, path, body string) *httptest.ResponseRecorder {
 }
 
 func FuzzReportBody(f *testing.F) {
-	for _, bodies := range badBodies() {
+	for _, bodies := range routetest.BadBodies() {
 		for _, b := range bodies {
 			if len(b) < 1000 {
 				f.Add(b)
@@ -28,12 +30,12 @@ func FuzzReportBody(f *testing.F) {
 	f.Add(`{"outcome":"failure","duration_ms":1.5,"retry_after_seconds":2,"reporter":"r","error":"e"}`)
 	fx := newFixture(f)
 	f.Fuzz(func(t *testing.T, body string) {
-		res := serveBody(fx.api.handler(), "/v1/circuit_breakers/a/report", body)
+		res := serveBody(fx.handler, "/v1/circuit_breakers/a/report", body)
 		if res.Code != http.StatusOK && (res.Code < 400 || res.Code > 499 || !strings.Contains(res.Body.String(), `"code":"`)) {
 			t.Errorf("%q: %d %s", body, res.Code, res.Body)
 		}
-		if keys := fx.keeper.keys(); len(keys) > 1 || fx.log.String() != "" {
-			t.Errorf("%q: wrote %q, logged %q", body, keys, fx.log)
+		if keys := fx.keeper.Keys(); len(keys) > 1 || fx.Log.String() != "" {
+			t.Errorf("%q: wrote %q, logged %q", body, keys, fx.Log)
 		}
 	})
 }
@@ -49,7 +51,7 @@ func FuzzPermitText(f *testing.F) {
 			t.Errorf("%q is read as %q", permit, p)
 		}
 		body := `{"outcome":"failure","permit":` + quote(permit) + `}`
-		if res := serveBody(fx.api.handler(), "/v1/circuit_breakers/a/report", body); res.Code != 200 && res.Code != 422 {
+		if res := serveBody(fx.handler, "/v1/circuit_breakers/a/report", body); res.Code != 200 && res.Code != 422 {
 			t.Errorf("%q: %d %s", permit, res.Code, res.Body)
 		}
 	})

@@ -11,7 +11,9 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -30,49 +32,59 @@ func denyStatuses() []int {
 // documentGate enters what is not on the mux: every method but HEAD, of which one is shown, and below the name whatever a proxy puts
 // there, which a mux would clean.
 func (a *api) documentGate() {
-	a.gate = http.HandlerFunc(a.serveGate)
 	words := make([]any, 0, len(denyStatuses()))
 	for _, s := range denyStatuses() {
 		words = append(words, strconv.Itoa(s))
 	}
 	deny := &huma.Schema{Type: huma.TypeString, Enum: words}
 	const about = "The status of a refusal; default: as acquire has it."
-	e := endpoint{
-		method: http.MethodGet, path: gatePath + "{agent}", id: "gate", tag: "calls", status: http.StatusOK,
-		summary: "acquire, by any method but HEAD, for proxies that go by a status and headers: nginx, Traefik, Caddy; the body is not read",
-		params: []*huma.Param{
-			queryParam("deny_status", about, deny),
+	o := route.Operation{
+		Method: http.MethodGet, Path: gatePath + "{agent}", ID: "gate", Tag: "calls", Status: http.StatusOK,
+		Summary: "acquire, by any method but HEAD, for proxies that go by a status and headers: nginx, Traefik, Caddy; the body is not read",
+		Params: []*huma.Param{
+			route.QueryParam("deny_status", about, deny),
 			{Name: denyStatusHeader, In: "header", Description: about, Schema: deny},
 			{
 				Name: gateHeader, In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"1"}},
 				Description: "Needed where breakerd listens on loopback: no page of another site can send it.",
 			},
 		},
-		headers: map[string]*huma.Param{permitHeader: headerParam("The permit, which owes one report.", true)},
-		codes:   []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable, problem.GateHeaderRequired}, refusals: denyStatuses(),
+		Headers: map[string]*huma.Param{permitHeader: route.HeaderParam("The permit, which owes one report.", true)},
+		Codes:   []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable, problem.GateHeaderRequired}, Refusals: denyStatuses(),
 	}
 	out := reflect.TypeFor[acquireReply]()
-	a.doc.add(e, reflect.TypeFor[none](), out)
-	e.path, e.id, e.params = e.path+"/{path}", "gateBelow", e.params[1:]
-	e.summary = "The same for proxies that append the path of the call, as Envoy's ext_authz does; path and query are not looked at"
-	a.doc.add(e, reflect.TypeFor[none](), out)
-	for _, path := range []string{gatePath + "{agent}", e.path} {
-		a.doc.api.Paths[path].Get.Responses["401"].Headers["www-authenticate"] = headerParam("Of a 401, as it must have one.", false)
+	a.Describe(&o, reflect.TypeFor[route.None](), out)
+	o.Path, o.ID, o.Params = o.Path+"/{path}", "gateBelow", o.Params[1:]
+	o.Summary = "The same for proxies that append the path of the call, as Envoy's ext_authz does; path and query are not looked at"
+	a.Describe(&o, reflect.TypeFor[route.None](), out)
+	for _, path := range []string{gatePath + "{agent}", o.Path} {
+		a.OpenAPI.Paths[path].Get.Responses["401"].Headers["www-authenticate"] = route.HeaderParam("Of a 401, as it must have one.", false)
 	}
+}
+
+// gateOr answers what is below gatePath, and hands the rest on.
+func (a *api) gateOr(routes http.Handler) http.Handler {
+	gate := guard.Private(http.HandlerFunc(a.serveGate))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.EscapedPath(), gatePath) {
+			gate.ServeHTTP(w, r)
+			return
+		}
+		routes.ServeHTTP(w, r)
+	})
 }
 
 // serveGate is acquire. It is not kept from pages of other sites as the rest is, for proxies hand on what their callers' browsers say of
 // themselves; where nobody but this machine can reach it, a header that no such page can send keeps them out.
 func (a *api) serveGate(w http.ResponseWriter, r *http.Request) {
-	private(w)
 	out, err := a.passGate(r)
 	leaveBody(w, r)
 	if err != nil {
-		a.fail(w, r, err)
+		a.Fail(w, r, err)
 		return
 	}
 	w.Header()[permitHeader] = []string{out.Permit}
-	writeJSON(w, http.StatusOK, "application/json", out)
+	route.WriteJSON(w, http.StatusOK, out)
 }
 
 // passGate asks the breaker. What else may go wrong than a refusal keeps its own status, so that it is not taken for one.
@@ -80,7 +92,7 @@ func (a *api) passGate(r *http.Request) (out acquireReply, err error) {
 	if r.Method == http.MethodHead { // it would be let through, and nobody would know the permit
 		return out, problem.New(problem.MethodNotAllowed, "this path takes every method but HEAD").With("Allow", "GET, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
-	if a.loopbackOnly && r.Header.Get(gateHeader) != "1" {
+	if a.LoopbackOnly && r.Header.Get(gateHeader) != "1" {
 		return out, problem.New(problem.GateHeaderRequired, "have the proxy set the header %s: 1, without which a web page could call this", gateHeader)
 	}
 	name, _, below := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), gatePath), "/")
@@ -88,7 +100,7 @@ func (a *api) passGate(r *http.Request) (out acquireReply, err error) {
 	if err != nil || !breaker.ValidName(agent) {
 		return out, breaker.ErrBadName
 	}
-	deny, err := denyStatus(&request{Request: r}, below)
+	deny, err := denyStatus(&route.Request{Request: r}, below)
 	if err != nil {
 		return out, err
 	}
@@ -100,10 +112,10 @@ func (a *api) passGate(r *http.Request) (out acquireReply, err error) {
 }
 
 // denyStatus is the status of a refusal that the proxy asks for; 0: the refusal's own. Below the name, the query is the caller's.
-func denyStatus(r *request, below bool) (int, error) {
+func denyStatus(r *route.Request, below bool) (int, error) {
 	at, values := "header."+denyStatusHeader, r.Header.Values(denyStatusHeader)
 	if !below {
-		q, err := r.query("deny_status")
+		q, err := r.Params("deny_status")
 		if err != nil {
 			return 0, err
 		}

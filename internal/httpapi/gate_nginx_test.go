@@ -55,35 +55,38 @@ http {
 
 // nginx starts an nginx before an API, which asks this breakerd, and gives its address. It ends with the test.
 func (f *fixture) nginx(upstream string) string {
-	f.t.Helper()
+	f.Helper()
 	path, err := exec.LookPath("nginx")
 	if err != nil {
-		f.t.Fatal("nginx is missing: apt-get install nginx-light")
+		f.Fatal("nginx is missing: apt-get install nginx-light")
 	}
-	l, err := (&net.ListenConfig{}).Listen(f.t.Context(), "tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(f.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		f.t.Fatal(err)
+		f.Fatal(err)
 	}
 	address := l.Addr().String()
 	_ = l.Close()
-	dir := f.t.TempDir()
-	write(f.t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(nginxConfig, address, upstream, f.url))
+	dir := f.TempDir()
+	config := fmt.Sprintf(nginxConfig, address, upstream, f.URL)
+	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(config), 0o600); err != nil {
+		f.Fatal(err)
+	}
 	log, err := os.Create(filepath.Join(dir, "stderr"))
 	if err != nil {
-		f.t.Fatal(err)
+		f.Fatal(err)
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(f.t.Context()), path, "-p", dir, "-c", "nginx.conf", "-e", "stderr")
+	cmd := exec.CommandContext(context.WithoutCancel(f.Context()), path, "-p", dir, "-c", "nginx.conf", "-e", "stderr")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		f.t.Fatal(err)
+		f.Fatal(err)
 	}
-	f.t.Cleanup(func() {
+	f.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait() // it ends by a signal of ours
 		_ = log.Close()
 	})
-	testkit.Eventually(f.t, "nginx", 20*time.Second, func() error {
-		conn, err := (&net.Dialer{}).DialContext(f.t.Context(), "tcp", address)
+	testkit.Eventually(f.TB, "nginx", 20*time.Second, func() error {
+		conn, err := (&net.Dialer{}).DialContext(f.Context(), "tcp", address)
 		if err != nil {
 			text, _ := os.ReadFile(log.Name())
 			return fmt.Errorf("%w\n%s", err, text)
@@ -113,19 +116,19 @@ func TestNginxAsksTheGate(t *testing.T) {
 		}
 		req.Header.Set("Origin", "https://a-page.example") // nginx hands it to the gate
 		req.Header.Set("Sec-Fetch-Site", "cross-site")
-		res, err := http.DefaultTransport.RoundTrip(req)
+		res, err := http.DefaultTransport.RoundTrip(req) //nolint:bodyclose // Read closes it
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := f.read(res)
-		return g.status, g.text
+		g := f.Read(res)
+		return g.Status, g.Text
 	}
 	for range 5 {
 		if status, body := call(); status != 200 || body != "hello" {
 			t.Fatalf("%d %s", status, body)
 		}
 		p, _ := permit.Load().(string)
-		f.do("POST", "/v1/circuit_breakers/agent/report", `{"permit":"`+p+`","outcome":"failure"}`).want(200, "counted=true")
+		f.Do("POST", "/v1/circuit_breakers/agent/report", `{"permit":"`+p+`","outcome":"failure"}`).Want(200, "counted=true")
 	}
 	if status, _ := call(); status != 403 || calls.Load() != 5 {
 		t.Errorf("%d after %d calls", status, calls.Load())

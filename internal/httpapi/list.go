@@ -11,20 +11,21 @@ import (
 	"sync"
 
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
+	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 const (
-	listMost    = 1000 // entries a page, and the default: the runbook's jq is to see every open breaker
-	listChunk   = 64   // breakers inspected at the same time
+	listChunk   = 64 // breakers inspected at the same time
 	sortByState = "state"
 	sortByName  = "agent_id"
 )
 
 type listReply struct {
-	Breakers   []BreakerEntry `json:"circuit_breakers" nullable:"false"`
-	NextCursor *string        `json:"next_cursor"      doc:"null: this was the last page."`
+	Breakers   []view.BreakerEntry `json:"circuit_breakers" nullable:"false"`
+	NextCursor *string             `json:"next_cursor"      doc:"null: this was the last page."`
 }
 
 // place is where an agent stands in a list: not-closed before closed when sorted by state, then by name.
@@ -46,8 +47,8 @@ type listQuery struct {
 	after place
 }
 
-func (r *request) listQuery() (l listQuery, err error) {
-	q, err := r.query("state", "q", "sort", "limit", "cursor")
+func readListQuery(r *route.Request) (l listQuery, err error) {
+	q, err := r.Params("state", "q", "sort", "limit", "cursor")
 	if err != nil {
 		return l, err
 	}
@@ -64,7 +65,7 @@ func (r *request) listQuery() (l listQuery, err error) {
 	if l.sort != sortByState && l.sort != sortByName {
 		return l, problem.BadValue("query.sort", l.sort, "state or agent_id")
 	}
-	if l.limit, err = whole(q, "limit", listMost, listMost); err != nil {
+	if l.limit, err = route.Whole(q, "limit", route.MostListed, route.MostListed); err != nil {
 		return l, err
 	}
 	return l, l.readCursor(q)
@@ -91,21 +92,21 @@ func (l *listQuery) cursor(at place) *string {
 }
 
 // list is GET of all breakers. The order goes by the state as it stands in Redis, each entry shows it advanced to now [B11].
-func (a *api) list(r *request, _ none) (answer[listReply], error) {
-	l, err := r.listQuery()
+func (a *api) list(r *route.Request, _ route.None) (route.Answer[listReply], error) {
+	l, err := readListQuery(r)
 	if err != nil {
-		return answer[listReply]{}, err
+		return route.Answer[listReply]{}, err
 	}
-	places, err := a.places(r.ctx(), l)
+	places, err := a.places(r.Context(), l)
 	if err != nil {
-		return answer[listReply]{}, err
+		return route.Answer[listReply]{}, err
 	}
-	out := listReply{Breakers: []BreakerEntry{}}
+	out := listReply{Breakers: []view.BreakerEntry{}}
 	for len(places) > 0 {
 		n := min(len(places), listChunk, l.limit-len(out.Breakers)+1) // one more tells whether there is a next page
-		entries, err := a.inspectAll(r.ctx(), places[:n])
+		entries, err := a.inspectAll(r.Context(), places[:n])
 		if err != nil {
-			return answer[listReply]{}, err
+			return route.Answer[listReply]{}, err
 		}
 		for i, e := range entries {
 			if l.state != "" && e.State != l.state.Upper() {
@@ -113,14 +114,14 @@ func (a *api) list(r *request, _ none) (answer[listReply], error) {
 			}
 			if len(out.Breakers) == l.limit {
 				out.NextCursor = l.cursor(l.after)
-				return answer[listReply]{body: out}, nil
+				return route.Answer[listReply]{Body: out}, nil
 			}
 			out.Breakers = append(out.Breakers, e)
 			l.after = places[i]
 		}
 		places = places[n:]
 	}
-	return answer[listReply]{body: out}, nil
+	return route.Answer[listReply]{Body: out}, nil
 }
 
 // places lists, in order, the agents that may be on the page.
@@ -151,8 +152,8 @@ func (a *api) places(ctx context.Context, l listQuery) ([]place, error) {
 }
 
 // inspectAll shows these agents' breakers, in order; the store pools what is asked at once.
-func (a *api) inspectAll(ctx context.Context, places []place) ([]BreakerEntry, error) {
-	entries, errs := make([]BreakerEntry, len(places)), make([]error, len(places))
+func (a *api) inspectAll(ctx context.Context, places []place) ([]view.BreakerEntry, error) {
+	entries, errs := make([]view.BreakerEntry, len(places)), make([]error, len(places))
 	var wg sync.WaitGroup
 	for i, p := range places {
 		wg.Go(func() {
@@ -162,7 +163,7 @@ func (a *api) inspectAll(ctx context.Context, places []place) ([]BreakerEntry, e
 				}
 			}()
 			v, policy, err := a.Manager.Inspect(ctx, p.name)
-			entries[i], errs[i] = entryOf(p.name, v, policy), err
+			entries[i], errs[i] = view.Entry(p.name, v, policy), err
 		})
 	}
 	wg.Wait()

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route/routetest"
 )
 
 // names lists a page as "name:STATE".
-func names(g got) string {
+func names(g routetest.Got) string {
 	var out []string
-	list, _ := g.json["circuit_breakers"].([]any)
+	list, _ := g.JSON["circuit_breakers"].([]any)
 	for _, e := range list {
 		m, _ := e.(map[string]any)
 		out = append(out, fmt.Sprint(m["agent_id"], ":", m["state"]))
@@ -41,7 +42,7 @@ func TestListShowsWhatIsNotClosedFirst(t *testing.T) {
 		"?state=CLOSED&limit=1":      "a1:CLOSED",
 		"?limit=1000&sort=agent_id&": "a1:CLOSED a2:OPEN b1:CLOSED b2:HALF_OPEN",
 	} {
-		if have := names(f.do("GET", "/v1/admin/circuit_breakers"+query, "").want(200)); have != want {
+		if have := names(f.Do("GET", "/v1/admin/circuit_breakers"+query, "").Want(200)); have != want {
 			t.Errorf("%s: %q, want %q", query, have, want)
 		}
 	}
@@ -59,9 +60,9 @@ func TestListPagesCoverEverythingOnce(t *testing.T) {
 	for _, sort := range []string{"state", "agent_id"} {
 		var have []string
 		for cursor := ""; ; {
-			g := f.do("GET", "/v1/admin/circuit_breakers?limit=7&sort="+sort+"&cursor="+cursor, "").want(200)
+			g := f.Do("GET", "/v1/admin/circuit_breakers?limit=7&sort="+sort+"&cursor="+cursor, "").Want(200)
 			have = append(have, strings.Fields(names(g))...)
-			next, ok := g.json["next_cursor"].(string)
+			next, ok := g.JSON["next_cursor"].(string)
 			if !ok {
 				break
 			}
@@ -80,6 +81,6 @@ func TestListRefusesBadQueries(t *testing.T) {
 		"state=ajar", "sort=color", "limit=0", "limit=-1", "limit=1001", "limit=1e3", "limit=9999999999999999999", "cursor=x", "cursor=%00",
 		"cursor=c3RhdGUgMCA", "nonsense=1", "limit=1&limit=2", "q=" + strings.Repeat("q", 129), "a=%zz", "a;b",
 	} {
-		f.do("GET", "/v1/admin/circuit_breakers?"+q, "").wantProblem(422, problem.InvalidValue)
+		f.Do("GET", "/v1/admin/circuit_breakers?"+q, "").WantProblem(422, problem.InvalidValue)
 	}
 }

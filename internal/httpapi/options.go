@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -16,19 +18,13 @@ type Options struct {
 	Manager   *breaker.Manager
 	Directory Directory
 	Policies  Policies
-	// Health is asked by /health and /health/checks. It bounds its own time.
-	Health func(ctx context.Context) Health
-	// Ready is asked by /readyz: nil error, ready. nil: always ready.
-	Ready func(ctx context.Context) error
+
+	route.HealthOptions
+
 	// LoopbackOnly refuses requests whose Host is not a loopback name: for a listener on loopback, so that no web page can
 	// reach it under a name of its own (DNS rebinding).
 	LoopbackOnly bool
-	// Metrics answers /metrics. nil: there is no such route.
-	Metrics   http.Handler
-	Version   string
-	ReplicaID string
-	Logger    *slog.Logger     // nil: silent
-	Now       func() time.Time // for uptime alone; nil: time.Now
+	Logger       *slog.Logger // nil: silent
 }
 
 // ErrConflict is what PutOverride and PutProfile return when the text is not the expected one any more.
@@ -69,43 +65,18 @@ type Policies interface {
 	Refresh(ctx context.Context, agent string)
 }
 
-// Status is how well something is.
-type Status string
-
-// The statuses. Degraded still serves; unhealthy answers 503.
-const (
-	Healthy   Status = "healthy"
-	Degraded  Status = "degraded"
-	Unhealthy Status = "unhealthy"
-)
-
-// Health is how well this replica is; its Status is for the provider to judge.
-type Health struct {
-	Status Status
-	Checks map[string]Check // by name: redis, …
-}
-
-// Check is one part of Health.
-type Check struct {
-	Status    Status   `json:"status"               enum:"healthy,degraded,unhealthy"`
-	LatencyMs *float64 `json:"latency_ms,omitempty" doc:"How long it took to answer."`
-	Degraded  bool     `json:"degraded"             doc:"This replica answers from its own memory, because Redis is away."`
-	Detail    string   `json:"detail,omitempty"`
-	Warnings  []string `json:"warnings,omitempty"   doc:"What works, but should be set otherwise."`
-}
-
-// New makes breakerd's handler. It starts nothing in the background.
+// New makes breakerd's API. It starts nothing in the background.
 func New(o Options) (http.Handler, error) {
 	a, err := newAPI(o)
 	if err != nil {
 		return nil, err
 	}
-	return a.handler(), nil
+	return a.guarded(), nil
 }
 
-// api is breakerd's handler under construction, and what its operations share.
+// api is the API under construction, and what its operations share.
 type api struct {
-	*server
+	*route.API
 	Options
 }
 
@@ -113,16 +84,20 @@ func newAPI(o Options) (*api, error) {
 	if o.Manager == nil || o.Directory == nil || o.Policies == nil || o.Health == nil {
 		return nil, errors.New("httpapi: Options.Manager, Directory, Policies and Health are required")
 	}
-	c := common{
-		health: o.Health, ready: o.Ready, loopbackOnly: o.LoopbackOnly, metrics: o.Metrics, version: o.Version,
-		replicaID: o.ReplicaID, logger: o.Logger, now: o.Now,
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	doc := newDocument("breakerd", o.Version, "Circuit breakers shared by a whole fleet.")
-	a := &api{Options: o, server: newServer(c, doc, agentsUnder("v1", "circuit_breakers"),
-		agentsUnder("v1", "admin", "circuit_breakers"), agentsUnder("v1", "admin", "agents"))}
+	a := &api{Options: o, API: route.New("breakerd", o.Version, "Circuit breakers shared by a whole fleet.", o.Logger)}
 	a.dataRoutes()
 	a.breakerRoutes()
 	a.configRoutes()
 	a.agentRoutes()
-	return a, a.finish()
+	a.Health(o.HealthOptions)
+	return a, a.Finish()
+}
+
+func (a *api) guarded() http.Handler {
+	routes := guard.Chain(a.API, guard.Private, guard.Paths(guard.AgentsUnder("/v1/circuit_breakers/"),
+		guard.AgentsUnder(adminPath+"/"), guard.AgentsUnder("/v1/admin/agents/")), guard.SameOrigin)
+	return guard.Chain(a.gateOr(routes), guard.Recover(a.Logger), guard.When(a.LoopbackOnly, guard.Loopback))
 }

@@ -38,17 +38,17 @@ func TestAnOutcomeThatNobodyCountedIsA503(t *testing.T) {
 		}
 	})
 	for _, agent := range []string{"allow", "deny"} {
-		f.do("POST", "/v1/circuit_breakers/"+agent+"/report", `{"outcome":"failure"}`).wantProblem(503, problem.StoreUnavailable)
+		f.Do("POST", "/v1/circuit_breakers/"+agent+"/report", `{"outcome":"failure"}`).WantProblem(503, problem.StoreUnavailable)
 	}
-	f.do("POST", "/v1/circuit_breakers/local/report", `{"outcome":"failure"}`).want(200, "counted=true", "degraded=true")
-	f.do("POST", "/v1/circuit_breakers/allow/acquire", "").want(200, "degraded=true")
-	f.do("POST", "/v1/circuit_breakers/deny/acquire", "").wantProblem(503, problem.CircuitBreakerOpen).want(503, `reason="store_unavailable"`, "state=null")
+	f.Do("POST", "/v1/circuit_breakers/local/report", `{"outcome":"failure"}`).Want(200, "counted=true", "degraded=true")
+	f.Do("POST", "/v1/circuit_breakers/allow/acquire", "").Want(200, "degraded=true")
+	f.Do("POST", "/v1/circuit_breakers/deny/acquire", "").WantProblem(503, problem.CircuitBreakerOpen).Want(503, `reason="store_unavailable"`, "state=null")
 }
 
 func TestAReporterThatFailsIsNamed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.do("PUT", "/v1/admin/circuit_breakers/a/config", `{"minimum_reporters":2}`).want(201)
-	f.do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure","reporter":"node-7"}`).want(200)
-	f.do("GET", "/v1/admin/circuit_breakers/a", "").want(200, `reporters.node-7="2026-02-11T09:00:00Z"`)
+	f.Do("PUT", "/v1/admin/circuit_breakers/a/config", `{"minimum_reporters":2}`).Want(201)
+	f.Do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure","reporter":"node-7"}`).Want(200)
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, `reporters.node-7="2026-02-11T09:00:00Z"`)
 }

@@ -16,9 +16,9 @@ func TestTheRunbooksCommandsWorkToTheLetter(t *testing.T) {
 	}
 	f := newFixture(t)
 	agent := "8f3a2b1c..."
-	f.do("POST", "/v1/admin/circuit_breakers/"+agent+"/open", `{"reason":"flooding_quarantine","timeout_seconds":3600,"protected":true}`).want(200)
-	f.do("PUT", "/v1/admin/agents/"+agent, `{"contact":"ops@example.org"}`).want(201)
-	f.do("GET", "/v1/admin/circuit_breakers/"+agent, "").want(200)
+	f.Do("POST", "/v1/admin/circuit_breakers/"+agent+"/open", `{"reason":"flooding_quarantine","timeout_seconds":3600,"protected":true}`).Want(200)
+	f.Do("PUT", "/v1/admin/agents/"+agent, `{"contact":"ops@example.org"}`).Want(201)
+	f.Do("GET", "/v1/admin/circuit_breakers/"+agent, "").Want(200)
 	f.keeper.items[agent] = []string{`{"error":"duplicate"}`}
 	f.fail("Fine", 1)
 	for _, step := range [][2]string{
@@ -44,7 +44,7 @@ func TestTheRunbooksCommandsWorkToTheLetter(t *testing.T) {
 		{`curl http://localhost:18180/v1/admin/circuit_breakers/$AGENT_ID | jq '.state'`, `"CLOSED"`},
 		{`curl http://localhost:18180/metrics | grep up`, `up 1`},
 	} {
-		cmd := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", strings.ReplaceAll(step[0], "http://localhost:18180", f.url))
+		cmd := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", strings.ReplaceAll(step[0], "http://localhost:18180", f.URL))
 		cmd.Env = append(cmd.Environ(), "AGENT_ID="+agent, "no_proxy=*")
 		out, err := cmd.Output()
 		if err != nil || strings.TrimSpace(string(out)) != step[1] {

@@ -33,27 +33,3 @@ func seconds(location string, v float64, least time.Duration) (time.Duration, er
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }
-
-// stamp is a moment as JSON shows it: UTC, whole seconds; nil for 0.
-func stamp(ms int64) *string {
-	if ms == 0 {
-		return nil
-	}
-	text := time.UnixMilli(ms).UTC().Format(time.RFC3339)
-	return &text
-}
-
-// deadline is stamp, rounded up: what it names is not over before it.
-func deadline(ms int64) *string {
-	if ms == 0 {
-		return nil
-	}
-	return stamp((ms + 999) / 1000 * 1000)
-}
-
-func textOrNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}

@@ -55,7 +55,7 @@ const (
 )
 
 // Status is the HTTP status of an answer with this code. A refusal may have another: see [Refusal] and [Problem.WithStatus].
-func (c Code) Status() int { //nolint:gocyclo // a table
+func (c Code) Status() int {
 	switch c {
 	case BodyRequired, InvalidAgentName, InvalidBody, InvalidExecutionID, InvalidJSON, InvalidPath, InvalidWorkflowID:
 		return http.StatusBadRequest

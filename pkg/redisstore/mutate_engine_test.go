@@ -80,7 +80,7 @@ func (e *mutantEngine) histories(n int) error {
 		if err := e.silent(); err != nil {
 			return err
 		}
-		_ = model.Edit(agent, storetest.Edit{Do: storetest.DelAll})
+		model.Forget(agent)
 		if err := e.Edit(agent, storetest.Edit{Do: storetest.DelAll}); err != nil {
 			return err
 		}

@@ -1,0 +1,175 @@
+package bridgeapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
+	"github.com/breakerd/breakerd/internal/text"
+	"github.com/breakerd/breakerd/internal/workflow"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// executeBody may be left out.
+type executeBody struct {
+	Input object `json:"input,omitempty" doc:"What $.input refers to."`
+}
+
+// object is a JSON object of the caller's own. Its numbers stay as they were written.
+type object map[string]any
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *object) UnmarshalJSON(text []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	return dec.Decode((*map[string]any)(o))
+}
+
+// Schema implements huma.SchemaProvider.
+func (object) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
+}
+
+func (b *bridge) executionRoutes() {
+	schema := b.executionSchema()
+	route.Serve(b.API, route.Operation{
+		Method: http.MethodPost, Path: workflowsPath + "/{workflow}/execute", ID: "executeWorkflow", Tag: "workflows", Body: route.OptionalBody,
+		Free: true, Out: schema, Summary: "Run a workflow to its end. A problem of a run that began holds the whole execution",
+		Example: `{"input": {}}`, Refusals: []int{http.StatusServiceUnavailable}, Codes: []problem.Code{
+			problem.WorkflowUnknown, problem.InputMissing, problem.AgentFailed, problem.CircuitBreakerOpen, problem.WorkflowTimeout, problem.ExecutionCancelled,
+			problem.StoreUnavailable, problem.TooManyExecutions, problem.WorkflowInvalid,
+		},
+	}, b.execute)
+	route.Serve(b.API, route.Operation{
+		Method: http.MethodGet, Path: executionsPath + "/{execution}", ID: "getExecution", Tag: "workflows", Out: schema,
+		Summary: "What became of an execution; kept for an hour", Codes: []problem.Code{problem.ExecutionUnknown, problem.StoreUnavailable},
+	}, b.getExecution)
+}
+
+// executionSchema documents an execution, and what a problem says of one.
+func (b *bridge) executionSchema() *huma.Schema {
+	schema := b.SchemaOf(workflow.Execution{})
+	statuses := []any{string(workflow.Completed), string(workflow.Failed), string(workflow.Refused), string(workflow.Cancelled)}
+	b.Properties(schema)["status"].Enum = statuses
+	b.Properties(b.SchemaOf(workflow.StepResult{}))["status"].Enum = append(slices.Clip(statuses), string(workflow.Skipped))
+	fields := b.ProblemProperties()
+	fields["step"] = &huma.Schema{Type: huma.TypeString, Description: "Of a workflow: the step that stopped it."}
+	fields["cause"] = &huma.Schema{Type: huma.TypeString, Description: "Of a workflow: why, in a word."}
+	fields["execution"] = schema
+	return schema
+}
+
+// writeMargin is how long an answer may take to be sent.
+const writeMargin = 30 * time.Second
+
+func (b *bridge) execute(r *route.Request, in executeBody) (out route.Answer[route.Encoded], err error) {
+	id := r.PathValue("workflow")
+	d, err := b.Workflows.Get(r.Context(), id)
+	if err != nil {
+		return out, workflowProblem(id, err)
+	}
+	length := d.Timeout
+	if length == 0 {
+		length = workflow.DefaultTimeout
+	}
+	r.MayTake(length + writeMargin)
+	x := b.Execute(r.Context(), d, in.Input)
+	if err := notBegun(x.Err); err != nil {
+		return out, err
+	}
+	text, err := b.Executions.Keep(r.Context(), x)
+	if err != nil {
+		return out, err
+	}
+	out.Body = route.Encoded(text)
+	return out, executionProblem(x, text)
+}
+
+// notBegun is the problem of an execution of which nothing ran; nil: it began.
+func notBegun(err error) error {
+	missing, ok := errors.AsType[*workflow.InputError](err)
+	switch {
+	case errors.Is(err, workflow.ErrTooManyExecutions):
+		return problem.New(problem.TooManyExecutions, "this bridge runs as many executions as it may; nothing was done").With("Retry-After", "1")
+	case !ok:
+		return nil
+	}
+	p := problem.New(problem.InputMissing, "the input lacks what the workflow refers to")
+	for _, m := range missing.Missing {
+		p.Errors = append(p.Errors, problem.FieldError{
+			Location: route.BodyPath(strings.TrimPrefix(m.Reference, "$.")), Message: "missing; wanted by " + text.Short(m.UsedBy),
+		})
+	}
+	return p
+}
+
+// executionProblem is nil for one that is complete. record is the execution as JSON.
+func executionProblem(x workflow.Execution, record json.RawMessage) error {
+	if x.Status == workflow.Completed || x.Error == nil {
+		return nil
+	}
+	e := x.Error
+	var p *problem.Problem
+	open, refused := errors.AsType[*breaker.OpenError](x.Err)
+	_, ofCall := errors.AsType[*workflow.CallError](x.Err)
+	switch {
+	case refused:
+		p = problem.Refusal(open).WithStatus(http.StatusServiceUnavailable)
+		p.Detail = "step " + e.Step + ": " + p.Detail
+	case x.Status == workflow.Cancelled:
+		p = problem.New(problem.ExecutionCancelled, "the execution was cancelled: %s", text.Clip(e.Reason, route.MaxMessage))
+	case e.Cause == workflow.CauseTimeout && !ofCall:
+		p = problem.New(problem.WorkflowTimeout, "the workflow's time is up: %s", text.Clip(e.Reason, route.MaxMessage))
+	default:
+		p = stepProblem(e)
+	}
+	p.Step, p.Agent, p.Cause, p.Execution = e.Step, e.Agent, text.Short(e.Cause), record
+	return p
+}
+
+// notTheAgents are the causes for which no agent is to blame, and what they are answered with.
+func notTheAgents() map[string]problem.Code {
+	return map[string]problem.Code{
+		string(problem.StoreUnavailable): problem.StoreUnavailable,
+		string(problem.AgentUnknown):     problem.WorkflowInvalid,
+		string(problem.AgentHasNoURL):    problem.WorkflowInvalid,
+		workflow.CauseReference:          problem.WorkflowInvalid,
+		workflow.CauseInputTooLarge:      problem.WorkflowInvalid,
+		workflow.CauseBadDefinition:      problem.WorkflowInvalid,
+		workflow.CausePanic:              problem.Internal,
+		string(problem.Internal):         problem.Internal,
+	}
+}
+
+// stepProblem is that of a step which failed.
+func stepProblem(e *workflow.ExecutionError) *problem.Problem {
+	reason := text.Clip(e.Reason, route.MaxMessage)
+	c := notTheAgents()[e.Cause]
+	switch c {
+	case "":
+		return problem.New(problem.AgentFailed, "step %s: agent %s failed (%s): %s", e.Step, e.Agent, text.Short(e.Cause), reason)
+	case problem.StoreUnavailable:
+		return problem.New(c, "step %s: %s", e.Step, reason).With("Retry-After", "1")
+	case problem.Internal:
+		return problem.New(c, "step %s: unexpected error; the log of this replica says which", e.Step)
+	}
+	return problem.New(c, "step %s (agent %s was not called): %s: %s", e.Step, e.Agent, e.Cause, reason)
+}
+
+func (b *bridge) getExecution(r *route.Request, _ route.None) (out route.Answer[route.Encoded], err error) {
+	id := r.PathValue("execution")
+	text, err := b.Executions.Get(r.Context(), id)
+	out.Body = route.Encoded(text)
+	if errors.Is(err, workflow.ErrUnknown) {
+		err = problem.New(problem.ExecutionUnknown, "no execution %s is known; they are kept for an hour", id)
+	}
+	return out, err
+}

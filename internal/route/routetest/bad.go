@@ -1,0 +1,123 @@
+package routetest
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/problem"
+)
+
+// BadName is a name as it stands in a request line. Ours says that the API must answer it, not net/http.
+type BadName struct {
+	Text string
+	Ours bool
+}
+
+// BadNames are names that nothing has.
+func BadNames() map[string]BadName {
+	return map[string]BadName{
+		"empty": {"", true}, "encoded space": {"a%20b", true}, "raw space": {"a b", false}, "encoded NUL": {"a%00", true},
+		"raw NUL": {"a\x00", false}, "raw CRLF": {"a\r\nX: y", false}, "encoded CRLF": {"a%0d%0ab", true}, "star": {"*", true},
+		"encoded star": {"%2A", true}, "class": {"[z-a]", true}, "braces": {"{}", true}, "tail": {"a}b", true}, "slash": {"a/b", true},
+		"encoded slash": {"a%2Fb", true}, "129 bytes": {strings.Repeat("a", 129), true}, "1 MB": {strings.Repeat("a", 1<<20), true},
+		"3 MB": {strings.Repeat("a", 3<<20), false}, "invalid UTF-8": {"a%ff", true}, "raw invalid UTF-8": {"a\xff", true},
+		"zero width": {"a%E2%80%8Bb", true}, "dot": {".", true}, "dots": {"..", true}, "encoded dots": {"%2e%2e", true}, "dash first": {"-a", true},
+		"backslash": {"a%5Cb", true}, "percent": {"%25", true}, "bad escape": {"%zz", false}, "plus": {"a+b", true}, "semicolon": {"a;b", true},
+		"newline": {"a%0a", true}, "high": {"\u00e4", true}, "two slashes": {"/a", true}, "up": {"a/../b", true},
+	}
+}
+
+var pathName = regexp.MustCompile(`\{\w+\}`)
+
+// named is the operation's path with this name in it; ok: it has a place for one.
+func named(op *huma.Operation, name string) (path string, ok bool) {
+	path = pathName.ReplaceAllLiteralString(op.Path, name)
+	return path, path != op.Path
+}
+
+// Path is the operation's, of the thing that is called a.
+func Path(op *huma.Operation) string {
+	path, _ := named(op, "a")
+	return path
+}
+
+// RefusesBadNames sends bad names to each operation whose path has one, but those in skip.
+func (c *Client) RefusesBadNames(skip ...string) {
+	c.Helper()
+	ours := []any{
+		string(problem.InvalidAgentName), string(problem.InvalidWorkflowID), string(problem.InvalidExecutionID), string(problem.NotFound),
+		string(problem.MethodNotAllowed),
+	}
+	for id, op := range c.Operations() {
+		for what, name := range BadNames() {
+			path, ok := named(op, name.Text)
+			if !ok || slices.Contains(skip, id) {
+				continue
+			}
+			g := c.RawRequest(op.Method, path, exampleBody(op))
+			what = fmt.Sprintf("%s %s, name %s: %d %.200s", op.Method, op.Path, what, g.Status, g.Text)
+			if g.Status < 400 || g.Status > 499 {
+				c.Error(what)
+			}
+			if name.Ours && !slices.Contains(ours, g.JSON["code"]) {
+				c.Errorf("not ours: %s", what)
+			}
+			if len(g.Text) > 2000 {
+				c.Errorf("%s: an answer of %d bytes", what, len(g.Text))
+			}
+			c.Unharmed(what)
+		}
+	}
+}
+
+// twoCases is one name in two cases: refused as given twice, or where names are the caller's own, as unknown.
+const twoCases = `{"reason":"a","Reason":"b"}`
+
+// BadBodies are bodies that no operation takes, with the statuses that are fine.
+func BadBodies() map[string][]string {
+	return map[string][]string{
+		"413": {`{"reason":"` + strings.Repeat("a", 10<<20) + `"}`},
+		"400": {
+			strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000), strings.Repeat(`{"a":`, 50) + `1` + strings.Repeat(`}`, 50),
+			strings.Repeat("[", 1000), `{"reason":"a","reason":"b"}`, twoCases, `{} {}`, `{}]`, `{"a":1}x`, `{"duration_ms":NaN}`,
+			`{"duration_ms":-Infinity}`, `{"duration_ms":0x10}`, `{`, `nul`, "\x00", "{\"reason\":\"\xff\"}", "\xef\xbb\xbf{}", `{'a':1}`, `{"a":01}`,
+		},
+		"422": {
+			`{"nonsense":1}`, `{"Reason":"x"}`, `[]`, `"x"`, `1`, `null`, `{"reason":1e400}`, `{"duration_ms":1e400}`, `{"timeout_seconds":-1e400}`,
+			`{"reason":{"a":{}}}`, `{"":1}`, `{"\u200b":1}`,
+		},
+	}
+}
+
+// RefusesBadBodies sends bad bodies to each operation that takes one, but those in skip.
+func (c *Client) RefusesBadBodies(skip ...string) {
+	c.Helper()
+	for id, op := range c.Operations() {
+		if op.RequestBody == nil || slices.Contains(skip, id) {
+			continue
+		}
+		path := Path(op)
+		for status, bodies := range BadBodies() {
+			for _, body := range bodies {
+				g := c.RawRequest(op.Method, path, body)
+				ok := strconv.Itoa(g.Status) == status || g.Status == 422 && body == twoCases
+				if !ok || g.JSON["code"] == nil || len(g.Text) > 8000 {
+					c.Errorf("%s %s %.60q: %d %.300s, want %s", op.Method, path, body, g.Status, g.Text, status)
+				}
+			}
+		}
+		for _, ct := range []string{"text/plain", "application/x-www-form-urlencoded", "", "application/json; charset", "multipart/form-data"} {
+			c.Do(op.Method, path, exampleBody(op), "Content-Type", ct).WantProblem(415, problem.UnsupportedMediaType)
+		}
+		cut := c.Raw(op.Method + " " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+		if cut.Status != 400 {
+			c.Errorf("bad chunk: %d %s", cut.Status, cut.Text)
+		}
+		c.Unharmed(op.Path)
+	}
+}
