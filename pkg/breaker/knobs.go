@@ -15,7 +15,7 @@ import (
 // Disabled.
 type Knob struct {
 	Name   string // failure_threshold
-	Clause string // of the design: B6, section 6
+	Clause string // of the machine, as B6; or where in docs there is more
 	Doc    string // for tables
 
 	row row
@@ -83,8 +83,8 @@ func Knobs() []Knob {
 		{"retry_after", "B22", "an agent's own Retry-After: is ignored, lengthens the wait, or opens at once", word(func(p *Policy) *RetryAfter { return &p.RetryAfter }, RetryAfterExtend, RetryAfterIgnore, RetryAfterExtend, RetryAfterOpen)},
 		{"retry_after_max_seconds", "B22", "seconds of an agent's own Retry-After that count at most", span(func(p *Policy) *time.Duration { return &p.RetryAfterMax }, 15*time.Minute, time.Millisecond)},
 		{"minimum_reporters", "B23", "replicas that must have seen failures before a breaker opens", whole(func(p *Policy) *int { return &p.MinimumReporters }, 1, 1, machine.MaxReporters)},
-		{"on_store_error", "section 6", "while Redis is away: decide from memory, admit all, or refuse all", word(func(p *Policy) *OnStoreError { return &p.OnStoreError }, OnStoreErrorLocal, OnStoreErrorLocal, OnStoreErrorAllow, OnStoreErrorDeny)},
-		{"consistency", "section 5", "strict: ask Redis on every call; cached: answer from memory while closed", word(func(p *Policy) *Consistency { return &p.Consistency }, Strict, Strict, Cached)},
+		{"on_store_error", "consistency.md#when-redis-is-down", "while Redis is down: decide from memory, admit all, or refuse all", word(func(p *Policy) *OnStoreError { return &p.OnStoreError }, OnStoreErrorLocal, OnStoreErrorLocal, OnStoreErrorAllow, OnStoreErrorDeny)},
+		{"consistency", "consistency.md#cached", "strict: ask Redis on every call; cached: answer from memory while closed", word(func(p *Policy) *Consistency { return &p.Consistency }, Strict, Strict, Cached)},
 	}
 }
 

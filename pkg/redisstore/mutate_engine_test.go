@@ -80,7 +80,7 @@ func (e *mutantEngine) histories(n int) error {
 		if err := e.silent(); err != nil {
 			return err
 		}
-		model.Forget(agent)
+		_ = model.Edit(agent, storetest.Edit{Do: storetest.DelAll})
 		if err := e.Edit(agent, storetest.Edit{Do: storetest.DelAll}); err != nil {
 			return err
 		}

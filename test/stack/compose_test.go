@@ -21,7 +21,7 @@ import (
 
 const root = "../.."
 
-// stacks are the ways in which the compose files are used together.
+// stacks are the combinations in which the compose files are used.
 func stacks() map[string][]string {
 	return map[string][]string{
 		"single":     {"docker-compose.yml"},
@@ -31,7 +31,7 @@ func stacks() map[string][]string {
 	}
 }
 
-// load reads compose files as `docker compose` does, schema and all, with every profile on.
+// load reads compose files as `docker compose` does, with the schema and with every profile on.
 func load(t *testing.T, environ map[string]string, files ...string) *types.Project {
 	t.Helper()
 	dir, err := filepath.Abs(root)
@@ -68,7 +68,7 @@ func each(t *testing.T, test func(t *testing.T, project *types.Project, s types.
 	}
 }
 
-func TestEveryServiceIsConfinedLimitedAndWatched(t *testing.T) {
+func TestCompose_ConfinesAndLimitsEveryService(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, _ *types.Project, s types.ServiceConfig) {
 		if s.HealthCheck == nil || len(s.HealthCheck.Test) == 0 || s.HealthCheck.Disable {
@@ -94,7 +94,7 @@ func TestEveryServiceIsConfinedLimitedAndWatched(t *testing.T) {
 	})
 }
 
-func TestEveryPortIsOnLoopback(t *testing.T) {
+func TestCompose_PublishesOnLoopbackOnly(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, _ *types.Project, s types.ServiceConfig) {
 		for _, p := range s.Ports {
@@ -105,7 +105,7 @@ func TestEveryPortIsOnLoopback(t *testing.T) {
 	})
 }
 
-func TestRedisIsOnThePrivateNetworkOnly(t *testing.T) {
+func TestCompose_KeepsRedisOnThePrivateNetwork(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, project *types.Project, s types.ServiceConfig) {
 		if !project.Networks["private"].Internal {
@@ -120,7 +120,7 @@ func TestRedisIsOnThePrivateNetworkOnly(t *testing.T) {
 	})
 }
 
-// imagesOf lists where each variable of images ends up.
+// imagesOf returns the image of a service for each variable that names one.
 func imagesOf(t *testing.T, s types.ServiceConfig) map[string]string {
 	t.Helper()
 	if strings.HasPrefix(s.Name, "redis") {
@@ -136,7 +136,7 @@ func imagesOf(t *testing.T, s types.ServiceConfig) map[string]string {
 	return map[string]string{image: s.Image, "BUILD_IMAGE": *s.Build.Args["BUILD_IMAGE"], "RUNTIME_IMAGE": *s.Build.Args["RUNTIME_IMAGE"], "VERSION": *s.Build.Args["VERSION"]}
 }
 
-func TestImagesAreVariables(t *testing.T) {
+func TestCompose_TakesImagesFromVariables(t *testing.T) {
 	t.Parallel()
 	defaults := map[string]string{
 		"REDIS_IMAGE": "redis:7-alpine", "BUILD_IMAGE": "golang:1.26-alpine", "RUNTIME_IMAGE": "redis:7-alpine",
@@ -195,8 +195,9 @@ func assignments(t *testing.T, path string) map[string]string {
 	return found
 }
 
-// A fresh clone starts with `docker-compose up`, so .env is part of it; the profile is tested against the guide.
-func TestDotEnvHoldsTheEightVariablesOfTheGuide(t *testing.T) {
+// A fresh clone starts with `docker-compose up`, so .env is committed. Another test compares the profile with the
+// guide.
+func TestDotEnv_HasTheEightVariablesOfTheGuide(t *testing.T) {
 	t.Parallel()
 	have, want, known := assignments(t, ".env"), assignments(t, "deploy/profiles/workflow.env"), assignments(t, ".env.example")
 	if len(want) != 8 || !maps.Equal(have, want) {
@@ -209,8 +210,8 @@ func TestDotEnvHoldsTheEightVariablesOfTheGuide(t *testing.T) {
 	}
 }
 
-// In the containers .env must not turn the programs away from the stack's own Redis.
-func TestProgramsAcceptWhatTheComposeFilesTellThem(t *testing.T) {
+// The variables of .env must not lead the programs in the containers to another Redis than that of the stack.
+func TestCompose_ConfiguresProgramsWithoutWarnings(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, _ *types.Project, s types.ServiceConfig) {
 		if s.Name != "breakerd" && s.Name != "bridge" {
@@ -222,7 +223,7 @@ func TestProgramsAcceptWhatTheComposeFilesTellThem(t *testing.T) {
 		}
 		var environ []string
 		for name, value := range s.Environment {
-			switch { // what stands elsewhere in the container
+			switch { // files that have another path in the container
 			case name == "ENV_FILE":
 				*value = filepath.Join(root, ".env")
 			case strings.HasSuffix(name, "PASSWORD_FILE"):
@@ -250,8 +251,8 @@ func TestProgramsAcceptWhatTheComposeFilesTellThem(t *testing.T) {
 	})
 }
 
-// The agents and workflows that come with the stacks: every step calls an agent that is registered.
-func TestAgentsAndWorkflowsOfTheStacksAreGood(t *testing.T) {
+// Every step of a workflow that comes with the stacks calls an agent that is registered.
+func TestCompose_AgentsAndWorkflowsAreValid(t *testing.T) {
 	t.Parallel()
 	agents, err := registry.New(registry.Options{Path: filepath.Join(root, "deploy/compose/agents.json"), Default: breaker.DefaultPolicy()})
 	if err != nil {

@@ -1,3 +1,3 @@
-// Package stack tests what deploy/Dockerfile and the compose files make: here what the files say, and with the build tag docker the
-// stacks themselves, on a real Docker Engine, by docker-compose.
+// Package stack tests deploy/Dockerfile and the compose files: their text, and with the build tag docker the stacks
+// that they make, by docker-compose on a real Docker Engine.
 package stack

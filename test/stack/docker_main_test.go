@@ -22,12 +22,12 @@ import (
 )
 
 const (
-	buildTimeout = 10 * time.Minute // everything compiled on two cores, a while after nothing was
-	projectName  = "stack%d_%d"     // this process, a counter
-	stacksAtOnce = "4"              // however few cores: what stacks do most is wait
+	buildTimeout = 10 * time.Minute // compiles everything on two cores
+	projectName  = "stack%d_%d"     // process id, counter
+	stacksAtOnce = "4"              // on any number of cores, since stacks mostly wait
 )
 
-// images are what the stacks run on, as NAME=IMAGE: made by TestMain, once.
+// images are the images that the stacks run, as NAME=IMAGE. TestMain makes them once.
 var images []string
 
 func TestMain(m *testing.M) {
@@ -61,10 +61,11 @@ func need(tool, debian string) error {
 	return nil
 }
 
-// ownTag keeps this run's images apart from those of a person, and of another run.
+// ownTag tells the images of this run from those of a person and of another run.
 func ownTag() string { return fmt.Sprintf(":stack%d", os.Getpid()) }
 
-// makeImages builds the programs' images, on those that the environment names, or on the stand-ins of deploy/offline.
+// makeImages builds the images of the programs, from those that the environment names or from the stand-ins of
+// deploy/offline.
 func makeImages() error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
@@ -80,7 +81,7 @@ func makeImages() error {
 	return err
 }
 
-// run runs a command in a directory, with variables besides those of the test, and returns what it prints on its standard output.
+// run runs a command in a directory, with variables added to those of the test, and returns its standard output.
 func run(ctx context.Context, dir string, environ []string, command ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), environ...)
@@ -92,7 +93,7 @@ func run(ctx context.Context, dir string, environ []string, command ...string) (
 	return out.String(), nil
 }
 
-// sweep removes what a run left behind that was not given the time to clean up: its containers would start with the machine.
+// sweep removes what a run that was killed has left: its containers would start with the machine.
 func sweep() {
 	ctx := context.Background()
 	for _, kind := range [][]string{{"container", "ls", "-a"}, {"network", "ls"}, {"volume", "ls"}} {
@@ -115,7 +116,7 @@ func alive(pid string) bool {
 	return err == nil && process.Signal(syscall.Signal(0)) == nil
 }
 
-// remove removes what a project has of a kind.
+// remove removes the containers, networks or volumes of a project.
 func remove(ctx context.Context, kind, project string) {
 	list := []string{"docker", kind, "ls", "-q", "--filter", "label=com.docker.compose.project=" + project}
 	if kind == "container" {

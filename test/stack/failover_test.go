@@ -13,13 +13,14 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// withDemo sets the demo agents beside the production stack.
+// withDemo adds the demo agents to the production stack.
 const withDemo = `services:
   demo-agent:
     extends: {file: docker-compose.yml, service: demo-agent}
 `
 
-// loaded is the production stack with two bridges and demo agents, FailingAgent's breaker open in all three Redises.
+// loaded returns the production stack with two bridges and demo agents, where the breaker of FailingAgent is open in
+// all three Redises.
 func loaded(t testing.TB) *stack {
 	t.Helper()
 	s := production(t, "demo.yml")
@@ -34,24 +35,24 @@ func loaded(t testing.TB) *stack {
 		s.through(1, "FailingAgent")
 		return s.inStep()
 	})
-	// WAIT is for the writes of its own connection.
+	// WAIT waits for the writes of its own connection.
 	if n := s.cli(s.master(), "<<END | tail -1\nSET marker 1\nWAIT 2 10000\nEND"); n != "2" {
 		t.Fatalf("%s replicas have what was written", n)
 	}
 	return s
 }
 
-// inStep wants both bridges and breakerd to say that FailingAgent's breaker is open, and not from memory.
+// inStep returns nil if both bridges and breakerd refuse FailingAgent as open, and not from memory.
 func (s *stack) inStep() error {
 	s.t.Helper()
 	return errors.Join(s.execute(1).refusal("open", false), s.execute(2).refusal("open", false), s.acquire("FailingAgent").refusal("open", false))
 }
 
-// After a failover the compose file still names the old master; what the Sentinels know must win.
-func TestProductionStackOutlivesItsMasterUnderLoadAndComesUpAsItWentDown(t *testing.T) {
+// After a failover the compose file still names the old master, so the master that the Sentinels know must win.
+func TestProduction_SurvivesFailoverUnderLoadAndRestart(t *testing.T) {
 	t.Parallel()
 	s := loaded(t)
-	epoch, called := s.breaker("FailingAgent").get("epoch"), s.played("FailingAgent", "calls")
+	epoch, called := s.breaker("FailingAgent").get("epoch"), s.demoFigure("FailingAgent", "calls")
 	old := s.master()
 	tr := s.drive(2)
 	tr.awaitMore(300)
@@ -71,7 +72,7 @@ func TestProductionStackOutlivesItsMasterUnderLoadAndComesUpAsItWentDown(t *test
 	if after := s.breaker("FailingAgent").get("epoch"); after != epoch {
 		t.Errorf("epoch %v, was %v: the open breaker is not the one that the replicas had", after, epoch)
 	}
-	if calls := s.played("FailingAgent", "calls"); calls != called {
+	if calls := s.demoFigure("FailingAgent", "calls"); calls != called {
 		t.Errorf("FailingAgent has had %v calls, had %v", calls, called)
 	}
 	s.sameEverywhere()
@@ -88,7 +89,7 @@ func TestProductionStackOutlivesItsMasterUnderLoadAndComesUpAsItWentDown(t *test
 	}
 }
 
-// awaitMore waits until some more calls are answered.
+// awaitMore waits until n more calls are answered.
 func (tr *traffic) awaitMore(n int) {
 	tr.t.Helper()
 	begin := tr.calls()
@@ -100,8 +101,8 @@ func (tr *traffic) awaitMore(n int) {
 	})
 }
 
-// report says what the failover was like, and wants nobody to have had a wrong answer. The outcomes that are in Redis are no more
-// than were sent, and lack few of those that were acknowledged.
+// report logs the failover, and fails if an answer was wrong, if Redis has more outcomes than were sent, or if it
+// lacks more than a few of those that were acknowledged.
 func (tr *traffic) report(killed time.Time, promoted time.Duration) {
 	tr.t.Helper()
 	o := tr.outageSince(killed)
@@ -109,9 +110,9 @@ func (tr *traffic) report(killed time.Time, promoted time.Duration) {
 	lost := max(0, tr.acknowledged-worker)
 	ms := func(d time.Duration) int64 { return d.Milliseconds() }
 	tr.t.Logf(`failover {"promoted_ms":%d,"in_step_ms":%d,"calls":%d,"degraded":%d,"later":%d,"slowest_ms":%d,"wrong":%d,"errors":%d,`+
-		`"acknowledged":%d,"lost":%d,"unknown":%d,"remembered":%d,"bridged":%d,"bridged_in_redis":%d}`,
+		`"acknowledged":%d,"lost":%d,"unknown":%d,"in_memory":%d,"bridged":%d,"bridged_in_redis":%d}`,
 		ms(promoted), ms(o.over.Sub(killed)), len(tr.answers), o.degraded, o.later, ms(o.slowest), len(tr.wrong), len(tr.errs),
-		tr.acknowledged, lost, tr.unknown, tr.remembered, tr.bridged, healthy)
+		tr.acknowledged, lost, tr.unknown, tr.inMemory, tr.bridged, healthy)
 	if err := errors.Join(tr.wrong...); err != nil {
 		tr.t.Errorf("%d wrong answers: %v", len(tr.wrong), err)
 	}
@@ -133,7 +134,7 @@ func (tr *traffic) report(killed time.Time, promoted time.Duration) {
 	}
 }
 
-// recorded is how many outcomes of an agent are in Redis.
+// recorded returns the number of successes of an agent in Redis.
 func (s *stack) recorded(agent string) int {
 	s.t.Helper()
 	totals, _ := s.breaker(agent).get("totals").(map[string]any)
@@ -141,19 +142,19 @@ func (s *stack) recorded(agent string) int {
 	return int(n)
 }
 
-// sameEverywhere wants all three Redises to hold the same.
+// sameEverywhere waits until all three Redises hold the same.
 func (s *stack) sameEverywhere() {
 	s.t.Helper()
-	const look = `<<END
+	const dump = `<<END
 HGETALL circuit_breaker:FailingAgent:control
 HGETALL circuit_breaker:Worker:control
 HGETALL circuit_breaker:Worker:calls
 HGETALL circuit_breaker:HealthyAgent:calls
 END`
 	testkit.Eventually(s.t, "the replicas to hold what the master does", time.Minute, func() error {
-		held := s.cli(s.master(), look)
+		held := s.cli(s.master(), dump)
 		for _, node := range []string{"redis-master", "redis-replica-1", "redis-replica-2"} {
-			if here := s.cli(node, look); here != held {
+			if here := s.cli(node, dump); here != held {
 				return fmt.Errorf("%s holds\n%s\nand the master\n%s", node, here, held)
 			}
 		}

@@ -14,10 +14,10 @@ import (
 	"github.com/breakerd/breakerd/test/runbook"
 )
 
-// stepTimeout is how long what a step wants may take to come true, when the machine is busy.
+// stepTimeout bounds the time until the expectation of a step holds on a busy machine.
 const stepTimeout = time.Minute
 
-// TestGuide_WorksWordForWord is the guide from top to bottom, on the ports that it names; so nothing else may be on them.
+// TestGuide_WorksWordForWord runs the guide from top to bottom on the ports that it names, which must be free.
 func TestGuide_WorksWordForWord(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, []string{"docker-compose.yml"}, "BRIDGE_PORTS=8000", "DEMO_PORT=9000")

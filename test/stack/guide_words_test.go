@@ -7,7 +7,8 @@ import (
 	"github.com/breakerd/breakerd/test/runbook"
 )
 
-// TestGuide_WhatIsLeftOutOrRunOtherwiseIsKnown keeps both lists short and known: whoever adds to them has to say so here too.
+// TestGuide_WhatIsLeftOutOrRunOtherwiseIsKnown compares the commands of the guide that are left out or run otherwise
+// with a list, so that a change to them is made here too.
 func TestGuide_WhatIsLeftOutOrRunOtherwiseIsKnown(t *testing.T) {
 	t.Parallel()
 	want := `left out: pip install redis==5.0.1

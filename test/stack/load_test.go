@@ -11,38 +11,39 @@ import (
 	"time"
 )
 
-// steady is a workflow whose one step works.
+// steady is a workflow whose only step succeeds.
 const steady = `{"workflow_id": "steady", "steps": {"only": {"id": "only", "agent_name": "HealthyAgent", "input_mapping": {"text": "test"}}}}`
 
 const breakerd = "breakerd"
 
-// traffic is what clients see who call without a pause, through every bridge and breakerd: a good hundred calls a second, of
-// HealthyAgent, which works, and of FailingAgent, whose breaker is open and stays so. breakerd is also told how calls of Worker end.
+// traffic is the load of clients that call through every bridge and breakerd without a pause, and the answers they
+// get. They make about a hundred calls a second: of HealthyAgent, which works, and of FailingAgent, whose breaker
+// stays open. Reports of calls of Worker go to breakerd.
 type traffic struct {
-	*stack // for the clients: with connections that are kept
+	*stack // with an HTTP client that keeps connections
 	stop   context.CancelFunc
 	group  sync.WaitGroup
 
 	mu      sync.Mutex
 	answers []answer
 	wrong   []error // FailingAgent was called
-	errs    []error // anything else that should not be
+	errs    []error // any other failure
 
 	bridged      int // successes of HealthyAgent
-	acknowledged int // outcomes of Worker that breakerd said are in Redis
-	unknown      int // that may be, for no answer came
-	remembered   int // that breakerd counted in its own memory
+	acknowledged int // outcomes of Worker that breakerd reported as counted in Redis
+	unknown      int // outcomes of Worker that may be in Redis: it did not answer
+	inMemory     int // outcomes of Worker that breakerd counted in its own memory
 }
 
-// answer is one call. Only refusals, and what breakerd says, tell whether they were given without Redis.
+// answer is one answered call. Only refusals and the answers of breakerd say whether they were given without Redis.
 type answer struct {
-	by              string
-	at              time.Time
-	took            time.Duration
-	tells, degraded bool
+	by             string
+	at             time.Time
+	took           time.Duration
+	says, degraded bool
 }
 
-// drive begins the traffic.
+// drive starts the traffic.
 func (s *stack) drive(bridges int) *traffic {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
@@ -62,7 +63,7 @@ func (s *stack) drive(bridges int) *traffic {
 	return tr
 }
 
-// client calls 25 times a second.
+// client starts a client that calls 25 times a second.
 func (tr *traffic) client(ctx context.Context, call func(turn int)) {
 	tr.group.Go(func() {
 		pace := time.NewTicker(40 * time.Millisecond)
@@ -74,7 +75,7 @@ func (tr *traffic) client(ctx context.Context, call func(turn int)) {
 	})
 }
 
-// end ends the traffic, once all calls are answered.
+// end ends the traffic and waits until all calls are answered.
 func (tr *traffic) end() {
 	tr.stop()
 	tr.group.Wait()
@@ -115,7 +116,7 @@ func (tr *traffic) callBreakerd(address string, turn int) {
 	case r.get("why") == "unknown":
 		tr.count(&tr.unknown)
 	case r.get("counted") == true && r.get("degraded") == true:
-		tr.count(&tr.remembered)
+		tr.count(&tr.inMemory)
 	case r.get("counted") == true:
 		tr.count(&tr.acknowledged)
 	}
@@ -127,7 +128,7 @@ func (tr *traffic) count(what *int) {
 	*what++
 }
 
-// refused makes a call that FailingAgent's breaker has to refuse.
+// refused makes a call that the breaker of FailingAgent must refuse.
 func (tr *traffic) refused(by, method, address, path string) {
 	r, err := tr.send(by, method, address, path, "", true)
 	if err != nil {
@@ -140,7 +141,7 @@ func (tr *traffic) refused(by, method, address, path string) {
 	}
 }
 
-// ask makes a call that has to be admitted and to succeed.
+// ask makes a call that must be admitted and must succeed.
 func (tr *traffic) ask(by, method, address, path, body string) (reply, bool) {
 	r, err := tr.send(by, method, address, path, body, by == breakerd)
 	if err == nil && r.status != http.StatusOK {
@@ -152,15 +153,15 @@ func (tr *traffic) ask(by, method, address, path, body string) (reply, bool) {
 	return r, err == nil
 }
 
-// send keeps what became of a call.
-func (tr *traffic) send(by, method, address, path, body string, tells bool) (reply, error) {
+// send makes a call and records its answer.
+func (tr *traffic) send(by, method, address, path, body string, says bool) (reply, error) {
 	begin := time.Now()
 	r, err := tr.try(method, address, path, body)
 	now := time.Now()
 	degraded := err == nil && r.get("degraded") == true
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	tr.answers = append(tr.answers, answer{by, now, now.Sub(begin), tells && err == nil, degraded})
+	tr.answers = append(tr.answers, answer{by, now, now.Sub(begin), says && err == nil, degraded})
 	if err != nil {
 		tr.errs = append(tr.errs, err)
 	}
@@ -173,16 +174,17 @@ func (tr *traffic) calls() int {
 	return len(tr.answers)
 }
 
-// outage is what the clients saw of one. An answer that does not tell is like the last of the same replica that did.
+// outage is what the clients saw of an outage. An answer that does not say whether it was given without Redis counts
+// as the last answer of the same replica that does.
 type outage struct {
-	over     time.Time // the first answer by Redis again, of the replica where that came last
+	over     time.Time // the first answer with Redis again, of the replica that was last
 	degraded int
 	slowest  time.Duration
 	noticed  int // replicas that were degraded
-	later    int // degraded answers of replicas that had been in step again: the machine is too busy, or something is wrong
+	later    int // degraded answers of replicas that had used Redis again: the machine is too busy, or something is wrong
 }
 
-// outageSince looks at what was answered since.
+// outageSince returns the outage as seen in the answers since begin.
 func (tr *traffic) outageSince(begin time.Time) outage {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -194,7 +196,7 @@ func (tr *traffic) outageSince(begin time.Time) outage {
 		}
 		o.slowest = max(o.slowest, a.took)
 		was := degraded[a.by]
-		if a.tells {
+		if a.says {
 			degraded[a.by] = a.degraded
 		}
 		switch is := degraded[a.by]; {

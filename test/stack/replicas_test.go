@@ -24,7 +24,7 @@ type fleet struct{ *stack }
 
 const bridges = 3
 
-// newFleet starts it. A round is one probe, which keeps its place for two seconds without renewal.
+// newFleet starts a fleet. A round is one probe, whose lease lasts two seconds.
 func newFleet(t testing.TB) *fleet {
 	t.Helper()
 	f := &fleet{single(t)}
@@ -40,7 +40,7 @@ func newFleet(t testing.TB) *fleet {
 	return f
 }
 
-// bridge is where the n-th bridge listens, from 1.
+// bridge returns the address of the n-th bridge, from 1.
 func (s *stack) bridge(n int) string {
 	s.t.Helper()
 	return s.address("bridge", n, 8000)
@@ -52,25 +52,25 @@ func (s *stack) through(n int, agent string) reply {
 	return s.call(http.MethodGet, s.bridge(n), "/agents/"+agent+"/", "")
 }
 
-// execute runs the guide's workflow on the n-th bridge.
+// execute runs the workflow of the guide on the n-th bridge.
 func (s *stack) execute(n int) reply {
 	s.t.Helper()
 	return s.call(http.MethodPost, s.bridge(n), guide, "")
 }
 
-// mode switches an agent.
+// mode sets the mode of a demo agent.
 func (s *stack) mode(agent, mode string) {
 	s.t.Helper()
 	s.call(http.MethodPut, s.address("demo-agent", 1, 9000), "/modes/"+agent, `{"mode":"`+mode+`"}`).want(http.StatusOK)
 }
 
-// played is a figure of the demo agent's about one agent.
-func (s *stack) played(agent, figure string) any {
+// demoFigure returns a figure of a demo agent, such as the number of its calls.
+func (s *stack) demoFigure(agent, figure string) any {
 	s.t.Helper()
 	return s.call(http.MethodGet, s.address("demo-agent", 1, 9000), "/modes/"+agent, "").want(http.StatusOK).get(figure)
 }
 
-// breaker is breakerd's view of an agent, once it has one from Redis.
+// breaker waits until breakerd answers from Redis, and returns its view of the breaker.
 func (s *stack) breaker(agent string) (r reply) {
 	s.t.Helper()
 	testkit.Eventually(s.t, "the breaker of "+agent, stepTimeout, func() error {
@@ -82,7 +82,7 @@ func (s *stack) breaker(agent string) (r reply) {
 	return r
 }
 
-// operate does something to an agent's breaker, by breakerd.
+// operate makes a manual action on a breaker through breakerd.
 func (s *stack) operate(method, agent, verb, body string) {
 	s.t.Helper()
 	if r := s.call(method, s.breakerd(), admin+agent+"/"+verb, body); r.status/100 != 2 {
@@ -90,14 +90,15 @@ func (s *stack) operate(method, agent, verb, body string) {
 	}
 }
 
-// stopped wants a breaker's refusal, by Redis or from memory.
-func (r reply) stopped(reason string, degraded bool) {
+// refused stops the test unless the reply is a refusal for this reason, from Redis or from memory.
+func (r reply) refused(reason string, degraded bool) {
 	r.t.Helper()
 	if err := r.refusal(reason, degraded); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
+// refusal returns nil if the reply is a refusal for this reason.
 func (r reply) refusal(reason string, degraded bool) error {
 	status := http.StatusTooManyRequests
 	if strings.HasSuffix(r.what, guide) {
@@ -109,17 +110,17 @@ func (r reply) refusal(reason string, degraded bool) error {
 	return nil
 }
 
-func TestOpeningThroughOneBridgeStopsAllAndAProbeOfAPausedOneIsReplaced(t *testing.T) {
+func TestFleet_SharesOpenBreakerAndReplacesProbeOfPausedBridge(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	for range 5 {
 		f.through(1, "FailingAgent").want(http.StatusInternalServerError)
 	}
 	for n := 1; n <= bridges; n++ {
-		f.through(n, "FailingAgent").stopped("open", false)
-		f.execute(n).stopped("open", false)
+		f.through(n, "FailingAgent").refused("open", false)
+		f.execute(n).refused("open", false)
 	}
-	if calls := f.played("FailingAgent", "calls"); calls != 5.0 {
+	if calls := f.demoFigure("FailingAgent", "calls"); calls != 5.0 {
 		t.Errorf("the agent had %v calls, want 5", calls)
 	}
 
@@ -141,19 +142,19 @@ func TestOpeningThroughOneBridgeStopsAllAndAProbeOfAPausedOneIsReplaced(t *testi
 		probe <- err
 	}()
 	testkit.Eventually(t, "the probe", stepTimeout, func() error {
-		if f.played("ProbedAgent", "in_flight") != 1.0 {
+		if f.demoFigure("ProbedAgent", "in_flight") != 1.0 {
 			return errors.New("not there")
 		}
 		return nil
 	})
 	for n := 2; n <= 3; n++ {
-		f.through(n, "ProbedAgent").stopped("probes_busy", false)
+		f.through(n, "ProbedAgent").refused("probes_busy", false)
 	}
 	f.replaceProbe()
 	f.settleLate(probe)
 }
 
-// replaceProbe pauses the first bridge, which holds the only probe: it renews its lease no longer, and another bridge gets the place.
+// replaceProbe pauses the first bridge, which has the only probe. The lease expires, and another bridge gets the place.
 func (f *fleet) replaceProbe() {
 	f.t.Helper()
 	f.pause("bridge", 1)
@@ -161,7 +162,7 @@ func (f *fleet) replaceProbe() {
 	f.mode("ProbedAgent", "healthy")
 	testkit.Eventually(f.t, "the place of the paused bridge's probe", stepTimeout, func() error {
 		if r := f.through(2, "ProbedAgent"); r.status != http.StatusOK {
-			r.stopped("probes_busy", false)
+			r.refused("probes_busy", false)
 			return errors.New("taken")
 		}
 		return nil
@@ -173,7 +174,7 @@ func (f *fleet) replaceProbe() {
 	f.through(3, "ProbedAgent").want(http.StatusOK)
 }
 
-// settleLate lets the paused bridge go on: its probe ends, and nothing comes of it.
+// settleLate resumes the paused bridge. Its probe ends, and its late outcome must change nothing.
 func (f *fleet) settleLate(probe <-chan error) {
 	f.t.Helper()
 	before := f.breaker("ProbedAgent")
@@ -197,19 +198,19 @@ func (f *fleet) settleLate(probe <-chan error) {
 	f.through(1, "ProbedAgent").want(http.StatusOK)
 }
 
-// What the bridge counts meanwhile may be lost; what the fleet decided meanwhile holds.
-func TestBridgeCutOffFromRedisAnswersAndIsInStepAfterwards(t *testing.T) {
+// What the bridge counts without Redis may be lost. What the fleet decides meanwhile holds.
+func TestBridge_AnswersWithoutRedisAndFollowsTheFleetAfterwards(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	for range 5 {
 		f.through(1, "FailingAgent").want(http.StatusInternalServerError)
 	}
-	f.through(3, "FailingAgent").stopped("open", false)
-	mend := f.cut("private", "bridge", 3)
+	f.through(3, "FailingAgent").refused("open", false)
+	reconnect := f.disconnect("private", "bridge", 3)
 	for range 10 {
-		f.through(3, "FailingAgent").stopped("open", true)
+		f.through(3, "FailingAgent").refused("open", true)
 		f.through(3, "HealthyAgent").want(http.StatusOK)
-		f.execute(3).stopped("open", true)
+		f.execute(3).refused("open", true)
 	}
 	f.call(http.MethodGet, f.bridge(3), "/readyz", "").want(http.StatusOK)
 	if status := f.call(http.MethodGet, f.bridge(3), "/health", "").want(http.StatusOK).get("status"); status != "degraded" {
@@ -218,14 +219,14 @@ func TestBridgeCutOffFromRedisAnswersAndIsInStepAfterwards(t *testing.T) {
 
 	f.operate(http.MethodPost, "CriticalAgent", "open", `{"reason":"maintenance"}`)
 	f.operate(http.MethodPut, "FailingAgent", "config", `{"failure_threshold":2}`)
-	f.operate(http.MethodPost, "FailingAgent", "reset", `{"target_state":"CLOSED","reason":"mended"}`)
+	f.operate(http.MethodPost, "FailingAgent", "reset", `{"target_state":"CLOSED","reason":"repaired"}`)
 	for n := 1; n <= 2; n++ {
-		f.through(n, "CriticalAgent").stopped("forced_open", false)
+		f.through(n, "CriticalAgent").refused("forced_open", false)
 	}
 	f.through(3, "CriticalAgent").want(http.StatusOK)
-	f.through(3, "FailingAgent").stopped("open", true)
+	f.through(3, "FailingAgent").refused("open", true)
 
-	mend()
+	reconnect()
 	begin := time.Now()
 	testkit.Eventually(t, "the operator's hold", stepTimeout, func() error { return f.through(3, "CriticalAgent").refusal("forced_open", false) })
 	state := time.Since(begin)
@@ -240,9 +241,9 @@ func TestBridgeCutOffFromRedisAnswersAndIsInStepAfterwards(t *testing.T) {
 	t.Logf("back in its network, the bridge had the fleet's state after %v and its policy after %v",
 		state.Round(time.Millisecond), policy.Round(time.Millisecond))
 	if policy > 10*time.Second {
-		t.Error("that is no few seconds")
+		t.Errorf("the policy took %v, want at most 10s", policy)
 	}
 	for n := 1; n <= 2; n++ {
-		f.through(n, "FailingAgent").stopped("open", false)
+		f.through(n, "FailingAgent").refused("open", false)
 	}
 }

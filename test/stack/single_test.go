@@ -15,19 +15,19 @@ import (
 
 const agents = "/v1/circuit_breakers/"
 
-// patience is how long Redis has to answer, in ms: that the machine is busy is no reason to be degraded.
-const patience = "2000"
+// redisTimeout is REDIS_TIMEOUT_MS, so long that a busy machine does not degrade a replica.
+const redisTimeout = "2000"
 
-// single is docker-compose.yml; what has opened stays open for the rest of the test.
+// single returns docker-compose.yml, where a breaker that has opened stays open for the rest of the test.
 func single(t testing.TB) *stack {
 	t.Helper()
 	s := newStack(t, []string{"docker-compose.yml"})
 	s.set("CIRCUIT_BREAKER_TIMEOUT_SECONDS", "600")
-	s.set("REDIS_TIMEOUT_MS", patience)
+	s.set("REDIS_TIMEOUT_MS", redisTimeout)
 	return s
 }
 
-// set gives a variable in .env a value.
+// set sets a variable in .env.
 func (s *stack) set(name, value string) {
 	s.t.Helper()
 	line := regexp.MustCompile("(?m)^" + name + "=.*$")
@@ -39,7 +39,7 @@ func (s *stack) set(name, value string) {
 	})
 }
 
-// breakerd is where this stack's breakerd listens; it moves with every start of the container.
+// breakerd returns the address of breakerd, which changes with every start of the container.
 func (s *stack) breakerd() string {
 	s.t.Helper()
 	return s.address("breakerd", 1, 18180)
@@ -50,7 +50,7 @@ func (s *stack) acquire(agent string) reply {
 	return s.call(http.MethodPost, s.breakerd(), agents+agent+"/acquire", "")
 }
 
-// fails makes calls to an agent, by breakerd, that are admitted and fail.
+// fails has breakerd admit calls of an agent and reports them as failed.
 func (s *stack) fails(agent string, times int) {
 	s.t.Helper()
 	for range times {
@@ -71,7 +71,7 @@ func (s *stack) awaitDegraded(want bool) {
 	})
 }
 
-func TestStackOpensBreakersByTheDotEnvOfItsLastStart(t *testing.T) {
+func TestSingle_UsesDotEnvOfItsLastStart(t *testing.T) {
 	t.Parallel()
 	s := single(t)
 	s.up("breakerd")
@@ -88,17 +88,17 @@ func TestStackOpensBreakersByTheDotEnvOfItsLastStart(t *testing.T) {
 	s.acquire("OtherAgent").want(http.StatusTooManyRequests)
 }
 
-func TestBreakerdAnswersWhileItsRedisIsOutOfReach(t *testing.T) {
+func TestSingle_AnswersWithoutRedis(t *testing.T) {
 	t.Parallel()
 	s := single(t)
 	s.up("breakerd")
 	s.fails("FailingAgent", 5)
 	s.awaitDegraded(false)
 
-	mend := s.cut("private", "breakerd", 1)
+	reconnect := s.disconnect("private", "breakerd", 1)
 	s.awaitDegraded(true)
 	s.acquire("FailingAgent").want(http.StatusTooManyRequests)
-	mend()
+	reconnect()
 	s.awaitDegraded(false)
 	s.acquire("FailingAgent").want(http.StatusTooManyRequests)
 
@@ -106,9 +106,9 @@ func TestBreakerdAnswersWhileItsRedisIsOutOfReach(t *testing.T) {
 	s.awaitDegraded(true)
 	s.unpause("redis", 1)
 	s.awaitDegraded(false)
-	for _, line := range []string{"Redis is away", "Redis is back"} {
-		if n := strings.Count(s.logs("breakerd"), line); n != 2 {
-			t.Errorf("the log says %q %d times, want 2", line, n)
+	for _, event := range []string{"circuit_breaker.degraded", "circuit_breaker.recovered"} {
+		if n := strings.Count(s.logs("breakerd"), event); n != 2 {
+			t.Errorf("the log has %q %d times, want 2", event, n)
 		}
 	}
 }

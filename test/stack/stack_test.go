@@ -22,25 +22,25 @@ import (
 )
 
 const (
-	healthTimeout = 90 * time.Second // from up to healthy, when the machine is busy
+	healthTimeout = 90 * time.Second // from up to healthy on a busy machine
 	downTimeout   = 2 * time.Minute
 )
 
-// stack is the containers of one project. Its methods are for the goroutine of the test.
+// stack is the containers of one project. Its methods must be called from the goroutine of the test.
 type stack struct {
 	t       testing.TB
 	project string
-	dir     string   // the project's directory: a copy, so that the test may edit it
+	dir     string   // a copy of the project, which the test may edit
 	files   []string // compose files
 	environ []string
 	client  *http.Client
-	ports   map[string]string // what address has found since the last start of a container
+	ports   map[string]string // cache of address, cleared with every start of a container
 }
 
 var projects atomic.Int64
 
-// newStack prepares a stack of these compose files, under a name, on ports and in a subnet of its own; environ, as NAME=VALUE,
-// changes that. Nothing runs until up; all of it ends with the test.
+// newStack prepares a stack of compose files with a name, ports and a subnet of its own. environ, as NAME=VALUE,
+// overrides those. Nothing runs before up, and everything ends with the test.
 func newStack(t testing.TB, files []string, environ ...string) *stack {
 	t.Helper()
 	n := projects.Add(1)
@@ -54,7 +54,7 @@ func newStack(t testing.TB, files []string, environ ...string) *stack {
 	return s
 }
 
-// copyProject copies what `docker-compose up --build` needs.
+// copyProject copies the files that `docker-compose up --build` needs.
 func copyProject(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -65,7 +65,7 @@ func copyProject(t testing.TB) string {
 	for _, name := range []string{".dockerignore", ".env", "go.mod", "go.sum"} {
 		files = append(files, filepath.Join(root, name))
 	}
-	for _, from := range files { // with the rights that a clone gives, or a build would not find what TestMain has built
+	for _, from := range files { // with the modes of a clone, or a build would miss the cache of TestMain's build
 		if err := os.WriteFile(filepath.Join(dir, filepath.Base(from)), []byte(read(t, filepath.Base(from))), 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func copyProject(t testing.TB) string {
 			t.Fatal(err)
 		}
 	}
-	for _, secret := range []string{"deploy/secrets", "deploy/tls/certs"} { // a person's own
+	for _, secret := range []string{"deploy/secrets", "deploy/tls/certs"} { // of the person who runs the test
 		if err := os.RemoveAll(filepath.Join(dir, secret)); err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func copyProject(t testing.TB) string {
 	return dir
 }
 
-// end takes the stack down, and shows the end of its logs if the test has failed.
+// end takes the stack down. If the test has failed, it shows the end of the logs.
 func (s *stack) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), downTimeout)
 	defer cancel()
@@ -97,7 +97,7 @@ func (s *stack) end() {
 	}
 }
 
-// runCompose runs docker-compose for this stack, all profiles on.
+// runCompose runs docker-compose for this stack, with the profile demo.
 func (s *stack) runCompose(ctx context.Context, args ...string) (string, error) {
 	command := []string{"docker-compose", "--project-name", s.project, "--profile", "demo"}
 	for _, f := range s.files {
@@ -106,7 +106,7 @@ func (s *stack) runCompose(ctx context.Context, args ...string) (string, error) 
 	return run(ctx, s.dir, s.environ, append(command, args...)...)
 }
 
-// compose runs docker-compose for this stack, and wants it to succeed.
+// compose runs docker-compose for this stack. It must succeed.
 func (s *stack) compose(args ...string) string {
 	s.t.Helper()
 	clear(s.ports)
@@ -117,7 +117,7 @@ func (s *stack) compose(args ...string) string {
 	return out
 }
 
-// docker runs docker, and wants it to succeed.
+// docker runs docker. It must succeed.
 func (s *stack) docker(args ...string) string {
 	s.t.Helper()
 	out, err := run(s.t.Context(), s.dir, nil, append([]string{"docker"}, args...)...)
@@ -127,7 +127,7 @@ func (s *stack) docker(args ...string) string {
 	return strings.TrimSpace(out)
 }
 
-// script runs a command of the project itself, as deploy/redis/make-password.
+// script runs a command of the project, such as deploy/redis/make-password. It must succeed.
 func (s *stack) script(command ...string) string {
 	s.t.Helper()
 	out, err := run(s.t.Context(), s.dir, s.environ, command...)
@@ -137,14 +137,14 @@ func (s *stack) script(command ...string) string {
 	return out
 }
 
-// up starts services, and waits until they are healthy.
+// up starts services and waits until they are healthy.
 func (s *stack) up(services ...string) {
 	s.t.Helper()
 	s.compose(append([]string{"up", "--detach", "--no-build"}, services...)...)
 	s.awaitHealthy(services...)
 }
 
-// restart is what an operator does after an edit. Published ports may change by it.
+// restart restarts services, as an operator does after an edit. It may change the published ports.
 func (s *stack) restart(services ...string) {
 	s.t.Helper()
 	s.compose(append([]string{"restart"}, services...)...)
@@ -166,7 +166,7 @@ func (s *stack) awaitHealthy(services ...string) {
 	}
 }
 
-// containers are the ids of a service's containers, running or not, in the order of their numbers.
+// containers returns the ids of the containers of a service, running or not, in the order of their numbers.
 func (s *stack) containers(service string) []string {
 	s.t.Helper()
 	out := s.docker("container", "ls", "--all", "--filter", "label=com.docker.compose.project="+s.project,
@@ -185,14 +185,14 @@ func (s *stack) containers(service string) []string {
 	return ids
 }
 
-// number is what a line begins with.
+// number returns the number that a line begins with.
 func number(line string) int {
 	text, _, _ := strings.Cut(line, " ")
 	n, _ := strconv.Atoi(text)
 	return n
 }
 
-// container is the id of the n-th container of a service, from 1.
+// container returns the id of the n-th container of a service, from 1.
 func (s *stack) container(service string, n int) string {
 	s.t.Helper()
 	ids := s.containers(service)
@@ -202,13 +202,13 @@ func (s *stack) container(service string, n int) string {
 	return ids[n-1]
 }
 
-// exec runs a command in the first container of a service.
+// exec runs a command in the first container of a service. It must succeed.
 func (s *stack) exec(service string, command ...string) string {
 	s.t.Helper()
 	return s.docker(append([]string{"exec", s.container(service, 1)}, command...)...)
 }
 
-// kill ends a container as a crash would; start brings it back.
+// kill ends a container as a crash would. start starts it again.
 func (s *stack) kill(service string, n int) {
 	s.t.Helper()
 	s.docker("kill", s.container(service, n))
@@ -220,7 +220,7 @@ func (s *stack) start(service string, n int) {
 	s.docker("start", s.container(service, n))
 }
 
-// pause stops every process of a container where it stands, connections open; unpause lets them go on.
+// pause stops every process of a container, with its connections open. unpause continues them.
 func (s *stack) pause(service string, n int) {
 	s.t.Helper()
 	s.docker("pause", s.container(service, n))
@@ -231,8 +231,9 @@ func (s *stack) unpause(service string, n int) {
 	s.docker("unpause", s.container(service, n))
 }
 
-// cut takes a container off a network of the stack, private or public; mend brings it back, to its address if that is fixed.
-func (s *stack) cut(network, service string, n int) (mend func()) {
+// disconnect takes a container off a network of the stack, private or public. reconnect puts it back, with the same
+// address if that is fixed.
+func (s *stack) disconnect(network, service string, n int) (reconnect func()) {
 	s.t.Helper()
 	network, id := s.project+"_"+network, s.container(service, n)
 	fixed := s.docker("inspect", "--format", `{{with index .NetworkSettings.Networks "`+network+`"}}{{with .IPAMConfig}}{{.IPv4Address}}{{end}}{{end}}`, id)
@@ -247,13 +248,14 @@ func (s *stack) cut(network, service string, n int) (mend func()) {
 	}
 }
 
-// logs is all that a service has said.
+// logs returns everything that a service has logged.
 func (s *stack) logs(service string) string {
 	s.t.Helper()
 	return s.compose("logs", "--no-color", service)
 }
 
-// address is where a port of the n-th container of a service is published: host:port. It may change with every start.
+// address returns the host:port at which a port of the n-th container of a service is published. It may change with
+// every start.
 func (s *stack) address(service string, n, port int) string {
 	s.t.Helper()
 	key := fmt.Sprint(service, n, port)
@@ -264,7 +266,7 @@ func (s *stack) address(service string, n, port int) string {
 	return s.ports[key]
 }
 
-// rewrite edits a file of the project, by a new file as sed -i does.
+// rewrite edits a file of the project by replacing it, as sed -i does.
 func (s *stack) rewrite(path string, edit func(before string) string) {
 	s.t.Helper()
 	path = filepath.Join(s.dir, path)
@@ -286,7 +288,7 @@ type reply struct {
 	body   string
 }
 
-// call sends one request to a published port; a body is JSON.
+// call sends one request to a published port. A body is JSON.
 func (s *stack) call(method, address, path, body string) reply {
 	s.t.Helper()
 	r, err := s.try(method, address, path, body)
@@ -319,7 +321,7 @@ func (s *stack) try(method, address, path, body string) (reply, error) {
 	return r, nil
 }
 
-// get gives a field of a JSON object, nil if it is not there.
+// get returns a field of the JSON object, nil if it is missing.
 func (r reply) get(field string) any {
 	r.t.Helper()
 	var object map[string]any
@@ -329,7 +331,7 @@ func (r reply) get(field string) any {
 	return object[field]
 }
 
-// want stops the test at another status.
+// want stops the test if the status is another one.
 func (r reply) want(status int) reply {
 	r.t.Helper()
 	if r.status != status {

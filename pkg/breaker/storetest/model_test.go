@@ -6,7 +6,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
-func TestTheSuiteOnStep(t *testing.T) {
+func TestModel_PassesTheSuite(t *testing.T) {
 	t.Parallel()
 	storetest.Exercise(t, func(testing.TB) storetest.Engine { return storetest.NewModel() }, 200)
 }
