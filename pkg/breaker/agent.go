@@ -9,149 +9,162 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Agent is a handle on one agent's breaker: it saves the look-up by name, which matters in cached mode only. It is safe for
-// concurrent use, and lives as long as its Manager.
+// Agent is a handle on one agent's breaker, from [Manager.Agent]. It saves the lookup by name, which matters in cached
+// mode only. It is safe for concurrent use, and valid as long as its Manager.
 type Agent struct {
-	m      *Manager
-	name   string
-	buffer atomic.Pointer[epochBuffer] // calls are admitted in it; nil: the store is asked
+	m    *Manager
+	name string
+
+	// active admits calls from memory; nil: each call asks the store. Writes hold mu, reads hold nothing.
+	active atomic.Pointer[epochBuffer]
 
 	mu          sync.Mutex
-	last        *epochBuffer  // the newest
-	generation  int64         // how often the cell was put aside: an answer that was asked for before does not count
-	asked       time.Duration // when the store was last asked, since the Manager began
-	pinned      bool          // somebody holds the handle
-	removed     bool          // from the table
-	pendingTrip *epochBuffer  // will have opened the breaker, unless somebody else knows better: who asks waits for its record
+	latest      *epochBuffer  // the buffer activated last; it may have outcomes to flush when it is no longer active
+	pendingTrip *epochBuffer  // its unsent failures reach the threshold: a call flushes it before it asks the store
+	generation  int64         // counts invalidations: an answer requested under an older generation is not cached
+	askedAt     time.Duration // the uptime at which the store was last asked for a permit
+	pinned      bool          // there is a handle, so that the Agent stays in Manager.agents
+	removed     bool          // from Manager.agents
 }
 
-// Name is the agent's.
+// Name returns the agent's name.
 func (a *Agent) Name() string { return a.name }
 
-// Acquire is Manager.Acquire. Where the breaker is known to be closed (cached mode), it neither waits nor looks at ctx.
+// Acquire is [Manager.Acquire]. If the breaker is known to be closed (cached mode), it neither waits nor looks at ctx.
 func (a *Agent) Acquire(ctx context.Context) (Permit, error) {
-	if c := a.buffer.Load(); c != nil {
-		c.admitted()
-		return Permit{permitBody: &c.permitBody}, nil
+	if b := a.active.Load(); b != nil {
+		return b.admit(), nil
 	}
-	return a.m.ask(ctx, a.name)
+	return a.m.acquireFromStore(ctx, a.name)
 }
 
-// Do is Manager.Do.
+// Do is [Manager.Do].
 func (a *Agent) Do(ctx context.Context, fn func(context.Context) error) error {
-	if c := a.buffer.Load(); c != nil {
-		return c.do(ctx, fn)
+	if b := a.active.Load(); b != nil {
+		return b.do(ctx, fn)
 	}
-	return a.m.doAsking(ctx, a.name, fn)
+	return a.m.doWithStore(ctx, a.name, fn)
 }
 
-// suspect says that what c holds will open the breaker, as far as this process knows.
-func (a *Agent) suspect(c *epochBuffer) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.last == c {
-		a.pendingTrip = c
-	}
-	a.invalidateLocked(c)
-}
-
-// question is one that the store was asked for an Agent: a plain answer to it lets calls be admitted from memory.
-type question struct {
-	a          *Agent // nil: the answer is for one call
-	at         time.Duration
+// fill is a request to the store whose answer may be cached.
+type fill struct {
+	agent      *Agent // nil: the answer is not cached
+	askedAt    time.Duration
 	generation int64
 }
 
-// question marks that the store is asked now for leave to call agent. The error is the context's.
-func (m *Manager) question(ctx context.Context, agent string, p Policy) (question, error) {
-	a := m.entry(agent, p)
-	if a == nil {
-		return question{}, nil
+// beginFill prepares to ask the store for a permit. It flushes failures that will trip the breaker, for the answer must
+// be one from after the trip. The error is the context's.
+func (m *Manager) beginFill(ctx context.Context, name string, p Policy) (fill, error) {
+	if p.Consistency != Cached || p.Disabled {
+		return fill{}, nil
+	}
+	a, ok := m.agents.Load(name)
+	if !ok {
+		insert := func() { a, _ = m.agents.LoadOrStore(name, &Agent{m: m, name: name}) }
+		if m.agents.Size() >= m.o.MaxAgents || !m.sweepAfter(insert) {
+			return fill{}, nil
+		}
 	}
 	a.mu.Lock()
-	c := a.pendingTrip
+	b := a.pendingTrip
 	a.mu.Unlock()
-	if c != nil { // its record goes first, or the answer would be that of before
-		if err := m.flusher.Push(ctx, c); err != nil {
-			return question{}, err
+	if b != nil {
+		if err := m.flusher.Push(ctx, b); err != nil {
+			return fill{}, err
 		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked = m.sinceBegan()
-	if a.pendingTrip == c {
+	a.askedAt = m.uptime()
+	if a.pendingTrip == b {
 		a.pendingTrip = nil
 	}
-	return question{a: a, at: a.asked, generation: a.generation}, nil
+	return fill{agent: a, askedAt: a.askedAt, generation: a.generation}, nil
 }
 
-// adopt lets calls be admitted in the epoch of a plain answer from now on, unless the cell was put aside since it was asked for.
-// nil: the answer is for one call.
-func (q question) adopt(r machine.Result, p Policy) *permitBody {
-	a := q.a
+// activate caches the store's answer: the buffer that it returns admits this call, and further ones from memory. It
+// returns nil if the answer is for this call only: because it was not a plain one, or because the Agent was invalidated
+// after the request.
+func (f fill) activate(r machine.Result, p Policy) *epochBuffer {
+	a := f.agent
 	if a == nil || !r.Plain || r.Degraded {
 		return nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.generation != q.generation || a.removed {
+	if a.generation != f.generation || a.removed {
 		return nil
 	}
-	c := a.last
-	if c == nil || c.epoch != r.Epoch || c.over.Load() { // over: the epoch has come back, as that of no keys at all does
-		c = newEpochBuffer(a, r.Epoch)
+	b := a.latest
+	// An epoch can come back after it ended: a breaker whose keys are gone is in the zero epoch again [B2].
+	if b == nil || b.epoch != r.Epoch || b.epochEnded.Load() {
+		b = newEpochBuffer(a, r.Epoch)
 	}
-	c.follow(p)
-	c.confirmed.Store(int64(q.at))
-	if !a.m.keepFresh(func() { a.buffer.Store(c) }) {
+	b.setPolicy(p)
+	b.confirmed.Store(int64(f.askedAt))
+	if !a.m.sweepAfter(func() { a.active.Store(b) }) {
 		return nil
 	}
-	a.last = c
-	return &c.permitBody
+	a.latest = b
+	return b
 }
 
-// home is the cell in which what c holds is to be sent: c, unless its Agent was idle for so long that another has taken its place, and
-// has a cell of that epoch: the order of outcomes is that of one cell.
-func (a *Agent) home(c *epochBuffer) *epochBuffer {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.removed {
-		return c
-	}
-	other := a
-	if !a.m.keepFresh(func() { other, _ = a.m.agents.LoadOrStore(a.name, a) }) {
-		return c
-	}
-	if other == a {
-		a.removed, a.asked = false, a.m.sinceBegan()
-		return c
-	}
-	other.mu.Lock() // never the other way about: other is in the table, a is not
-	to := other.last
-	other.mu.Unlock()
-	if to == nil || to.epoch != c.epoch {
-		return c
-	}
-	for s := c.buffer.Take(); s.Calls() > 0; s = c.buffer.Take() {
-		to.buffer.Add(s, 0)
-	}
-	return to
-}
-
-// bufferFor is the cell in which the outcome of a permit that came from elsewhere, or of none, counts; nil: the store is told.
+// bufferFor returns the buffer to which the outcome of a permit from the store, or of none, may be added; nil: the
+// store is asked.
 func (m *Manager) bufferFor(p *permitBody, o *Outcome) *epochBuffer {
 	if p.token != "" || p.kind != "" && p.kind != permitClosed {
 		return nil
 	}
-	c := m.bufferOf(p.agent)
-	if c == nil || p.epoch != "" && p.epoch != c.epoch || !c.takes(o) {
+	b := m.activeBuffer(p.agent)
+	if b == nil || p.epoch != "" && p.epoch != b.epoch || !b.joinable(o) {
 		return nil
 	}
-	return c
+	return b
 }
 
-// invalidate makes the next call ask the store; only names the cell that is meant, nil means any. What it holds is still sent:
-// the store knows whether it counts [B14].
+// flushTarget returns the buffer with which b's outcomes are flushed: b itself, unless its Agent was removed and
+// another Agent has a buffer of the same epoch. Then b's outcomes move there, for outcomes of one epoch keep their
+// order only within one buffer.
+func (a *Agent) flushTarget(b *epochBuffer) *epochBuffer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.removed {
+		return b
+	}
+	other := a
+	if !a.m.sweepAfter(func() { other, _ = a.m.agents.LoadOrStore(a.name, a) }) {
+		return b
+	}
+	if other == a {
+		a.removed, a.askedAt = false, a.m.uptime()
+		return b
+	}
+	other.mu.Lock()
+	target := other.latest
+	other.mu.Unlock()
+	if target == nil || target.epoch != b.epoch {
+		return b
+	}
+	for s := b.outcomes.Take(); s.Calls() > 0; s = b.outcomes.Take() {
+		target.outcomes.Add(s, 0)
+	}
+	return target
+}
+
+// expectTrip notes that b's outcomes trip the breaker, as far as this process knows: the next call flushes them and
+// asks the store.
+func (a *Agent) expectTrip(b *epochBuffer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.latest == b {
+		a.pendingTrip = b
+	}
+	a.invalidateLocked(b)
+}
+
+// invalidate makes the next call ask the store, if only is active or nil. Outcomes are flushed all the same: the store
+// decides whether they count [B14].
 func (a *Agent) invalidate(only *epochBuffer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -160,45 +173,42 @@ func (a *Agent) invalidate(only *epochBuffer) {
 
 func (a *Agent) invalidateLocked(only *epochBuffer) {
 	a.generation++
-	if only == nil || a.buffer.Load() == only {
-		a.buffer.Store(nil)
+	if only == nil || a.active.Load() == only {
+		a.active.Store(nil)
 	}
 }
 
-// end says that c's epoch is over; what c holds, and whatever permits of it will bring, is late. nil: the newest cell's.
-func (a *Agent) end(c *epochBuffer) {
+// endEpoch makes all outcomes of b late that were not flushed, or not even reported; nil means the latest buffer.
+func (a *Agent) endEpoch(b *epochBuffer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c == nil {
-		c = a.last
+	if b == nil {
+		b = a.latest
 	}
-	if c != nil {
-		c.over.Store(true)
+	if b != nil {
+		b.epochEnded.Store(true)
 	}
-	a.invalidateLocked(c)
+	a.invalidateLocked(b)
 }
 
-// sweep puts aside a cell that the store has not confirmed since before, and takes an Agent for which it was not asked since idle, and that
-// holds nothing, out of the table. It says whether to look again.
-func (a *Agent) sweep(before, idle time.Duration) (again bool) {
+// expire invalidates an active buffer that was confirmed before confirmedSince. It removes the Agent if nobody has used
+// it since askedSince and it has nothing to flush. It reports whether there may be more to expire later.
+func (a *Agent) expire(confirmedSince, askedSince time.Duration) (more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c := a.buffer.Load(); c != nil {
-		if time.Duration(c.confirmed.Load()) >= before {
+	if b := a.active.Load(); b != nil {
+		if time.Duration(b.confirmed.Load()) >= confirmedSince {
 			return true
 		}
-		a.invalidateLocked(c)
+		a.invalidateLocked(b)
 	}
-	if a.asked >= idle || a.pinned || a.last != nil && a.last.buffer.Sum() != (machine.Summary{}) {
-		return !a.pinned
+	if a.pinned {
+		return false
+	}
+	if a.askedAt >= askedSince || a.latest != nil && a.latest.outcomes.Sum() != (machine.Summary{}) {
+		return true
 	}
 	a.removed = true
 	a.m.agents.Delete(a.name)
 	return false
-}
-
-func newEpochBuffer(a *Agent, epoch string) *epochBuffer {
-	c := &epochBuffer{at: a, bare: a.m.bare, watched: a.m.watched}
-	c.m, c.agent, c.kind, c.epoch, c.owner = a.m, a.name, permitClosed, epoch, c
-	return c
 }

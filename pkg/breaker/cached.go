@@ -2,57 +2,49 @@ package breaker
 
 import (
 	"context"
-	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/puzpuzpuz/xsync/v4"
-
-	"github.com/breakerd/breakerd/pkg/breaker/internal/flush"
-	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// cached is the part of a Manager that answers from memory.
-type cached struct {
-	agents    *xsync.Map[string, *Agent]
-	recent    recent
-	flusher   *flush.Scheduler[*epochBuffer]
-	staleness time.Duration
-	began     time.Time
-	most      int
+// Cached mode
+//
+// Manager.agents has an Agent for every agent in use. An Agent is in one of two states:
+//
+//	Agent.active is nil:     fill.activate: the breaker is closed     Agent.active admits calls
+//	calls ask the store  ------------------------------------------>  and takes their outcomes
+//	                     <------------------------------------------
+//	                       invalidate, expectTrip, endEpoch, expire
+//
+// The active buffer is invalidated, so that the next call asks the store again, by
+//   - an event of the breaker from the store's channel, or of this process (Manager.Invalidate);
+//   - its own failures, when they reach the failure threshold (expectTrip);
+//   - the answer to a flush: another state or epoch (endEpoch), an error, or a policy that is no longer Cached
+//     (invalidate);
+//   - an outage of the store, or its end (invalidateAll);
+//   - its age: the store has not confirmed it for Options.MaxStaleness (expire).
+//
+// Every invalidation increments Agent.generation. A fill notes the generation before it asks the store, and its answer
+// is cached only if the generation is still the same: an answer from before an invalidation may be from before the
+// transition that caused it.
+//
+// A buffer outlives its time as active: permits that it gave are still out, and it has outcomes to flush. If the
+// breaker comes back to the same epoch, the buffer becomes active again. Outcomes of one epoch keep their order because
+// they go through one buffer, and the flush.Scheduler sends one record of a buffer at a time.
+//
+// Locks are taken in this order, from top to bottom:
+//
+//  1. flush.Scheduler's lock, or Agent.mu. Under a removed Agent's mu, that of the Agent in its place is taken
+//     (flushTarget).
+//  2. sweeper.mu.
+//  3. A lock inside Manager.agents, or buffer.Buffer's lock.
+//
+// No lock is held while the Store, an Observer or a caller's function runs.
 
-	mu       sync.Mutex
-	sweeping bool
-	work     int64 // given to the sweeper so far
-	closed   bool
-	stop     chan struct{} // ends the sweeper
-	swept    sync.WaitGroup
-	lost     atomic.Bool // outcomes were not recorded, and that was logged
-	away     atomic.Bool // the last answer was given without the store
-}
+// uptime is the time since the Manager was made. It is monotonic, and costs half of time.Now.
+func (m *Manager) uptime() time.Duration { return time.Since(m.started) }
 
-// begin gives the part what it needs; no goroutine runs before the first answer from memory.
-func (c *cached) begin(m *Manager) {
-	interval := m.o.FlushInterval
-	if interval <= 0 {
-		interval = 10 * time.Millisecond
-	}
-	c.staleness, c.most = m.o.MaxStaleness, m.o.MaxAgents
-	if c.staleness <= 0 {
-		c.staleness = time.Second
-	}
-	if c.most <= 0 {
-		c.most = 100_000
-	}
-	c.agents, c.stop, c.began = xsync.NewMap[string, *Agent](), make(chan struct{}), time.Now()
-	c.flusher = flush.New(interval, m.flush)
-}
-
-// sinceBegan is a clock that costs half of time.Now.
-func (c *cached) sinceBegan() time.Duration { return time.Since(c.began) }
-
-// Agent gives the handle on an agent. ErrBadName for a bad name. Handles are never forgotten: take them for names that are few.
+// Agent returns a handle on an agent, which saves the lookup by name. The error is ErrBadName. The Manager never
+// forgets a handle: take handles for agents whose number is bounded.
 func (m *Manager) Agent(name string) (*Agent, error) {
 	if !ValidName(name) {
 		return nil, ErrBadName
@@ -69,32 +61,14 @@ func (m *Manager) Agent(name string) (*Agent, error) {
 	}
 }
 
-// entry is the Agent of a name under a policy that is cached, if there is room for it.
-func (m *Manager) entry(name string, p Policy) *Agent {
-	if p.Consistency != Cached || p.Disabled {
-		return nil
-	}
-	a, ok := m.agents.Load(name)
-	if !ok {
-		if m.agents.Size() >= m.most {
-			return nil
-		}
-		if !m.keepFresh(func() { a, _ = m.agents.LoadOrStore(name, &Agent{m: m, name: name}) }) {
-			return nil
-		}
-	}
-	return a
-}
-
-// Invalidate says that an agent's breaker has changed somewhere: its next call asks the store. It is for what the store's events
-// tell, and quick.
+// Invalidate makes the next call of an agent ask the store. It is for events of the agent's breaker that the store
+// publishes, and does not block.
 func (m *Manager) Invalidate(agent string) {
 	if a, ok := m.agents.Load(agent); ok {
 		a.invalidate(nil)
 	}
 }
 
-// invalidateAll is Invalidate for every agent: the store is away, or back.
 func (m *Manager) invalidateAll() {
 	m.agents.Range(func(_ string, a *Agent) bool {
 		a.invalidate(nil)
@@ -102,158 +76,118 @@ func (m *Manager) invalidateAll() {
 	})
 }
 
-// Evict is for an agent that is deleted: what this process has counted of it, and not sent, is not sent any more.
+// Evict is [Manager.Invalidate] for an agent that was deleted: outcomes that were not sent yet do not count.
 func (m *Manager) Evict(agent string) {
 	if a, ok := m.agents.Load(agent); ok {
-		a.end(nil)
+		a.endEpoch(nil)
 	}
 }
 
-// Flush sends what this process has counted of an agent, and not sent yet, and waits for it until ctx ends.
+// Flush sends the outcomes of an agent that were not sent yet, and waits until they are. The error is the context's.
 func (m *Manager) Flush(ctx context.Context, agent string) error {
 	a, ok := m.agents.Load(agent)
 	if !ok {
 		return nil
 	}
 	a.mu.Lock()
-	c := a.last
+	b := a.latest
 	a.mu.Unlock()
-	if c == nil {
+	if b == nil {
 		return nil
 	}
-	return m.flusher.Push(ctx, c)
+	return m.flusher.Push(ctx, b)
 }
 
-// Backlog is what a Manager in cached mode has not yet sent to the store.
+// Backlog describes the outcomes that cached mode has not sent to the store yet.
 type Backlog struct {
-	Agents int           // with outcomes that wait or are on their way
-	Oldest time.Duration // how long the longest of them has waited, give or take one record's time
+	Agents int           // that have such outcomes
+	Oldest time.Duration // how long the oldest of them has waited, to within the duration of one round trip
 }
 
-// Backlog says what cached mode has not yet sent to the store.
+// Backlog returns the current backlog.
 func (m *Manager) Backlog() Backlog {
 	b := m.flusher.Backlog()
 	return Backlog{Agents: b.Items, Oldest: b.Oldest}
 }
 
-// Close sends what cached mode has not sent yet, until ctx ends; from then on every call asks the store. A Manager that never was
-// in cached mode need not be closed.
+// Close sends all outcomes that were not sent yet, and waits until they are. The error is the context's. After Close
+// every call asks the store. A Manager that has no cached agents need not be closed.
 func (m *Manager) Close(ctx context.Context) error {
-	m.mu.Lock()
-	if !m.closed {
-		m.closed = true
-		close(m.stop)
-	}
-	m.mu.Unlock()
-	m.swept.Wait()
+	m.sweeper.close()
 	m.invalidateAll()
 	return m.flusher.Drain(ctx)
 }
 
-// keepFresh does what makes work for the sweeper, which runs while there is some; false: the Manager is closed.
-func (m *Manager) keepFresh(do func()) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
+// sweeper runs Manager.sweep on a goroutine of its own while there is something to expire.
+type sweeper struct {
+	stop    chan struct{} // ends the goroutine
+	done    sync.WaitGroup
+	mu      sync.Mutex
+	closed  bool
+	running bool
+	added   bool // something to expire was added since the last sweep began
+}
+
+func (s *sweeper) close() {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.stop)
+	}
+	s.mu.Unlock()
+	s.done.Wait()
+}
+
+// sweepAfter calls add, which adds something to expire, and starts the sweeper unless it runs. Once the Manager is
+// closed it does nothing and returns false.
+func (m *Manager) sweepAfter(add func()) bool {
+	s := &m.sweeper
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
 		return false
 	}
-	do()
-	m.work++
-	if !m.sweeping {
-		m.sweeping = true
-		m.swept.Go(m.sweep)
+	add()
+	s.added = true
+	if !s.running {
+		s.running = true
+		s.done.Go(m.sweep)
 	}
 	return true
 }
 
-// sweeps is how many sweeps there are in one staleness.
-const sweeps = 5
+const (
+	// sweepsPerStaleness is how often the sweeper looks at each Agent within Options.MaxStaleness.
+	sweepsPerStaleness = 5
+	// minIdle is how long an Agent is kept, at least, after it last asked the store. It is longer than an answer takes.
+	minIdle = time.Second
+)
 
-// minIdle is how long an Agent is kept at least after the store was last asked for it: longer than any answer takes.
-const minIdle = time.Second
-
-// sweep keeps cached answers from growing older than the staleness: what would, before the next sweep, is put aside. What has been idle
-// for longer leaves.
+// sweep expires Agents until there are none to look after.
 func (m *Manager) sweep() {
-	period := max(m.staleness/sweeps, time.Millisecond)
+	s := &m.sweeper
+	period := max(m.o.MaxStaleness/sweepsPerStaleness, time.Millisecond)
 	tick := time.NewTicker(period)
 	defer tick.Stop()
-	for {
+	for running := true; running; {
 		select {
-		case <-m.stop:
+		case <-s.stop:
 			return
 		case <-tick.C:
 		}
-		m.mu.Lock()
-		work := m.work
-		m.mu.Unlock()
-		now := m.sinceBegan()
-		left := m.sweepOnce(now-m.staleness+period, now-max(m.staleness, minIdle))
-		m.mu.Lock()
-		m.sweeping = left || work != m.work
-		on := m.sweeping
-		m.mu.Unlock()
-		if !on {
-			return
-		}
+		s.mu.Lock()
+		s.added = false
+		s.mu.Unlock()
+		now := m.uptime()
+		more := false
+		m.agents.Range(func(_ string, a *Agent) bool {
+			// What would be too old by the next sweep expires now.
+			more = a.expire(now-m.o.MaxStaleness+period, now-max(m.o.MaxStaleness, minIdle)) || more
+			return true
+		})
+		s.mu.Lock()
+		s.running = more || s.added
+		running = s.running
+		s.mu.Unlock()
 	}
-}
-
-// sweepOnce says whether anything is left to look after: a cell, or an Agent whose handle nobody has.
-func (m *Manager) sweepOnce(before, idle time.Duration) (left bool) {
-	m.agents.Range(func(_ string, a *Agent) bool {
-		left = a.sweep(before, idle) || left
-		return true
-	})
-	return left
-}
-
-// flush sends what a cell holds as one record, and learns from the answer whether the epoch goes on.
-func (m *Manager) flush(c *epochBuffer) {
-	s := c.buffer.Take()
-	if s.Calls() == 0 {
-		return
-	}
-	if c.over.Load() {
-		m.o.Observer.Flushed(c.agent, s, Report{Why: machine.CodeLate})
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
-	defer cancel()
-	p := m.policy(ctx, c.agent)
-	asked := m.sinceBegan()
-	res, err := m.apply(ctx, c.agent, p, machine.Op{Verb: machine.VerbRecord, Epoch: c.epoch, Summary: s, Reporter: m.o.Reporter})
-	r := reportOf(res, err)
-	switch {
-	case err == nil && !res.Degraded && (res.State != Closed || res.Epoch != c.epoch):
-		c.at.end(c)
-	case err != nil || res.Degraded || p.Consistency != Cached || p.Disabled:
-		c.at.invalidate(c)
-	default:
-		c.buffer.SetRun(res.Run)
-		c.follow(p)
-		c.confirmed.Store(int64(asked))
-	}
-	m.o.Observer.Flushed(c.agent, s, r)
-	switch {
-	case err == nil:
-		m.lost.Store(false)
-	case !m.lost.Swap(true):
-		m.o.Logger.WarnContext(ctx, "outcomes not recorded", "agent", c.agent, "calls", s.Calls(), "error", err)
-	}
-}
-
-// report says what became of a record.
-func reportOf(r machine.Result, err error) Report {
-	out := Report{State: r.State, Counted: r.Code == machine.CodeOK, Degraded: r.Degraded}
-	away, ok := errors.AsType[*StoreError](err)
-	switch {
-	case ok && away.Unknown, r.Unknown:
-		out.Counted, out.Why = false, CodeUnknown
-	case err != nil:
-		out.Counted, out.Why = false, machine.CodeLost
-	case !out.Counted:
-		out.Why = r.Code
-	}
-	return out
 }

@@ -6,21 +6,21 @@ import (
 	"time"
 )
 
-// Classic is the breaker of one agent as older libraries show it: ask, call, record. It takes real permits, so probes stay
-// counted fleet-wide, and RecordSuccess and RecordFailure settle the oldest permit that this process still owes [B15].
-// It is safe for concurrent use; of calls that overlap, outcomes and permits are matched in order, not by identity: use Do or
-// Acquire where that matters.
+// Classic is the breaker of one agent in the form of older libraries: ask, call, record. It takes permits like
+// [Manager.Acquire], so probes are counted over the fleet. It is safe for concurrent use, but it matches the outcomes
+// of overlapping calls to permits in the order in which they come: use [Manager.Do] or [Manager.Acquire] where that
+// matters.
 type Classic struct {
 	m     *Manager
 	agent string
 	mu    sync.Mutex
-	owed  []Permit
+	owed  []Permit // oldest first
 }
 
-// maxOwed bounds the permits that a caller took and never settled; the oldest are forgotten, their leases lapse.
+// maxOwed bounds the permits that await their outcome. The oldest are dropped, and their leases lapse.
 const maxOwed = 10_000
 
-// Classic gives the classic view of one agent. ErrBadName for a bad name.
+// Classic returns the classic form of an agent's breaker. The error is ErrBadName.
 func (m *Manager) Classic(agent string) (*Classic, error) {
 	if !ValidName(agent) {
 		return nil, ErrBadName
@@ -28,7 +28,7 @@ func (m *Manager) Classic(agent string) (*Classic, error) {
 	return &Classic{m: m, agent: agent}, nil
 }
 
-// CanExecute asks for leave to call; true means that one outcome is owed.
+// CanExecute asks for a permit. If it returns true, the caller owes RecordSuccess or RecordFailure.
 func (c *Classic) CanExecute(ctx context.Context) bool {
 	p, err := c.m.Acquire(ctx, c.agent)
 	if err != nil {
@@ -43,12 +43,13 @@ func (c *Classic) CanExecute(ctx context.Context) bool {
 	return true
 }
 
-// RecordSuccess records a success; without a permit owed it is an outcome without a permit [B15].
+// RecordSuccess settles the oldest permit with a success. Without one, it reports an outcome without a permit [B15].
+// The error is as for [Permit.Settle].
 func (c *Classic) RecordSuccess(ctx context.Context) error {
 	return c.record(ctx, Outcome{Kind: Success})
 }
 
-// RecordFailure records a failure, as RecordSuccess does a success.
+// RecordFailure is RecordSuccess with a failure.
 func (c *Classic) RecordFailure(ctx context.Context) error {
 	return c.record(ctx, Outcome{Kind: Failure})
 }
@@ -68,18 +69,18 @@ func (c *Classic) record(ctx context.Context, o Outcome) error {
 	return err
 }
 
-// Execute is Manager.Do for this agent.
+// Execute is [Manager.Do].
 func (c *Classic) Execute(ctx context.Context, fn func(context.Context) error) error {
 	return c.m.Do(ctx, c.agent, fn)
 }
 
-// Reset closes the breaker for the whole fleet.
+// Reset closes the breaker for the whole fleet. The error is as for [Manager.Force].
 func (c *Classic) Reset(ctx context.Context) error {
 	_, err := c.m.Force(ctx, c.agent, Force{Target: ResetClosed, Reason: "reset", Actor: "library"})
 	return err
 }
 
-// Stats is what a breaker tells of itself, in the nine fields of the coordinator's get_stats.
+// Stats describes a breaker in the nine fields of the coordinator's get_stats.
 type Stats struct {
 	Name             string  `json:"name"`
 	State            State   `json:"state"`
@@ -92,7 +93,7 @@ type Stats struct {
 	StateTransitions int64   `json:"state_transitions"`
 }
 
-// Stats reads the breaker's figures.
+// Stats returns the breaker's statistics. The error is as for [Manager.Inspect].
 func (c *Classic) Stats(ctx context.Context) (Stats, error) {
 	v, p, err := c.m.Inspect(ctx, c.agent)
 	if err != nil {
@@ -101,11 +102,12 @@ func (c *Classic) Stats(ctx context.Context) (Stats, error) {
 	return StatsOf(c.agent, v, p), nil
 }
 
-// StatsOf makes Stats of a view.
+// StatsOf returns the statistics of a breaker that [Manager.Inspect] returned.
 func StatsOf(agent string, v View, p Policy) Stats {
 	s := Stats{
 		Name: agent, State: v.State, FailureCount: v.Run, FailureThreshold: max(p.FailureThreshold, 0),
-		CooldownSeconds: p.Timeout.Seconds(), TotalFailures: v.Failures, TotalSuccesses: v.Successes, StateTransitions: v.Transitions,
+		CooldownSeconds: p.Timeout.Seconds(),
+		TotalFailures:   v.Failures, TotalSuccesses: v.Successes, StateTransitions: v.Transitions,
 	}
 	if d := v.DeadlineMs(); d > v.NowMs && v.State == Open {
 		s.TimeUntilRetry = (time.Duration(d-v.NowMs) * time.Millisecond).Seconds()

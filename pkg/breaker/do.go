@@ -7,46 +7,48 @@ import (
 	"time"
 )
 
-// Do calls fn behind agent's breaker, and records how it ended. A refusal is an *OpenError and fn is not called. Otherwise
-// fn's own error comes back as it is: trouble with the store never takes its place. A panic in fn counts as a failure and goes
-// on. While fn runs, a probe's lease is renewed in the background.
+// Do calls fn if agent's breaker admits the call, and reports the outcome. If the breaker refuses, Do returns an
+// [*OpenError] and does not call fn; for other errors without a call see [Manager.Acquire]. Otherwise it returns fn's
+// error, even if the outcome could not be recorded, which is logged. A panic in fn counts as a failure and continues.
+// While fn runs, Do renews a probe's lease.
 func (m *Manager) Do(ctx context.Context, agent string, fn func(context.Context) error) error {
-	if c := m.bufferOf(agent); c != nil {
-		return c.do(ctx, fn)
+	if b := m.activeBuffer(agent); b != nil {
+		return b.do(ctx, fn)
 	}
-	return m.doAsking(ctx, agent, fn)
+	return m.doWithStore(ctx, agent, fn)
 }
 
-func (m *Manager) doAsking(ctx context.Context, agent string, fn func(context.Context) error) error {
-	p, err := m.ask(ctx, agent)
+func (m *Manager) doWithStore(ctx context.Context, agent string, fn func(context.Context) error) error {
+	p, err := m.acquireFromStore(ctx, agent)
 	if err != nil {
 		return err
 	}
 	stop := p.Keep(ctx)
 	start := time.Now()
-	outcome := Outcome{Kind: Failure, Class: "panic"} // stands if fn neither returns nor is recovered here
+	outcome := Outcome{Kind: Failure, Class: "panic"} // if fn or Classify panics, or ends the goroutine
 	defer func() {
 		stop()
 		outcome.Duration = time.Since(start)
-		m.settleLate(ctx, &p, outcome)
+		m.settleDetached(ctx, &p, outcome)
 	}()
 	err = fn(ctx)
-	outcome = m.classify(ctx, err)
+	outcome = m.o.Classify(ctx, err)
 	return err
 }
 
-// settleLate settles a call that Do made: its context may be over, and nobody waits for an error.
-func (m *Manager) settleLate(ctx context.Context, p *Permit, o Outcome) {
-	ctx, cancel := m.outlive(ctx)
+// settleDetached settles a permit although ctx may have ended, and logs an error that nobody waits for.
+func (m *Manager) settleDetached(ctx context.Context, p *Permit, o Outcome) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	if _, err := p.Settle(ctx, o); err != nil {
 		m.o.Logger.WarnContext(ctx, "outcome not recorded", "agent", p.agent, "outcome", o.Kind, "error", err)
 	}
 }
 
-// Classify is the default reading of a call's result [B4]: no error is a success; a call that its own caller cancelled is
-// ignored; everything else, a deadline that the callee overran included, is a failure. An error that has a method
-// RetryAfter() time.Duration brings the upstream's wait along [B22], one with IgnoredByBreaker() bool can ask to be ignored.
+// Classify is the default of [Options].Classify [B4]. No error is a success. A call that its own caller cancelled is
+// ignored, as is an error with a method IgnoredByBreaker() bool that returns true. Every other error is a failure, an
+// exceeded deadline included; with a method RetryAfter() time.Duration it also says how long the agent asks its callers
+// to wait [B22].
 func Classify(ctx context.Context, err error) Outcome {
 	if err == nil {
 		return Outcome{Kind: Success}

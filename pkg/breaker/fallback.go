@@ -12,91 +12,103 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Fallback stands before a shared Store and answers while that is away, as each agent's on_store_error says:
+// Fallback is a [Store] that answers in place of a shared one while that is down, as Policy.OnStoreError says:
 //
-//   - local: the same machine in this process's memory, from the last state it saw of each agent;
-//   - allow: everything is admitted, nothing recorded;
-//   - deny: everything is refused, reason store_unavailable.
+//   - [OnStoreErrorLocal]: from a breaker in the memory of this process, which begins in the last state that the store
+//     answered;
+//   - [OnStoreErrorAllow]: it admits every call, and counts none;
+//   - [OnStoreErrorDeny]: it refuses every call (ReasonStoreUnavailable).
 //
-// After one time-out it is degraded at once, and nobody else waits; one background probe decides the return. Then the shared
-// store wins, and what happened in memory is forgotten. Answers given so are marked degraded. An operator's Force is never
-// answered from memory. It is safe for concurrent use; Close ends its probe.
+// The first operation that the store does not answer makes the Fallback degraded: until the store is back, no other
+// operation waits for it, and answers are marked as degraded. One goroutine pings the store. Once it answers, its state
+// counts again, and the breakers in memory are dropped. An operator's Force is not answered from memory.
+//
+// It is safe for concurrent use. Close ends the goroutine.
 type Fallback struct {
-	store    Store
-	ping     func(context.Context) error
-	onChange func(degraded bool, cause error)
-	local    *Memory
-	clock    clock
-	most     int
+	store     Store
+	ping      func(context.Context) error
+	onChange  func(degraded bool, cause error)
+	local     *Memory
+	clock     storeClock
+	maxAgents int
 
-	degraded   atomic.Bool
-	turn       sync.RWMutex // answers from memory against the turn to it: no answer straddles two outages
-	suspecting atomic.Bool
-	seen       *xsync.Map[string, *lastAnswer]
-	mu         sync.Mutex // of what decides whose answer is dropped
-	order      []string   // whose answers are kept: a ring
-	oldest     int        // where in it the next one goes, once it is full
-	stop       context.CancelFunc
-	ctx        context.Context //nolint:containedctx // the life of the probe, ended by Close
-	wg         sync.WaitGroup
+	degraded atomic.Bool
+	// outage is read-locked while an answer is made from memory, and locked while degraded changes: no such answer mixes
+	// two outages.
+	outage    sync.RWMutex
+	verifying atomic.Bool // a background ping after a caller's time-out is under way
+
+	lastAnswers *xsync.Map[string, *atomic.Pointer[lastAnswer]] // by agent
+	mu          sync.Mutex                                      // for additions to lastAnswers, and for the ring
+	ring        []string                                        // the keys of lastAnswers
+	oldest      int                                             // in the ring, once it is full
+
+	stop context.CancelFunc
+	ctx  context.Context //nolint:containedctx // of the goroutines, ended by Close
+	wg   sync.WaitGroup
 }
 
-// NewFallback wraps store. ping says whether it is back; onChange (may be nil) is told each change, once, and must not call
-// back. It remembers at most maxAgents agents (0: 100,000).
-func NewFallback(store Store, ping func(context.Context) error, maxAgents int, onChange func(degraded bool, cause error)) *Fallback {
+// NewFallback returns a Fallback for store. ping returns nil if the store is up. onChange is called whenever the
+// Fallback becomes degraded, with the cause, or ceases to be; it must not call the Fallback; nil: none. The Fallback
+// remembers the last answers of maxAgents agents (0: 100,000).
+func NewFallback(
+	store Store, ping func(context.Context) error, maxAgents int, onChange func(degraded bool, cause error),
+) *Fallback {
 	if onChange == nil {
 		onChange = func(bool, error) {}
 	}
 	if maxAgents <= 0 {
-		maxAgents = 100_000
+		maxAgents = defaultMaxAgents
 	}
-	f := &Fallback{store: store, ping: ping, onChange: onChange, most: maxAgents, seen: xsync.NewMap[string, *lastAnswer]()}
+	f := &Fallback{
+		store: store, ping: ping, onChange: onChange, maxAgents: maxAgents,
+		lastAnswers: xsync.NewMap[string, *atomic.Pointer[lastAnswer]](),
+	}
 	f.local = NewMemory(f.clock.nowMs, maxAgents)
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
 }
 
-// Close ends the background probe.
+// Close ends the pings, and waits until they have ended. A degraded Fallback stays so.
 func (f *Fallback) Close() {
 	f.stop()
 	f.wg.Wait()
 }
 
-// Degraded says whether the shared store is away.
+// Degraded reports whether the store is down.
 func (f *Fallback) Degraded() bool { return f.degraded.Load() }
 
-// Report tells of a failure that was met elsewhere, as when a policy was read: nobody need wait for the same once more.
+// Report tells the Fallback of an error that other code got from the store. A [*StoreError] makes it degraded.
 func (f *Fallback) Report(err error) {
 	if errors.Is(err, ErrStoreUnavailable) {
 		f.degrade(err)
 	}
 }
 
-// Apply implements Store.
+// Apply implements [Store]. If the deadline of ctx ends before the store answers, the error is the store's.
 func (f *Fallback) Apply(ctx context.Context, agent string, p Policy, op machine.Op) (machine.Result, error) {
 	if f.degraded.Load() {
-		return f.alone(ctx, agent, p, op, nil)
+		return f.applyDegraded(ctx, agent, p, op, nil)
 	}
-	if op.Local { // the shared store never saw this permit's epoch
+	if op.Local { // the store never saw the epoch of this permit
 		return machine.Result{Code: machine.CodeLost}, nil
 	}
 	r, err := f.store.Apply(ctx, agent, p, op)
-	if err == nil {
+	switch {
+	case err == nil:
 		f.remember(agent, &r)
 		return r, nil
-	}
-	if !errors.Is(err, ErrStoreUnavailable) {
+	case !errors.Is(err, ErrStoreUnavailable):
 		return r, err
-	}
-	if TimeIsUp(ctx) { // the caller is gone: no answer is due, but the store may be why
-		f.suspect(err)
+	case TimeIsUp(ctx): // nobody waits for an answer, and the store may be up
+		f.verify(err)
 		return r, err
 	}
 	f.degrade(err)
-	return f.alone(ctx, agent, p, op, err)
+	return f.applyDegraded(ctx, agent, p, op, err)
 }
 
-// Inspect implements Store; while degraded it shows this process's memory.
+// Inspect implements [Store]. While degraded it returns the breaker in memory, whatever the policy.
 func (f *Fallback) Inspect(ctx context.Context, agent string, p Policy) (View, error) {
 	if !f.degraded.Load() {
 		v, err := f.store.Inspect(ctx, agent, p)
@@ -105,41 +117,46 @@ func (f *Fallback) Inspect(ctx context.Context, agent string, p Policy) (View, e
 		}
 		f.degrade(err)
 	}
-	f.turn.RLock()
-	defer f.turn.RUnlock()
-	f.plant(agent)
+	f.outage.RLock()
+	defer f.outage.RUnlock()
+	f.seedLocal(agent)
 	v, err := f.local.Inspect(ctx, agent, p)
 	v.Degraded = true
 	return v, err
 }
 
-// TimeIsUp says whether a caller's own time is over. A socket's deadline, which is the context's, can fire a moment before the
-// context knows: that is no fault of the store either.
+// TimeIsUp reports whether ctx has ended, or its deadline has passed: a socket that has the same deadline may fail a
+// moment before the context ends.
 func TimeIsUp(ctx context.Context) bool {
 	deadline, some := ctx.Deadline()
 	return ctx.Err() != nil || some && !time.Now().Before(deadline)
 }
 
-// alone answers without the store. cause is the store's error if it was asked just now.
-func (f *Fallback) alone(ctx context.Context, agent string, p Policy, op machine.Op, cause error) (machine.Result, error) {
-	var away *StoreError
-	unknown := errors.As(cause, &away) && away.Unknown && op.Verb == machine.VerbRecord
+// applyDegraded answers without the store. cause is the store's error, if the store was asked.
+func (f *Fallback) applyDegraded(
+	ctx context.Context, agent string, p Policy, op machine.Op, cause error,
+) (machine.Result, error) {
 	if op.Verb == machine.VerbForce {
 		if cause == nil {
-			cause = &StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("degraded: an operator's action needs the shared store")}
+			cause = &StoreError{
+				Verb: op.Verb, Agent: agent, Err: errors.New("degraded: an operator's action needs the shared store"),
+			}
 		}
 		return machine.Result{}, cause
 	}
-	r := machine.Result{State: Closed, Epoch: machine.ZeroEpoch, NowMs: f.clock.nowMs(), Degraded: true, Unknown: unknown, Code: machine.CodeOK}
+	storeErr, ok := errors.AsType[*StoreError](cause)
+	r := machine.Result{
+		Code: machine.CodeOK, State: Closed, Epoch: machine.ZeroEpoch, NowMs: f.clock.nowMs(), Degraded: true,
+		Unknown: ok && storeErr.Unknown && op.Verb == machine.VerbRecord,
+	}
 	switch {
 	case p.OnStoreError == OnStoreErrorLocal:
-		f.turn.RLock()
-		defer f.turn.RUnlock()
-		seeded := f.plant(agent)
-		res, err := f.local.Apply(ctx, agent, p, op)
-		res.Degraded, res.Unknown = true, unknown
-		res.Local = res.Epoch != seeded
-		return res, err
+		f.outage.RLock()
+		defer f.outage.RUnlock()
+		storeEpoch := f.seedLocal(agent)
+		local, err := f.local.Apply(ctx, agent, p, op)
+		local.Degraded, local.Unknown, local.Local = true, r.Unknown, local.Epoch != storeEpoch
+		return local, err
 	case op.Verb != machine.VerbAcquire:
 		r.Code = machine.CodeLost
 	case p.OnStoreError == OnStoreErrorDeny:
@@ -150,20 +167,17 @@ func (f *Fallback) alone(ctx context.Context, agent string, p Policy, op machine
 	return r, nil
 }
 
-// lastAnswer is the last that the shared store said of one agent.
-type lastAnswer struct{ atomic.Pointer[answer] }
-
-// answer is what plant needs of a Result.
-type answer struct {
+// lastAnswer is what seedLocal needs of the store's last answer on an agent.
+type lastAnswer struct {
 	state, hold   State
 	epoch         string
 	run           int64
 	nowMs, leftMs int64
 }
 
-// says is whether r would plant the same breaker.
-func (a *answer) says(r *machine.Result) bool {
-	if r.NowMs == 0 { // a plainly closed acquire says nothing but the epoch
+// equivalent reports whether r seeds the same breaker.
+func (a *lastAnswer) equivalent(r *machine.Result) bool {
+	if r.NowMs == 0 { // the answer of the fast path has only the epoch
 		return a.epoch == r.Epoch
 	}
 	if a.state != r.State || a.hold != r.Hold || a.epoch != r.Epoch || a.run != r.Run {
@@ -173,44 +187,46 @@ func (a *answer) says(r *machine.Result) bool {
 	return r.Hold == "" && r.State != Open || endless || a.nowMs+a.leftMs == r.NowMs+r.LeftMs
 }
 
-// remember keeps what the store last said of an agent. Most answers say what the one before said: they take no lock.
+// remember keeps the store's last answer on an agent. It takes no lock if the answer is equivalent to the one before,
+// as most are.
 func (f *Fallback) remember(agent string, r *machine.Result) {
 	if r.NowMs > 0 {
 		f.clock.set(r.NowMs)
 	}
-	last, ok := f.seen.Load(agent)
-	if ok && last.Load().says(r) {
+	last, ok := f.lastAnswers.Load(agent)
+	if ok && last.Load().equivalent(r) {
 		return
 	}
-	a := &answer{state: r.State, hold: r.Hold, epoch: r.Epoch, run: r.Run, nowMs: r.NowMs, leftMs: r.LeftMs}
+	a := &lastAnswer{state: r.State, hold: r.Hold, epoch: r.Epoch, run: r.Run, nowMs: r.NowMs, leftMs: r.LeftMs}
 	if !ok {
-		last = f.keep(agent, a)
+		last = f.addAnswer(agent, a)
 	}
 	last.Store(a)
 }
 
-// keep makes room for a new agent's answer: the one that came first goes.
-func (f *Fallback) keep(agent string, a *answer) *lastAnswer {
+// addAnswer adds an agent to lastAnswers. If it is full, the agent that was added first makes room.
+func (f *Fallback) addAnswer(agent string, a *lastAnswer) *atomic.Pointer[lastAnswer] {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	last := new(lastAnswer)
+	last := new(atomic.Pointer[lastAnswer])
 	last.Store(a)
-	if other, ok := f.seen.LoadOrStore(agent, last); ok {
+	if other, ok := f.lastAnswers.LoadOrStore(agent, last); ok {
 		return other
 	}
-	if len(f.order) < f.most {
-		f.order = append(f.order, agent)
+	if len(f.ring) < f.maxAgents {
+		f.ring = append(f.ring, agent)
 		return last
 	}
-	f.seen.Delete(f.order[f.oldest])
-	f.order[f.oldest] = agent
-	f.oldest = (f.oldest + 1) % f.most
+	f.lastAnswers.Delete(f.ring[f.oldest])
+	f.ring[f.oldest] = agent
+	f.oldest = (f.oldest + 1) % f.maxAgents
 	return last
 }
 
-// plant begins the local breaker where the shared one was last seen, and gives the epoch that both know.
-func (f *Fallback) plant(agent string) (epoch string) {
-	last, ok := f.seen.Load(agent)
+// seedLocal stores a breaker in memory, unless there is one, in the state of the store's last answer. It returns the
+// epoch of that answer.
+func (f *Fallback) seedLocal(agent string) (epoch string) {
+	last, ok := f.lastAnswers.Load(agent)
 	if !ok {
 		return machine.ZeroEpoch
 	}
@@ -226,92 +242,90 @@ func (f *Fallback) plant(agent string) (epoch string) {
 	return a.epoch
 }
 
-// degrade turns to memory, once, and begins to look for the store's return.
+// degrade makes the Fallback degraded, unless it is, and starts the pings.
 func (f *Fallback) degrade(cause error) {
-	f.turn.Lock()
-	defer f.turn.Unlock()
+	f.outage.Lock()
+	defer f.outage.Unlock()
 	if f.ctx.Err() != nil || f.degraded.Load() {
 		return
 	}
 	f.local.clear()
 	f.degraded.Store(true)
 	f.onChange(true, cause)
-	f.wg.Add(1)
-	go f.await()
+	f.wg.Go(f.pingUntilUp)
 }
 
-// suspect asks in the background whether a store that let a caller's time run out is there.
-func (f *Fallback) suspect(cause error) {
-	if f.ctx.Err() != nil || f.degraded.Load() || !f.suspecting.CompareAndSwap(false, true) {
+// verify pings the store in the background, after the store did not answer within a caller's deadline. The Fallback
+// becomes degraded if the ping fails.
+func (f *Fallback) verify(cause error) {
+	if f.ctx.Err() != nil || f.degraded.Load() || !f.verifying.CompareAndSwap(false, true) {
 		return
 	}
 	f.wg.Go(func() {
-		defer f.suspecting.Store(false)
-		ctx, cancel := context.WithTimeout(f.ctx, pingTimeout)
-		defer cancel()
-		if f.ping(ctx) != nil {
+		defer f.verifying.Store(false)
+		if f.pingOnce() != nil {
 			f.degrade(cause)
 		}
 	})
 }
 
 const (
-	pingTimeout = 500 * time.Millisecond
-	pingFirst   = 50 * time.Millisecond // then doubling
-	pingMost    = 500 * time.Millisecond
+	pingTimeout  = 500 * time.Millisecond
+	minPingPause = 50 * time.Millisecond // doubles after each ping
+	maxPingPause = 500 * time.Millisecond
 )
 
-// await is the one background probe.
-func (f *Fallback) await() {
-	defer f.wg.Done()
-	for wait := pingFirst; ; wait = min(2*wait, pingMost) {
-		t := time.NewTimer(wait)
+func (f *Fallback) pingOnce() error {
+	ctx, cancel := context.WithTimeout(f.ctx, pingTimeout)
+	defer cancel()
+	return f.ping(ctx)
+}
+
+// pingUntilUp pings the store until it is up, or the Fallback is closed.
+func (f *Fallback) pingUntilUp() {
+	for pause := minPingPause; ; pause = min(2*pause, maxPingPause) {
 		select {
 		case <-f.ctx.Done():
-			t.Stop()
 			return
-		case <-t.C:
+		case <-time.After(pause):
 		}
-		ctx, cancel := context.WithTimeout(f.ctx, pingTimeout)
-		err := f.ping(ctx)
-		cancel()
-		if err == nil {
-			f.turn.Lock()
+		if f.pingOnce() == nil {
+			f.outage.Lock()
+			defer f.outage.Unlock()
 			f.degraded.Store(false)
 			f.onChange(false, nil)
-			f.turn.Unlock()
 			return
 		}
 	}
 }
 
-// clock extrapolates the store's time monotonically from its last reply [B1]; before the first it is this machine's.
-type clock struct{ base atomic.Pointer[instant] }
+// storeClock continues the store's time monotonically from its answers [B1]. Before the first answer it is the clock of
+// this machine.
+type storeClock struct{ last atomic.Pointer[storeTime] }
 
-type instant struct {
-	storeMs int64
-	at      time.Time
+type storeTime struct {
+	ms int64
+	at time.Time // when this process got it
 }
 
-// clockLead is how far the clock may be ahead of a reply, which took its time to come, before it is set.
-const clockLead = 10 // ms
+// maxLeadMs is how far the clock may be ahead of an answer, which took a while to arrive, before it is set back.
+const maxLeadMs = 10
 
-func (c *clock) set(ms int64) {
-	old := c.base.Load()
-	if old != nil {
-		age := time.Since(old.at)
-		lead := old.storeMs + age.Milliseconds() - ms
-		if age <= time.Second && (ms < old.storeMs || lead >= 0 && lead <= clockLead) {
+func (c *storeClock) set(ms int64) {
+	if last := c.last.Load(); last != nil {
+		age := time.Since(last.at)
+		lead := last.ms + age.Milliseconds() - ms
+		if age <= time.Second && (ms < last.ms || lead >= 0 && lead <= maxLeadMs) {
 			return
 		}
 	}
-	c.base.Store(&instant{storeMs: ms, at: time.Now()})
+	c.last.Store(&storeTime{ms: ms, at: time.Now()})
 }
 
-func (c *clock) nowMs() int64 {
-	b := c.base.Load()
-	if b == nil {
+func (c *storeClock) nowMs() int64 {
+	last := c.last.Load()
+	if last == nil {
 		return time.Now().UnixMilli()
 	}
-	return b.storeMs + time.Since(b.at).Milliseconds()
+	return last.ms + time.Since(last.at).Milliseconds()
 }

@@ -39,10 +39,10 @@ func TestTheFallbackRemembersABoundedNumberOfAgents(t *testing.T) {
 	}
 	wg.Wait()
 	f.remember("last", &machine.Result{State: Open, Epoch: "last", NowMs: 1, LeftMs: 5})
-	if n := f.seen.Size(); n != 10 || len(f.order) != 10 {
-		t.Errorf("%d agents are remembered, in an order of %d, want 10", n, len(f.order))
+	if n := f.lastAnswers.Size(); n != 10 || len(f.ring) != 10 {
+		t.Errorf("%d agents are remembered, in an order of %d, want 10", n, len(f.ring))
 	}
-	if got := f.plant("last"); got != "last" {
+	if got := f.seedLocal("last"); got != "last" {
 		t.Errorf("the agent that was heard of last is remembered in epoch %q", got)
 	}
 }
@@ -75,7 +75,7 @@ func TestWhatPlantsAnotherBreakerIsRemembered(t *testing.T) {
 	} {
 		f := remembering(t, 0)
 		f.remember("a", &c.before)
-		last, _ := f.seen.Load("a")
+		last, _ := f.lastAnswers.Load("a")
 		was := last.Load()
 		f.remember("a", &c.then)
 		if same := last.Load() == was; same != c.same {

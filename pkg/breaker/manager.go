@@ -1,54 +1,80 @@
 package breaker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
+	"github.com/puzpuzpuz/xsync/v4"
+
+	"github.com/breakerd/breakerd/pkg/breaker/internal/flush"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Options configures a Manager. Store is required; every other field has a default.
+// Options configures a [Manager]. Store is required; every other field has a default.
 type Options struct {
 	Store Store
-	// Policy is how breakers behave. NewManager refuses a bad one.
+	// Policy is the policy of every agent, unless PerAgent is set. NewManager refuses an invalid one.
 	Policy Policy
-	// PerAgent answers how one agent's breaker behaves now, in place of Policy: a zero field is its default, not Policy's value. It
-	// is asked on every call, so it must be quick. nil: Policy counts for all. A bad answer is replaced by the agent's last good
-	// one, or by Policy. It is logged and told to the Observer, once for each distinct value.
+	// PerAgent returns the policy of one agent in place of Policy; in what it returns, too, a zero field means its
+	// default. It is called once per operation, concurrently, and must be fast. An invalid policy is replaced by the
+	// agent's last valid one, or by Policy, and reported to Logger and Observer, once for each distinct policy. nil: all
+	// agents have Policy.
 	PerAgent func(ctx context.Context, agent string) Policy
-	// Look is PerAgent for Inspect, which is no use of the agent. nil: PerAgent.
+	// Look is PerAgent for Inspect, which does not count as a use of the agent. nil: PerAgent.
 	Look func(ctx context.Context, agent string) Policy
-	// Disabled is the global switch: every call is admitted, nothing is asked or recorded [B21].
+	// Disabled admits every call and records nothing [B21].
 	Disabled bool
-	// Reporter is who this process is, for minimum_reporters [B23]; a word. "": none.
+	// Reporter identifies this process for Policy.MinimumReporters [B23]; see ValidWord. "": none.
 	Reporter string
-	// Classify makes an outcome of what a call returned. nil: Classify.
+	// Classify turns the error of a call into an outcome. It is called concurrently. nil: the function Classify.
 	Classify func(ctx context.Context, err error) Outcome
 	Observer Observer     // nil: none
-	Logger   *slog.Logger // nil: silent
-	// What follows is for agents whose policy is Cached. FlushInterval is how long a success waits at most before it is sent, if
-	// the store keeps up (0: 10 ms); MaxStaleness how old what is known of a closed breaker may grow (0: one second); MaxAgents
-	// how many agents are known at once, others are asked for as in strict mode (0: 100,000).
-	FlushInterval, MaxStaleness time.Duration
-	MaxAgents                   int
+	Logger   *slog.Logger // nil: no logs
+
+	// The rest is for agents whose policy is Cached.
+
+	// FlushInterval is how long a success waits before it is sent, unless a backlog delays it. 0: 10 ms.
+	FlushInterval time.Duration
+	// MaxStaleness is how long calls are admitted from memory after the last answer of the store. 0: one second.
+	MaxStaleness time.Duration
+	// MaxAgents bounds the agents that are cached at once; all others are treated as if their policy were Strict. 0:
+	// 100,000.
+	MaxAgents int
 }
 
-// Manager gives permits and takes outcomes for every agent. It is safe for concurrent use, and holds no lock while an agent is
-// called. State is the Store's; of agents whose policy is Cached a Manager keeps what it knows and what it has not sent yet: Close
-// sends that.
+// defaultMaxAgents bounds what is remembered by agent where the caller gives no bound.
+const defaultMaxAgents = 100_000
+
+// settleTimeout bounds a record that is sent after its caller's context has ended, or in the background.
+const settleTimeout = time.Second
+
+// Manager issues permits and takes outcomes for all agents. It is safe for concurrent use. A Manager that has cached
+// agents has outcomes to send, and must be closed.
 type Manager struct {
-	o       Options
-	watched bool // there is an Observer
-	bare    bool // there is none, and a call without an error is a success
-	judge   *judge
-	cached
+	o        Options
+	policies *policies
+	observed bool // Options.Observer is set
+	// fastPath: neither Options.Observer nor Options.Classify is set, so a call without an error needs no Outcome.
+	fastPath bool
+
+	// Cached mode; see cached.go.
+
+	agents      *xsync.Map[string, *Agent]
+	lookup      lookupCache
+	flusher     *flush.Scheduler[*epochBuffer]
+	sweeper     sweeper
+	started     time.Time   // uptime counts from here
+	degraded    atomic.Bool // the last answer was given without the store
+	flushFailed atomic.Bool // the last flush failed, which was logged
 }
 
-// NewManager checks the options and makes a Manager.
+// NewManager checks the options and returns a Manager. It starts no goroutine.
 func NewManager(o Options) (*Manager, error) {
 	if o.Store == nil {
 		return nil, errors.New("breaker: Options.Store is required")
@@ -59,11 +85,14 @@ func NewManager(o Options) (*Manager, error) {
 	if err := o.Policy.Validate(); err != nil {
 		return nil, fmt.Errorf("breaker: Options.Policy: %w", err)
 	}
+	m := &Manager{
+		observed: o.Observer != nil, fastPath: o.Observer == nil && o.Classify == nil,
+		agents: xsync.NewMap[string, *Agent](), started: time.Now(), sweeper: sweeper{stop: make(chan struct{})},
+	}
 	o.Policy = o.Policy.WithDefaults()
 	if o.Look == nil {
 		o.Look = o.PerAgent
 	}
-	m := &Manager{watched: o.Observer != nil, bare: o.Observer == nil && o.Classify == nil}
 	if o.Classify == nil {
 		o.Classify = Classify
 	}
@@ -73,56 +102,46 @@ func NewManager(o Options) (*Manager, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.FlushInterval <= 0 {
+		o.FlushInterval = 10 * time.Millisecond
+	}
+	if o.MaxStaleness <= 0 {
+		o.MaxStaleness = time.Second
+	}
+	if o.MaxAgents <= 0 {
+		o.MaxAgents = defaultMaxAgents
+	}
 	m.o = o
-	m.begin(m)
-	m.judge = newJudge(o.Policy, m.most, m.reject)
+	m.policies = newPolicies(o.Policy, o.MaxAgents, m.rejectPolicy)
+	m.flusher = flush.New(o.FlushInterval, (*epochBuffer).flush)
 	return m, nil
 }
 
-// policy is the agent's, valid and filled in.
+// policy returns the agent's policy, valid and with its defaults.
 func (m *Manager) policy(ctx context.Context, agent string) Policy {
 	if m.o.PerAgent == nil {
 		return m.o.Policy
 	}
-	return *m.judge.of(agent, m.o.PerAgent(ctx, agent))
+	return *m.policies.use(agent, m.o.PerAgent(ctx, agent))
 }
 
-// look is policy for one who only looks.
-func (m *Manager) look(ctx context.Context, agent string) Policy {
-	if m.o.Look == nil {
-		return m.o.Policy
-	}
-	return *m.judge.look(agent, m.o.Look(ctx, agent))
-}
-
-// reject tells of a bad policy.
-func (m *Manager) reject(agent string, err error) {
+// rejectPolicy reports an invalid policy.
+func (m *Manager) rejectPolicy(agent string, err error) {
 	m.o.Logger.Warn("policy not taken", "event", "circuit_breaker.bad_policy", "agent", agent, "error", err)
 	m.o.Observer.PolicyRejected(agent, err)
 }
 
-func (m *Manager) classify(ctx context.Context, err error) Outcome { return m.o.Classify(ctx, err) }
-
-// settleTimeout bounds a record that does not wait for a caller.
-const settleTimeout = time.Second
-
-func (m *Manager) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-}
-
-// Acquire asks for leave to call agent: one round trip, or none where the policy is Cached and the breaker known to be closed. A
-// refusal is an *OpenError. Any other error (ErrBadName, the context's end, a *StoreError where no fallback stands in) also means
-// no permit.
+// Acquire asks for a permit to call agent. It takes one round trip to the store, or none if the agent's policy is
+// Cached and its breaker is known to be closed. A refusal is an [*OpenError]. Every other error also means that there
+// is no permit: ErrBadName, the context's error, or a [*StoreError] if the store is down and no [Fallback] stands in.
 func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
-	if c := m.bufferOf(agent); c != nil {
-		c.admitted()
-		return Permit{permitBody: &c.permitBody}, nil
+	if b := m.activeBuffer(agent); b != nil {
+		return b.admit(), nil
 	}
-	return m.ask(ctx, agent)
+	return m.acquireFromStore(ctx, agent)
 }
 
-// ask asks the store for leave to call agent.
-func (m *Manager) ask(ctx context.Context, agent string) (Permit, error) {
+func (m *Manager) acquireFromStore(ctx context.Context, agent string) (Permit, error) {
 	if !ValidName(agent) {
 		return Permit{}, ErrBadName
 	}
@@ -130,11 +149,11 @@ func (m *Manager) ask(ctx context.Context, agent string) (Permit, error) {
 		return Permit{permitBody: &permitBody{m: m, agent: agent, kind: permitDisabled, epoch: machine.ZeroEpoch}}, nil
 	}
 	policy := m.policy(ctx, agent)
-	asked, err := m.question(ctx, agent, policy)
+	fill, err := m.beginFill(ctx, agent, policy)
 	if err != nil {
 		return Permit{}, err
 	}
-	op := machine.Op{Verb: machine.VerbAcquire, Token: drawToken(), RampPPM: rand.Int64N(machine.Million)}
+	op := machine.Op{Verb: machine.VerbAcquire, Token: randomHex(), RampPPM: rand.Int64N(machine.Million)}
 	r, err := m.apply(ctx, agent, policy, op)
 	if err != nil {
 		return Permit{}, err
@@ -147,17 +166,19 @@ func (m *Manager) ask(ctx context.Context, agent string) (Permit, error) {
 		m.o.Observer.Refused(agent, e)
 		return Permit{}, e
 	}
-	body := asked.adopt(r, policy)
-	if body == nil {
-		body = m.permit(agent, op, r)
+	if b := fill.activate(r, policy); b != nil {
+		return b.admit(), nil
 	}
-	m.o.Observer.Admitted(agent, Permit{permitBody: body})
-	return Permit{permitBody: body}, nil
+	p := Permit{permitBody: m.newPermitBody(agent, op, r)}
+	m.o.Observer.Admitted(agent, p)
+	return p, nil
 }
 
-// permit is what the store gave, for one call.
-func (m *Manager) permit(agent string, op machine.Op, r machine.Result) *permitBody {
-	body := &permitBody{m: m, agent: agent, kind: permitClosed, epoch: r.Epoch, degraded: r.Degraded, wouldRefuse: r.Reason}
+// newPermitBody makes the body of a permit for one call from the store's answer.
+func (m *Manager) newPermitBody(agent string, op machine.Op, r machine.Result) *permitBody {
+	body := &permitBody{
+		m: m, agent: agent, kind: permitClosed, epoch: r.Epoch, degraded: r.Degraded, wouldRefuse: r.Reason,
+	}
 	switch {
 	case r.Code == machine.CodeDisabled:
 		body.kind = permitDisabled
@@ -175,7 +196,7 @@ func (m *Manager) permit(agent string, op machine.Op, r machine.Result) *permitB
 	return body
 }
 
-// refusalState is what x-circuit-breaker-state shows: a ramp is shown as half-open, a store that is away as nothing.
+// refusalState returns the state that a refusal shows: half-open for a ramp, none if the breaker itself did not refuse.
 func refusalState(r machine.Result) State {
 	switch r.Reason {
 	case ReasonRamping:
@@ -187,24 +208,22 @@ func refusalState(r machine.Result) State {
 	}
 }
 
-// Resume takes up a permit from its text, as String gave it in this process or another. ErrBadPermit: no such text.
-// A permit of another agent is taken; its outcome will be foreign.
+// Resume makes a permit from the text that [Permit.String] returned in this process or in another one. The error is
+// ErrBadName or ErrBadPermit. The permit of another agent is no error here; its outcome does not count
+// (machine.CodeForeign).
 func (m *Manager) Resume(agent, text string) (Permit, error) {
 	if !ValidName(agent) {
 		return Permit{}, ErrBadName
 	}
-	body, foreign, err := parsePermit(agent, text)
+	body, err := parsePermit(agent, text)
 	if err != nil {
 		return Permit{}, err
 	}
 	body.m = m
-	if foreign {
-		body.kind = permitForeign
-	}
 	return Permit{permitBody: body}, nil
 }
 
-// Record reports an outcome without a permit [B15].
+// Record reports an outcome without a permit [B15]. The error is ErrBadName, or as for [Permit.Settle].
 func (m *Manager) Record(ctx context.Context, agent string, o Outcome) (Report, error) {
 	if !ValidName(agent) {
 		return Report{}, ErrBadName
@@ -212,46 +231,43 @@ func (m *Manager) Record(ctx context.Context, agent string, o Outcome) (Report, 
 	return m.settle(ctx, &permitBody{m: m, agent: agent}, o)
 }
 
-// settle sends one outcome to the breaker, unless the permit's kind already says that it cannot count.
+// settle takes the outcome of a permit that was not given from memory.
 func (m *Manager) settle(ctx context.Context, p *permitBody, o Outcome) (Report, error) {
-	if m.o.Disabled || p.kind == permitDisabled || p.kind == permitObserved || p.kind == permitForeign {
-		r := Report{Why: machine.Code(p.kind)}
-		if m.o.Disabled {
-			r.Why = machine.CodeDisabled
-		}
-		m.o.Observer.Settled(p.agent, o, r)
-		return r, nil
+	if m.o.Disabled {
+		return m.settled(p.agent, o, Report{Why: machine.CodeDisabled}), nil
 	}
-	if c := m.bufferFor(p, &o); c != nil {
-		return c.settle(&o), nil
+	if p.kind == permitDisabled || p.kind == permitObserved || p.kind == permitForeign {
+		return m.settled(p.agent, o, Report{Why: machine.Code(p.kind)}), nil
+	}
+	if b := m.bufferFor(p, &o); b != nil {
+		return b.settle(&o), nil
 	}
 	policy := m.policy(ctx, p.agent)
 	if policy.Consistency == Cached {
-		if err := m.Flush(ctx, p.agent); err != nil { // it must not overtake what came before it
-			r := Report{Why: machine.CodeLost}
-			m.o.Observer.Settled(p.agent, o, r)
-			return r, err
+		if err := m.Flush(ctx, p.agent); err != nil { // this outcome must not overtake those that wait
+			return m.settled(p.agent, o, Report{Why: machine.CodeLost}), err
 		}
 	}
 	o.Slow = o.Slow || policy.isSlow(o.Duration)
-	op := machine.Op{
-		Verb: machine.VerbRecord, Epoch: p.epoch, Token: p.token, Summary: o.Summary(), Reporter: o.Reporter, ReportID: o.ReportID,
-		Local: p.kind == permitLocal,
-	}
-	if op.Reporter == "" {
-		op.Reporter = m.o.Reporter
-	}
-	res, err := m.apply(ctx, p.agent, policy, op)
-	r := reportOf(res, err)
+	res, err := m.apply(ctx, p.agent, policy, machine.Op{
+		Verb: machine.VerbRecord, Epoch: p.epoch, Token: p.token, Summary: o.Summary(),
+		Reporter: cmp.Or(o.Reporter, m.o.Reporter), ReportID: o.ReportID, Local: p.kind == permitLocal,
+	})
 	if res.Probe {
 		m.o.Observer.Probed(p.agent, o)
 	}
-	m.o.Observer.Settled(p.agent, o, r)
-	return r, err
+	return m.settled(p.agent, o, newReport(res, err)), err
 }
 
-// Inspect shows one agent's breaker, advanced to now, and the policy it follows. Nothing is saved [B11]. What this process has counted,
-// and not sent yet, is sent before.
+// settled notifies the observer.
+func (m *Manager) settled(agent string, o Outcome, r Report) Report {
+	m.o.Observer.Settled(agent, o, r)
+	return r
+}
+
+// Inspect returns an agent's breaker, advanced to now, and its policy. It changes nothing in the store [B11], but first
+// sends the outcomes of the agent that this process has not sent yet. The error is ErrBadName, the context's error or a
+// [*StoreError].
 func (m *Manager) Inspect(ctx context.Context, agent string) (View, Policy, error) {
 	if !ValidName(agent) {
 		return View{}, Policy{}, ErrBadName
@@ -259,12 +275,17 @@ func (m *Manager) Inspect(ctx context.Context, agent string) (View, Policy, erro
 	if err := m.Flush(ctx, agent); err != nil {
 		return View{}, Policy{}, err
 	}
-	p := m.look(ctx, agent)
+	p := m.o.Policy
+	if m.o.Look != nil {
+		p = *m.policies.peek(agent, m.o.Look(ctx, agent))
+	}
 	v, err := m.o.Store.Inspect(ctx, agent, p)
 	return v, p, err
 }
 
-// Force is an operator's hold or reset [B17], [B18]. ErrHoldProtected: a protected hold stands and f.Override is not set.
+// Force holds or resets an agent's breaker on behalf of an operator [B17], [B18], and returns the breaker's state after
+// it. The error is ErrHoldProtected if a protected hold stands and f.Override is not set, ErrBadName, or a
+// [*StoreError]: a [Fallback] does not stand in.
 func (m *Manager) Force(ctx context.Context, agent string, f Force) (State, error) {
 	if !ValidName(agent) {
 		return "", ErrBadName
@@ -282,9 +303,10 @@ func (m *Manager) Force(ctx context.Context, agent string, f Force) (State, erro
 	return r.State, nil
 }
 
-// apply draws what chance there is, asks the store, and tells the observer what happened.
+// apply sends op to the store with fresh random draws, notifies the observer, and invalidates what the answer makes
+// stale.
 func (m *Manager) apply(ctx context.Context, agent string, p Policy, op machine.Op) (machine.Result, error) {
-	op.Draw, op.JitterPPM = hex16(rand.Uint64())[1:], rand.Int64N(machine.Million)
+	op.Draw, op.JitterPPM = randomHex()[1:], rand.Int64N(machine.Million)
 	start := time.Now()
 	r, err := m.o.Store.Apply(ctx, agent, p, op)
 	m.o.Observer.StoreCall(op.Verb, time.Since(start), err)
@@ -292,7 +314,7 @@ func (m *Manager) apply(ctx context.Context, agent string, p Policy, op machine.
 		m.o.Observer.Event(agent, e, r.Degraded)
 	}
 	switch {
-	case err == nil && r.Degraded != m.away.Load() && r.Degraded != m.away.Swap(r.Degraded):
+	case err == nil && r.Degraded != m.degraded.Load() && r.Degraded != m.degraded.Swap(r.Degraded):
 		m.invalidateAll()
 	case len(r.Events) > 0:
 		m.Invalidate(agent)
@@ -300,62 +322,5 @@ func (m *Manager) apply(ctx context.Context, agent string, p Policy, op machine.
 	return r, err
 }
 
-func drawToken() string { return hex16(rand.Uint64()) }
-
-func hex16(v uint64) string {
-	const digits = "0123456789abcdef"
-	var b [16]byte
-	for i := range b {
-		b[15-i] = digits[v&15]
-		v >>= 4
-	}
-	return string(b[:])
-}
-
-func isLeaseLost(err error) bool { return errors.Is(err, ErrLeaseLost) }
-
-// Observer is told what happens. Its methods run on the caller's goroutine and must be quick and safe for concurrent use.
-// Embed NopObserver to implement only some.
-type Observer interface {
-	Admitted(agent string, p Permit)
-	Refused(agent string, e *OpenError)
-	Settled(agent string, o Outcome, r Report)
-	// Flushed: outcomes that were settled as Pending have reached the store, or have not; r is of all of them. It runs in the
-	// background.
-	Flushed(agent string, s machine.Summary, r Report)
-	// Probed: a half-open test call was settled with this outcome.
-	Probed(agent string, o Outcome)
-	// Event: this process's operation brought a transition, a heal or a manual action about; degraded: in its own memory only.
-	Event(agent string, e Event, degraded bool)
-	StoreCall(verb machine.Verb, took time.Duration, err error)
-	// PolicyRejected: Options.PerAgent or Options.Look gave a policy that no breaker can follow; err is a *PolicyError. It is told
-	// once for each distinct value, of the agent that was the first to have it.
-	PolicyRejected(agent string, err error)
-}
-
-// NopObserver does nothing.
-type NopObserver struct{}
-
-// Admitted implements Observer, as do the others.
-func (NopObserver) Admitted(string, Permit) {}
-
-// Refused implements Observer.
-func (NopObserver) Refused(string, *OpenError) {}
-
-// Settled implements Observer.
-func (NopObserver) Settled(string, Outcome, Report) {}
-
-// Flushed implements Observer.
-func (NopObserver) Flushed(string, machine.Summary, Report) {}
-
-// Probed implements Observer.
-func (NopObserver) Probed(string, Outcome) {}
-
-// Event implements Observer.
-func (NopObserver) Event(string, Event, bool) {}
-
-// StoreCall implements Observer.
-func (NopObserver) StoreCall(machine.Verb, time.Duration, error) {}
-
-// PolicyRejected implements Observer.
-func (NopObserver) PolicyRejected(string, error) {}
+// randomHex returns a random word of 16 hexadecimal digits.
+func randomHex() string { return fmt.Sprintf("%016x", rand.Uint64()) }

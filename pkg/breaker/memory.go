@@ -3,60 +3,62 @@ package breaker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Memory is a Store in this process alone: a map around Step. It is what a replica falls back on while Redis is away, and
-// serves tests and single processes. To minimum_reporters it is one replica [B23]. It is safe for concurrent use.
+// Memory is a [Store] in the memory of this process: a map around [machine.Step]. It is for tests and single processes,
+// and a [Fallback] uses it while the store is down. For Policy.MinimumReporters it is one replica [B23]. It is safe for
+// concurrent use.
 type Memory struct {
-	nowMs  func() int64
-	ttl    time.Duration
-	most   int
+	nowMs       func() int64
+	maxAgents   int
+	validations validations
+
 	mu     sync.Mutex
-	agents map[string]*remembered
-	judged verdicts
+	agents map[string]*memoryAgent
 }
 
-// remembered is one agent's breaker and its newest events.
-type remembered struct {
+// memoryAgent is one agent's breaker.
+type memoryAgent struct {
 	s       machine.Snapshot
-	log     []Event
-	reports map[string]int64 // idempotency keys
-	order   []string         // the same, oldest first
+	log     []Event          // newest first
+	reports map[string]int64 // when each ReportID was recorded
+	order   []string         // the keys of reports, oldest first
 }
 
-// NewMemory makes a Memory. nowMs is its clock, milliseconds since 1970 (nil: this machine's); it holds at most maxAgents
-// breakers (0: 100,000) and drops any one of them when there are more.
+const (
+	memoryTTL   = time.Hour      // of an unused breaker [B25]
+	reportTTLMs = 10 * 60 * 1000 // of a ReportID [B14]
+	maxReports  = 10_000         // of one agent
+)
+
+// NewMemory returns an empty Memory. nowMs is its clock, in milliseconds since 1970; nil: the clock of this machine. It
+// keeps at most maxAgents breakers (0: 100,000), and drops an arbitrary one for each further agent.
 func NewMemory(nowMs func() int64, maxAgents int) *Memory {
 	if nowMs == nil {
-		began := time.Now() // what time.Since adds to it is monotonic
-		nowMs = func() int64 { return began.UnixMilli() + time.Since(began).Milliseconds() }
+		started := time.Now()
+		nowMs = func() int64 { return started.Add(time.Since(started)).UnixMilli() } // time.Since is monotonic
 	}
 	if maxAgents <= 0 {
-		maxAgents = 100_000
+		maxAgents = defaultMaxAgents
 	}
-	return &Memory{nowMs: nowMs, ttl: time.Hour, most: maxAgents, agents: map[string]*remembered{}}
+	return &Memory{nowMs: nowMs, maxAgents: maxAgents, agents: map[string]*memoryAgent{}}
 }
 
-// reportKeptMs is how long an Idempotency-Key counts [B14].
-const reportKeptMs = 10 * 60 * 1000
-
-// maxReports bounds the keys remembered of one agent.
-const maxReports = 10_000
-
-// params is p in integers. The error is a *PolicyError.
+// params returns a policy in integers. The error wraps a *PolicyError.
 func (m *Memory) params(agent string, p Policy) (machine.Params, error) {
-	v, _ := m.judged.on(p)
+	v, _ := m.validations.of(p)
 	if v.err != nil {
 		return machine.Params{}, fmt.Errorf("policy of agent %q: %w", agent, v.err)
 	}
-	return v.filled.Params(m.ttl, 1), nil
+	return v.filled.Params(memoryTTL, 1), nil
 }
 
-// Apply implements Store. A zero field of p is its default. A bad policy is an error that wraps a *PolicyError; there is no other.
+// Apply implements [Store]. A zero field of p means its default. The error wraps a [*PolicyError]; there are no others.
 func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op) (machine.Result, error) {
 	params, err := m.params(agent, p)
 	if err != nil {
@@ -65,8 +67,8 @@ func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.nowMs()
-	a := m.at(agent, now)
-	duplicate := op.Verb == machine.VerbRecord && op.ReportID != "" && a.seen(op.ReportID, now)
+	a := m.agent(agent, now)
+	duplicate := op.Verb == machine.VerbRecord && op.ReportID != "" && a.isDuplicate(op.ReportID, now)
 	if duplicate {
 		op = machine.Op{Verb: machine.VerbInspect, Draw: op.Draw, JitterPPM: op.JitterPPM}
 	}
@@ -76,7 +78,8 @@ func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op)
 	if duplicate {
 		r.Code = machine.CodeDuplicate
 	}
-	r.Plain = op.Verb == machine.VerbAcquire && r.Code == machine.CodeOK && a.s.State == Closed && a.s.Hold.Kind == "" && a.s.Ramp.LengthMs == 0
+	r.Plain = op.Verb == machine.VerbAcquire && r.Code == machine.CodeOK &&
+		a.s.State == Closed && a.s.Hold.Kind == "" && a.s.Ramp.LengthMs == 0
 	for _, e := range r.Events {
 		a.log = append([]Event{e}, a.log...)
 	}
@@ -84,7 +87,7 @@ func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op)
 	return r, nil
 }
 
-// Inspect implements Store. It judges p as Apply does.
+// Inspect implements [Store]. p and the error are as for Apply.
 func (m *Memory) Inspect(_ context.Context, agent string, p Policy) (View, error) {
 	params, err := m.params(agent, p)
 	if err != nil {
@@ -95,47 +98,53 @@ func (m *Memory) Inspect(_ context.Context, agent string, p Policy) (View, error
 	now := m.nowMs()
 	a, ok := m.agents[agent]
 	if !ok {
-		a = &remembered{s: machine.Snapshot{State: Closed, Epoch: machine.ZeroEpoch}}
+		a = newMemoryAgent()
 	}
-	s, _ := machine.Step(params, machine.Loaded{Snapshot: a.s}, machine.Op{Verb: machine.VerbInspect, Draw: machine.ZeroEpoch[1:]}, now)
-	return View{Snapshot: s, NowMs: now, Log: append([]Event(nil), a.log...)}, nil
+	inspect := machine.Op{Verb: machine.VerbInspect, Draw: machine.ZeroEpoch[1:]}
+	s, _ := machine.Step(params, machine.Loaded{Snapshot: a.s}, inspect, now)
+	return View{Snapshot: s, NowMs: now, Log: slices.Clone(a.log)}, nil
 }
 
-// at finds the agent's breaker; one whose keys would have expired begins anew [B25].
-func (m *Memory) at(agent string, now int64) *remembered {
-	a, ok := m.agents[agent]
+func newMemoryAgent() *memoryAgent {
+	return &memoryAgent{s: machine.Snapshot{State: Closed, Epoch: machine.ZeroEpoch}}
+}
+
+// agent returns an agent's breaker. It is a new one if there is none, or if it has expired [B25].
+func (m *Memory) agent(name string, now int64) *memoryAgent {
+	a, ok := m.agents[name]
 	if ok && (a.s.ExpiresMs == 0 || a.s.ExpiresMs > now) {
 		return a
 	}
-	if !ok && len(m.agents) >= m.most {
+	if !ok && len(m.agents) >= m.maxAgents {
 		for other := range m.agents {
 			delete(m.agents, other)
 			break
 		}
 	}
-	a = &remembered{s: machine.Snapshot{State: Closed, Epoch: machine.ZeroEpoch}}
-	m.agents[agent] = a
+	a = newMemoryAgent()
+	m.agents[name] = a
 	return a
 }
 
-// seed puts a breaker in place if there is none.
+// seed stores a breaker unless the agent has one.
 func (m *Memory) seed(agent string, s machine.Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, ok := m.agents[agent]; !ok {
-		m.at(agent, m.nowMs()).s = s
+		m.agent(agent, m.nowMs()).s = s
 	}
 }
 
-// clear forgets everything.
+// clear drops all breakers.
 func (m *Memory) clear() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.agents = map[string]*remembered{}
+	clear(m.agents)
 }
 
-func (a *remembered) seen(id string, now int64) bool {
-	for len(a.order) > 0 && (a.reports[a.order[0]]+reportKeptMs <= now || len(a.order) >= maxReports) {
+// isDuplicate reports whether id was recorded in the last reportTTLMs, and otherwise notes it.
+func (a *memoryAgent) isDuplicate(id string, now int64) bool {
+	for len(a.order) > 0 && (a.reports[a.order[0]]+reportTTLMs <= now || len(a.order) >= maxReports) {
 		delete(a.reports, a.order[0])
 		a.order = a.order[1:]
 	}

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"errors"
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
@@ -9,25 +10,25 @@ import (
 // OutcomeKind is how one call ended [B4].
 type OutcomeKind string
 
-// The outcomes [B4].
+// The kinds of outcomes [B4]. Ignored says nothing about the agent.
 const (
 	Success OutcomeKind = "success"
 	Failure OutcomeKind = "failure"
 	Ignored OutcomeKind = "ignored"
 )
 
-// Outcome is what one call came to [B4].
+// Outcome describes how one call ended [B4]. Only Kind is required.
 type Outcome struct {
 	Kind       OutcomeKind
-	Slow       bool          // set by Permit.Settle from Duration and the policy, when Duration is given
+	Slow       bool          // the call was slow [B8]; also set if Duration exceeds Policy.SlowCallDuration
 	Duration   time.Duration // 0: not measured
-	Class      string        // error class, for the quarantine and the log; free text
-	RetryAfter time.Duration // what the upstream asked for [B22]; 0: nothing
-	Reporter   string        // who saw it, a word; "": the Manager's own [B23]
-	ReportID   string        // idempotency key of a report by HTTP [B14]; "": none
+	Class      string        // the class of the error, for observers; free text
+	RetryAfter time.Duration // how long the agent asked its callers to wait [B22]; 0: it did not ask
+	Reporter   string        // who saw the outcome [B23], see ValidWord; "": Options.Reporter
+	ReportID   string        // idempotency key [B14]; "": none
 }
 
-// Summary is what o alone is to a breaker [B5].
+// Summary returns o as a summary of one call [B5].
 func (o Outcome) Summary() machine.Summary {
 	switch o.Kind {
 	case Success:
@@ -37,4 +38,34 @@ func (o Outcome) Summary() machine.Summary {
 	default:
 		return machine.Summary{}
 	}
+}
+
+// Report says what became of an outcome.
+type Report struct {
+	State   State // the breaker's after the outcome; "" if the store was not asked
+	Counted bool
+	// Why says why the outcome did not count: CodeLate, CodeForeign, CodeIgnored, CodeObserved, CodeDisabled,
+	// CodeDuplicate or CodeLost of package machine, or [CodeUnknown]. It is "" if the outcome counted.
+	Why      machine.Code
+	Degraded bool // counted in this process's memory only
+	Pending  bool // counted in this process, and sent to the store soon, joined with others (cached mode)
+}
+
+// CodeUnknown says that the store may or may not have counted an outcome: it did not answer in time, or the connection
+// broke.
+const CodeUnknown machine.Code = "unknown"
+
+// newReport makes the report on a record from the store's answer.
+func newReport(r machine.Result, err error) Report {
+	report := Report{State: r.State, Counted: r.Code == machine.CodeOK, Degraded: r.Degraded}
+	storeErr, ok := errors.AsType[*StoreError](err)
+	switch {
+	case ok && storeErr.Unknown, r.Unknown:
+		report.Counted, report.Why = false, CodeUnknown
+	case err != nil:
+		report.Counted, report.Why = false, machine.CodeLost
+	case !report.Counted:
+		report.Why = r.Code
+	}
+	return report
 }

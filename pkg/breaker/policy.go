@@ -11,130 +11,132 @@ import (
 // Mode says whether refusals are enforced or only reported [B21].
 type Mode string
 
-// The modes; Enforce is the default.
+// The modes. Enforce is the default.
 const (
 	Enforce Mode = "enforce"
-	Observe Mode = "observe"
+	Observe Mode = "observe" // every call is admitted; Permit.WouldRefuse says which ones would have been refused
 )
 
-// AbandonedProbe says what a lapsed lease means [B12].
+// AbandonedProbe says what it means that a probe's lease lapses [B12].
 type AbandonedProbe string
 
-// What a lapsed lease means: its place is freed, or it also counts as failed.
+// What a lapsed lease means. ReleaseAbandoned is the default.
 const (
-	ReleaseAbandoned AbandonedProbe = "release"
-	FailAbandoned    AbandonedProbe = "failure"
+	ReleaseAbandoned AbandonedProbe = "release" // the probe's place is free
+	FailAbandoned    AbandonedProbe = "failure" // the probe also counts as failed
 )
 
-// RetryAfter says what an upstream's Retry-After does [B22].
+// RetryAfter says what an agent's own Retry-After does [B22].
 type RetryAfter string
 
-// What an upstream's Retry-After does: nothing; lengthens the next wait; opens at once.
+// What an agent's own Retry-After does. RetryAfterExtend is the default.
 const (
 	RetryAfterIgnore RetryAfter = "ignore"
-	RetryAfterExtend RetryAfter = "extend"
-	RetryAfterOpen   RetryAfter = "open"
+	RetryAfterExtend RetryAfter = "extend" // the next opening waits at least as long
+	RetryAfterOpen   RetryAfter = "open"   // the breaker opens at once
 )
 
-// OnStoreError says what a replica does while the store is away.
+// OnStoreError says how a [Fallback] answers while the store is down.
 type OnStoreError string
 
-// What a replica does while the store is away: run the machine in memory, admit all, refuse all.
+// How a Fallback answers while the store is down. OnStoreErrorLocal is the default.
 const (
-	OnStoreErrorLocal OnStoreError = "local"
-	OnStoreErrorAllow OnStoreError = "allow"
-	OnStoreErrorDeny  OnStoreError = "deny"
+	OnStoreErrorLocal OnStoreError = "local" // from a breaker in the memory of the process
+	OnStoreErrorAllow OnStoreError = "allow" // it admits every call, and counts none
+	OnStoreErrorDeny  OnStoreError = "deny"  // it refuses every call
 )
 
-// Consistency says how far a replica may answer by itself.
+// Consistency says whether calls may be admitted without the store.
 type Consistency string
 
-// Strict asks the store on every call.
+// The modes of consistency. Strict is the default.
 const (
-	Strict Consistency = "strict"
-	Cached Consistency = "cached"
+	Strict Consistency = "strict" // the store is asked for every call
+	Cached Consistency = "cached" // a closed breaker is answered from memory, for Options.MaxStaleness at most
 )
 
-// Off switches off the field of a Policy in which zero means the default: FailureThreshold, FailureRateThreshold, RampFloor.
+// Off turns off a setting whose zero value means its default: FailureThreshold, FailureRateThreshold or RampFloor.
 const Off = -1
 
-// Policy is how one agent's breaker behaves. A zero field means its default, so the zero Policy is DefaultPolicy.
-// Durations count to 1 ms, rates and shares to one machine.Millionth, the multiplier to one thousandth.
+// Policy configures the breaker of one agent. A zero field means its default, so the zero Policy is [DefaultPolicy].
+// Durations are whole milliseconds of at most [MaxDuration]. Rates and fractions go from 0 to 1 and count to a
+// millionth, TimeoutMultiplier to a thousandth. [Knobs] has the defaults and bounds.
 type Policy struct {
-	Disabled                 bool           // [B21]; the machine admits all and records nothing, holds still stand
-	FailureThreshold         int            // [B6]; at most 255, or Off
-	FailureRateThreshold     float64        // [B7]; at most 1, or Off
-	MinimumCalls             int            // [B7], [B8]; calls in the window before a rate is believed
-	WindowSize               time.Duration  // [B9]
-	Timeout                  time.Duration  // [B10]; the first wait
-	TimeoutMultiplier        float64        // [B10]; 1 to 100
-	TimeoutMax               time.Duration  // [B10]; also the longest life of a lease [B12]
-	TimeoutJitter            float64        // [B10]; 0 to 1, added on top
-	HalfOpenMaxCalls         int            // [B12]; probes a round over all replicas
-	HalfOpenSuccessThreshold int            // [B12]; 0: as many as HalfOpenMaxCalls
-	ProbeTimeout             time.Duration  // [B12]; the life of a lease without renewal
+	Disabled                 bool           // admits every call and records none, unless a hold stands [B21]
+	FailureThreshold         int            // the run of failures that opens [B6]; or Off
+	FailureRateThreshold     float64        // the failure rate that opens [B7]; or Off
+	MinimumCalls             int            // how many calls the window holds before a rate may open [B7], [B8]
+	WindowSize               time.Duration  // how far back the rates look [B9]
+	Timeout                  time.Duration  // how long the first opening waits [B10]
+	TimeoutMultiplier        float64        // multiplies the wait with each reopening; 1 to 100 [B10]
+	TimeoutMax               time.Duration  // bounds the wait [B10], and the life of a renewed lease [B12]
+	TimeoutJitter            float64        // the fraction of the wait that is added at random, at most [B10]
+	HalfOpenMaxCalls         int            // probes of a round, over all replicas [B12]
+	HalfOpenSuccessThreshold int            // successful probes that close [B13]; 0: HalfOpenMaxCalls
+	ProbeTimeout             time.Duration  // life of a lease without renewal [B12]
 	AbandonedProbe           AbandonedProbe // [B12]
-	SlowCallDuration         time.Duration  // [B8]; 0 turns it off
-	SlowCallRateThreshold    float64        // [B8]; 0 turns it off
-	RecoveryRamp             time.Duration  // [B16]; 0: none
-	RampFloor                float64        // [B16]; the share admitted at the start of a ramp, or Off: none
+	SlowCallDuration         time.Duration  // a longer call is slow [B8]; 0: none is
+	SlowCallRateThreshold    float64        // the slow rate that opens [B8]; 0: none
+	RecoveryRamp             time.Duration  // length of the ramp after closing [B16]; 0: none
+	RampFloor                float64        // the fraction of calls that a ramp admits at its start [B16]; or Off
 	Mode                     Mode           // [B21]
 	RetryAfter               RetryAfter     // [B22]
-	RetryAfterMax            time.Duration  // [B22]; the longest Retry-After that is believed
-	MinimumReporters         int            // [B23]; 1 turns it off
+	RetryAfterMax            time.Duration  // bounds an agent's own Retry-After [B22]
+	MinimumReporters         int            // replicas that must see failures before the breaker opens [B23]; 1: off
 	OnStoreError             OnStoreError
 	Consistency              Consistency
 }
 
-// DefaultPolicy is the policy of an agent that nobody configured: the zero Policy, with every default written out.
+// DefaultPolicy returns the zero Policy with all defaults filled in.
 func DefaultPolicy() Policy { return Policy{}.WithDefaults() }
 
-// WithDefaults is p with the default in place of each zero field. Stores are given policies so.
+// WithDefaults returns p with the default in place of each zero field. A [Manager] gives its Store only such policies.
 func (p Policy) WithDefaults() Policy {
 	for _, k := range Knobs() {
-		k.row.fill(&p)
+		k.field.setDefault(&p)
 	}
 	return p
 }
 
-// MaxDuration bounds every duration of a policy, a hold and a ramp: 30 days. It keeps the machine's integers exact in Lua's
-// doubles.
+// MaxDuration is the longest duration of a policy, a hold or a ramp: 30 days. It keeps the machine's integers exact in
+// the doubles of Lua.
 const MaxDuration = 30 * 24 * time.Hour
 
-// PolicyError names one bad value of a policy: the field as the override and the registry spell it, the value, and what is allowed.
+// PolicyError is an invalid value of a policy: the name of its knob, the value, and what is allowed, as texts for
+// people.
 type PolicyError struct{ Field, Value, Allowed string }
 
 func (e *PolicyError) Error() string {
 	return fmt.Sprintf("%s: %s is not allowed: want %s", e.Field, e.Value, e.Allowed)
 }
 
-// Validate reports the first bad value as a *PolicyError. A zero field is its default, and so never bad.
+// Validate returns a [*PolicyError] for the first invalid field of p, with its defaults.
 func (p Policy) Validate() error {
 	p = p.WithDefaults()
 	for _, k := range Knobs() {
-		if v := k.Value(p); !k.row.ok(v) {
+		if v := k.Value(p); !k.field.ok(v) {
 			allowed := k.Allowed()
-			if k.row.takesOff() {
+			if k.field.takesOff() {
 				allowed += ", breaker.Off for 0"
 			}
-			return k.refuse(v, allowed)
+			return k.invalid(v, allowed)
 		}
 	}
 	if p.Timeout > p.TimeoutMax {
-		return &PolicyError{
-			"timeout_seconds", plain(p.Timeout.Seconds()), "at most timeout_max_seconds (" + plain(p.TimeoutMax.Seconds()) + ")",
-		}
+		most := decimal(p.TimeoutMax.Seconds())
+		return &PolicyError{"timeout_seconds", decimal(p.Timeout.Seconds()), "at most timeout_max_seconds (" + most + ")"}
 	}
 	return nil
 }
 
-// isSlow says whether a call of that duration counts as slow [B8].
+// isSlow reports whether a call of that duration is slow [B8].
 func (p Policy) isSlow(d time.Duration) bool {
 	return p.SlowCallDuration > 0 && d > p.SlowCallDuration
 }
 
-// Params turns p, whose defaults are filled in, into integers; Off is 0. ttl is REDIS_TTL_SECONDS; replicas is how many
-// are alive (0: unknown, K stands).
+// Params returns a policy that has its defaults in the integers of package machine, which have 0 for [Off]. ttl is how
+// long the store keeps an unused breaker. replicas is how many replicas are alive, which bounds MinimumReporters [B23];
+// 0: unknown.
 func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 	need := int64(p.HalfOpenSuccessThreshold)
 	if need == 0 || need > int64(p.HalfOpenMaxCalls) {
@@ -147,9 +149,10 @@ func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 	return machine.Params{
 		Enabled: !p.Disabled, Observe: p.Mode == Observe, FailureThreshold: int64(max(p.FailureThreshold, 0)),
 		FailureRatePPM: ppm(p.FailureRateThreshold), MinimumCalls: int64(p.MinimumCalls),
-		WindowMs: p.WindowSize.Milliseconds(), TimeoutMs: p.Timeout.Milliseconds(), TimeoutMaxMs: p.TimeoutMax.Milliseconds(),
-		MultiplierMilli: int64(math.Round(p.TimeoutMultiplier * 1000)), JitterPPM: ppm(p.TimeoutJitter),
-		MaxCalls: int64(p.HalfOpenMaxCalls), Need: need, ProbeTimeoutMs: p.ProbeTimeout.Milliseconds(),
+		WindowMs: p.WindowSize.Milliseconds(), TimeoutMs: p.Timeout.Milliseconds(),
+		TimeoutMaxMs: p.TimeoutMax.Milliseconds(), JitterPPM: ppm(p.TimeoutJitter),
+		MultiplierMilli: int64(math.Round(p.TimeoutMultiplier * 1000)),
+		MaxCalls:        int64(p.HalfOpenMaxCalls), Need: need, ProbeTimeoutMs: p.ProbeTimeout.Milliseconds(),
 		AbandonedFails: p.AbandonedProbe == FailAbandoned, SlowRatePPM: ppm(p.SlowCallRateThreshold),
 		RampMs: p.RecoveryRamp.Milliseconds(), RampFloorPPM: ppm(p.RampFloor),
 		RetryExtends: p.RetryAfter == RetryAfterExtend, RetryOpens: p.RetryAfter == RetryAfterOpen,
@@ -158,5 +161,5 @@ func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 	}
 }
 
-// ppm is a share in millionths; of Off it is 0.
+// ppm returns a fraction in millionths; of Off it is 0.
 func ppm(v float64) int64 { return int64(math.Round(max(v, 0) * machine.Million)) }

@@ -8,33 +8,36 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Store keeps breakers. Implementations are safe for concurrent use. Redis, memory and the fallback are all Stores.
+// Store keeps breakers and applies operations to them. Implementations are safe for concurrent use; package storetest
+// checks them. Redis (package redisstore), [Memory] and [Fallback] are Stores.
 //
-// Apply carries out one operation and answers from the state after it. Inspect shows the advanced state and saves nothing [B11].
-// Both return within the context's deadline and the store's own, whichever is earlier; a store that cannot answer returns an
-// error that is ErrStoreUnavailable, a *StoreError.
+// Both methods return within the deadline of ctx, and within the store's own if that is earlier. A store that is down
+// returns a [*StoreError].
 type Store interface {
+	// Apply applies op to the agent's breaker in one atomic step, and returns the answer from the state after it.
 	Apply(ctx context.Context, agent string, p Policy, op machine.Op) (machine.Result, error)
+	// Inspect returns the agent's breaker, advanced to now, and saves nothing [B11].
 	Inspect(ctx context.Context, agent string, p Policy) (View, error)
 }
 
-// View is what Inspect shows: the advanced snapshot, the moment on the store's clock, and the agent's log, newest first.
+// View is what [Store].Inspect returns.
 type View struct {
 	machine.Snapshot
-	NowMs    int64
-	Log      []Event
-	Degraded bool // shown from this process's memory, because the store is away
+
+	NowMs    int64   // the store's clock, in milliseconds since 1970
+	Log      []Event // newest first
+	Degraded bool    // from this process's memory, for the store is down
 }
 
-// ErrStoreUnavailable is what every *StoreError is.
+// ErrStoreUnavailable is wrapped by every [*StoreError].
 var ErrStoreUnavailable = errors.New("store unavailable")
 
-// StoreError says which operation on which agent the store did not answer.
+// StoreError says that the store did not answer an operation. It wraps ErrStoreUnavailable and Err.
 type StoreError struct {
 	Verb    machine.Verb
 	Agent   string
-	Unknown bool // the operation may have been carried out: a time-out, a cut connection
-	Err     error
+	Unknown bool  // the operation may have been applied: the store did not answer in time, or the connection broke
+	Err     error // the driver's error
 }
 
 func (e *StoreError) Error() string {
@@ -45,5 +48,5 @@ func (e *StoreError) Error() string {
 	return fmt.Sprintf("%s of agent %q: store unavailable, %s: %v", e.Verb, e.Agent, what, e.Err)
 }
 
-// Unwrap gives the driver's error, and ErrStoreUnavailable.
+// Unwrap returns ErrStoreUnavailable and e.Err.
 func (e *StoreError) Unwrap() []error { return []error{ErrStoreUnavailable, e.Err} }

@@ -2,21 +2,21 @@ package breaker
 
 import "github.com/breakerd/breakerd/pkg/breaker/machine"
 
-// What a caller meets of the machine has a name here too.
+// Callers of agents need these parts of package machine.
 type (
-	// State is machine.State.
+	// State is [machine.State].
 	State = machine.State
-	// Reason is machine.Reason.
+	// Reason is [machine.Reason].
 	Reason = machine.Reason
-	// Force is machine.Force.
+	// Force is [machine.Force].
 	Force = machine.Force
-	// Target is machine.Target.
+	// Target is [machine.Target].
 	Target = machine.Target
-	// Event is machine.Event.
+	// Event is [machine.Event].
 	Event = machine.Event
 )
 
-// The three states [B2].
+// The states of a breaker [B2].
 const (
 	Closed   = machine.Closed
 	Open     = machine.Open
@@ -34,7 +34,7 @@ const (
 	ReasonStoreUnavailable = machine.ReasonStoreUnavailable
 )
 
-// The targets of a Force: two holds [B17] and two resets [B18].
+// The targets of a [Force]: two holds [B17] and two resets [B18].
 const (
 	HoldOpen      = machine.HoldOpen
 	HoldClosed    = machine.HoldClosed
@@ -42,8 +42,8 @@ const (
 	ResetHalfOpen = machine.ResetHalfOpen
 )
 
-// ValidName says whether s may name an agent: 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit.
+// ValidName reports whether s may be the name of an agent: 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit.
 func ValidName(s string) bool { return machine.ValidName(s) }
 
-// ValidWord says whether s may name a reporter or an actor: 1 to 64 of A-Z a-z 0-9 . _ : @ -.
+// ValidWord reports whether s may name a reporter or an actor: 1 to 64 of A-Z a-z 0-9 . _ : @ -.
 func ValidWord(s string) bool { return machine.ValidWord(s) }

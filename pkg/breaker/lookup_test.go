@@ -38,7 +38,7 @@ func TestAgentsThatShareAPlaceAreToldApart(t *testing.T) {
 		defer func() { _ = m.Close(t.Context()) }()
 		agents := []string{"agent"}
 		for i := 0; len(agents) < 3; i++ {
-			if other := fmt.Sprint("agent-", i); m.recent.place(other) == m.recent.place(agents[0]) {
+			if other := fmt.Sprint("agent-", i); m.lookup.slot(other) == m.lookup.slot(agents[0]) {
 				agents = append(agents, other)
 			}
 		}
@@ -71,13 +71,13 @@ func TestAgentsThatShareAPlaceAreToldApart(t *testing.T) {
 func TestNamesSpreadOverThePlaces(t *testing.T) {
 	t.Parallel()
 	for _, form := range []string{"agent-%d", "%d", "team.payments.eu-west-1.agent-%d", "%d.payments"} {
-		var r recent
+		var c lookupCache
 		places := map[any]bool{}
-		for i := range len(r) / 2 {
-			places[r.place(fmt.Sprintf(form, i))] = true
+		for i := range len(c) / 2 {
+			places[c.slot(fmt.Sprintf(form, i))] = true
 		}
-		if len(places) < len(r)/4 {
-			t.Errorf("%d names like %q have %d places", len(r)/2, form, len(places))
+		if len(places) < len(c)/4 {
+			t.Errorf("%d names like %q have %d places", len(c)/2, form, len(places))
 		}
 	}
 }
