@@ -38,8 +38,8 @@ func localCalls(t testkit.T, b *bench) (string, error) {
 				results[i] = map[int]float64{}
 			}
 			results[i][g] = mid(rounds[i], sample.perCall)
-			spread := span(each(rounds[i], sample.perCall), "%.0f")
-			cells[i] = append(cells[i], fmt.Sprintf("%s (%s)", digits(results[i][g]), spread))
+			spans := span(each(rounds[i], sample.perCall), "%.0f")
+			cells[i] = append(cells[i], fmt.Sprintf("%s (%s)", digits(results[i][g]), spans))
 			all[i].allocs = max(all[i].allocs, mid(rounds[i], func(s sample) float64 { return s.allocs }))
 			b.bar(all[i].who, g, results[i][g])
 		}

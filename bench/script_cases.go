@@ -33,14 +33,14 @@ func scriptCases() []scriptCase {
 	failing := func(ctx context.Context, f *scriptFixture, agent string) error { return f.window(ctx, agent, 1) }
 	return []scriptCase{
 		{"acquire, closed", failing, nil, acquire, 1.5},
-		{"acquire, open: refused", opened, nil, acquire, 8},
+		{"acquire, open: refused", openBreaker, nil, acquire, 8},
 		{"acquire, held open: refused", forced(breaker.HoldOpen), nil, acquire, 0},
-		{"acquire, half-open, no place: refused", taken, nil, acquire, 20},
+		{"acquire, half-open, no place: refused", takePlaces, nil, acquire, 20},
 		{"record of a success, calm window", calm, nil, record(success), 9.5},
 		{"record of a success, failures in the window", failing, nil, record(success), 0},
 		{"record of a failure, failures in the window", failing, endRun, record(failure), 14},
 		{"record of 3 successes around a failure, likewise", failing, nil, record(success, failure, success, success), 0},
-		{"record that begins a bucket", failing, nothingCached, record(success), 35},
+		{"record that begins a bucket", failing, dropCachedSums, record(success), 35},
 	}
 }
 
@@ -51,7 +51,7 @@ func forced(target breaker.Target) func(context.Context, *scriptFixture, string)
 	}
 }
 
-func opened(ctx context.Context, f *scriptFixture, agent string) error {
+func openBreaker(ctx context.Context, f *scriptFixture, agent string) error {
 	for range f.policy.FailureThreshold {
 		if err := f.apply(ctx, agent, record(breaker.Failure)); err != nil {
 			return err
@@ -60,8 +60,8 @@ func opened(ctx context.Context, f *scriptFixture, agent string) error {
 	return nil
 }
 
-// taken makes the breaker half-open, with every place of the round taken.
-func taken(ctx context.Context, f *scriptFixture, agent string) error {
+// takePlaces makes the breaker half-open, with every place of the round taken.
+func takePlaces(ctx context.Context, f *scriptFixture, agent string) error {
 	if err := forced(breaker.ResetHalfOpen)(ctx, f, agent); err != nil {
 		return err
 	}
@@ -81,8 +81,8 @@ func endRun(ctx context.Context, f *scriptFixture, agent string, i int) error {
 	return f.server.client.HDel(ctx, f.store.Keys().Machine(agent)[3], "run").Err()
 }
 
-// nothingCached drops the cached sums of the window, so that the next record sums the window as the first of a bucket
+// dropCachedSums drops the cached sums of the window, so that the next record sums the window as the first of a bucket
 // does.
-func nothingCached(ctx context.Context, f *scriptFixture, agent string, _ int) error {
+func dropCachedSums(ctx context.Context, f *scriptFixture, agent string, _ int) error {
 	return f.server.client.HDel(ctx, f.store.Keys().Machine(agent)[3], "past").Err()
 }
