@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -93,22 +94,25 @@ func (f *fixture) build(name string) string {
 	return path
 }
 
-// start starts a program whose first line on stdout ends with the URL that it serves.
+// listening matches the log line with which our programs say where they listen.
+var listening = regexp.MustCompile(`"msg":"listening".*?"address":"([^"]+)"`)
+
+// start starts a program and waits until it listens.
 func (f *fixture) start(argv []string, env ...string) (served process) {
 	f.t.Helper()
 	p := testkit.Run(f.t, argv, append(os.Environ(), env...))
 	f.programs = append(f.programs, p)
 	served.pid = p.PID()
 	testkit.Eventually(f.t, argv[0]+" to listen", 30*time.Second, func() error {
-		line, _, whole := strings.Cut(p.Stdout(), "\n")
-		if i := strings.LastIndex(line, "http://"); whole && i >= 0 {
-			served.url = strings.TrimSpace(line[i:])
+		log := p.Stderr()
+		if found := listening.FindStringSubmatch(log); found != nil {
+			served.url = "http://" + found[1]
 			return nil
 		}
 		if !p.Running() {
-			f.t.Fatalf("%s ended: %s", argv[0], p.Stderr())
+			f.t.Fatalf("%s ended: %s", argv[0], log)
 		}
-		return fmt.Errorf("no URL in %q; stderr: %s", line, p.Stderr())
+		return fmt.Errorf("no such line in its log:\n%s", log)
 	})
 	return served
 }

@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	if *as != "" {
-		return serve(ctx, *as, *to, out)
+		return serve(ctx, *as, *to)
 	}
 	b := &bench{plan: full(), out: out}
 	if *small {

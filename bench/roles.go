@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,8 +19,9 @@ import (
 // countPath is the path at which the agent answers the number of its calls.
 const countPath = "/count"
 
-// serve is one of the servers that wrk calls. It prints its URL, and serves until the process is killed.
-func serve(ctx context.Context, role, to string, out io.Writer) error {
+// serve is one of the servers that wrk calls. It logs its address as breakerd does, and serves until the process is
+// killed.
+func serve(ctx context.Context, role, to string) error {
 	var handler http.Handler
 	switch role {
 	case "agent":
@@ -39,7 +42,7 @@ func serve(ctx context.Context, role, to string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "http://%s\n", l.Addr())
+	slog.New(slog.NewJSONHandler(os.Stderr, nil)).Info("listening", "address", l.Addr().String())
 	return (&http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}).Serve(l)
 }
 
