@@ -188,7 +188,7 @@ func (c *call) settle(o breaker.Outcome) {
 	})
 }
 
-// end settles the call if nothing has, and tells Transport.Observe.
+// end settles the call if nothing has, and reports it to Transport.Observe.
 func (c *call) end(o breaker.Outcome) {
 	c.settle(o)
 	c.observed.Do(func() {

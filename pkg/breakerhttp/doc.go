@@ -23,7 +23,7 @@
 // every http.RoundTripper. Trailers, 1xx responses, Expect: 100-continue and httptrace work as without a Transport.
 //
 // Slow calls are measured by the time to the response's header [B8]. The time to the end of the body depends on what
-// was asked for and on the reader's own pace. Transport.Observe is told both.
+// was asked for and on the reader's own pace. Transport.Observe receives both.
 //
 // # Calls in
 //

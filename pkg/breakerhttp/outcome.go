@@ -64,7 +64,7 @@ func errorOutcome(ctx context.Context, err error) breaker.Outcome {
 	return o
 }
 
-// retryAfter parses an upstream's wait; now stands in for a missing Date.
+// retryAfter parses an upstream's wait; now replaces a missing Date.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	if text == "" {

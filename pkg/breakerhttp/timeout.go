@@ -75,7 +75,7 @@ func (t *timeout) beginRead(b *watchedBody) {
 }
 func (t *timeout) endRead(b *watchedBody) { t.update(func() { delete(t.reading, b) }) }
 
-// update makes a change, after which the clock begins anew or stands still.
+// update makes a change, after which the clock starts again from zero, or stops.
 func (t *timeout) update(change func()) {
 	if t == nil {
 		return

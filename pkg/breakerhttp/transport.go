@@ -29,8 +29,8 @@ type Transport struct {
 	// while the caller reads nothing; then it begins anew. A longer wait is a failure, and its error a
 	// context.DeadlineExceeded. 0: only the request's context bounds the call.
 	Timeout time.Duration
-	// Observe is told of every call that was made, once, when its body has ended or was closed. It must return quickly.
-	// nil: nobody is told.
+	// Observe receives every call that was made, once, when its body has ended or was closed. It must return quickly. It
+	// may be nil.
 	Observe func(Timing)
 	Logger  *slog.Logger // nil: silent
 }

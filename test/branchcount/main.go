@@ -6,7 +6,7 @@
 //	go run ./test/branchcount histories.out
 //
 // A branch is a basic block of the machine in Go. The histories compare the scripts with it after every operation, so a
-// branch that they take often is compared often. Branches that they cannot take stand in allowed.txt, with the reason.
+// branch that they take often is compared often. allowed.txt lists the branches that they cannot take, with the reason.
 package main
 
 import (

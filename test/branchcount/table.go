@@ -14,7 +14,7 @@ const enough = 100
 //go:embed allowed.txt
 var allowedText string
 
-// readAllowed reads lines of "function | first line of the block | reason". A first line "*" stands for the whole
+// readAllowed reads lines of "function | first line of the block | reason". A first line "*" means the whole
 // function.
 func readAllowed(text string) (map[string]bool, error) {
 	out := map[string]bool{}

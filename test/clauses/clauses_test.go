@@ -64,7 +64,7 @@ func scriptHeaders(t *testing.T) string {
 	return all.String()
 }
 
-// testComments are the comments of all tests and transcripts that stand on lines of their own.
+// testComments are the comments of all tests and transcripts that have lines of their own.
 func testComments(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder

@@ -67,7 +67,7 @@ func ParseEvent(line string) (e Event, ok bool) {
 	}, true
 }
 
-// Manual says that a person caused the event. Such events stand in the audit stream too.
+// Manual says that a person caused the event. Such events are in the audit stream too.
 func (e Event) Manual() bool {
 	switch e.Kind {
 	case EventManualOpen, EventManualClose, EventManualReset, EventExternalEdit, EventEditUndone, EventConfigured,

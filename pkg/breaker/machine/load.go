@@ -128,7 +128,7 @@ func (l *Loaded) loadTimestamp(raw Raw) {
 	l.OpenedMs = at
 }
 
-// dropContradictions drops fields that cannot stand together: a hold of another state, a round that is decided or
+// dropContradictions drops fields that contradict each other: a hold of another state, a round that is decided or
 // outside half-open, a ramp outside closed, and a hold or ramp beside the plain field, which denies both.
 func (l *Loaded) dropContradictions(isPlain bool) {
 	if l.Hold != (Hold{}) && (isPlain || l.Hold.Kind != l.State) {

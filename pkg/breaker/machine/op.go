@@ -30,8 +30,8 @@ type Op struct {
 	// lease may be given [B12]. 0: not known.
 	UselessAfterMs int64
 
-	// Epoch is that of the permit (record, renew) or of the batch (replay). A record without an epoch settles the lease of
-	// Token or nothing; one with neither has no permit [B15].
+	// Epoch is that of the permit (record, renew) or of the batch (replay). A record without an epoch settles the lease
+	// of Token or nothing; one with neither has no permit [B15].
 	Epoch    string
 	Summary  Summary  // record; the zero Summary is an ignored outcome [B4]
 	Batch    []Bucket // replay: at most twelve [B26]

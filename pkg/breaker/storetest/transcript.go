@@ -150,7 +150,7 @@ func (a args) duration(name string) time.Duration {
 
 func (a args) ms(name string) int64 { return a.duration(name).Milliseconds() }
 
-// ppm reads a draw, for which a duration stands: its share of a second.
+// ppm reads a draw, written as a duration: 500ms is a half.
 func (a args) ppm(name string) int64 { return a.duration(name).Microseconds() }
 
 // command carries out one line, and gives its answer in words.
