@@ -10,8 +10,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// cachedBench is a Manager in cached mode over Memory, and what fails if the breaker has not counted every call at the end.
-func cachedBench(b *testing.B, edit func(*breaker.Policy)) *breaker.Manager {
+// newBenchManager makes a Manager in cached mode on a Memory.
+func newBenchManager(b *testing.B, edit func(*breaker.Policy)) *breaker.Manager {
 	b.Helper()
 	p := breaker.DefaultPolicy()
 	p.Consistency, p.FailureThreshold, p.FailureRateThreshold = breaker.Cached, 0, 0
@@ -34,8 +34,8 @@ func cachedBench(b *testing.B, edit func(*breaker.Policy)) *breaker.Manager {
 	return m
 }
 
-// counted fails if the agents' breakers have not counted n calls.
-func counted(b *testing.B, m *breaker.Manager, n int, agents ...string) {
+// checkCounted fails unless the agents' breakers have counted n calls.
+func checkCounted(b *testing.B, m *breaker.Manager, n int, agents ...string) {
 	b.Helper()
 	b.StopTimer()
 	var sum int64
@@ -51,11 +51,11 @@ func counted(b *testing.B, m *breaker.Manager, n int, agents ...string) {
 	}
 }
 
-// BenchmarkCachedPair is Acquire and Success by handle; with -cpu 2, of two cores on one agent, which fails one call in so many.
+// BenchmarkCachedPair is Acquire and Success, or at times Failure, by handle; with -cpu 2, two cores share one agent.
 func BenchmarkCachedPair(b *testing.B) {
 	for name, every := range map[string]int{"successes": 0, "one failure in 1000": 1000, "one failure in 10": 10} {
 		b.Run(name, func(b *testing.B) {
-			m := cachedBench(b, nil)
+			m := newBenchManager(b, nil)
 			a, err := m.Agent("bench")
 			if err != nil {
 				b.Fatal(err)
@@ -79,14 +79,14 @@ func BenchmarkCachedPair(b *testing.B) {
 					}
 				}
 			})
-			counted(b, m, b.N, "bench")
+			checkCounted(b, m, b.N, "bench")
 		})
 	}
 }
 
-// BenchmarkCachedPairOwn is the same, each goroutine on an agent of its own.
+// BenchmarkCachedPairOwn is Acquire and Success, with an agent for each goroutine.
 func BenchmarkCachedPairOwn(b *testing.B) {
-	m := cachedBench(b, nil)
+	m := newBenchManager(b, nil)
 	var agents []string
 	for i := range 64 {
 		agents = append(agents, fmt.Sprintf("bench-%d", i))
@@ -108,14 +108,14 @@ func BenchmarkCachedPairOwn(b *testing.B) {
 			_, _ = p.Success(ctx)
 		}
 	})
-	counted(b, m, b.N, agents...)
+	checkCounted(b, m, b.N, agents...)
 }
 
-// BenchmarkCachedDo is Do by name, one agent for all, beside 1,000 that the Manager knows too.
+// BenchmarkCachedDo is Do by name of one agent, while the Manager has 1,000 others.
 func BenchmarkCachedDo(b *testing.B) {
 	for name, slow := range map[string]time.Duration{"bare": 0, "timed": time.Second} {
 		b.Run(name, func(b *testing.B) {
-			m := cachedBench(b, func(p *breaker.Policy) { p.SlowCallDuration = slow })
+			m := newBenchManager(b, func(p *breaker.Policy) { p.SlowCallDuration = slow })
 			for i := range 1000 {
 				if _, err := m.Agent(fmt.Sprintf("other-%d", i)); err != nil {
 					b.Fatal(err)
@@ -131,7 +131,7 @@ func BenchmarkCachedDo(b *testing.B) {
 					}
 				}
 			})
-			counted(b, m, b.N, "bench")
+			checkCounted(b, m, b.N, "bench")
 		})
 	}
 }

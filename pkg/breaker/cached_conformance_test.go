@@ -16,18 +16,19 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// oracle is a store for replicas in cached mode, and beside it one that gets the same outcomes in the same order, each by itself,
-// as strict mode sends them. After every operation both must show the same breaker. Rates, which a record tests once, at its end,
-// are in the second store off for all but the last outcome of a record: equal to strict mode at the flush's boundary.
+// oracle is the Store of replicas in cached mode. It applies each operation to two stores: to one as it comes, and to
+// the other with one record for each outcome, in the same order, as strict mode sends them. After each operation both
+// must have the same breaker. A record tests the rates once, at its end, so the second store has them off for all but
+// the last outcome of a record.
 type oracle struct {
 	t      *rapid.T
 	joined *breaker.Memory
 	single *breaker.Memory
-	due    map[string][]breaker.Outcome // replica and epoch -> settled there, in order, and not yet sent
+	due    map[string][]breaker.Outcome // settled and not yet sent, in order, by replica and epoch
 
 	mu                sync.Mutex
 	records, outcomes int
-	differs           string // the first difference; records are sent on goroutines of their own
+	differs           string // the first difference, to be reported by the goroutine of the test
 }
 
 func (o *oracle) differ(format string, args ...any) {
@@ -48,7 +49,7 @@ func (o *oracle) Apply(ctx context.Context, agent string, p breaker.Policy, op m
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	before, _ := o.joined.Inspect(ctx, agent, p)
-	if op.Verb == machine.VerbRecord && before.Epoch != op.Epoch { // late: a replica that knows so does not send it
+	if op.Verb == machine.VerbRecord && before.Epoch != op.Epoch { // late
 		delete(o.due, op.Reporter+" "+op.Epoch)
 	}
 	got, _ := o.joined.Apply(ctx, agent, p, op)
@@ -57,11 +58,11 @@ func (o *oracle) Apply(ctx context.Context, agent string, p breaker.Policy, op m
 		n := int(op.Summary.Calls())
 		mine := o.due[key]
 		if n > len(mine) {
-			o.differ("a record of %d calls, %d were made", n, len(mine))
+			o.differ("a record of %d calls, but only %d were settled", n, len(mine))
 			return got, nil
 		}
 		o.due[key] = mine[n:]
-		want = o.one(ctx, agent, p, op, mine[:n])
+		want = o.applySingly(ctx, agent, p, op, mine[:n])
 		o.records, o.outcomes = o.records+1, o.outcomes+n
 	} else {
 		want, _ = o.single.Apply(ctx, agent, p, op)
@@ -73,8 +74,8 @@ func (o *oracle) Apply(ctx context.Context, agent string, p breaker.Policy, op m
 	return got, nil
 }
 
-// one records outcomes as strict mode would.
-func (o *oracle) one(ctx context.Context, agent string, p breaker.Policy, op machine.Op, outcomes []breaker.Outcome) (last machine.Result) {
+// applySingly records outcomes one by one, as strict mode does.
+func (o *oracle) applySingly(ctx context.Context, agent string, p breaker.Policy, op machine.Op, outcomes []breaker.Outcome) (last machine.Result) {
 	if op.Summary != join(outcomes) {
 		o.differ("sent %+v, settled %+v", op.Summary, join(outcomes))
 	}
@@ -96,8 +97,8 @@ func join(outcomes []breaker.Outcome) (s machine.Summary) {
 	return s
 }
 
-// compare looks at what decides the future. An opening in the midst of a record leaves what came after it in the window, where
-// strict mode has it late: that shows in the evidence only.
+// compare compares what decides the future. If the breaker opens amid a record, the outcomes after that count in the
+// window, while in strict mode they are late: that affects the evidence only.
 func (o *oracle) compare(ctx context.Context, agent string, p breaker.Policy, op machine.Op) {
 	a, _ := o.joined.Inspect(ctx, agent, p)
 	b, _ := o.single.Inspect(ctx, agent, p)
@@ -117,7 +118,7 @@ func (o *oracle) Inspect(ctx context.Context, agent string, p breaker.Policy) (b
 	return o.joined.Inspect(ctx, agent, p)
 }
 
-// cachedFleet is some replicas in cached mode on one oracle, and the permits that their callers hold.
+// cachedFleet has replicas in cached mode on one oracle, and their permits that are not settled yet.
 type cachedFleet struct {
 	t        *rapid.T
 	o        *oracle
@@ -164,7 +165,7 @@ func newFleet(t *rapid.T) *cachedFleet {
 	return f
 }
 
-// call acquires, and may settle at once.
+// call acquires a permit, and usually settles it.
 func (f *cachedFleet) call(ctx context.Context) {
 	i := rapid.IntRange(0, len(f.replicas)-1).Draw(f.t, "replica")
 	p, err := f.replicas[i].Acquire(ctx, "a")
@@ -180,7 +181,7 @@ func (f *cachedFleet) call(ctx context.Context) {
 	}
 }
 
-// settle gives the n-th permit's outcome.
+// settle settles the n-th permit.
 func (f *cachedFleet) settle(ctx context.Context, n int) {
 	h := f.held[n]
 	f.held = append(f.held[:n], f.held[n+1:]...)
@@ -188,12 +189,12 @@ func (f *cachedFleet) settle(ctx context.Context, n int) {
 		breaker.Success, breaker.Success, breaker.Failure, breaker.Failure, breaker.Failure, breaker.Ignored,
 	}).Draw(f.t, "outcome")}
 	o.Slow = rapid.IntRange(0, 5).Draw(f.t, "slow") == 0
-	// A trip on runs amid a record has no success before it; strict mode would keep an upstream's wait from before that record, which
-	// a success in it clears (docs/consistency.md).
+	// Not with a threshold for runs: if a run trips amid a record, a success later in the record clears a Retry-After
+	// from before it, which strict mode keeps (docs/consistency.md).
 	if o.Kind == breaker.Failure && f.policy.FailureThreshold == breaker.Off && rapid.IntRange(0, 9).Draw(f.t, "wait") == 0 {
 		o.RetryAfter = 3 * time.Second
 	}
-	if o.Kind != breaker.Ignored && h.permit.Lease() == 0 { // joined, or sent by itself: in order either way
+	if o.Kind != breaker.Ignored && h.permit.Lease() == 0 { // joined or sent by itself, it keeps its order
 		key := fmt.Sprintf("replica%d %s", h.replica, h.permit.Epoch())
 		f.o.mu.Lock()
 		f.o.due[key] = append(f.o.due[key], o)
@@ -211,7 +212,7 @@ func (f *cachedFleet) force(ctx context.Context) {
 	}
 }
 
-// play is one history.
+// play plays one history.
 func (f *cachedFleet) play(ctx context.Context) {
 	for range rapid.IntRange(1, 300).Draw(f.t, "steps") {
 		switch n := rapid.IntRange(0, 99).Draw(f.t, "step"); {
@@ -237,12 +238,12 @@ func (f *cachedFleet) close() {
 	}
 }
 
-// TestCachedEndsWhereStrictDoes plays random histories on replicas in cached mode, in virtual time [B5] [B6] [B7] [B8] [B14].
-func TestCachedEndsWhereStrictDoes(t *testing.T) {
+// Random histories on replicas in cached mode, in virtual time [B5] [B6] [B7] [B8] [B14].
+func TestCached_EndsInTheStateOfStrict(t *testing.T) {
 	t.Parallel()
 	records, outcomes := 0, 0
 	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) { // a T would be asked for a deadline in real time
+		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) { // hides T.Deadline, which is in real time
 			f := newFleet(rt)
 			defer f.close()
 			f.play(t.Context())
@@ -252,6 +253,6 @@ func TestCachedEndsWhereStrictDoes(t *testing.T) {
 		})
 	})
 	if joined := outcomes - records; joined < outcomes/20 {
-		t.Errorf("only %d records of %d outcomes: the test proves little", records, outcomes)
+		t.Errorf("%d records of %d outcomes: too few are joined", records, outcomes)
 	}
 }

@@ -11,25 +11,24 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
-	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// TestStalenessIsBounded: another replica opens the breaker, and nobody is told. A replica that only asks refuses within the
-// bound, one that reports within an interval, one that is told at once.
-func TestStalenessIsBounded(t *testing.T) {
+// Another replica opens the breaker. A replica that only acquires refuses within MaxStaleness, one that also settles
+// within a flush interval, and one that gets the event at once.
+func TestCached_StalenessIsBounded(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		reports, push bool
 		within        time.Duration
 	}{
-		"silent": {within: time.Second}, "reporting": {reports: true, within: 11 * time.Millisecond}, "told": {push: true, within: 0},
+		"only acquires": {within: time.Second}, "settles": {reports: true, within: 11 * time.Millisecond}, "gets the event": {push: true, within: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for offset := range 7 { // of the opening, against the sweeps
+			for offset := range 7 { // of the opening from the last sweep
 				synctest.Test(t, func(t *testing.T) {
-					l := newLedger()
-					m, other := cachedOn(t, l, nil, nil), cachedOn(t, l, nil, nil)
+					l := newRecordingStore()
+					m, other := newCachedManager(t, l, nil, nil), newCachedManager(t, l, nil, nil)
 					for range 400 + offset*97 {
 						p := acquire(t, m, "a")
 						_, _ = p.Success(t.Context())
@@ -43,7 +42,7 @@ func TestStalenessIsBounded(t *testing.T) {
 						m.Invalidate("a")
 					}
 					for {
-						synctest.Wait() // a sweep of this moment comes first
+						synctest.Wait() // a sweep that is due now comes first
 						p, err := m.Acquire(t.Context(), "a")
 						if err != nil {
 							break
@@ -65,13 +64,13 @@ func TestStalenessIsBounded(t *testing.T) {
 	}
 }
 
-// TestAnAnswerFromBeforeATransitionDoesNotCount: the store said closed, the breaker opened and that was told, and only then does
-// the answer arrive.
-func TestAnAnswerFromBeforeATransitionDoesNotCount(t *testing.T) {
+// The store answers that the breaker is closed, the breaker opens and its event comes, and only then does the answer
+// arrive.
+func TestCached_AnswerFromBeforeAnInvalidationIsNotCached(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		m := cachedOn(t, &slowAnswers{l}, nil, nil)
+		l := newRecordingStore()
+		m := newCachedManager(t, &slowStore{l}, nil, nil)
 		got := make(chan error)
 		go func() {
 			_, err := m.Acquire(t.Context(), "a")
@@ -86,23 +85,12 @@ func TestAnAnswerFromBeforeATransitionDoesNotCount(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := m.Acquire(t.Context(), "a"); err == nil {
-			t.Error("admitted by an old answer")
+			t.Error("admitted by an answer from before the opening")
 		}
 	})
 }
 
-// slowAnswers gives answers to acquires a second late.
-type slowAnswers struct{ *ledger }
-
-func (s *slowAnswers) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
-	r, err := s.ledger.Apply(ctx, agent, p, op)
-	if op.Verb == machine.VerbAcquire {
-		<-time.After(time.Second)
-	}
-	return r, err
-}
-
-func TestAPolicyThatChangesIsFollowed(t *testing.T) {
+func TestCached_FollowsAPolicyThatIsNoLongerCached(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*breaker.Policy){
 		"strict":   func(p *breaker.Policy) { p.Consistency = breaker.Strict },
@@ -111,9 +99,9 @@ func TestAPolicyThatChangesIsFollowed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				l := newLedger()
+				l := newRecordingStore()
 				changed := false
-				m := cachedOn(t, l, nil, func(p *breaker.Policy) {
+				m := newCachedManager(t, l, nil, func(p *breaker.Policy) {
 					if changed {
 						change(p)
 					}
@@ -128,18 +116,18 @@ func TestAPolicyThatChangesIsFollowed(t *testing.T) {
 					acquire(t, m, "a")
 				}
 				if _, _, after := l.count(); after != before+3 {
-					t.Errorf("three calls asked %d times", after-before)
+					t.Errorf("three calls made %d requests", after-before)
 				}
 			})
 		})
 	}
 }
 
-func TestOutcomesFromElsewhereJoinWhereTheyMay(t *testing.T) {
+func TestCached_ResumedPermitsAndRecordsAreJoined(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		m := cachedOn(t, l, nil, nil)
+		l := newRecordingStore()
+		m := newCachedManager(t, l, nil, nil)
 		p := acquire(t, m, "a")
 		ok := breaker.Outcome{Kind: breaker.Success}
 		joined := func(text string, o breaker.Outcome) bool {
@@ -160,10 +148,10 @@ func TestOutcomesFromElsewhereJoinWhereTheyMay(t *testing.T) {
 			return r.Pending
 		}
 		if !joined("", ok) || !joined(p.String(), ok) {
-			t.Error("an outcome that may wait does not")
+			t.Error("an outcome that may be joined is not")
 		}
 		if joined("", breaker.Outcome{Kind: breaker.Success, Reporter: "other"}) || joined("", breaker.Outcome{Kind: breaker.Success, ReportID: "1"}) {
-			t.Error("an outcome that names its reporter, or must count once, waits")
+			t.Error("an outcome with a reporter or a report id of its own is joined")
 		}
 		if ok, err := p.Settle(t.Context(), breaker.Outcome{Kind: breaker.Success, Reporter: "other"}); !ok || err != nil {
 			t.Error(ok, err)
@@ -175,11 +163,11 @@ func TestOutcomesFromElsewhereJoinWhereTheyMay(t *testing.T) {
 	})
 }
 
-// TestIdleAgentsLeave: memory is bounded by the agents of the last moments, whatever their number before.
-func TestIdleAgentsLeave(t *testing.T) {
+// Memory is bounded by the agents that were called lately.
+func TestCached_IdleAgentsAreRemoved(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := cachedOn(t, newLedger(), nil, nil)
+		m := newCachedManager(t, newRecordingStore(), nil, nil)
 		handle, _ := m.Agent("kept")
 		for i := range 5000 {
 			p := acquire(t, m, fmt.Sprint("agent-", i))
@@ -199,10 +187,10 @@ func TestIdleAgentsLeave(t *testing.T) {
 	})
 }
 
-func TestBeyondMaxAgentsTheStoreIsAsked(t *testing.T) {
+func TestCached_BeyondMaxAgentsTheStoreIsAsked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
+		l := newRecordingStore()
 		p := breaker.DefaultPolicy()
 		p.Consistency = breaker.Cached
 		m, err := breaker.NewManager(breaker.Options{Store: l, MaxAgents: 2, Policy: p})
@@ -218,28 +206,26 @@ func TestBeyondMaxAgentsTheStoreIsAsked(t *testing.T) {
 			}
 		}
 		if _, _, asked := l.count(); asked != 12 {
-			t.Errorf("asked %d times", asked)
+			t.Errorf("%d requests", asked)
 		}
 	})
 }
 
-func TestCloseSendsWhatWaitsAndGivesUpInTime(t *testing.T) {
+func TestCached_CloseFlushesUntilItsContextEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		m := cachedOn(t, l, nil, nil)
+		l := newRecordingStore()
+		m := newCachedManager(t, l, nil, nil)
 		for i := range 500 {
 			p := acquire(t, m, fmt.Sprint("agent-", i))
 			_, _ = p.Success(t.Context())
 		}
 		late := acquire(t, m, "agent-1")
-		l.mu.Lock()
-		l.latency = 300 * time.Millisecond
-		l.mu.Unlock()
+		l.setLatency(300 * time.Millisecond)
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		if err := m.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a store that is slow: %v", err)
+			t.Errorf("Close on a slow store: %v", err)
 		}
 		if err := m.Close(t.Context()); err != nil {
 			t.Error(err)
@@ -258,11 +244,11 @@ func TestCloseSendsWhatWaitsAndGivesUpInTime(t *testing.T) {
 	})
 }
 
-// TestNothingIsLostBetweenGoroutines runs on the real scheduler, for the race detector.
-func TestNothingIsLostBetweenGoroutines(t *testing.T) {
+// In real time, for the race detector.
+func TestCached_ConcurrentCallsLoseNoOutcome(t *testing.T) {
 	t.Parallel()
-	l := newLedger()
-	m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureThreshold, p.FailureRateThreshold = breaker.Off, breaker.Off })
+	l := newRecordingStore()
+	m := newCachedManager(t, l, nil, func(p *breaker.Policy) { p.FailureThreshold, p.FailureRateThreshold = breaker.Off, breaker.Off })
 	const goroutines, each = 8, 5000
 	var wg sync.WaitGroup
 	for g := range goroutines {

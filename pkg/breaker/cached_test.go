@@ -13,11 +13,11 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-func TestOnlyTheFirstCallAsksAndSuccessesShareARecord(t *testing.T) {
+func TestCached_ManySuccessesTakeOneRequestAndOneRecord(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		m := cachedOn(t, l, nil, nil)
+		l := newRecordingStore()
+		m := newCachedManager(t, l, nil, nil)
 		for range 1000 {
 			p := acquire(t, m, "a")
 			if ok, err := p.Success(t.Context()); !ok || err != nil {
@@ -29,12 +29,12 @@ func TestOnlyTheFirstCallAsksAndSuccessesShareARecord(t *testing.T) {
 		}
 		start := time.Now()
 		if u := m.Backlog(); u.Agents != 1 {
-			t.Errorf("unsent: %+v", u)
+			t.Errorf("backlog %+v", u)
 		}
 		<-time.After(9 * time.Millisecond)
 		synctest.Wait()
 		if n, _, asked := l.count(); n != 0 || asked != 1 {
-			t.Errorf("%d records, %d questions before the interval is over", n, asked)
+			t.Errorf("%d records, %d requests before the interval is over", n, asked)
 		}
 		<-time.After(time.Millisecond)
 		synctest.Wait()
@@ -42,16 +42,16 @@ func TestOnlyTheFirstCallAsksAndSuccessesShareARecord(t *testing.T) {
 			t.Errorf("%d records, %+v after %v", n, sum, l.records[0].at.Sub(start))
 		}
 		if u := m.Backlog(); u != (breaker.Backlog{}) {
-			t.Errorf("unsent: %+v", u)
+			t.Errorf("backlog %+v", u)
 		}
 	})
 }
 
-func TestFailuresGoAtOnceAndThenShare(t *testing.T) {
+func TestCached_FirstFailureIsSentAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off; p.FailureThreshold = 4 })
+		l := newRecordingStore()
+		m := newCachedManager(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off; p.FailureThreshold = 4 })
 		start := time.Now()
 		fails := func() {
 			p := acquire(t, m, "a")
@@ -67,11 +67,11 @@ func TestFailuresGoAtOnceAndThenShare(t *testing.T) {
 			t.Fatalf("three failures: %d records, %+v", n, sum)
 		}
 		p := acquire(t, m, "a")
-		if _, err := p.Failure(t.Context(), "boom"); err != nil { // the fourth in a row
+		if _, err := p.Failure(t.Context(), "boom"); err != nil { // the fourth in a row trips
 			t.Fatal(err)
 		}
 		if _, err := m.Acquire(t.Context(), "a"); !errors.As(err, new(*breaker.OpenError)) {
-			t.Fatalf("a call right behind the failure that trips: %v", err)
+			t.Fatalf("the call after the failure that trips: %v", err)
 		}
 		if n, sum, _ := l.count(); n != 2 || sum.Failures != 4 || sum.MaxRun != 4 || !l.records[1].at.Equal(start) {
 			t.Fatalf("four failures: %d records, %+v", n, sum)
@@ -82,13 +82,13 @@ func TestFailuresGoAtOnceAndThenShare(t *testing.T) {
 	})
 }
 
-// TestFailuresOnTheirWayAreCounted: the one that trips comes while those before it are sent, and the call behind it waits for all.
-func TestFailuresOnTheirWayAreCounted(t *testing.T) {
+// The failure that trips comes while those before it are in flight. The next call waits for all of them.
+func TestCached_FailuresInFlightCountForTheTrip(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
+		l := newRecordingStore()
 		l.latency = 50 * time.Millisecond
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off })
+		m := newCachedManager(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off })
 		_ = m.Do(t.Context(), "a", succeed)
 		<-time.After(time.Second / 10)
 		for range 5 {
@@ -103,12 +103,11 @@ func TestFailuresOnTheirWayAreCounted(t *testing.T) {
 	})
 }
 
-// TestAnAgentThatFailsOftenCostsTwoRecordsAnInterval at most.
-func TestAnAgentThatFailsOftenCostsTwoRecordsAnInterval(t *testing.T) {
+func TestCached_FailuresCostTwoRecordsAnInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off })
+		l := newRecordingStore()
+		m := newCachedManager(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off })
 		for i := range 1000 { // one second
 			p := acquire(t, m, "a")
 			_, _ = p.Settle(t.Context(), breaker.Outcome{Kind: []breaker.OutcomeKind{breaker.Failure, breaker.Success}[i%2]})
@@ -121,12 +120,12 @@ func TestAnAgentThatFailsOftenCostsTwoRecordsAnInterval(t *testing.T) {
 	})
 }
 
-func TestOneRecordOfAnAgentAtATime(t *testing.T) {
+func TestCached_OneRecordOfAnAgentIsInFlight(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
+		l := newRecordingStore()
 		l.latency = 35 * time.Millisecond
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off })
+		m := newCachedManager(t, l, nil, func(p *breaker.Policy) { p.FailureRateThreshold = breaker.Off })
 		for i := range 300 {
 			p := acquire(t, m, "a")
 			_, _ = p.Settle(t.Context(), breaker.Outcome{Kind: []breaker.OutcomeKind{breaker.Failure, breaker.Success}[i%2]})
@@ -136,17 +135,17 @@ func TestOneRecordOfAnAgentAtATime(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n, sum, _ := l.count(); l.most != 1 || sum.Calls() != 300 || n > 12 {
-			t.Errorf("%d at once; %d records of %d calls", l.most, n, sum.Calls())
+			t.Errorf("%d records at once; %d records of %d calls", l.most, n, sum.Calls())
 		}
 	})
 }
 
-func TestWhoCountsSeesWhatHeCounted(t *testing.T) {
+func TestCached_InspectFlushesFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
+		l := newRecordingStore()
 		l.latency = time.Millisecond
-		m := cachedOn(t, l, nil, nil)
+		m := newCachedManager(t, l, nil, nil)
 		start := time.Now()
 		for range 3 {
 			p := acquire(t, m, "a")
@@ -156,22 +155,20 @@ func TestWhoCountsSeesWhatHeCounted(t *testing.T) {
 		if v, _, err := m.Inspect(t.Context(), "a"); err != nil || v.Successes != 3 || time.Since(began) != time.Millisecond {
 			t.Errorf("%d counted after %v, %v", v.Successes, time.Since(start), err)
 		}
-		busy, stop := context.WithCancel(t.Context()) // somebody never ceases to call
+		busy, stop := context.WithCancel(t.Context()) // calls that go on
 		go func() {
 			for busy.Err() == nil {
 				_ = m.Do(busy, "a", succeed)
 				<-time.After(100 * time.Microsecond)
 			}
 		}()
-		<-time.After(10*time.Millisecond + 300*time.Microsecond) // a record is under way
+		<-time.After(10*time.Millisecond + 300*time.Microsecond) // a record is in flight
 		began = time.Now()
 		if _, _, err := m.Inspect(t.Context(), "a"); err != nil || time.Since(began) > 2*time.Millisecond {
-			t.Errorf("while others call: after %v, %v", time.Since(began), err)
+			t.Errorf("Inspect while others call: after %v, %v", time.Since(began), err)
 		}
 		stop()
-		l.mu.Lock()
-		l.latency = time.Minute
-		l.mu.Unlock()
+		l.setLatency(time.Minute)
 		p := acquire(t, m, "a")
 		_, _ = p.Success(t.Context())
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -182,11 +179,11 @@ func TestWhoCountsSeesWhatHeCounted(t *testing.T) {
 	})
 }
 
-func TestHandlesAndNamesAreOneBreaker(t *testing.T) {
+func TestCached_HandlesAndNamesShareABuffer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		m := cachedOn(t, l, nil, nil)
+		l := newRecordingStore()
+		m := newCachedManager(t, l, nil, nil)
 		a, err := m.Agent("a")
 		if err != nil || a.Name() != "a" {
 			t.Fatal(a, err)
@@ -212,16 +209,16 @@ func TestHandlesAndNamesAreOneBreaker(t *testing.T) {
 		}
 		_ = m.Close(t.Context())
 		if n, sum, asked := l.count(); n != 1 || sum.Successes != 6 || asked != 1 {
-			t.Errorf("%d records of %d calls, %d questions", n, sum.Calls(), asked)
+			t.Errorf("%d records of %d calls, %d requests", n, sum.Calls(), asked)
 		}
 	})
 }
 
-func TestEveryWayOutOfDoIsJoined(t *testing.T) {
+func TestCached_DoJoinsEveryOutcome(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		m := cachedOn(t, l, nil, func(p *breaker.Policy) { p.SlowCallDuration = time.Second; p.FailureThreshold = breaker.Off })
+		l := newRecordingStore()
+		m := newCachedManager(t, l, nil, func(p *breaker.Policy) { p.SlowCallDuration = time.Second; p.FailureThreshold = breaker.Off })
 		cancelled, cancel := context.WithCancel(t.Context())
 		cancel()
 		_ = m.Do(t.Context(), "a", succeed)
@@ -248,11 +245,11 @@ func TestEveryWayOutOfDoIsJoined(t *testing.T) {
 	})
 }
 
-func TestEveryOutcomeIsToldOnce(t *testing.T) {
+func TestCached_EveryOutcomeIsObservedOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l, o := newLedger(), &told{}
-		m := cachedOn(t, l, o, nil)
+		l, o := newRecordingStore(), &outcomeCounter{}
+		m := newCachedManager(t, l, o, nil)
 		old := []breaker.Permit{acquire(t, m, "a"), acquire(t, m, "a")}
 		for range 5 {
 			p := acquire(t, m, "a")
@@ -265,44 +262,38 @@ func TestEveryOutcomeIsToldOnce(t *testing.T) {
 			}
 		}
 		<-time.After(time.Second)
-		l.mu.Lock()
-		l.err = &breaker.StoreError{Verb: machine.VerbRecord, Unknown: true, Err: errAgent}
-		l.mu.Unlock()
+		l.setError(&breaker.StoreError{Verb: machine.VerbRecord, Unknown: true, Err: errAgent})
 		if _, err := m.Acquire(t.Context(), "a"); err == nil {
 			t.Fatal("admitted without an answer")
 		}
 		<-time.After(time.Minute)
 		_ = m.Close(t.Context())
-		if want := map[machine.Code]int64{"counted": 5, machine.CodeLate: 2}; fmt.Sprint(o.flushed) != fmt.Sprint(want) || o.pending != 5 {
-			t.Errorf("told of %d, then %v, want %v", o.pending, o.flushed, want)
+		if want := map[machine.Code]int64{"counted": 5, machine.CodeLate: 2}; fmt.Sprint(o.final) != fmt.Sprint(want) || o.pending != 5 {
+			t.Errorf("observed %d pending, then %v, want %v", o.pending, o.final, want)
 		}
 	})
 }
 
-func TestOutcomesThatTheStoreDoesNotTakeAreTold(t *testing.T) {
+func TestCached_FailedFlushIsObserved(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l, o := newLedger(), &told{}
-		m := cachedOn(t, l, o, nil)
+		l, o := newRecordingStore(), &outcomeCounter{}
+		m := newCachedManager(t, l, o, nil)
 		for why, err := range map[machine.Code]error{
 			breaker.CodeUnknown: &breaker.StoreError{Unknown: true, Err: errAgent}, machine.CodeLost: &breaker.StoreError{Err: errAgent},
 		} {
 			p := acquire(t, m, "a")
-			l.mu.Lock()
-			l.err = err
-			l.mu.Unlock()
+			l.setError(err)
 			_, _ = p.Success(t.Context())
 			<-time.After(10 * time.Millisecond)
 			synctest.Wait()
-			if o.flushed[why] != 1 {
-				t.Errorf("%s: told %v", why, o.flushed)
+			if o.final[why] != 1 {
+				t.Errorf("%s: observed %v", why, o.final)
 			}
 			if _, err := m.Acquire(t.Context(), "a"); err == nil {
 				t.Error("still admitted from memory")
 			}
-			l.mu.Lock()
-			l.err = nil
-			l.mu.Unlock()
+			l.setError(nil)
 		}
 	})
 }

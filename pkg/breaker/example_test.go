@@ -11,7 +11,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore/embedded"
 )
 
-// fleet gives a Manager on the Redis that url names, and what ends it.
+// fleet returns a Manager on the Redis at url, and a function that closes both.
 func fleet(ctx context.Context, url string) (m *breaker.Manager, end func(), err error) {
 	conn, err := redisstore.Open(ctx, url, redisstore.Options{Embedded: embedded.Start}) // which only embedded:// needs
 	if err != nil {
@@ -21,7 +21,7 @@ func fleet(ctx context.Context, url string) (m *breaker.Manager, end func(), err
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
-	fallback := breaker.NewFallback(store, store.Ping, 0, nil) // answers while Redis is away
+	fallback := breaker.NewFallback(store, store.Ping, 0, nil) // answers while Redis is down
 	end = func() { fallback.Close(); _ = conn.Close() }
 	m, err = breaker.NewManager(breaker.Options{Store: fallback})
 	return m, end, err
@@ -29,13 +29,13 @@ func fleet(ctx context.Context, url string) (m *breaker.Manager, end func(), err
 
 var errTimeout = errors.New("the agent did not answer")
 
-// callAgent stands for the call that the breaker guards.
+// callAgent is the call behind the breaker.
 func callAgent(context.Context) error { return errTimeout }
 
-// Do asks, calls, and records how it ended. The sixth call is refused without being made.
+// Do asks for a permit, calls, and reports the outcome. The sixth call is refused, and not made.
 func ExampleManager_Do() {
 	ctx := context.Background()
-	m, end, err := fleet(ctx, "embedded://") // a fleet says redis://host:6379/0
+	m, end, err := fleet(ctx, "embedded://") // in a fleet: redis://host:6379/0
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -59,7 +59,7 @@ func ExampleManager_Do() {
 	// refused: open - ask again in 1m0s
 }
 
-// Acquire and Settle are Do in two steps, for calls that do not fit a function.
+// Acquire and Settle are the two halves of Do, for calls that do not fit into a function.
 func ExampleManager_Acquire() {
 	ctx := context.Background()
 	m, end, err := fleet(ctx, "embedded://")
@@ -85,7 +85,7 @@ func ExampleManager_Acquire() {
 	// Output: counted: true <nil>
 }
 
-// Cached mode: while the breaker is closed, a call costs nanoseconds, and Redis is told of a thousand at once.
+// In cached mode a call of a closed breaker takes nanoseconds, and Redis gets a thousand outcomes in one record.
 func ExampleManager_Agent() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -108,9 +108,9 @@ func ExampleManager_Agent() {
 		fmt.Println(err)
 		return
 	}
-	go store.Events(ctx, func(agent string, _ breaker.Event) { m.Invalidate(agent) }) // trips of other replicas
+	go store.Events(ctx, func(agent string, _ breaker.Event) { m.Invalidate(agent) }) // transitions that other replicas caused
 
-	agent, err := m.Agent("my-agent") // a handle spares the look-up by name
+	agent, err := m.Agent("my-agent") // a handle saves the lookup by name
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -118,13 +118,13 @@ func ExampleManager_Agent() {
 	for range 1000 {
 		err = errors.Join(err, agent.Do(ctx, func(context.Context) error { return nil }))
 	}
-	err = errors.Join(err, m.Close(ctx)) // sends what has not been sent yet
+	err = errors.Join(err, m.Close(ctx)) // sends the outcomes that are left
 	view, _, _ := m.Inspect(ctx, "my-agent")
 	fmt.Println(view.Successes, err)
 	// Output: 1000 <nil>
 }
 
-// A permit's text goes to another process, which settles it.
+// The text of a permit goes to another process, which settles the permit.
 func ExampleManager_Resume() {
 	ctx := context.Background()
 	m, end, err := fleet(ctx, "embedded://")
@@ -149,10 +149,10 @@ func ExampleManager_Resume() {
 	// Output: counted: true <nil>
 }
 
-// An operator holds a breaker open, for a time and with a reason.
+// An operator holds a breaker open for an hour.
 func ExampleManager_Force() {
 	ctx := context.Background()
-	m, end, err := fleet(ctx, "embedded://127.0.0.1:0") // with a free port, for redis-cli
+	m, end, err := fleet(ctx, "embedded://127.0.0.1:0") // on a free port, for redis-cli
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -173,7 +173,7 @@ func ExampleManager_Force() {
 	// forced_open 1h0m0s
 }
 
-// The classic view: ask, call, record.
+// Classic has the interface of older libraries: ask, call, record.
 func ExampleManager_Classic() {
 	ctx := context.Background()
 	m, end, err := fleet(ctx, "embedded://")

@@ -1,4 +1,4 @@
 package breaker
 
-// KnownAgents is how many agents a Manager keeps anything of.
+// KnownAgents returns the number of Agents in memory.
 func (m *Manager) KnownAgents() int { return m.agents.Size() }

@@ -13,56 +13,56 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// awayStore never answers.
-type awayStore struct{}
+// downStore is always down.
+type downStore struct{}
 
-func (awayStore) Apply(_ context.Context, agent string, _ breaker.Policy, op machine.Op) (machine.Result, error) {
-	return machine.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("away")}
+func (downStore) Apply(_ context.Context, agent string, _ breaker.Policy, op machine.Op) (machine.Result, error) {
+	return machine.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Err: errors.New("down")}
 }
 
-func (awayStore) Inspect(_ context.Context, agent string, _ breaker.Policy) (breaker.View, error) {
-	return breaker.View{}, &breaker.StoreError{Verb: "inspect", Agent: agent, Err: errors.New("away")}
+func (downStore) Inspect(_ context.Context, agent string, _ breaker.Policy) (breaker.View, error) {
+	return breaker.View{}, &breaker.StoreError{Verb: "inspect", Agent: agent, Err: errors.New("down")}
 }
 
-// switched is a Memory that can be away: quick or, when hang is set, after the caller's patience.
-type switched struct {
+// switchableStore is a Memory that can be down: it fails at once or, if hang is set, after 250 ms.
+type switchableStore struct {
 	*breaker.Memory
-	away  atomic.Bool
+	down  atomic.Bool
 	hang  atomic.Bool
-	pings atomic.Bool // it answers pings all the same
+	pings atomic.Bool // pings succeed although it is down
 	asked atomic.Int64
 }
 
-func (s *switched) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
+func (s *switchableStore) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	s.asked.Add(1)
-	if err := s.trouble(ctx, agent, op.Verb); err != nil {
+	if err := s.failure(ctx, agent, op.Verb); err != nil {
 		return machine.Result{}, err
 	}
 	return s.Memory.Apply(ctx, agent, p, op)
 }
 
-func (s *switched) trouble(ctx context.Context, agent string, v machine.Verb) error {
+func (s *switchableStore) failure(ctx context.Context, agent string, v machine.Verb) error {
 	if s.hang.Load() {
 		ctx, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
 		defer cancel()
 		<-ctx.Done()
 		return &breaker.StoreError{Verb: v, Agent: agent, Unknown: true, Err: ctx.Err()}
 	}
-	if s.away.Load() {
+	if s.down.Load() {
 		return &breaker.StoreError{Verb: v, Agent: agent, Err: errors.New("connection refused")}
 	}
 	return nil
 }
 
-func (s *switched) ping(ctx context.Context) error {
+func (s *switchableStore) ping(ctx context.Context) error {
 	if s.pings.Load() {
 		return nil
 	}
-	return s.trouble(ctx, "", "ping")
+	return s.failure(ctx, "", "ping")
 }
 
 type outage struct {
-	store    *switched
+	store    *switchableStore
 	fallback *breaker.Fallback
 	manager  *breaker.Manager
 	changes  []bool
@@ -71,18 +71,18 @@ type outage struct {
 
 func newOutage(t *testing.T, edit func(*breaker.Policy)) *outage {
 	t.Helper()
-	o := &outage{store: &switched{Memory: breaker.NewMemory(nil, 0)}}
+	o := &outage{store: &switchableStore{Memory: breaker.NewMemory(nil, 0)}}
 	o.fallback = breaker.NewFallback(o.store, o.store.ping, 0, func(degraded bool, _ error) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.changes = append(o.changes, degraded)
 	})
 	t.Cleanup(o.fallback.Close)
-	o.manager = managerOn(t, o.fallback, edit)
+	o.manager = newManagerOn(t, o.fallback, edit)
 	return o
 }
 
-func TestFallbackGoesOnFromTheLastStateItSaw(t *testing.T) {
+func TestFallback_LocalContinuesFromTheLastAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(t, nil)
@@ -94,27 +94,27 @@ func TestFallbackGoesOnFromTheLastStateItSaw(t *testing.T) {
 			_ = o.manager.Do(t.Context(), "run", fail)
 		}
 		<-time.After(10 * time.Second)
-		o.store.away.Store(true)
+		o.store.down.Store(true)
 		var refused *breaker.OpenError
 		if err := o.manager.Do(t.Context(), "open", succeed); !errors.As(err, &refused) || !refused.Degraded || refused.RetryAfter != 50*time.Second {
 			t.Errorf("open agent: %v %+v, want a degraded refusal for 50 s", err, refused)
 		}
-		// the run of three goes on: two more open it, here alone
+		// the run of three continues: two more failures open the breaker in memory
 		for range 2 {
 			_ = o.manager.Do(t.Context(), "run", fail)
 		}
 		if err := o.manager.Do(t.Context(), "run", succeed); !errors.As(err, &refused) || refused.Reason != breaker.ReasonOpen {
 			t.Errorf("agent with a run: %v, want open", err)
 		}
-		o.store.away.Store(false)
+		o.store.down.Store(false)
 		<-time.After(2 * time.Second)
 		synctest.Wait()
 		if o.fallback.Degraded() {
 			t.Fatal("still degraded")
 		}
-		// the shared store wins: there the run is three
+		// in the store the run is three
 		if err := o.manager.Do(t.Context(), "run", succeed); err != nil {
-			t.Errorf("after the return: %v", err)
+			t.Errorf("after the outage: %v", err)
 		}
 		if len(o.changes) != 2 || !o.changes[0] || o.changes[1] {
 			t.Errorf("changes %v, want degraded once and back once", o.changes)
@@ -122,7 +122,7 @@ func TestFallbackGoesOnFromTheLastStateItSaw(t *testing.T) {
 	})
 }
 
-func TestFallbackLetsNobodyWaitTwice(t *testing.T) {
+func TestFallback_OnlyTheFirstCallerWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(t, nil)
@@ -148,14 +148,14 @@ func TestFallbackLetsNobodyWaitTwice(t *testing.T) {
 	})
 }
 
-func TestFallbackKeepsRedisEpochUntilTheFirstLocalTransition(t *testing.T) {
+func TestFallback_KeepsTheStoresEpochUntilALocalTransition(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(t, nil)
 		defer o.fallback.Close()
 		_ = o.manager.Do(t.Context(), "a", fail)
-		o.store.away.Store(true)
-		_ = o.manager.Do(t.Context(), "other", succeed) // notices
+		o.store.down.Store(true)
+		_ = o.manager.Do(t.Context(), "other", succeed) // meets the outage
 		early, err := o.manager.Acquire(t.Context(), "a")
 		if err != nil {
 			t.Fatal(err)
@@ -164,11 +164,11 @@ func TestFallbackKeepsRedisEpochUntilTheFirstLocalTransition(t *testing.T) {
 			_ = o.manager.Do(t.Context(), "a", fail)
 		}
 		<-time.After(time.Minute)
-		late, err := o.manager.Acquire(t.Context(), "a") // half-open, here alone
+		late, err := o.manager.Acquire(t.Context(), "a") // half-open in memory
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.store.away.Store(false)
+		o.store.down.Store(false)
 		<-time.After(2 * time.Second)
 		if r, err := early.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); err != nil || !r.Counted {
 			t.Errorf("permit of Redis's epoch: %+v %v, want counted", r, err)
@@ -179,19 +179,19 @@ func TestFallbackKeepsRedisEpochUntilTheFirstLocalTransition(t *testing.T) {
 	})
 }
 
-func TestFallbackAllowAndDeny(t *testing.T) {
+func TestFallback_AllowAdmitsAndDenyRefuses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		deny := newOutage(t, func(p *breaker.Policy) { p.OnStoreError = breaker.OnStoreErrorDeny })
 		defer deny.fallback.Close()
-		deny.store.away.Store(true)
+		deny.store.down.Store(true)
 		var refused *breaker.OpenError
 		if err := deny.manager.Do(t.Context(), "a", succeed); !errors.As(err, &refused) || refused.Reason != breaker.ReasonStoreUnavailable || refused.State != "" {
 			t.Errorf("deny: %v", err)
 		}
 		allow := newOutage(t, func(p *breaker.Policy) { p.OnStoreError = breaker.OnStoreErrorAllow })
 		defer allow.fallback.Close()
-		allow.store.away.Store(true)
+		allow.store.down.Store(true)
 		for range 50 {
 			if err := allow.manager.Do(t.Context(), "a", fail); !errors.Is(err, errAgent) {
 				t.Fatalf("allow: %v", err)
@@ -200,30 +200,30 @@ func TestFallbackAllowAndDeny(t *testing.T) {
 	})
 }
 
-func TestFallbackAnswersNoOperatorFromMemory(t *testing.T) {
+func TestFallback_ForceNeedsTheStore(t *testing.T) {
 	t.Parallel()
 	o := newOutage(t, nil)
-	o.store.away.Store(true)
+	o.store.down.Store(true)
 	if _, err := o.manager.Force(t.Context(), "a", breaker.Force{Target: breaker.HoldOpen, Actor: "alice"}); !errors.Is(err, breaker.ErrStoreUnavailable) {
 		t.Errorf("force: %v, want ErrStoreUnavailable", err)
 	}
 }
 
-func TestAStoreErrorNeverReplacesTheCallsOwnResult(t *testing.T) {
+func TestDo_StoreErrorDoesNotReplaceTheResultOfTheCall(t *testing.T) {
 	t.Parallel()
-	store := &switched{Memory: breaker.NewMemory(nil, 0)}
-	m := managerOn(t, store, nil)
-	err := m.Do(t.Context(), "a", func(context.Context) error { store.away.Store(true); return nil })
+	store := &switchableStore{Memory: breaker.NewMemory(nil, 0)}
+	m := newManagerOn(t, store, nil)
+	err := m.Do(t.Context(), "a", func(context.Context) error { store.down.Store(true); return nil })
 	if err != nil {
 		t.Errorf("successful call gave %v", err)
 	}
-	store.away.Store(false)
-	if err := m.Do(t.Context(), "a", func(context.Context) error { store.away.Store(true); return errAgent }); !errors.Is(err, errAgent) {
+	store.down.Store(false)
+	if err := m.Do(t.Context(), "a", func(context.Context) error { store.down.Store(true); return errAgent }); !errors.Is(err, errAgent) {
 		t.Errorf("failed call gave %v", err)
 	}
 }
 
-func TestAnUnknownOutcomeIsToldAsUnknown(t *testing.T) {
+func TestFallback_RecordThatTimesOutIsUnknown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(t, nil)
@@ -240,7 +240,7 @@ func TestAnUnknownOutcomeIsToldAsUnknown(t *testing.T) {
 	})
 }
 
-func TestACallersImpatienceIsNotAnOutage(t *testing.T) {
+func TestFallback_CancelledCallerIsNoOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(t, nil)
@@ -260,12 +260,12 @@ func TestACallersImpatienceIsNotAnOutage(t *testing.T) {
 	})
 }
 
-func TestALocalRoundSettlesWhileTheStoreIsAway(t *testing.T) {
+func TestFallback_LocalProbesSettle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(t, nil)
 		defer o.fallback.Close()
-		o.store.away.Store(true)
+		o.store.down.Store(true)
 		for range 5 {
 			_ = o.manager.Do(t.Context(), "a", fail)
 		}
@@ -292,9 +292,9 @@ func TestALocalRoundSettlesWhileTheStoreIsAway(t *testing.T) {
 	})
 }
 
-func TestAloneOneReporterIsEnough(t *testing.T) {
+func TestMemory_OneReporterIsEnough(t *testing.T) {
 	t.Parallel()
-	m := manager(t, func(p *breaker.Policy) { p.MinimumReporters = 3 })
+	m := newManager(t, func(p *breaker.Policy) { p.MinimumReporters = 3 })
 	for range 5 {
 		_ = m.Do(t.Context(), "a", fail)
 	}
@@ -303,17 +303,17 @@ func TestAloneOneReporterIsEnough(t *testing.T) {
 	}
 }
 
-// lateContext is a context whose deadline has passed and that does not know yet.
+// lateContext is a context whose deadline has passed, and that has not ended yet.
 type lateContext struct{ context.Context } //nolint:containedctx // it is one
 
 func (lateContext) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
 
-func TestASocketDeadlineThatIsTheCallersIsNotAnOutage(t *testing.T) {
+func TestFallback_CallersDeadlineIsNoOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(t, nil)
 		defer o.fallback.Close()
-		o.store.away.Store(true)
+		o.store.down.Store(true)
 		o.store.pings.Store(true)
 		ctx := lateContext{t.Context()}
 		if _, err := o.manager.Acquire(ctx, "a"); !errors.Is(err, breaker.ErrStoreUnavailable) {
@@ -326,7 +326,7 @@ func TestASocketDeadlineThatIsTheCallersIsNotAnOutage(t *testing.T) {
 	})
 }
 
-func TestProbeKeepsItsLeaseOverAMomentWithoutTheStore(t *testing.T) {
+func TestPermit_KeepSurvivesAShortOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 6*time.Second })
@@ -342,9 +342,9 @@ func TestProbeKeepsItsLeaseOverAMomentWithoutTheStore(t *testing.T) {
 		stop := p.Keep(t.Context())
 		defer stop()
 		<-time.After(1900 * time.Millisecond)
-		o.store.away.Store(true) // the renewal at 2 s finds nobody
+		o.store.down.Store(true) // the renewal at 2 s fails
 		<-time.After(200 * time.Millisecond)
-		o.store.away.Store(false)
+		o.store.down.Store(false)
 		<-time.After(10 * time.Second)
 		if _, err := o.manager.Acquire(t.Context(), "a"); err == nil {
 			t.Error("a second probe was admitted while the first one is under way")

@@ -10,25 +10,25 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// counting counts how often leave was asked for.
-type counting struct {
+// countingStore counts acquires.
+type countingStore struct {
 	*Memory
 
 	asked int
 }
 
-func (s *counting) Apply(ctx context.Context, agent string, p Policy, op machine.Op) (machine.Result, error) {
+func (s *countingStore) Apply(ctx context.Context, agent string, p Policy, op machine.Op) (machine.Result, error) {
 	if op.Verb == machine.VerbAcquire {
 		s.asked++
 	}
 	return s.Memory.Apply(ctx, agent, p, op)
 }
 
-// TestAgentsThatShareAPlaceAreToldApart, and admitted from memory, whoever of them has the place, and when it has left.
-func TestAgentsThatShareAPlaceAreToldApart(t *testing.T) {
+// All of them are admitted from memory, whichever has the slot, and also after that one was removed.
+func TestLookup_AgentsOfOneSlotAreDistinct(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &counting{Memory: NewMemory(nil, 0)}
+		s := &countingStore{Memory: NewMemory(nil, 0)}
 		p := DefaultPolicy()
 		p.Consistency = Cached
 		m, err := NewManager(Options{Store: s, PerAgent: func(context.Context, string) Policy { return p }})
@@ -52,12 +52,12 @@ func TestAgentsThatShareAPlaceAreToldApart(t *testing.T) {
 				}
 			}
 			if want := len(agents) * (round + 1); s.asked != want {
-				t.Errorf("round %d: asked %d times, want %d", round, s.asked, want)
+				t.Errorf("round %d: %d requests, want %d", round, s.asked, want)
 			}
 			<-time.After(3 * time.Second)
 			synctest.Wait()
 			if n := m.KnownAgents(); n != 0 {
-				t.Errorf("round %d: %d agents known after a pause", round, n)
+				t.Errorf("round %d: %d agents in memory after a pause", round, n)
 			}
 		}
 		for _, agent := range agents {
@@ -68,16 +68,16 @@ func TestAgentsThatShareAPlaceAreToldApart(t *testing.T) {
 	})
 }
 
-func TestNamesSpreadOverThePlaces(t *testing.T) {
+func TestLookup_NamesSpreadOverTheSlots(t *testing.T) {
 	t.Parallel()
 	for _, form := range []string{"agent-%d", "%d", "team.payments.eu-west-1.agent-%d", "%d.payments"} {
 		var c lookupCache
-		places := map[any]bool{}
+		slots := map[any]bool{}
 		for i := range len(c) / 2 {
-			places[c.slot(fmt.Sprintf(form, i))] = true
+			slots[c.slot(fmt.Sprintf(form, i))] = true
 		}
-		if len(places) < len(c)/4 {
-			t.Errorf("%d names like %q have %d places", len(c)/2, form, len(places))
+		if len(slots) < len(c)/4 {
+			t.Errorf("%d names like %q have %d slots", len(c)/2, form, len(slots))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package breaker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -14,13 +15,13 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// manager makes a Manager on a Memory whose policy is the default, changed by edit.
-func manager(t *testing.T, edit func(*breaker.Policy)) *breaker.Manager {
+// newManager makes a Manager on a Memory. edit changes its policy.
+func newManager(t *testing.T, edit func(*breaker.Policy)) *breaker.Manager {
 	t.Helper()
-	return managerOn(t, breaker.NewMemory(nil, 0), edit)
+	return newManagerOn(t, breaker.NewMemory(nil, 0), edit)
 }
 
-func managerOn(t *testing.T, s breaker.Store, edit func(*breaker.Policy)) *breaker.Manager {
+func newManagerOn(t *testing.T, s breaker.Store, edit func(*breaker.Policy)) *breaker.Manager {
 	t.Helper()
 	p := breaker.DefaultPolicy()
 	if edit != nil {
@@ -47,9 +48,9 @@ func totals(t *testing.T, m *breaker.Manager) (successes, failures int64, state 
 	return v.Successes, v.Failures, v.State
 }
 
-func TestDoOpensAfterFiveFailuresAndRefuses(t *testing.T) {
+func TestDo_RefusesAfterFiveFailures(t *testing.T) {
 	t.Parallel()
-	m := manager(t, nil)
+	m := newManager(t, nil)
 	for range 5 {
 		if err := m.Do(t.Context(), "a", fail); !errors.Is(err, errAgent) {
 			t.Fatalf("Do gave %v, want the agent's own error", err)
@@ -69,9 +70,9 @@ func TestDoOpensAfterFiveFailuresAndRefuses(t *testing.T) {
 	}
 }
 
-func TestDoRecordsAPanicAndLetsItGoOn(t *testing.T) {
+func TestDo_PanicIsAFailureAndContinues(t *testing.T) {
 	t.Parallel()
-	m := manager(t, nil)
+	m := newManager(t, nil)
 	func() {
 		defer func() {
 			if r := recover(); r != "boom" {
@@ -85,9 +86,9 @@ func TestDoRecordsAPanicAndLetsItGoOn(t *testing.T) {
 	}
 }
 
-func TestDoRecordsACallThatEndsItsGoroutine(t *testing.T) {
+func TestDo_GoexitIsAFailure(t *testing.T) {
 	t.Parallel()
-	m := manager(t, nil)
+	m := newManager(t, nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = m.Do(t.Context(), "a", func(context.Context) error { runtime.Goexit(); return nil }) })
 	wg.Wait()
@@ -96,9 +97,9 @@ func TestDoRecordsACallThatEndsItsGoroutine(t *testing.T) {
 	}
 }
 
-func TestDoIgnoresACallThatItsCallerCancelled(t *testing.T) {
+func TestDo_CancelledCallIsIgnored(t *testing.T) {
 	t.Parallel()
-	m := manager(t, nil)
+	m := newManager(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	err := m.Do(ctx, "a", func(ctx context.Context) error { cancel(); return ctx.Err() })
 	if !errors.Is(err, context.Canceled) {
@@ -109,32 +110,32 @@ func TestDoIgnoresACallThatItsCallerCancelled(t *testing.T) {
 	}
 }
 
-func TestDoCountsADeadlineThatTheCalleeOverran(t *testing.T) {
+func TestDo_ExceededDeadlineIsAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := manager(t, nil)
+		m := newManager(t, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		err := m.Do(ctx, "a", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
-		if _, f, _ := totals(t, m); f != 1 { // settled although the caller's context is over
+		if _, f, _ := totals(t, m); f != 1 { // settled although the context of the caller has ended
 			t.Errorf("failures %d, want 1", f)
 		}
 	})
 }
 
-func TestDoRenewsTheLeaseWhileTheAgentWorks(t *testing.T) {
+func TestDo_RenewsTheLeaseOfAProbe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := manager(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 3*time.Second })
+		m := newManager(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 3*time.Second })
 		for range 5 {
 			_ = m.Do(t.Context(), "a", fail)
 		}
 		<-time.After(time.Minute)
 		err := m.Do(t.Context(), "a", func(ctx context.Context) error {
-			<-time.After(50 * time.Second) // many times the lease
+			<-time.After(50 * time.Second) // far longer than the lease
 			var busy *breaker.OpenError
 			if err := m.Do(ctx, "a", succeed); !errors.As(err, &busy) || busy.Reason != breaker.ReasonProbesBusy {
 				t.Errorf("second probe: %v, want probes_busy", err)
@@ -155,9 +156,9 @@ type waitError struct{}
 func (waitError) Error() string             { return "slow down" }
 func (waitError) RetryAfter() time.Duration { return 5 * time.Minute }
 
-func TestDoTakesAnErrorsRetryAfter(t *testing.T) {
+func TestDo_UsesTheRetryAfterOfAnError(t *testing.T) {
 	t.Parallel()
-	m := manager(t, nil)
+	m := newManager(t, nil)
 	for range 5 {
 		_ = m.Do(t.Context(), "a", func(context.Context) error { return waitError{} })
 	}
@@ -167,9 +168,9 @@ func TestDoTakesAnErrorsRetryAfter(t *testing.T) {
 	}
 }
 
-func TestPermitSettlesOnce(t *testing.T) {
+func TestPermit_SettlesOnce(t *testing.T) {
 	t.Parallel()
-	m := manager(t, nil)
+	m := newManager(t, nil)
 	p, err := m.Acquire(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
@@ -185,9 +186,9 @@ func TestPermitSettlesOnce(t *testing.T) {
 	}
 }
 
-func TestPermitTravelsAsText(t *testing.T) {
+func TestPermit_ResumesFromItsText(t *testing.T) {
 	t.Parallel()
-	m := manager(t, nil)
+	m := newManager(t, nil)
 	p, err := m.Acquire(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
@@ -217,9 +218,9 @@ func TestPermitTravelsAsText(t *testing.T) {
 	}
 }
 
-func TestBadNamesAreRefusedBeforeTheStore(t *testing.T) {
+func TestAcquire_RefusesBadNames(t *testing.T) {
 	t.Parallel()
-	m := manager(t, nil)
+	m := newManager(t, nil)
 	for _, name := range []string{"", " ", "a b", "a\x00", "a\r\n", "*", "[z-a]", "{}", "a}b", "a/b", "-a", strings.Repeat("a", 129), "\xff", "a\u200b"} {
 		if _, err := m.Acquire(t.Context(), name); !errors.Is(err, breaker.ErrBadName) {
 			t.Errorf("Acquire(%q) gave %v", name, err)
@@ -230,9 +231,9 @@ func TestBadNamesAreRefusedBeforeTheStore(t *testing.T) {
 	}
 }
 
-func TestDisabledGloballyAsksNothing(t *testing.T) {
+func TestManager_DisabledDoesNotAskTheStore(t *testing.T) {
 	t.Parallel()
-	m, err := breaker.NewManager(breaker.Options{Store: awayStore{}, Disabled: true})
+	m, err := breaker.NewManager(breaker.Options{Store: downStore{}, Disabled: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,11 +244,11 @@ func TestDisabledGloballyAsksNothing(t *testing.T) {
 	}
 }
 
-// TestClassicView is row P1 and P2 of the seed map: the coordinator's breaker, its defaults reached by a policy.
-func TestClassicView(t *testing.T) {
+// The policy has the defaults of the coordinator's breaker.
+func TestClassic_BehavesAsTheCoordinatorsBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := manager(t, func(p *breaker.Policy) {
+		m := newManager(t, func(p *breaker.Policy) {
 			p.Timeout, p.HalfOpenMaxCalls, p.FailureRateThreshold = 30*time.Second, 1, breaker.Off
 		})
 		b, err := m.Classic("loop")
@@ -260,7 +261,7 @@ func TestClassicView(t *testing.T) {
 				t.Fatalf("call %d refused", i)
 			}
 		}
-		if !b.CanExecute(ctx) || b.RecordSuccess(ctx) != nil { // a success resets the run
+		if !b.CanExecute(ctx) || b.RecordSuccess(ctx) != nil { // a success ends the run
 			t.Fatal("refused")
 		}
 		for range 5 {
@@ -296,16 +297,16 @@ func TestClassicView(t *testing.T) {
 	})
 }
 
-func TestKeepRenewsUntilItIsStopped(t *testing.T) {
+func TestPermit_KeepRenewsUntilItIsStopped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := manager(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 3*time.Second })
+		m := newManager(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 3*time.Second })
 		for range 5 {
 			p, err := m.Acquire(t.Context(), "a")
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.Keep(t.Context())() // of a permit without a lease: nothing to do
+			p.Keep(t.Context())() // does nothing without a lease
 			_, _ = p.Failure(t.Context(), "x")
 		}
 		<-time.After(time.Minute)
@@ -315,7 +316,7 @@ func TestKeepRenewsUntilItIsStopped(t *testing.T) {
 			t.Fatal(err)
 		}
 		stop := probe.Keep(ctx)
-		cancel() // it goes on
+		cancel() // does not end Keep
 		<-time.After(time.Minute)
 		if err := probe.Renew(t.Context()); err != nil {
 			t.Errorf("kept for a minute: %v", err)
@@ -327,4 +328,75 @@ func TestKeepRenewsUntilItIsStopped(t *testing.T) {
 			t.Errorf("no longer kept: %v, want ErrLeaseLost", err)
 		}
 	})
+}
+
+func TestDo_PanicInClassifyIsAFailure(t *testing.T) {
+	t.Parallel()
+	for _, consistency := range []breaker.Consistency{breaker.Cached, breaker.Strict} {
+		t.Run(string(consistency), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newRecordingStore()
+				m, err := breaker.NewManager(breaker.Options{
+					Store: l,
+					PerAgent: func(context.Context, string) breaker.Policy {
+						p := breaker.DefaultPolicy()
+						p.Consistency = consistency
+						return p
+					},
+					Classify: func(ctx context.Context, err error) breaker.Outcome {
+						if err != nil {
+							panic(err)
+						}
+						return breaker.Classify(ctx, err)
+					},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = m.Do(t.Context(), "a", succeed)
+				func() {
+					defer func() {
+						if recover() == nil {
+							t.Error("the panic does not continue")
+						}
+					}()
+					_ = m.Do(t.Context(), "a", fail)
+				}()
+				_ = m.Close(t.Context())
+				if _, sum, _ := l.count(); sum.Successes != 1 || sum.Failures != 1 {
+					t.Errorf("sent %+v", sum)
+				}
+			})
+		})
+	}
+}
+
+type ignoredError bool
+
+func (ignoredError) Error() string            { return "bad request" }
+func (e ignoredError) IgnoredByBreaker() bool { return bool(e) }
+
+func TestClassify_UsesContextAndMethodsOfTheError(t *testing.T) {
+	t.Parallel()
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, c := range map[string]struct {
+		ctx  context.Context //nolint:containedctx // an argument of a case
+		err  error
+		want breaker.Outcome
+	}{
+		"no error":             {t.Context(), nil, breaker.Outcome{Kind: breaker.Success}},
+		"no error, cancelled":  {cancelled, nil, breaker.Outcome{Kind: breaker.Success}},
+		"error":                {t.Context(), errAgent, breaker.Outcome{Kind: breaker.Failure, Class: "*errors.errorString"}},
+		"error, cancelled":     {cancelled, errAgent, breaker.Outcome{Kind: breaker.Ignored, Class: "cancelled"}},
+		"deadline":             {t.Context(), context.DeadlineExceeded, breaker.Outcome{Kind: breaker.Failure, Class: "timeout"}},
+		"IgnoredByBreaker":     {t.Context(), fmt.Errorf("call: %w", ignoredError(true)), breaker.Outcome{Kind: breaker.Ignored, Class: "cancelled"}},
+		"not IgnoredByBreaker": {t.Context(), ignoredError(false), breaker.Outcome{Kind: breaker.Failure, Class: "breaker_test.ignoredError"}},
+		"RetryAfter":           {t.Context(), waitError{}, breaker.Outcome{Kind: breaker.Failure, Class: "breaker_test.waitError", RetryAfter: 5 * time.Minute}},
+	} {
+		if got := breaker.Classify(c.ctx, c.err); got != c.want {
+			t.Errorf("%s: got %+v, want %+v", name, got, c.want)
+		}
+	}
 }

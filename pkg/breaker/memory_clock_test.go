@@ -9,14 +9,14 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// TestMemory_AClockThatGoesBackLengthensNothing is [B1], in every state that has a start.
-func TestMemory_AClockThatGoesBackLengthensNothing(t *testing.T) {
+// In every state that has a start time [B1].
+func TestMemory_ClockThatGoesBackExtendsNoWait(t *testing.T) {
 	t.Parallel()
 	const hours = 2 * 3_600_000
 	for _, c := range []struct {
 		name  string
 		into  func(m *memoryClock)
-		limit int64 // of what is left to wait, in ms
+		limit int64 // of the wait that is left, in ms
 	}{
 		{"open", func(m *memoryClock) { m.failures(5) }, 60_000},
 		{"held", func(m *memoryClock) { m.force(breaker.HoldOpen, 90_000, 0) }, 90_000},
@@ -43,13 +43,13 @@ func TestMemory_AClockThatGoesBackLengthensNothing(t *testing.T) {
 	}
 }
 
-// A bucket of the future counts nothing, and the window goes on [B1], [B9].
-func TestMemory_BucketsOfTheFutureGo(t *testing.T) {
+// Clauses [B1], [B9].
+func TestMemory_BucketsOfTheFutureAreDropped(t *testing.T) {
 	t.Parallel()
 	m := &memoryClock{t: t, now: 1_800_000_000_000}
 	m.Memory = breaker.NewMemory(func() int64 { return m.now }, 0)
 	m.failures(4)
-	m.apply(machine.Op{Verb: machine.VerbRecord, Summary: machine.One(false, false, 0)}) // the run is over
+	m.apply(machine.Op{Verb: machine.VerbRecord, Summary: machine.One(false, false, 0)}) // ends the run
 	m.now -= 3_600_000
 	m.failures(1)
 	v, err := m.Inspect(t.Context(), "agent", breaker.DefaultPolicy())
@@ -91,7 +91,6 @@ func (m *memoryClock) force(target breaker.Target, lengthMs, rampMs int64) {
 	m.apply(machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: target, LengthMs: lengthMs, RampMs: rampMs, Actor: "test", Reason: "r"}})
 }
 
-// The clock of a Memory without one of its own never goes back.
 func TestMemory_ItsOwnClockIsMonotonic(t *testing.T) {
 	t.Parallel()
 	m := breaker.NewMemory(nil, 0)

@@ -9,7 +9,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// verbs are operations that no policy but a bad one can spoil.
+// verbs returns operations that fail only with an invalid policy.
 func verbs() []machine.Op {
 	draw := machine.ZeroEpoch[1:]
 	return []machine.Op{
@@ -22,7 +22,7 @@ func verbs() []machine.Op {
 	}
 }
 
-func TestMemoryFillsInAPartialPolicy(t *testing.T) {
+func TestMemory_FillsInDefaults(t *testing.T) {
 	t.Parallel()
 	for _, p := range []breaker.Policy{
 		{},
@@ -48,10 +48,10 @@ func TestMemoryFillsInAPartialPolicy(t *testing.T) {
 	}
 }
 
-func TestMemoryRefusesABadPolicy(t *testing.T) {
+func TestMemory_RefusesAnInvalidPolicy(t *testing.T) {
 	t.Parallel()
 	m := breaker.NewMemory(nil, 0)
-	for field, all := range badPolicies() {
+	for field, all := range invalidPolicies() {
 		for _, p := range all {
 			for _, op := range verbs() {
 				r, err := m.Apply(t.Context(), "a", p, op)
@@ -65,6 +65,6 @@ func TestMemoryRefusesABadPolicy(t *testing.T) {
 		}
 	}
 	if v, err := m.Inspect(t.Context(), "a", breaker.Policy{}); err != nil || v.State != breaker.Closed || v.Failures+v.Successes != 0 {
-		t.Errorf("something was counted: %+v, %v", v, err)
+		t.Errorf("an outcome was counted: %+v, %v", v, err)
 	}
 }

@@ -5,34 +5,34 @@ import (
 	"testing"
 )
 
-// Not parallel: what other tests allocate would count.
-func TestJudgingIsBoundedAndFreeOfAllocations(t *testing.T) { //nolint:paralleltest // see above
-	told := 0
-	j := newPolicies(DefaultPolicy(), 100, func(string, error) { told++ })
-	p, bad := Policy{FailureThreshold: 3}, Policy{FailureThreshold: -3}
-	for _, given := range []Policy{p, DefaultPolicy(), bad} {
-		if n := testing.AllocsPerRun(100, func() { _ = j.use("a", given) }); n != 0 {
+// Not parallel: it counts allocations.
+func TestPolicies_AreBoundedAndDoNotAllocate(t *testing.T) { //nolint:paralleltest // see above
+	rejected := 0
+	p := newPolicies(DefaultPolicy(), 100, func(string, error) { rejected++ })
+	good, bad := Policy{FailureThreshold: 3}, Policy{FailureThreshold: -3}
+	for _, given := range []Policy{good, DefaultPolicy(), bad} {
+		if n := testing.AllocsPerRun(100, func() { _ = p.use("a", given) }); n != 0 {
 			t.Errorf("%+v: %v allocations", given, n)
 		}
-		if n := testing.AllocsPerRun(100, func() { _ = j.peek("a", given) }); n != 0 {
-			t.Errorf("%+v: %v allocations to look", given, n)
+		if n := testing.AllocsPerRun(100, func() { _ = p.peek("a", given) }); n != 0 {
+			t.Errorf("%+v: %v allocations of peek", given, n)
 		}
 	}
 	for i := range 3 * maxValidations {
-		j.peek("b", Policy{MinimumCalls: i + 1})
-		j.use(strconv.Itoa(i), p)
+		p.peek("b", Policy{MinimumCalls: i + 1})
+		p.use(strconv.Itoa(i), good)
 	}
-	if len(j.validations.byPolicy) > maxValidations || j.agents.Size() > 100 {
-		t.Errorf("%d verdicts, %d agents", len(j.validations.byPolicy), j.agents.Size())
+	if len(p.validations.byPolicy) > maxValidations || p.agents.Size() > 100 {
+		t.Errorf("%d validations, %d agents", len(p.validations.byPolicy), p.agents.Size())
 	}
-	if told != 1 {
-		t.Errorf("told %d times", told)
+	if rejected != 1 {
+		t.Errorf("rejected %d times", rejected)
 	}
 }
 
-func BenchmarkJudge(b *testing.B) {
-	j := newPolicies(DefaultPolicy(), 100, func(string, error) {})
+func BenchmarkPolicies(b *testing.B) {
+	p := newPolicies(DefaultPolicy(), 100, func(string, error) {})
 	for b.Loop() {
-		_ = j.use("a", j.static)
+		_ = p.use("a", p.static)
 	}
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-func TestABadStaticPolicyIsRefusedByTheConstructor(t *testing.T) {
+func TestNewManager_RefusesAnInvalidPolicy(t *testing.T) {
 	t.Parallel()
-	for field, all := range badPolicies() {
+	for field, all := range invalidPolicies() {
 		for _, p := range all {
 			_, err := breaker.NewManager(breaker.Options{Store: breaker.NewMemory(nil, 0), Policy: p})
 			if bad, is := errors.AsType[*breaker.PolicyError](err); !is || bad.Field != field || !strings.Contains(err.Error(), "Options.Policy: "+field) {
@@ -30,8 +30,8 @@ func TestABadStaticPolicyIsRefusedByTheConstructor(t *testing.T) {
 	}
 }
 
-// What people write who do not know every field.
-func TestAPartialPolicyIsABreaker(t *testing.T) {
+// Policies as callers write them who set only some fields.
+func TestManager_PartialPolicyWorks(t *testing.T) {
 	t.Parallel()
 	for _, p := range []breaker.Policy{
 		{FailureThreshold: 3, Timeout: time.Second},
@@ -55,31 +55,31 @@ func TestAPartialPolicyIsABreaker(t *testing.T) {
 	}
 }
 
-// seen is a store that notes the policies it is given.
-type seen struct {
+// policyStore notes the policies that it gets.
+type policyStore struct {
 	breaker.Store
 
 	mu       sync.Mutex
 	policies []breaker.Policy
 }
 
-func (s *seen) note(p breaker.Policy) {
+func (s *policyStore) note(p breaker.Policy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.policies = append(s.policies, p)
 }
 
-func (s *seen) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
+func (s *policyStore) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	s.note(p)
 	return s.Store.Apply(ctx, agent, p, op)
 }
 
-func (s *seen) Inspect(ctx context.Context, agent string, p breaker.Policy) (breaker.View, error) {
+func (s *policyStore) Inspect(ctx context.Context, agent string, p breaker.Policy) (breaker.View, error) {
 	s.note(p)
 	return s.Store.Inspect(ctx, agent, p)
 }
 
-// rejections counts what an observer is told of bad policies.
+// rejections notes the invalid policies that an Observer is notified of.
 type rejections struct {
 	breaker.NopObserver
 
@@ -93,21 +93,21 @@ func (r *rejections) PolicyRejected(agent string, err error) {
 	r.all = append(r.all, fmt.Sprint(agent, " ", err))
 }
 
-// perAgent is a Manager whose policies are what is set, and all that is to be seen of them.
+// perAgent is a Manager whose PerAgent returns now, with its store, observer and log.
 type perAgent struct {
 	*breaker.Manager
 
-	now   atomic.Pointer[breaker.Policy]
-	store *seen
-	told  *rejections
-	log   bytes.Buffer
+	now      atomic.Pointer[breaker.Policy]
+	store    *policyStore
+	rejected *rejections
+	log      bytes.Buffer
 }
 
 func newPerAgent(t *testing.T, static breaker.Policy) *perAgent {
 	t.Helper()
-	p := &perAgent{store: &seen{Store: breaker.NewMemory(nil, 0)}, told: &rejections{}}
+	p := &perAgent{store: &policyStore{Store: breaker.NewMemory(nil, 0)}, rejected: &rejections{}}
 	m, err := breaker.NewManager(breaker.Options{
-		Store: p.store, Observer: p.told, Logger: slog.New(slog.NewTextHandler(&p.log, nil)), Policy: static,
+		Store: p.store, Observer: p.rejected, Logger: slog.New(slog.NewTextHandler(&p.log, nil)), Policy: static,
 		PerAgent: func(context.Context, string) breaker.Policy { return *p.now.Load() },
 	})
 	if err != nil {
@@ -117,7 +117,7 @@ func newPerAgent(t *testing.T, static breaker.Policy) *perAgent {
 	return p
 }
 
-// use carries every kind of operation out, and gives the policies that the store was given for it.
+// use applies each kind of operation with a policy, and returns the policies that the store got.
 func (p *perAgent) use(t *testing.T, agent string, policy breaker.Policy) []breaker.Policy {
 	t.Helper()
 	p.now.Store(&policy)
@@ -129,17 +129,17 @@ func (p *perAgent) use(t *testing.T, agent string, policy breaker.Policy) []brea
 		t.Error(err)
 	}
 	if _, shown, err := p.Inspect(t.Context(), agent); err != nil || shown != p.store.policies[len(p.store.policies)-1] {
-		t.Errorf("Inspect shows %+v, %v, not what the store was asked with", shown, err)
+		t.Errorf("Inspect shows %+v, %v, not what the store got", shown, err)
 	}
 	got := slices.Compact(p.store.policies)
 	p.store.policies = nil
 	return got
 }
 
-func TestABadDynamicPolicyIsReplacedByTheLastGoodOrTheStatic(t *testing.T) {
+func TestPerAgent_InvalidPolicyIsReplacedByTheLastValidOne(t *testing.T) {
 	t.Parallel()
 	static, good := breaker.Policy{FailureThreshold: 7}, breaker.Policy{FailureThreshold: 2, RampFloor: breaker.Off}
-	for field, all := range badPolicies() {
+	for field, all := range invalidPolicies() {
 		for _, bad := range all {
 			p := newPerAgent(t, static)
 			for _, step := range []struct {
@@ -158,8 +158,8 @@ func TestABadDynamicPolicyIsReplacedByTheLastGoodOrTheStatic(t *testing.T) {
 					t.Errorf("%s, %+v: the store was given %+v, want %+v", field, step.given, got, step.want.WithDefaults())
 				}
 			}
-			if len(p.told.all) != 1 || !strings.HasPrefix(p.told.all[0], "a "+field+": ") {
-				t.Errorf("%s: the observer was told %q, want once", field, p.told.all)
+			if len(p.rejected.all) != 1 || !strings.HasPrefix(p.rejected.all[0], "a "+field+": ") {
+				t.Errorf("%s: observed %q, want one rejection", field, p.rejected.all)
 			}
 			if log := p.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "policy not taken") || !strings.Contains(log, field) {
 				t.Errorf("%s: the log says %q, want one line", field, log)
@@ -168,7 +168,7 @@ func TestABadDynamicPolicyIsReplacedByTheLastGoodOrTheStatic(t *testing.T) {
 	}
 }
 
-func TestEachDistinctBadPolicyIsToldOnce(t *testing.T) {
+func TestPerAgent_EachInvalidPolicyIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	p := newPerAgent(t, breaker.Policy{})
 	for range 3 {
@@ -180,18 +180,18 @@ func TestEachDistinctBadPolicyIsToldOnce(t *testing.T) {
 			p.use(t, agent, breaker.Policy{FailureRateThreshold: math.NaN(), RampFloor: math.NaN()})
 		}
 	}
-	if len(p.told.all) != 8 {
-		t.Errorf("told %d times: %q, want 8", len(p.told.all), p.told.all)
+	if len(p.rejected.all) != 8 {
+		t.Errorf("%d rejections: %q, want 8", len(p.rejected.all), p.rejected.all)
 	}
 }
 
-// An endless stream of new policies, on more agents than there is room for.
-func TestManyPoliciesAndAgentsAtOnce(t *testing.T) {
+// Every call has a new policy, and there are more agents than MaxAgents.
+func TestPerAgent_ConcurrentPoliciesAreReportedOnce(t *testing.T) {
 	t.Parallel()
 	var n atomic.Int64
-	told := &rejections{}
+	rejected := &rejections{}
 	m, err := breaker.NewManager(breaker.Options{
-		Store: breaker.NewMemory(nil, 0), Observer: told, MaxAgents: 10,
+		Store: breaker.NewMemory(nil, 0), Observer: rejected, MaxAgents: 10,
 		PerAgent: func(context.Context, string) breaker.Policy {
 			i := n.Add(1)
 			return breaker.Policy{MinimumCalls: int(i), HalfOpenMaxCalls: -int(i % 2)}
@@ -209,7 +209,7 @@ func TestManyPoliciesAndAgentsAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := int64(len(told.all)); got != n.Load()/2 {
-		t.Errorf("told of %d, want each of %d once", got, n.Load()/2)
+	if got := int64(len(rejected.all)); got != n.Load()/2 {
+		t.Errorf("%d rejections, want each of %d once", got, n.Load()/2)
 	}
 }

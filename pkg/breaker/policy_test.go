@@ -11,8 +11,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Each field of Policy is the field of one knob.
-func TestEveryFieldOfAPolicyHasAKnob(t *testing.T) {
+func TestKnobs_CoverEachFieldOfPolicy(t *testing.T) {
 	t.Parallel()
 	fields := reflect.TypeFor[breaker.Policy]()
 	if got, want := len(breaker.Knobs()), fields.NumField(); got != want {
@@ -22,7 +21,7 @@ func TestEveryFieldOfAPolicyHasAKnob(t *testing.T) {
 	for _, k := range breaker.Knobs() {
 		p := breaker.Policy{}
 		v := k.Value(breaker.DefaultPolicy())
-		switch x := v.(type) { // another value than the zero Policy's
+		switch x := v.(type) { // other than in the zero Policy
 		case bool:
 			v = false
 		case int:
@@ -47,7 +46,7 @@ func TestEveryFieldOfAPolicyHasAKnob(t *testing.T) {
 			}
 		}
 		if k.Doc == "" || k.Clause == "" || k.Allowed() == "" {
-			t.Errorf("%s: an empty cell", k.Name)
+			t.Errorf("%s: Doc, Clause or Allowed is empty", k.Name)
 		}
 	}
 	if len(set) != fields.NumField() {
@@ -55,7 +54,7 @@ func TestEveryFieldOfAPolicyHasAKnob(t *testing.T) {
 	}
 }
 
-func TestTheZeroPolicyIsTheDefault(t *testing.T) {
+func TestPolicy_ZeroIsTheDefault(t *testing.T) {
 	t.Parallel()
 	want := breaker.Policy{
 		FailureThreshold: 5, FailureRateThreshold: 0.5, MinimumCalls: 10, WindowSize: 2 * time.Minute, Timeout: time.Minute,
@@ -71,8 +70,8 @@ func TestTheZeroPolicyIsTheDefault(t *testing.T) {
 	}
 }
 
-// What texts write as 0 is Off in Go; 0 in Go is the default.
-func TestOffIsZeroToTextsAndToTheMachine(t *testing.T) {
+// In texts 0 turns a knob off; in Go, Off does, and 0 means the default.
+func TestPolicy_OffIsZeroInTextsAndInTheMachine(t *testing.T) {
 	t.Parallel()
 	p := breaker.Policy{FailureThreshold: breaker.Off, FailureRateThreshold: breaker.Off, RampFloor: breaker.Off}.WithDefaults()
 	if err := p.Validate(); err != nil {
@@ -102,8 +101,8 @@ func TestOffIsZeroToTextsAndToTheMachine(t *testing.T) {
 	}
 }
 
-// badPolicies are what Go hands in and no breaker can follow, by the knob that is wrong.
-func badPolicies() map[string][]breaker.Policy {
+// invalidPolicies returns invalid policies by the knob that is wrong.
+func invalidPolicies() map[string][]breaker.Policy {
 	return map[string][]breaker.Policy{
 		"failure_threshold":           {{FailureThreshold: 1000}, {FailureThreshold: 256}, {FailureThreshold: -2}, {FailureThreshold: math.MinInt}},
 		"failure_rate_threshold":      {{FailureRateThreshold: 50}, {FailureRateThreshold: 1.0001}, {FailureRateThreshold: -0.5}, {FailureRateThreshold: math.NaN()}, {FailureRateThreshold: math.Inf(1)}},
@@ -130,9 +129,9 @@ func badPolicies() map[string][]breaker.Policy {
 	}
 }
 
-func TestABadPolicyNamesItsField(t *testing.T) {
+func TestPolicy_ValidateNamesTheField(t *testing.T) {
 	t.Parallel()
-	for field, all := range badPolicies() {
+	for field, all := range invalidPolicies() {
 		for _, p := range all {
 			bad, is := errors.AsType[*breaker.PolicyError](p.Validate())
 			if !is || bad.Field != field || bad.Allowed == "" {
@@ -141,13 +140,13 @@ func TestABadPolicyNamesItsField(t *testing.T) {
 			}
 			offable := field == "failure_threshold" || field == "failure_rate_threshold" || field == "ramp_floor"
 			if strings.Contains(bad.Error(), "breaker.Off") != offable {
-				t.Errorf("%v: breaker.Off where it means nothing, or not where it does", bad)
+				t.Errorf("%v: breaker.Off is named where it is invalid, or not where it is valid", bad)
 			}
 		}
 	}
 }
 
-func TestASetThatIsRefusedChangesNothing(t *testing.T) {
+func TestKnob_FailedSetChangesNothing(t *testing.T) {
 	t.Parallel()
 	for _, k := range breaker.Knobs() {
 		for _, v := range []any{nil, -1, breaker.Off, 1e9, math.NaN(), "Cached", "", -time.Second, time.Nanosecond, []byte("x")} {

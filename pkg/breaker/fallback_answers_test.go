@@ -9,15 +9,15 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-func remembering(t *testing.T, most int) *Fallback {
+func newRememberingFallback(t *testing.T, most int) *Fallback {
 	t.Helper()
 	f := NewFallback(nil, func(context.Context) error { return nil }, most, nil)
 	t.Cleanup(f.Close)
 	return f
 }
 
-func TestAnAnswerThatSaysNothingNewCostsNothing(t *testing.T) { // not parallel: allocations are counted
-	f := remembering(t, 0)
+func TestFallback_EquivalentAnswerDoesNotAllocate(t *testing.T) { // not parallel: it counts allocations
+	f := newRememberingFallback(t, 0)
 	r := machine.Result{Code: machine.CodeOK, State: Closed, Epoch: "1", NowMs: 1_000_000}
 	f.remember("a", &r)
 	plain := machine.Result{Code: machine.CodeOK, State: Closed, Epoch: "1", Plain: true}
@@ -26,9 +26,9 @@ func TestAnAnswerThatSaysNothingNewCostsNothing(t *testing.T) { // not parallel:
 	}
 }
 
-func TestTheFallbackRemembersABoundedNumberOfAgents(t *testing.T) {
+func TestFallback_RemembersMaxAgents(t *testing.T) {
 	t.Parallel()
-	f := remembering(t, 10)
+	f := newRememberingFallback(t, 10)
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
@@ -40,14 +40,14 @@ func TestTheFallbackRemembersABoundedNumberOfAgents(t *testing.T) {
 	wg.Wait()
 	f.remember("last", &machine.Result{State: Open, Epoch: "last", NowMs: 1, LeftMs: 5})
 	if n := f.lastAnswers.Size(); n != 10 || len(f.ring) != 10 {
-		t.Errorf("%d agents are remembered, in an order of %d, want 10", n, len(f.ring))
+		t.Errorf("%d agents and a ring of %d, want 10", n, len(f.ring))
 	}
 	if got := f.seedLocal("last"); got != "last" {
-		t.Errorf("the agent that was heard of last is remembered in epoch %q", got)
+		t.Errorf("the last agent has epoch %q", got)
 	}
 }
 
-func TestWhatPlantsAnotherBreakerIsRemembered(t *testing.T) {
+func TestFallback_RemembersAnswersThatDiffer(t *testing.T) {
 	t.Parallel()
 	open := machine.Result{State: Open, Epoch: "1", NowMs: 1000, LeftMs: 500}
 	held := machine.Result{State: Closed, Epoch: "1", NowMs: 1000, Hold: Closed}
@@ -61,7 +61,7 @@ func TestWhatPlantsAnotherBreakerIsRemembered(t *testing.T) {
 		same         bool
 	}{
 		"closed, later":       {closed, with(closed, func(r *machine.Result) { r.NowMs = 2000 }), true},
-		"closed, plainly":     {with(closed, func(r *machine.Result) { r.Run = 2 }), with(closed, func(r *machine.Result) { r.NowMs = 0 }), true},
+		"closed, fast path":   {with(closed, func(r *machine.Result) { r.Run = 2 }), with(closed, func(r *machine.Result) { r.NowMs = 0 }), true},
 		"closed, new epoch":   {closed, with(closed, func(r *machine.Result) { r.NowMs, r.Epoch = 0, "2" }), false},
 		"closed, a failure":   {closed, with(closed, func(r *machine.Result) { r.Run = 1 }), false},
 		"open, later":         {open, with(open, func(r *machine.Result) { r.NowMs, r.LeftMs = 1200, 300 }), true},
@@ -73,13 +73,13 @@ func TestWhatPlantsAnotherBreakerIsRemembered(t *testing.T) {
 		"the hold was lifted": {held, closed, false},
 		"held since":          {closed, held, false},
 	} {
-		f := remembering(t, 0)
+		f := newRememberingFallback(t, 0)
 		f.remember("a", &c.before)
 		last, _ := f.lastAnswers.Load("a")
 		was := last.Load()
 		f.remember("a", &c.then)
 		if same := last.Load() == was; same != c.same {
-			t.Errorf("%s: kept as it was: %v, want %v", name, same, c.same)
+			t.Errorf("%s: equivalent is %v, want %v", name, same, c.same)
 		}
 	}
 }
