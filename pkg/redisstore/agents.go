@@ -8,22 +8,26 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// entry holds what every command of one agent repeats, made once: boxed as go-redis takes it, so that a call allocates none of it.
+// entry holds what every command of one agent repeats, boxed as go-redis takes it, so that a call allocates none of it.
 type entry struct {
 	agent string
-	who   any   // events channel, a blank, the name
-	keys  []any // of the machine, in its order, and the fleet's
+	who   any   // ARGV[2] of the scripts: the events channel, a blank, the name
+	keys  []any // the machine's, in its order, and the fleet's
 	state []any // GET :state
 	plain []any // HGET :control plain
 
-	hints hints
-	known atomic.Pointer[knownPolicy] // the one that the agent's last call brought
+	// hints say whether the agent's last calls could have had their short form.
+	hints struct {
+		acquire atomic.Bool // the breaker was plainly closed: two reads will do, which cost the server a fraction of a script
+		record  atomic.Bool // the reply was the shortest one: one script will do for several such records
+	}
+	policy atomic.Pointer[knownPolicy] // of the agent's last call
 
-	// The calls in the queue that others of this agent may join. Guarded by dispatcher.mu.
+	// The queued calls that others of this agent may join. Guarded by dispatcher.mu.
 	acquire, record *call
 }
 
-// Where the machine's keys stand that commands other than the machine's own scripts name.
+// Indexes of the keys that commands besides the machine's own scripts name.
 const (
 	stateKey   = 0
 	callsKey   = 2
@@ -45,9 +49,9 @@ const (
 	setEntries = 4
 )
 
-// agents keeps entries, a bounded number: whoever may call names the agents. Each name belongs to one small set, chosen by a seeded
-// hash; in a full set a new name takes the place of a random one. An agent whose entry is lost gets another with its next call, which
-// costs the time to make it and a hint.
+// agents is a set-associative cache of entries. It is bounded because callers name the agents. A seeded hash chooses a name's set; in a
+// full set a new name replaces a random one. An agent whose entry is lost gets another with its next call, which costs the time to make
+// it, and the hints.
 type agents struct {
 	keys Keys
 	seed maphash.Seed
@@ -55,7 +59,7 @@ type agents struct {
 	sets [][setEntries]atomic.Pointer[entry]
 }
 
-// newAgents keeps at most so many entries, but for rounding to a power of two.
+// newAgents caches at most so many entries, rounded up to a power of two.
 func newAgents(k Keys, most int) *agents {
 	n := uint64(setEntries)
 	for n < maxEntries && n < uint64(max(most, setEntries)) {
@@ -84,26 +88,20 @@ func (t *agents) of(agent string) *entry {
 	return fresh
 }
 
-// knownPolicy is a policy beside what it is packed as.
+// knownPolicy is a policy, the number of replicas, and what the two are packed as for one agent.
 type knownPolicy struct {
 	policy   breaker.Policy
 	replicas int64
-	packed   agentPolicy // its text is one agent's; nil where agents share this
+	packed   agentPolicy
 }
 
-// packedFor is the policy of one agent's call as it is sent. It is usually the one of the call before, or of another agent.
+// packedFor is the policy of one agent's call as it is sent. It is usually that of the agent's call before.
 func (s *Store) packedFor(e *entry, p *breaker.Policy) agentPolicy {
 	replicas := s.replicas.Load()
-	if k := e.known.Load(); k != nil && k.replicas == replicas && k.policy == *p {
+	if k := e.policy.Load(); k != nil && k.replicas == replicas && k.policy == *p {
 		return k.packed
 	}
-	k := s.known.Load()
-	if k == nil || k.replicas != replicas || k.policy != *p {
-		k = &knownPolicy{policy: *p, replicas: replicas, packed: agentPolicy{packedPolicy: s.packed(s.params(p, replicas))}}
-		s.known.Store(k)
-	}
-	own := *k
-	own.packed = k.packed.of(e.agent)
-	e.known.Store(&own)
-	return own.packed
+	k := &knownPolicy{policy: *p, replicas: replicas, packed: s.packed(s.params(p, replicas)).of(e.agent)}
+	e.policy.Store(k)
+	return k.packed
 }

@@ -44,11 +44,11 @@ func (s *Store) Configure(ctx context.Context, agent string, c Change) error {
 	if in.number() != 1 {
 		return fmt.Errorf("%s of agent %q: %w", c.Name, agent, ErrConflict)
 	}
-	s.tellLine(ctx, agent, in.text())
+	s.writeManual(ctx, agent, in.text())
 	return nil
 }
 
-// Forget deletes everything kept of an agent. breaker.ErrHoldProtected: a protected hold stands and force is not given.
+// Forget deletes all keys of an agent. breaker.ErrHoldProtected: it has a protected hold, and force is not given.
 func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) error {
 	keys := append(s.keys.Machine(agent), s.keys.Quarantine(agent), s.keys.Config(agent), s.keys.Profile(agent))
 	reply, err := s.script(ctx, "forget", s.keys.withFleet(keys), []any{s.nowMs(), s.keys.Events() + " " + agent, bit(force), actor})
@@ -59,7 +59,7 @@ func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) err
 	if in.number() < 0 {
 		return fmt.Errorf("agent %q: %w", agent, breaker.ErrHoldProtected)
 	}
-	s.tellLine(ctx, agent, in.text())
+	s.writeManual(ctx, agent, in.text())
 	if err := s.client.ZRem(ctx, s.keys.Agents(), agent).Err(); err != nil {
 		return WrapError("forget", agent, err)
 	}

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// limit makes contexts that end when no operation may wait longer.
+// limit makes contexts that end when an operation that begins now has taken too long.
 type limit struct {
 	timeout time.Duration
 	last    atomic.Pointer[deadline]
 }
 
 type deadline struct {
-	context.Context //nolint:containedctx // shared by all who begin to wait at about the same time
+	context.Context //nolint:containedctx // shared by all operations that begin at about the same time
 	at              time.Time
 	_               context.CancelFunc // never called
 }
 
-// context ends after the time-out, or up to a thirty-second part of it earlier: whoever asks within that shares one, for a timer
-// costs more than the rest of a queued call.
+// context ends after the time-out, or up to a thirty-second part of it earlier. Operations that begin within that time share one
+// context, because a timer costs more than the rest of a queued call.
 func (l *limit) context() context.Context {
 	at := time.Now().Add(l.timeout)
 	if last := l.last.Load(); last != nil && at.Sub(last.at) < l.timeout/32 {
@@ -30,8 +30,8 @@ func (l *limit) context() context.Context {
 	return ctx
 }
 
-// earlier ends with the first of the two, and has ctx's values. Only a caller that can be cancelled, and not by an earlier deadline,
-// costs a timer.
+// earlier ends with the first of the two contexts, and has ctx's values. It needs a timer only if ctx can be cancelled and has no
+// earlier deadline.
 func earlier(ctx, until context.Context) (context.Context, context.CancelFunc) {
 	end, _ := until.Deadline()
 	if at, ok := ctx.Deadline(); ok && !at.After(end) {
@@ -43,7 +43,7 @@ func earlier(ctx, until context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, end)
 }
 
-// valued is a context with another one's values.
+// valued is a context with the values of another.
 type valued struct {
 	context.Context //nolint:containedctx // it is one
 

@@ -13,33 +13,33 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// call is one caller's operation. It belongs to its caller until that queues it, then to the dispatcher until done, and is used again
-// afterwards. A caller that gives up a call that has been sent never sees it again: the lane still holds it, and drops it.
+// call is one caller's operation. It belongs to its caller until that queues it, then to the dispatcher until done, and is then used
+// again. A caller that gives up a call which has been sent never sees it again: the trip still refers to it, and drops it.
 type call struct {
 	script script
-	agent  *entry // nil: keys and args are those of a script that nobody shares
+	agent  *entry // nil: keys and args are those of a script that is not one of the machine's
 	op     machine.Op
 	policy agentPolicy
 	keys   []any
 	args   []any
 
-	share share
-	hint  *atomic.Bool // whether there is a shorter way than the script: for an acquire two reads, for a record one script with others
-	short int          // how long an answer is that says so
+	share      share
+	hint       *atomic.Bool // whether the short form will do: of an acquire two reads, of a record one script with others; nil: it has none
+	shortReply int          // the length of a reply after which the short form will do next time
 
-	quick    bool // it goes that way
-	at       int  // where its commands begin in the lane's pipeline
+	short    bool // it is sent in its short form
+	at       int  // where its commands begin in the trip's pipeline
 	answered bool
 	result   machine.Result
-	reply    []any // of a script that nobody shares
+	reply    []any // of a script that is not one of the machine's
 	err      error
 
-	// Of a call in the queue, guarded by dispatcher.mu.
+	// Of a queued call, guarded by dispatcher.mu.
 	leader *call // whose answer it will get: itself, or the call that it joined. nil: not in the queue
 	joined *call // of a leader: the first of the calls that joined it; of those: the next
-	// What a waiting caller is told with done.
-	follower bool // the answer is that of another's call, to which the events are left
-	again    bool // the answer was not one for all: ask alone
+	// What a waiting caller reads after done.
+	follower bool // the answer is of another's call, to which the events belong
+	alone    bool // the answer was for one caller only: send this one by itself
 	done     chan struct{}
 }
 
@@ -48,9 +48,9 @@ type share uint8
 
 const (
 	shareNothing share = iota
-	// shareAcquire: acquires under one policy, for a plainly closed breaker answers all alike.
+	// shareAcquire: acquires under one policy, because a plainly closed breaker answers all alike.
 	shareAcquire
-	// shareRecord: successes in one epoch under one policy, for their summaries join [B5].
+	// shareRecord: successes in one epoch under one policy, because their summaries join [B5].
 	shareRecord
 )
 
@@ -63,30 +63,30 @@ func (c *call) fail(err error) { c.err, c.answered = err, true }
 // errNotSent says that a caller gave up before its call left this process.
 var errNotSent = errors.New("not sent")
 
-// maxShared bounds how many calls share one round trip: with more, Redis idles while a pipeline is written, and callers while
-// it is run (docs/performance.md).
+// maxShared bounds how many calls share one round trip: with more, Redis idles while a pipeline is written, and callers idle while it
+// is run (docs/performance.md).
 const maxShared = 32
 
-// dispatcher shares round trips among concurrent callers. While a lane is free a caller goes straight to Redis on its own
-// goroutine; when all are taken, callers queue, and the next free lane takes those that wait in one pipeline. Nobody waits for
-// a batch to fill. A caller that gives up leaves its neighbours alone: a shared trip has its own deadline.
+// dispatcher shares round trips among concurrent callers. Only so many are in progress at once. While there are fewer, a caller sends
+// its call on its own goroutine; else it queues the call, and the next round trip that ends is followed by one that takes the queue, in
+// one pipeline. No call waits for others to come. A caller that gives up does not disturb the others: a shared round trip has a
+// deadline of its own.
 type dispatcher struct {
-	send  func(ctx context.Context, l *trip)
+	send  func(ctx context.Context, t *trip)
 	limit limit
 	calls sync.Pool // of *call
 
 	mu    sync.Mutex
-	free  []*trip
+	idle  []*trip
 	queue []*call
 }
 
-// trip is one round trip at a time, and the memory for it, which the next trip uses again: nothing may keep a command of one beyond
-// its trip.
+// trip is one round trip in progress. The next one uses its memory again, so nothing may keep a command beyond it.
 type trip struct {
 	calls  []*call
-	slow   []*call // those that a hint misled
-	alike  []*call // those of the groups
+	misled []*call // whose hint was wrong
 	groups []group
+	merged []*call // those of the groups
 	args   []any
 	cmds   []redis.Cmder
 	pipe   redis.Pipeliner
@@ -95,70 +95,70 @@ type trip struct {
 // group is several records that one script counts.
 type group struct {
 	calls []*call
-	at    int // where its command stands in the lane's pipeline
+	at    int // where its command is in the trip's pipeline
 }
 
-func newDispatcher(lanes int, send func(ctx context.Context, l *trip), timeout time.Duration) *dispatcher {
+func newDispatcher(trips int, send func(ctx context.Context, t *trip), timeout time.Duration) *dispatcher {
 	d := &dispatcher{send: send, limit: limit{timeout: timeout}}
 	d.calls.New = func() any { return &call{done: make(chan struct{}, 1)} }
-	for range lanes {
-		d.free = append(d.free, new(trip))
+	for range trips {
+		d.idle = append(d.idle, new(trip))
 	}
 	return d
 }
 
-// call gives an empty call.
-func (d *dispatcher) call() *call {
+// newCall gives an empty call.
+func (d *dispatcher) newCall() *call {
 	return d.calls.Get().(*call) //nolint:forcetypeassert,errcheck // nothing else is in the pool
 }
 
-// done takes back a call that nobody else holds.
-func (d *dispatcher) done(c *call) {
+// recycle takes back a call that nobody else refers to.
+func (d *dispatcher) recycle(c *call) {
 	*c = call{done: c.done}
 	d.calls.Put(c)
 }
 
-// do carries out c before ctx or until ends, whichever is first, and takes c over. The answer is a result, or to a script that nobody
-// shares a reply.
+// do carries out c before ctx or until ends, whichever is first, and takes c over. It answers a result, or the reply of a script that
+// is not one of the machine's.
 func (d *dispatcher) do(ctx, until context.Context, c *call) (r machine.Result, reply []any, err error) {
 	for {
 		d.mu.Lock()
-		n := len(d.free)
+		n := len(d.idle)
 		if n == 0 {
 			d.enqueue(c)
 			d.mu.Unlock()
 			if cause := c.wait(ctx, until); cause != nil {
 				return r, nil, d.leave(c, cause)
 			}
-			if c.again {
-				c.share, c.hint, c.follower, c.again = shareNothing, nil, false, false // with its own token
+			if c.alone {
+				c.share, c.hint, c.follower, c.alone = shareNothing, nil, false, false // it asks with its own token
 				continue
 			}
 			break
 		}
-		l := d.free[n-1]
-		d.free = d.free[:n-1]
+		t := d.idle[n-1]
+		d.idle = d.idle[:n-1]
 		d.mu.Unlock()
-		d.straight(ctx, until, l, c)
+		d.sendOne(ctx, until, t, c)
 		break
 	}
 	if r, reply, err = c.result, c.reply, c.err; c.follower {
-		r.Events = nil // told once, by whose record it became
+		r.Events = nil // the leader's caller publishes them, once
 	}
-	d.done(c)
+	d.recycle(c)
 	return r, reply, err
 }
 
-// straight sends one call on its caller's goroutine.
-func (d *dispatcher) straight(ctx, until context.Context, l *trip, c *call) {
+// sendOne sends one call on its caller's goroutine.
+func (d *dispatcher) sendOne(ctx, until context.Context, t *trip, c *call) {
 	ctx, cancel := earlier(ctx, until)
 	defer cancel()
-	l.calls = append(l.calls[:0], c)
-	d.send(ctx, l)
-	d.release(l)
+	t.calls = append(t.calls[:0], c)
+	d.send(ctx, t)
+	d.release(t)
 }
 
-// wait is over when the call has been answered; else it returns why the caller waits no longer.
+// wait returns when the call is answered, or why the caller waits no longer.
 func (c *call) wait(ctx, until context.Context) error {
 	select {
 	case <-c.done:
@@ -170,23 +170,23 @@ func (c *call) wait(ctx, until context.Context) error {
 	}
 }
 
-// enqueue puts a call into the queue, by itself or as part of one that it may join.
+// enqueue queues a call, or joins it to a queued one.
 func (d *dispatcher) enqueue(c *call) {
-	to := c.mates()
-	if to != nil && *to != nil && (*to).policy.packedPolicy == c.policy.packedPolicy && (c.share == shareAcquire || (*to).op.Epoch == c.op.Epoch) {
-		leader := *to
+	at := c.joinable()
+	if at != nil && *at != nil && (*at).policy.packedPolicy == c.policy.packedPolicy && (c.share == shareAcquire || (*at).op.Epoch == c.op.Epoch) {
+		leader := *at
 		c.leader, c.joined, leader.joined = leader, leader.joined, c
 		return
 	}
 	c.leader = c
 	d.queue = append(d.queue, c)
-	if to != nil {
-		*to = c
+	if at != nil {
+		*at = c
 	}
 }
 
-// mates is where the call stands that this one may join; nil: it shares nothing.
-func (c *call) mates() **call {
+// joinable is where the entry keeps the queued call that this one may join; nil if it shares nothing.
+func (c *call) joinable() **call {
 	switch c.share {
 	case shareAcquire:
 		return &c.agent.acquire
@@ -197,14 +197,14 @@ func (c *call) mates() **call {
 	return nil
 }
 
-// unlist lets nobody else join a call.
-func (c *call) unlist() {
-	if to := c.mates(); to != nil && *to == c {
-		*to = nil
+// close lets no other call join this one.
+func (c *call) close() {
+	if at := c.joinable(); at != nil && *at == c {
+		*at = nil
 	}
 }
 
-// leave removes the call of a caller that gives up from the queue. A call that has been sent is left to its lane.
+// leave removes a cancelled waiter's call, unless it has been sent.
 func (d *dispatcher) leave(c *call, cause error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -218,63 +218,63 @@ func (d *dispatcher) leave(c *call, cause error) error {
 		}
 		*at = c.joined
 	case c.joined == nil:
-		c.unlist()
+		c.close()
 		i := slices.Index(d.queue, c)
 		d.queue = slices.Delete(d.queue, i, i+1)
 	default:
 		d.promote(c)
 	}
-	d.done(c)
+	d.recycle(c)
 	return errors.Join(errNotSent, cause)
 }
 
-// promote puts the next of those that joined a call in its place: a lease must be taken by a token that somebody has.
+// promote replaces a leader by the next of the calls that joined it, because a lease must go to the token of a caller that waits.
 func (d *dispatcher) promote(c *call) {
 	next := c.joined
 	for m := next; m != nil; m = m.joined {
 		m.leader = next
 	}
 	d.queue[slices.Index(d.queue, c)] = next
-	if to := c.mates(); *to == c {
-		*to = next
+	if at := c.joinable(); *at == c {
+		*at = next
 	}
 }
 
-// release frees a lane, or hands it to those who wait.
-func (d *dispatcher) release(l *trip) {
+// release ends a round trip. If calls are queued, another one follows.
+func (d *dispatcher) release(t *trip) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.queue) == 0 {
-		d.free = append(d.free, l)
+		d.idle = append(d.idle, t)
 		return
 	}
-	go d.drain(l)
+	go d.drain(t)
 }
 
-// drain runs a lane until nobody waits.
-func (d *dispatcher) drain(l *trip) {
-	for d.take(l) {
-		d.send(d.limit.context(), l)
-		for _, c := range l.calls {
-			c.tell()
+// drain makes one round trip after another until the queue is empty.
+func (d *dispatcher) drain(t *trip) {
+	for d.take(t) {
+		d.send(d.limit.context(), t)
+		for _, c := range t.calls {
+			c.deliver()
 		}
 	}
 }
 
-// take takes what waits, and frees the lane if nothing does. From here on nobody can join or leave.
-func (d *dispatcher) take(l *trip) bool {
+// take moves queued calls into a trip, which becomes idle if there are none. From here on no call can join or leave them.
+func (d *dispatcher) take(t *trip) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := min(len(d.queue), maxShared)
 	if n == 0 {
-		clear(l.calls)
-		d.free = append(d.free, l)
+		clear(t.calls)
+		d.idle = append(d.idle, t)
 		return false
 	}
-	l.calls = append(l.calls[:0], d.queue[:n]...)
+	t.calls = append(t.calls[:0], d.queue[:n]...)
 	d.queue = slices.Delete(d.queue, 0, n)
-	for _, c := range l.calls {
-		c.unlist()
+	for _, c := range t.calls {
+		c.close()
 		c.leader = nil
 		for m := c.joined; m != nil; m = m.joined {
 			m.leader, m.follower = nil, true
@@ -284,13 +284,13 @@ func (d *dispatcher) take(l *trip) bool {
 	return true
 }
 
-// tell gives all who wait their answer. An acquire that was not answered plainly is the first caller's alone: its token took the
-// lease, if there was one. A call is its caller's again from the moment it is done.
-func (c *call) tell() {
-	one := c.share == shareAcquire && c.err == nil && !c.result.Plain
+// deliver gives the answer to all who wait for it. An acquire that was not answered plainly is answered to the leader only: its token
+// took the lease, if there was one. From the moment that a call is done it is its caller's again.
+func (c *call) deliver() {
+	alone := c.share == shareAcquire && c.err == nil && !c.result.Plain
 	for m := c.joined; m != nil; {
 		next := m.joined
-		m.result, m.err, m.again, m.joined = c.result, c.err, one, nil
+		m.result, m.err, m.alone, m.joined = c.result, c.err, alone, nil
 		m.done <- struct{}{}
 		m = next
 	}

@@ -46,7 +46,7 @@ func (w *wire) send(ctx context.Context, l *trip) {
 
 // queued is an acquire of an agent with a token.
 func (d *dispatcher) queued(e *entry, token string) *call {
-	c := d.call()
+	c := d.newCall()
 	c.agent, c.op, c.share = e, machine.Op{Verb: machine.VerbAcquire, Token: token}, shareAcquire
 	return c
 }

@@ -10,10 +10,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Events calls tell for each transition, repair and manual action, by this replica or another, until ctx ends. It reconnects by
-// itself. What is published meanwhile is lost, so Events is a hint beside a poll. For a Manager in cached mode, tell calls its
-// Invalidate.
-func (s *Store) Events(ctx context.Context, tell func(agent string, e breaker.Event)) {
+// Events calls handle for each transition, repair and manual action of any replica, until ctx ends. It reconnects by itself. What is
+// published meanwhile is lost, so a caller that must know polls besides. In cached mode, handle calls the Manager's Invalidate.
+func (s *Store) Events(ctx context.Context, handle func(agent string, e breaker.Event)) {
 	sub := s.client.Subscribe(ctx, s.keys.Events())
 	defer func() { _ = sub.Close() }()
 	in := sub.Channel()
@@ -27,21 +26,21 @@ func (s *Store) Events(ctx context.Context, tell func(agent string, e breaker.Ev
 			}
 			agent, line, _ := strings.Cut(m.Payload, " ") // "agent at_ms kind …"
 			if e, ok := machine.ParseEvent(line); ok && breaker.ValidName(agent) {
-				tell(agent, e)
+				handle(agent, e)
 			}
 		}
 	}
 }
 
-// How long the fleet's streams are, give or take a node; lua/events.lua has the same.
+// The lengths at which the fleet's streams are trimmed, give or take a node; lua/events.lua has the same.
 const (
 	maxStream = 10_000
 	maxAudit  = 100_000
 )
 
-// tell writes what the scripts cannot on a Cluster, where the fleet's keys stand in other slots than the agent's: events go to the
-// streams, and the agent to the index of breakers that are not closed. What fails here is missing there, and stands in the agent's log.
-func (s *Store) tell(ctx context.Context, agent string, r machine.Result) {
+// writeFleet writes what a script cannot on a Cluster, where the fleet's keys have other slots than the agent's: events go to the
+// streams, and the agent to the index of breakers that are not closed. What fails here is missing there; the agent's log has it.
+func (s *Store) writeFleet(ctx context.Context, agent string, r machine.Result) {
 	pipe := s.client.Pipeline()
 	for _, e := range r.Events {
 		s.addToStreams(ctx, pipe, agent, e.String(), e.Manual())
@@ -54,8 +53,8 @@ func (s *Store) tell(ctx context.Context, agent string, r machine.Result) {
 	_, _ = pipe.Exec(ctx)
 }
 
-// tellLine is tell for what a person did to an agent's documents, or to all its keys: line is the event.
-func (s *Store) tellLine(ctx context.Context, agent, line string) {
+// writeManual is writeFleet for what somebody did to an agent's documents, or to all its keys. line is the event.
+func (s *Store) writeManual(ctx context.Context, agent, line string) {
 	e, ok := machine.ParseEvent(line)
 	if !s.keys.Cluster || !ok {
 		return

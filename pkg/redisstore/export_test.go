@@ -17,8 +17,7 @@ func (s *Store) SetNow(nowMs func() int64) {
 // SetHistory changes what Config.History said.
 func (s *Store) SetHistory(minutes int) {
 	s.history = int64(minutes)
-	s.known.Store(nil)
-	s.agents = newAgents(s.keys, s.maxAgents)
+	s.agents = newAgents(s.keys, 1) // the entries have policies packed with the old one
 }
 
 // Raw reads the keys as inspect does.
@@ -36,7 +35,7 @@ func (s *Store) Raw(ctx context.Context, agent string) (machine.Raw, error) {
 func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy, op machine.Op, other string, otherOp machine.Op) (
 	got, otherGot machine.Result, ok, otherShort bool, err error,
 ) {
-	a, b := s.call(agent, &p, &op), s.call(other, &p, &otherOp)
+	a, b := s.callOf(agent, &p, &op), s.callOf(other, &p, &otherOp)
 	if a.share != shareRecord || a.hint == nil || b.hint == nil {
 		return got, otherGot, false, false, nil
 	}
@@ -46,5 +45,5 @@ func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy,
 	if err := errors.Join(a.err, b.err); err != nil {
 		return got, otherGot, true, false, err
 	}
-	return a.result, b.result, true, b.quick, nil
+	return a.result, b.result, true, b.short, nil
 }

@@ -44,7 +44,7 @@ func TestNobodyGetsTheAnswerOfACallThatWasGivenUp(t *testing.T) {
 			if rand.IntN(3) == 0 {
 				go cancel()
 			}
-			c := d.call()
+			c := d.newCall()
 			c.agent, c.share = entries[rand.IntN(2)], share(rand.IntN(3))
 			record := c.share == shareRecord
 			c.op = machine.Op{Verb: machine.VerbAcquire, Token: token}
@@ -74,8 +74,8 @@ func TestNobodyGetsTheAnswerOfACallThatWasGivenUp(t *testing.T) {
 		if sent.Load() != told.Load()+left.Load() {
 			t.Errorf("%d successes sent, of %d who were told so and %d who had left", sent.Load(), told.Load(), left.Load())
 		}
-		if len(d.free) != 2 || len(d.queue) != 0 {
-			t.Errorf("%d lanes are free, %d calls wait", len(d.free), len(d.queue))
+		if len(d.idle) != 2 || len(d.queue) != 0 {
+			t.Errorf("%d lanes are free, %d calls wait", len(d.idle), len(d.queue))
 		}
 		for _, e := range entries {
 			if e.acquire != nil || e.record != nil {

@@ -1,16 +1,15 @@
 package redisstore
 
 import (
-	"crypto/sha1" //nolint:gosec // SCRIPT names are SHA-1 by Redis's own definition
-	"encoding/hex"
-
 	"github.com/redis/go-redis/v9"
 
 	"github.com/breakerd/breakerd/lua"
 )
 
-// script is one verb's text and the name by which Redis keeps it.
+// script is one verb's text and the SHA-1 by which Redis names it. A redis.Script would not give its text back.
 type script struct{ text, sha string }
+
+func newScript(text string) script { return script{text: text, sha: redis.NewScript(text).Hash()} }
 
 func loadScripts() (map[string]script, error) {
 	out := map[string]script{}
@@ -19,14 +18,24 @@ func loadScripts() (map[string]script, error) {
 		if err != nil {
 			return nil, err
 		}
-		sum := sha1.Sum([]byte(text)) //nolint:gosec // see above
-		out[verb] = script{text: text, sha: hex.EncodeToString(sum[:])}
+		out[verb] = newScript(text)
 	}
 	return out, nil
 }
 
-// once is a command that no client may send a second time by itself: a script that timed out may have run.
-type once struct{ *redis.Cmd }
+// once and its like are commands that no client, a Cluster's neither, sends a second time by itself: a script that timed out may have
+// run.
+type (
+	once       struct{ *redis.Cmd }
+	onceString struct{ *redis.StringCmd }
+	onceInts   struct{ *redis.IntSliceCmd }
+)
 
-// NoRetry tells go-redis, its cluster client included, to leave the second try to us.
+// NoRetry is what go-redis asks.
 func (once) NoRetry() bool { return true }
+
+// NoRetry is what go-redis asks.
+func (onceString) NoRetry() bool { return true }
+
+// NoRetry is what go-redis asks.
+func (onceInts) NoRetry() bool { return true }

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,152 +11,140 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// onceString and onceInts are like once.
-type (
-	onceString struct{ *redis.StringCmd }
-	onceInts   struct{ *redis.IntSliceCmd }
-)
-
-// NoRetry is once.NoRetry.
-func (onceString) NoRetry() bool { return true }
-
-// NoRetry is once.NoRetry.
-func (onceInts) NoRetry() bool { return true }
-
-// send runs a lane's calls in one round trip. What takes a second one is a call that its hint misled: its script follows. A script
-// that the server does not know is sent once more with its text, alone: NOSCRIPT says that it has not run.
-func (s *Store) send(ctx context.Context, l *trip) {
-	quick := false
-	for _, c := range l.calls {
-		c.quick = c.hint != nil && c.hint.Load()
-		quick = quick || c.quick
+// send carries out a trip's calls in one round trip. If a hint was wrong, the call falls back to its script in a second round trip. A
+// script that the server does not know is sent again with its text, by itself: NOSCRIPT says that it has not run.
+func (s *Store) send(ctx context.Context, t *trip) {
+	hinted := false
+	for _, c := range t.calls {
+		c.short = c.hint != nil && c.hint.Load()
+		hinted = hinted || c.short
 	}
-	s.exchange(ctx, l, l.calls)
-	if !quick {
+	s.exchange(ctx, t, t.calls)
+	if !hinted {
 		return
 	}
-	l.slow = l.slow[:0]
-	for _, c := range l.calls {
+	t.misled = t.misled[:0]
+	for _, c := range t.calls {
 		if !c.answered {
-			c.quick = false
-			l.slow = append(l.slow, c)
+			c.short = false
+			t.misled = append(t.misled, c)
 		}
 	}
-	if len(l.slow) > 0 {
-		s.exchange(ctx, l, l.slow)
-		clear(l.slow)
+	if len(t.misled) > 0 {
+		s.exchange(ctx, t, t.misled)
+		clear(t.misled)
 	}
 }
 
-// exchange sends what calls have to say at once, and settles all but those that a hint misled.
-func (s *Store) exchange(ctx context.Context, l *trip, calls []*call) {
-	defer l.forget()
-	l.gather(calls)
+// exchange sends the commands of calls in one pipeline, and settles all calls but those whose hint was wrong.
+func (s *Store) exchange(ctx context.Context, t *trip, calls []*call) {
+	defer t.reset()
+	t.merge(calls)
 	for _, c := range calls {
 		switch {
-		case !c.quick:
-			c.at = l.queue(s.command(ctx, l, "evalsha", c.script.sha, c))
+		case !c.short:
+			c.at = t.add(s.command(ctx, t, "evalsha", c.script.sha, c))
 		case c.share == shareAcquire:
-			c.at = l.queue(onceString{redis.NewStringCmd(ctx, c.agent.state...)})
-			l.queue(onceString{redis.NewStringCmd(ctx, c.agent.plain...)})
+			c.at = t.add(onceString{redis.NewStringCmd(ctx, c.agent.state...)})
+			t.add(onceString{redis.NewStringCmd(ctx, c.agent.plain...)})
 		}
 	}
-	for i := range l.groups {
-		g := &l.groups[i]
-		g.at = l.queue(s.records(ctx, l, "evalsha", s.scripts["records"].sha, g.calls))
+	for i := range t.groups {
+		g := &t.groups[i]
+		g.at = t.add(s.records(ctx, t, "evalsha", s.scripts["records"].sha, g.calls))
 	}
-	if len(l.cmds) == 1 {
-		_ = s.client.Process(ctx, l.cmds[0]) // the command keeps its error
+	if len(t.cmds) == 1 {
+		_ = s.client.Process(ctx, t.cmds[0]) // the command keeps its error
 	} else {
-		if l.pipe == nil {
-			l.pipe = s.client.Pipeline()
+		if t.pipe == nil {
+			t.pipe = s.client.Pipeline()
 		}
-		_ = l.pipe.BatchProcess(ctx, l.cmds...) // only queues
-		_, _ = l.pipe.Exec(ctx)                 // each command keeps its own error
+		_ = t.pipe.BatchProcess(ctx, t.cmds...) // only queues
+		_, _ = t.pipe.Exec(ctx)                 // each command keeps its own error
 	}
 	for _, c := range calls {
 		switch {
-		case !c.quick:
-			s.settle(ctx, l, c, l.cmds[c.at].(once)) //nolint:forcetypeassert,errcheck // as it was queued
+		case !c.short:
+			s.settle(ctx, t, c, t.cmds[c.at].(once)) //nolint:forcetypeassert,errcheck // as it was added
 		case c.share == shareAcquire:
-			c.readPlainly(l.cmds[c.at].(onceString).StringCmd, l.cmds[c.at+1].(onceString).StringCmd) //nolint:forcetypeassert,errcheck // likewise
+			c.settleReads(t.cmds[c.at].(onceString).StringCmd, t.cmds[c.at+1].(onceString).StringCmd) //nolint:forcetypeassert,errcheck // likewise
 		}
 	}
-	for _, g := range l.groups {
-		s.settleRecords(ctx, l, g.calls, l.cmds[g.at].(onceInts)) //nolint:forcetypeassert,errcheck // likewise
+	for _, g := range t.groups {
+		s.settleRecords(ctx, t, g.calls, t.cmds[g.at].(onceInts)) //nolint:forcetypeassert,errcheck // likewise
 	}
 }
 
-// queue puts a command into the pipeline and says where.
-func (l *trip) queue(cmd redis.Cmder) int {
-	l.cmds = append(l.cmds, cmd)
-	return len(l.cmds) - 1
+// add adds a command to the pipeline and returns its index.
+func (t *trip) add(cmd redis.Cmder) int {
+	t.cmds = append(t.cmds, cmd)
+	return len(t.cmds) - 1
 }
 
-// forget drops what a trip was made of, and keeps the memory.
-func (l *trip) forget() {
-	clear(l.cmds)
-	clear(l.args)
-	clear(l.alike)
-	clear(l.groups)
-	l.cmds, l.args, l.alike, l.groups = l.cmds[:0], l.args[:0], l.alike[:0], l.groups[:0]
+// reset drops the commands and keeps the memory.
+func (t *trip) reset() {
+	clear(t.cmds)
+	clear(t.args)
+	clear(t.merged)
+	clear(t.groups)
+	t.cmds, t.args, t.merged, t.groups = t.cmds[:0], t.args[:0], t.merged[:0], t.groups[:0]
 }
 
-// gather puts the quick records of one policy together. One that finds no other goes the ordinary way, with its own script.
-func (l *trip) gather(calls []*call) {
-	l.alike = slices.Grow(l.alike, len(calls)) // or the groups would lie in two arrays
+// merge groups the records in short form by policy. One that finds no other is sent as its own script.
+func (t *trip) merge(calls []*call) {
+	t.merged = slices.Grow(t.merged, len(calls)) // groups are parts of one array
 	for i, c := range calls {
-		if !c.quick || c.share != shareRecord || grouped(l.groups, c) {
+		if !c.short || c.share != shareRecord || grouped(t.groups, c) {
 			continue
 		}
-		from := len(l.alike)
+		from := len(t.merged)
 		for _, o := range calls[i:] {
-			if o.quick && o.share == shareRecord && o.policy.packedPolicy == c.policy.packedPolicy {
-				l.alike = append(l.alike, o)
+			if o.short && o.share == shareRecord && o.policy.packedPolicy == c.policy.packedPolicy {
+				t.merged = append(t.merged, o)
 			}
 		}
-		if len(l.alike) == from+1 {
-			c.quick = false
-			l.alike = l.alike[:from]
+		if len(t.merged) == from+1 {
+			c.short = false
+			t.merged = t.merged[:from]
 			continue
 		}
-		l.groups = append(l.groups, group{calls: l.alike[from:]})
+		t.groups = append(t.groups, group{calls: t.merged[from:]})
 	}
 }
 
-// grouped says whether a record is in a group: that of its policy has all.
+// grouped says whether a record is in a group, which is then that of its policy.
 func grouped(groups []group, c *call) bool {
 	return slices.ContainsFunc(groups, func(g group) bool { return g.calls[0].policy.packedPolicy == c.policy.packedPolicy })
 }
 
 // command is a call's own script, by name or by text.
-func (s *Store) command(ctx context.Context, l *trip, name, what string, c *call) once {
-	from := len(l.args)
-	l.args = append(l.args, name, what, len(c.keys))
-	l.args = append(l.args, c.keys...)
+func (s *Store) command(ctx context.Context, t *trip, name, what string, c *call) once {
+	from := len(t.args)
+	t.args = append(t.args, name, what, len(c.keys))
+	t.args = append(t.args, c.keys...)
 	if c.agent == nil {
-		l.args = append(l.args, c.args...)
+		t.args = append(t.args, c.args...)
 	} else {
-		l.args = s.appendArgs(l.args, c)
+		t.args = s.appendArgs(t.args, c)
 	}
-	cmd := redis.NewCmd(ctx, l.args[from:len(l.args):len(l.args)]...)
+	cmd := redis.NewCmd(ctx, t.args[from:len(t.args):len(t.args)]...)
 	cmd.SetFirstKeyPos(3)
 	return once{cmd}
 }
 
 func unknownScript(err error) bool {
-	return err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") // which allocates for no error too
+	return err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") // which allocates even without an error
 }
 
-// settle takes the answer of a call's own script.
-func (s *Store) settle(ctx context.Context, l *trip, c *call, cmd once) {
+// settle takes the reply of a call's own script.
+func (s *Store) settle(ctx context.Context, t *trip, c *call, cmd once) {
 	if unknownScript(cmd.Err()) {
-		cmd = s.command(ctx, l, "eval", c.script.text, c)
+		cmd = s.command(ctx, t, "eval", c.script.text, c)
 		_ = s.client.Process(ctx, cmd) // the command keeps its error
 	}
 	list, err := cmd.Slice()
 	if c.hint != nil {
-		c.hint.Store(len(list) == c.short)
+		c.hint.Store(len(list) == c.shortReply)
 	}
 	switch {
 	case err != nil:
@@ -169,26 +158,43 @@ func (s *Store) settle(ctx context.Context, l *trip, c *call, cmd once) {
 	}
 }
 
-// records is one command for several records of one policy: see lua/records.lua.
-func (s *Store) records(ctx context.Context, l *trip, name, what string, calls []*call) onceInts {
-	from := len(l.args)
-	l.args = append(l.args, name, what, 3*len(calls))
-	for _, c := range calls {
-		l.args = append(l.args, c.keys[stateKey], c.keys[callsKey], c.keys[controlKey])
+// settleReads takes the replies of an acquire's two reads, of :state and of :control's field plain. The keys may change between the
+// two. Yet at one moment between them what they say was so: the field exists only while the breaker is plainly closed, and names the
+// epoch. If they do not say so, the call stays unanswered, and its script decides.
+func (c *call) settleReads(get, hget *redis.StringCmd) {
+	state, err := get.Result()
+	plain, err2 := hget.Result()
+	for _, err := range [...]error{err, err2} {
+		if err != nil && !errors.As(err, new(redis.Error)) {
+			c.fail(err)
+			return
+		}
 	}
-	l.args = append(l.args, s.nowMs(), calls[0].policy.rule)
-	for _, c := range calls {
-		l.args = append(l.args, c.op.Epoch, c.op.Summary.Successes)
+	if err == nil && err2 == nil && state == string(machine.Closed) && machine.IsHex16(plain) {
+		c.answer(machine.Result{Code: machine.CodeOK, State: machine.Closed, Epoch: plain, Plain: true, Fast: true})
 	}
-	cmd := redis.NewIntSliceCmd(ctx, l.args[from:len(l.args):len(l.args)]...)
+}
+
+// records is one command for several records under one policy: see lua/records.lua.
+func (s *Store) records(ctx context.Context, t *trip, name, what string, calls []*call) onceInts {
+	from := len(t.args)
+	t.args = append(t.args, name, what, 3*len(calls))
+	for _, c := range calls {
+		t.args = append(t.args, c.keys[stateKey], c.keys[callsKey], c.keys[controlKey])
+	}
+	t.args = append(t.args, s.nowMs(), calls[0].policy.rule)
+	for _, c := range calls {
+		t.args = append(t.args, c.op.Epoch, c.op.Summary.Successes)
+	}
+	cmd := redis.NewIntSliceCmd(ctx, t.args[from:len(t.args):len(t.args)]...)
 	cmd.SetFirstKeyPos(3)
 	return onceInts{cmd}
 }
 
-// settleRecords tells each of several records whether it is counted. Those that are not stay unanswered; an error is one of all.
-func (s *Store) settleRecords(ctx context.Context, l *trip, calls []*call, cmd onceInts) {
+// settleRecords takes the reply of such a command. A record that it did not count stays unanswered. An error is that of each record.
+func (s *Store) settleRecords(ctx context.Context, t *trip, calls []*call, cmd onceInts) {
 	if unknownScript(cmd.Err()) {
-		cmd = s.records(ctx, l, "eval", s.scripts["records"].text, calls)
+		cmd = s.records(ctx, t, "eval", s.scripts["records"].text, calls)
 		_ = s.client.Process(ctx, cmd)
 	}
 	counted, err := cmd.Result()

@@ -46,7 +46,7 @@ func success(n int64) machine.Op {
 // successOf is a call that records one success.
 func (s *Store) successOf(agent string) *call {
 	p, op := breaker.DefaultPolicy(), success(1)
-	return s.call(agent, &p, &op)
+	return s.callOf(agent, &p, &op)
 }
 
 // together sends one success of each agent in one trip.
@@ -154,13 +154,13 @@ func TestRecordsOfTwoPoliciesAreNotOneScript(t *testing.T) {
 	a, b := &packedPolicy{rule: "1"}, &packedPolicy{rule: "2"}
 	var calls []*call
 	for _, policy := range []*packedPolicy{a, b, a, a} {
-		calls = append(calls, &call{quick: true, share: shareRecord, policy: agentPolicy{packedPolicy: policy}})
+		calls = append(calls, &call{short: true, share: shareRecord, policy: agentPolicy{packedPolicy: policy}})
 	}
-	acquire := &call{quick: true, share: shareAcquire, policy: agentPolicy{packedPolicy: a}}
+	acquire := &call{short: true, share: shareAcquire, policy: agentPolicy{packedPolicy: a}}
 	var l trip
-	l.gather(append(calls, acquire))
+	l.merge(append(calls, acquire))
 	want := []*call{calls[0], calls[2], calls[3]}
-	if len(l.groups) != 1 || !slices.Equal(l.groups[0].calls, want) || calls[1].quick || !calls[0].quick || !acquire.quick {
+	if len(l.groups) != 1 || !slices.Equal(l.groups[0].calls, want) || calls[1].short || !calls[0].short || !acquire.short {
 		t.Errorf("groups %v", l.groups)
 	}
 }

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,78 +18,62 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Config says how a Store uses its connection. The zero value is usable.
+// Config is how a Store uses its client. The zero value is usable.
 type Config struct {
 	Prefix    string        // of all keys; "" means circuit_breaker
-	MaxAgents int           // agents in the index, MAX_AGENTS; 0 means 100,000
-	TTL       time.Duration // REDIS_TTL_SECONDS; 0 means one hour [B25]
-	History   int           // HISTORY_MINUTES, up to 1440: how far :history goes back; 0 keeps none
-	Timeout   time.Duration // no operation waits longer, retries included; 0 means DefaultTimeout
-	// RoundTrips is how many round trips of this process run at once; what comes meanwhile shares the next. 0 means 2, above
-	// which more stopped helping (docs/performance.md).
+	MaxAgents int           // MAX_AGENTS: of so many agents the names of the keys are cached; 0 means 100,000
+	TTL       time.Duration // REDIS_TTL_SECONDS [B25]; 0 means one hour
+	History   int           // HISTORY_MINUTES: how far :history goes back, up to 1440; 0 keeps none
+	Timeout   time.Duration // REDIS_TIMEOUT_MS: no operation takes longer, retries included; 0 means DefaultTimeout
+	// RoundTrips is how many round trips of this process are in progress at once. Calls that come meanwhile share the next one. 0 means
+	// 2; more did not help (docs/performance.md).
 	RoundTrips int
 }
 
 // Store is a breaker.Store on Redis. It is safe for concurrent use.
 type Store struct {
-	client    redis.UniversalClient
-	keys      Keys
-	events    any // the channel's name
-	scripts   map[string]script
-	ttl       time.Duration
-	maxAgents int
-	timeout   time.Duration
-	dispatch  *dispatcher
-	agents    *agents
-	known     atomic.Pointer[knownPolicy] // the one that was packed last
-	replicas  atomic.Int64
-	policies  sync.Map // breaker.Params -> *packedPolicy
-	packs     atomic.Int64
-	history   int64         // minutes
-	nowMs     func() string // "" in production: the server's clock. Only tests of this package can set it, and
-	shifted   bool          // that an operation brings its own ShiftMs.
+	client   redis.UniversalClient
+	keys     Keys
+	scripts  map[string]script
+	ttl      time.Duration
+	timeout  time.Duration
+	history  int64 // minutes
+	dispatch *dispatcher
+	agents   *agents
+	replicas atomic.Int64
+	policies sync.Map // breaker.Params -> *packedPolicy
+	packs    atomic.Int64
+	nowMs    func() string // "" in production: the server's clock. Only tests of this package can set it, and
+	shifted  bool          // that an operation brings its own ShiftMs.
 }
 
 var _ breaker.Store = (*Store)(nil)
 
-// New makes a Store on a client. cluster says that it speaks to a Redis Cluster.
+// New makes a Store on a client. cluster says that the client's server is a Redis Cluster.
 func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 	scripts, err := loadScripts()
 	if err != nil {
 		return nil, err
 	}
-	if c.Prefix == "" {
-		c.Prefix = "circuit_breaker"
-	}
+	c.Prefix = cmp.Or(c.Prefix, "circuit_breaker")
 	if strings.ContainsAny(c.Prefix, "{}* ?[]\\\r\n\x00") {
 		return nil, fmt.Errorf("key prefix %q: braces, blanks and glob characters are not allowed", c.Prefix)
 	}
-	if c.TTL <= 0 {
-		c.TTL = time.Hour
-	}
-	if c.Timeout <= 0 {
-		c.Timeout = DefaultTimeout
-	}
-	if c.RoundTrips <= 0 {
-		c.RoundTrips = 2
-	}
-	if c.MaxAgents <= 0 {
-		c.MaxAgents = 100_000
-	}
+	c.TTL = cmp.Or(max(c.TTL, 0), time.Hour)
+	c.Timeout = cmp.Or(max(c.Timeout, 0), DefaultTimeout)
 	s := &Store{
-		maxAgents: c.MaxAgents,
-		client:    client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
+		client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
 		timeout: c.Timeout, history: int64(min(max(c.History, 0), 1440)), nowMs: func() string { return "" },
 	}
-	s.events, s.agents = s.keys.Events(), newAgents(s.keys, c.MaxAgents)
-	s.dispatch = newDispatcher(c.RoundTrips, s.send, c.Timeout)
+	s.agents = newAgents(s.keys, cmp.Or(max(c.MaxAgents, 0), 100_000))
+	s.dispatch = newDispatcher(cmp.Or(max(c.RoundTrips, 0), 2), s.send, c.Timeout)
 	return s, nil
 }
 
-// Keys is how this store names its keys.
+// Keys names this store's keys. It is for authors of what reads or writes beside a Store.
 func (s *Store) Keys() Keys { return s.keys }
 
-// SetReplicas tells how many replicas are alive, for minimum_reporters [B23]; 0: unknown.
+// SetReplicas says how many replicas are up, for minimum_reporters [B23]; 0: unknown.
 func (s *Store) SetReplicas(n int) { s.replicas.Store(int64(n)) }
 
 // Ping asks whether scripts may write what takes memory and, on a Cluster, whether every master is up: with that a store that was
@@ -107,12 +92,11 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Apply runs op's script, or reads what says that a breaker is plainly closed: one round trip, shared with concurrent callers.
-// Those who ask for leave to call one plainly closed agent at the same time share the answer, and successes of one epoch that
-// wait for the same trip are joined into one record.
+// Apply carries out op, in a round trip that concurrent callers share. Acquires of one plainly closed agent that are sent at once
+// share the answer, and successes in one epoch are joined into one record.
 func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	until := s.dispatch.limit.context()
-	r, _, err := s.dispatch.do(ctx, until, s.call(agent, &p, &op))
+	r, _, err := s.dispatch.do(ctx, until, s.callOf(agent, &p, &op))
 	if err != nil && cannotHaveRun(err) {
 		r, err = s.applyAgain(ctx, until, err, agent, p, op)
 	}
@@ -120,7 +104,7 @@ func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op ma
 		return machine.Result{}, WrapError(op.Verb, agent, err)
 	}
 	if s.keys.Cluster && len(r.Events) > 0 {
-		s.tell(ctx, agent, r)
+		s.writeFleet(ctx, agent, r)
 	}
 	return r, nil
 }
@@ -132,18 +116,24 @@ func (s *Store) params(p *breaker.Policy, replicas int64) machine.Params {
 	return out
 }
 
-// applyAgain is apart from Apply, for what its function captures is allocated.
+// applyAgain is not part of Apply, because what its function captures is allocated.
 func (s *Store) applyAgain(ctx, until context.Context, last error, agent string, p breaker.Policy, op machine.Op) (r machine.Result, err error) {
-	err = s.again(ctx, until, last, func(ctx context.Context) (err error) {
-		r, _, err = s.dispatch.do(ctx, until, s.call(agent, &p, &op))
+	err = s.retry(ctx, until, last, func(ctx context.Context) (err error) {
+		r, _, err = s.dispatch.do(ctx, until, s.callOf(agent, &p, &op))
 		return err
 	})
 	return r, err
 }
 
-// call is op as it is sent.
-func (s *Store) call(agent string, p *breaker.Policy, op *machine.Op) *call {
-	c := s.dispatch.call()
+// Lengths of the replies after which the short form will do: {ok, closed, epoch} to an acquire, {ok, closed, epoch, now} to a record.
+const (
+	plainReply = 3
+	calmReply  = 4
+)
+
+// callOf is op as it is sent.
+func (s *Store) callOf(agent string, p *breaker.Policy, op *machine.Op) *call {
+	c := s.dispatch.newCall()
 	e := s.agents.of(agent)
 	c.script, c.agent, c.keys, c.op = s.scripts[string(op.Verb)], e, e.keys, *op
 	c.policy = s.packedFor(e, p)
@@ -155,7 +145,7 @@ func (s *Store) call(agent string, p *breaker.Policy, op *machine.Op) *call {
 	case op.Verb == machine.VerbAcquire:
 		c.share = shareAcquire
 		if !p.Disabled {
-			c.hint, c.short = &e.hints.closed, plainReply
+			c.hint, c.shortReply = &e.hints.acquire, plainReply
 		}
 	case op.Verb == machine.VerbRecord && op.ReportID != "":
 		c.keys = append(slices.Clip(e.keys), s.keys.Report(agent, op.ReportID))
@@ -164,17 +154,11 @@ func (s *Store) call(agent string, p *breaker.Policy, op *machine.Op) *call {
 	case op.Verb == machine.VerbRecord && op.Epoch != "" && op.Token == "" && sum.Successes > 0 && sum.Failures+sum.Slow == 0:
 		c.share = shareRecord
 		if !p.Disabled && !s.keys.Cluster {
-			c.hint, c.short = &e.hints.calm, calmReply
+			c.hint, c.shortReply = &e.hints.record, calmReply
 		}
 	}
 	return c
 }
-
-// plainReply is the length of the short answer to an acquire: ok, closed, epoch.
-const plainReply = 3
-
-// calmReply is the length of the shortest answer to a record: ok, closed, epoch, now.
-const calmReply = 4
 
 // Inspect reads the keys and advances them in memory; nothing is saved [B11].
 func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (breaker.View, error) {
@@ -200,13 +184,13 @@ func look(raw machine.Raw, now int64, p machine.Params) breaker.View {
 	return v
 }
 
-// again repeats try, of which last is the error so far, while that says that nothing has run, and until is not near.
-func (s *Store) again(ctx, until context.Context, last error, try func(context.Context) error) error {
+// retry repeats try, whose last error says that nothing has run, while its errors say so and until is not near.
+func (s *Store) retry(ctx, until context.Context, last error, try func(context.Context) error) error {
 	deadline, _ := until.Deadline()
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	retry := backoff.NewExponentialBackOff()
-	retry.InitialInterval, retry.MaxInterval = 5*time.Millisecond, 50*time.Millisecond
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 5*time.Millisecond, 50*time.Millisecond
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		if time.Until(deadline) < s.timeout/10 { // too late to tell a try that was not sent from one that was
 			return struct{}{}, backoff.Permanent(last)
@@ -215,18 +199,18 @@ func (s *Store) again(ctx, until context.Context, last error, try func(context.C
 			return struct{}{}, backoff.Permanent(last)
 		}
 		return struct{}{}, last
-	}, backoff.WithBackOff(retry), backoff.WithMaxElapsedTime(0))
-	if err != nil && last != nil { // the deadline would hide that nothing has run
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))
+	if err != nil && last != nil { // the deadline's error would hide that nothing has run
 		return last
 	}
 	return err
 }
 
-// script runs one of the scripts that nobody shares.
+// script runs a script that is not one of the machine's.
 func (s *Store) script(ctx context.Context, verb string, keys []string, args []any) (reply []any, err error) {
 	until := s.dispatch.limit.context()
 	try := func(ctx context.Context) (err error) {
-		c := s.dispatch.call()
+		c := s.dispatch.newCall()
 		c.script, c.args = s.scripts[verb], args
 		for _, k := range keys {
 			c.keys = append(c.keys, k)
@@ -235,27 +219,20 @@ func (s *Store) script(ctx context.Context, verb string, keys []string, args []a
 		return err
 	}
 	if err = try(ctx); err != nil && cannotHaveRun(err) {
-		err = s.again(ctx, until, err, try)
+		err = s.retry(ctx, until, err, try)
 	}
 	return reply, err
 }
 
-// refusals are the beginnings of error replies that Redis gives before it runs anything.
+// refusals are how error replies begin that Redis gives before it runs anything.
 func refusals() []string {
 	return []string{"NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "ERR max number of clients"}
 }
 
 // cannotHaveRun says that a command may be sent again without being carried out twice.
 func cannotHaveRun(err error) bool {
-	if _, ok := errors.AsType[*DialError](err); ok {
-		return true
-	}
-	for _, r := range refusals() {
-		if redis.HasErrorPrefix(err, r) {
-			return true
-		}
-	}
-	return false
+	_, notConnected := errors.AsType[*DialError](err)
+	return notConnected || slices.ContainsFunc(refusals(), func(r string) bool { return redis.HasErrorPrefix(err, r) })
 }
 
 // WrapError makes a [breaker.StoreError] of an error of a Conn's client. It is Unknown unless it says that the command has not run.
