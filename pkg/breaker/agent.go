@@ -53,8 +53,8 @@ type fill struct {
 	generation int64
 }
 
-// beginFill prepares to ask the store for a permit. It flushes failures that will trip the breaker, for the answer must
-// be one from after the trip. The error is the context's.
+// beginFill must be called before the store is asked for a permit. It flushes failures that will trip the breaker, so
+// that the answer is from after the trip. The error is the context's.
 func (m *Manager) beginFill(ctx context.Context, name string, p Policy) (fill, error) {
 	if p.Consistency != Cached || p.Disabled {
 		return fill{}, nil
@@ -84,8 +84,8 @@ func (m *Manager) beginFill(ctx context.Context, name string, p Policy) (fill, e
 }
 
 // activate caches the store's answer: the buffer that it returns admits this call, and further ones from memory. It
-// returns nil if the answer is for this call only: because it was not a plain one, or because the Agent was invalidated
-// after the request.
+// returns nil if the answer is for this call only, because the breaker is not plainly closed, or because the Agent was
+// invalidated after the request.
 func (f fill) activate(r machine.Result, p Policy) *epochBuffer {
 	a := f.agent
 	if a == nil || !r.Plain || r.Degraded {
@@ -163,8 +163,8 @@ func (a *Agent) expectTrip(b *epochBuffer) {
 	a.invalidateLocked(b)
 }
 
-// invalidate makes the next call ask the store, if only is active or nil. Outcomes are flushed all the same: the store
-// decides whether they count [B14].
+// invalidate makes the next call ask the store: no buffer is active any more, or if only is not nil, not that one.
+// Outcomes are flushed all the same, and the store decides whether they count [B14].
 func (a *Agent) invalidate(only *epochBuffer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -178,7 +178,8 @@ func (a *Agent) invalidateLocked(only *epochBuffer) {
 	}
 }
 
-// endEpoch makes all outcomes of b late that were not flushed, or not even reported; nil means the latest buffer.
+// endEpoch makes late the outcomes of b that were not flushed yet, and those still to come; nil means the latest
+// buffer.
 func (a *Agent) endEpoch(b *epochBuffer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -191,8 +192,9 @@ func (a *Agent) endEpoch(b *epochBuffer) {
 	a.invalidateLocked(b)
 }
 
-// expire invalidates an active buffer that was confirmed before confirmedSince. It removes the Agent if nobody has used
-// it since askedSince and it has nothing to flush. It reports whether there may be more to expire later.
+// expire invalidates an active buffer that the store has not confirmed since confirmedSince. It removes the Agent if it
+// has no handle, has not asked the store since askedSince, and has nothing to flush. It reports whether there may be
+// more to expire later.
 func (a *Agent) expire(confirmedSince, askedSince time.Duration) (more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

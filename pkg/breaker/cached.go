@@ -27,9 +27,9 @@ import (
 // is cached only if the generation is still the same: an answer from before an invalidation may be from before the
 // transition that caused it.
 //
-// A buffer outlives its time as active: permits that it gave are still out, and it has outcomes to flush. If the
-// breaker comes back to the same epoch, the buffer becomes active again. Outcomes of one epoch keep their order because
-// they go through one buffer, and the flush.Scheduler sends one record of a buffer at a time.
+// A buffer that is no longer active still takes the outcomes of the permits that it gave, and flushes them. If the
+// store then answers with the same epoch, the buffer becomes active again. So the outcomes of one epoch go through one
+// buffer, of which the flush.Scheduler sends one record at a time: that keeps their order.
 //
 // Locks are taken in this order, from top to bottom:
 //

@@ -16,7 +16,7 @@ var (
 	ErrLeaseLost = errors.New("lease lost: it ran out, was settled, or its round is over")
 	// ErrSettled means that a permit has its outcome already [B14].
 	ErrSettled = errors.New("permit is settled already")
-	// ErrHoldProtected means that a protected hold stands, which only Force.Override lifts [B17].
+	// ErrHoldProtected means that a protected hold is in force, which only Force.Override lifts [B17].
 	ErrHoldProtected = errors.New("hold is protected: lift it with force")
 )
 

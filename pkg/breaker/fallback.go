@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -36,7 +37,7 @@ type Fallback struct {
 	// outage is read-locked while an answer is made from memory, and locked while degraded changes: no such answer mixes
 	// two outages.
 	outage    sync.RWMutex
-	verifying atomic.Bool // a background ping after a caller's time-out is under way
+	verifying atomic.Bool // a ping of verify is in progress
 
 	lastAnswers *xsync.Map[string, *atomic.Pointer[lastAnswer]] // by agent
 	mu          sync.Mutex                                      // for additions to lastAnswers, and for the ring
@@ -57,14 +58,11 @@ func NewFallback(
 	if onChange == nil {
 		onChange = func(bool, error) {}
 	}
-	if maxAgents <= 0 {
-		maxAgents = defaultMaxAgents
-	}
 	f := &Fallback{
-		store: store, ping: ping, onChange: onChange, maxAgents: maxAgents,
+		store: store, ping: ping, onChange: onChange, maxAgents: cmp.Or(max(maxAgents, 0), defaultMaxAgents),
 		lastAnswers: xsync.NewMap[string, *atomic.Pointer[lastAnswer]](),
 	}
-	f.local = NewMemory(f.clock.nowMs, maxAgents)
+	f.local = NewMemory(f.clock.nowMs, f.maxAgents)
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
 }
@@ -242,7 +240,7 @@ func (f *Fallback) seedLocal(agent string) (epoch string) {
 	return a.epoch
 }
 
-// degrade makes the Fallback degraded, unless it is, and starts the pings.
+// degrade makes the Fallback degraded, and starts the pings. It does nothing if the Fallback is degraded or closed.
 func (f *Fallback) degrade(cause error) {
 	f.outage.Lock()
 	defer f.outage.Unlock()

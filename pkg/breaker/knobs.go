@@ -11,8 +11,8 @@ import (
 )
 
 // Knob is one setting of a [Policy] under the name that it has in variables, overrides, agents.json and the HTTP API.
-// It is for authors of configuration. Its values are those of texts, which differ from Go's in two ways: 0 stands for
-// [Off], and the knob "enabled" for the opposite of Policy.Disabled. The table that [Knobs] returns is the only source
+// It is for authors of configuration. Its values are those of texts, which differ from Go's in two ways: 0 means
+// [Off], and the knob "enabled" is the opposite of Policy.Disabled. The table that [Knobs] returns is the only source
 // of names, defaults, bounds and descriptions.
 type Knob struct {
 	Name   string // failure_threshold

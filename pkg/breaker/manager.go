@@ -43,8 +43,7 @@ type Options struct {
 	FlushInterval time.Duration
 	// MaxStaleness is how long calls are admitted from memory after the last answer of the store. 0: one second.
 	MaxStaleness time.Duration
-	// MaxAgents bounds the agents that are cached at once; all others are treated as if their policy were Strict. 0:
-	// 100,000.
+	// MaxAgents bounds the agents that are cached at once; calls of further ones ask the store. 0: 100,000.
 	MaxAgents int
 }
 
@@ -102,15 +101,9 @@ func NewManager(o Options) (*Manager, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.FlushInterval <= 0 {
-		o.FlushInterval = 10 * time.Millisecond
-	}
-	if o.MaxStaleness <= 0 {
-		o.MaxStaleness = time.Second
-	}
-	if o.MaxAgents <= 0 {
-		o.MaxAgents = defaultMaxAgents
-	}
+	o.FlushInterval = cmp.Or(max(o.FlushInterval, 0), 10*time.Millisecond)
+	o.MaxStaleness = cmp.Or(max(o.MaxStaleness, 0), time.Second)
+	o.MaxAgents = cmp.Or(max(o.MaxAgents, 0), defaultMaxAgents)
 	m.o = o
 	m.policies = newPolicies(o.Policy, o.MaxAgents, m.rejectPolicy)
 	m.flusher = flush.New(o.FlushInterval, (*epochBuffer).flush)
@@ -133,7 +126,7 @@ func (m *Manager) rejectPolicy(agent string, err error) {
 
 // Acquire asks for a permit to call agent. It takes one round trip to the store, or none if the agent's policy is
 // Cached and its breaker is known to be closed. A refusal is an [*OpenError]. Every other error also means that there
-// is no permit: ErrBadName, the context's error, or a [*StoreError] if the store is down and no [Fallback] stands in.
+// is no permit: ErrBadName, the context's error, or a [*StoreError] if the store is down and there is no [Fallback].
 func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
 	if b := m.activeBuffer(agent); b != nil {
 		return b.admit(), nil
@@ -284,8 +277,8 @@ func (m *Manager) Inspect(ctx context.Context, agent string) (View, Policy, erro
 }
 
 // Force holds or resets an agent's breaker on behalf of an operator [B17], [B18], and returns the breaker's state after
-// it. The error is ErrHoldProtected if a protected hold stands and f.Override is not set, ErrBadName, or a
-// [*StoreError]: a [Fallback] does not stand in.
+// it. The error is ErrBadName, ErrHoldProtected if a protected hold is in force and f.Override is not set, or a
+// [*StoreError], also with a [Fallback].
 func (m *Manager) Force(ctx context.Context, agent string, f Force) (State, error) {
 	if !ValidName(agent) {
 		return "", ErrBadName

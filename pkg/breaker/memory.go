@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -43,9 +44,7 @@ func NewMemory(nowMs func() int64, maxAgents int) *Memory {
 		started := time.Now()
 		nowMs = func() int64 { return started.Add(time.Since(started)).UnixMilli() } // time.Since is monotonic
 	}
-	if maxAgents <= 0 {
-		maxAgents = defaultMaxAgents
-	}
+	maxAgents = cmp.Or(max(maxAgents, 0), defaultMaxAgents)
 	return &Memory{nowMs: nowMs, maxAgents: maxAgents, agents: map[string]*memoryAgent{}}
 }
 

@@ -36,8 +36,8 @@ type permitBody struct {
 	buffer      *epochBuffer // that this is the body of; nil: a permit from the store
 }
 
-// permitKind is the state of the breaker that gave a permit, or the reason why the outcome does not count. It stands in
-// the text of a permit.
+// permitKind is the state of the breaker that gave a permit, or the reason why the outcome does not count. It is part
+// of the text of a permit.
 type permitKind string
 
 const (
@@ -196,15 +196,15 @@ func (p Permit) Renew(ctx context.Context) error {
 		return nil
 	case r.Degraded && p.kind != permitLocal: // the memory of this process does not know a lease of the store
 		return &StoreError{
-			Verb: machine.VerbRenew, Agent: p.agent, Err: errors.New("the lease may stand, and cannot be renewed now"),
+			Verb: machine.VerbRenew, Agent: p.agent, Err: errors.New("the lease may still be valid, but cannot be renewed now"),
 		}
 	}
 	return fmt.Errorf("renew the probe of agent %q: %w", p.agent, ErrLeaseLost)
 }
 
 // Keep renews the lease of a probe in the background, each time a third of it has passed, until stop is called or the
-// lease is lost [B12]; for a permit without a lease it does nothing. It uses the values of ctx, but goes on when ctx
-// ends: its caller must call stop. stop waits for a renewal under way, and may be called more than once. It does not
+// lease is lost [B12]. For a permit without a lease it does nothing. It uses the values of ctx but does not end with
+// it: the caller must call stop. stop waits for a renewal in progress, may be called more than once, and does not
 // settle the permit.
 func (p Permit) Keep(ctx context.Context) (stop func()) {
 	if p.Lease() <= 0 {

@@ -62,7 +62,7 @@ const Off = -1
 // Durations are whole milliseconds of at most [MaxDuration]. Rates and fractions go from 0 to 1 and count to a
 // millionth, TimeoutMultiplier to a thousandth. [Knobs] has the defaults and bounds.
 type Policy struct {
-	Disabled                 bool           // admits every call and records none, unless a hold stands [B21]
+	Disabled                 bool           // admits every call and records none, except under a hold [B21]
 	FailureThreshold         int            // the run of failures that opens [B6]; or Off
 	FailureRateThreshold     float64        // the failure rate that opens [B7]; or Off
 	MinimumCalls             int            // how many calls the window holds before a rate may open [B7], [B8]

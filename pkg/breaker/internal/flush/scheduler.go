@@ -55,7 +55,7 @@ type Scheduler[T Item] struct {
 	heaps       [2]dueHeap[T]   // by queue
 	inFlight    map[T]time.Time // items of which a record is being sent, with Entry.since of that record
 	dispatching bool            // the dispatcher runs
-	wake        chan struct{}   // tells the dispatcher that the head of a heap may have changed
+	wake        chan struct{}   // wakes the dispatcher: the head of a heap may have changed
 	slots       chan struct{}   // bounds inFlight
 	nextDelayed time.Time       // when the next delayed record may be sent
 	draining    bool            // everything is urgent
