@@ -65,8 +65,8 @@ func New[V any](o Options[V]) *Cache[V] {
 }
 
 // Get returns a fresh answer. If it has to read, all who wait for the name share the read, which goes on when one of
-// them leaves. Nobody waits for a source that is known to be down or failed the last read: then Get returns the last good
-// answer. If there is none, the error is that of the last read, Down's or ctx's.
+// them leaves. Nobody waits for a source that is known to be down or failed the last read: then Get returns the last
+// good answer. If there is none, the error is that of the last read, Down's or ctx's.
 func (c *Cache[V]) Get(ctx context.Context, name string) (*Answer[V], error) {
 	for {
 		a := c.use(name)

@@ -13,7 +13,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// full gives every field a value that is not the default.
+// full has a value for every field, none the default.
 const full = `{"enabled":false,"failure_threshold":3,"failure_rate_threshold":0.7,"timeout_seconds":0.3,"half_open_max_calls":5,` +
 	`"window_size_seconds":300,"minimum_calls":20,"half_open_success_threshold":2,"probe_timeout_seconds":1.005,` +
 	`"abandoned_probe":"failure","timeout_multiplier":2.5,"timeout_max_seconds":2591999.999,"timeout_jitter":0.25,` +
@@ -24,12 +24,12 @@ func parse(t *testing.T, text string) policy.Override {
 	t.Helper()
 	o, err := policy.Parse([]byte(text))
 	if err != nil {
-		t.Fatalf("ParseOverride(%s): %v", text, err)
+		t.Fatalf("Parse(%s): %v", text, err)
 	}
 	return o
 }
 
-func TestOverrideRoundTrips(t *testing.T) {
+func TestOverride_RoundTrips(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{`{}`, full, `{"enabled":true}`, `{"timeout_seconds":0.001}`, `{"failure_threshold":0}`} {
 		got, err := json.Marshal(parse(t, text))
@@ -50,8 +50,8 @@ func TestOverrideRoundTrips(t *testing.T) {
 	}
 }
 
-// A knob's row is all that texts need.
-func TestOverrideCoversEveryFieldOfPolicy(t *testing.T) {
+// A new knob needs nothing in this package.
+func TestOverride_CoversEveryField(t *testing.T) {
 	t.Parallel()
 	o := parse(t, full)
 	p, def := reflect.ValueOf(o.Apply(breaker.DefaultPolicy())), reflect.ValueOf(breaker.DefaultPolicy())
@@ -70,7 +70,7 @@ func TestOverrideCoversEveryFieldOfPolicy(t *testing.T) {
 	}
 }
 
-func TestWithAndOnlyTakeOneField(t *testing.T) {
+func TestOverride_WithAndOnlyTakeOneField(t *testing.T) {
 	t.Parallel()
 	a, b := parse(t, `{"enabled":false,"failure_threshold":3}`), parse(t, `{"enabled":true,"timeout_seconds":1}`)
 	for _, tt := range []struct {
@@ -91,7 +91,7 @@ func TestWithAndOnlyTakeOneField(t *testing.T) {
 	}
 }
 
-func TestParseOverrideIsStrict(t *testing.T) {
+func TestParse_IsStrict(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ text, field, allowed string }{
 		{`{"failure_treshold":3}`, "failure_treshold", "failure_threshold, "},
@@ -129,7 +129,7 @@ func TestParseOverrideIsStrict(t *testing.T) {
 	}
 }
 
-func TestParseOverrideRefusesWhatIsNoObject(t *testing.T) {
+func TestParse_RefusesWhatIsNoObject(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{``, ` `, `null`, `[]`, `"x"`, `5`, `{`, `{}{}`, `{} x`, `{"mode":"enforce",}`, `{1:2}`, "\x00", strings.Repeat(" ", 1<<20) + "{}"} {
 		_, err := policy.Parse([]byte(text))
@@ -139,7 +139,7 @@ func TestParseOverrideRefusesWhatIsNoObject(t *testing.T) {
 	}
 }
 
-func TestParseOverrideReportsAllAtOnceAndNothingUnprintable(t *testing.T) {
+func TestParse_ReportsAllErrorsInPrintableText(t *testing.T) {
 	t.Parallel()
 	_, err := policy.Parse([]byte(`{"mode":"\u001b[2J` + strings.Repeat("x", 500) + `","failure_threshold":-1,"no\u0007pe":0}`))
 	if err == nil || strings.ContainsAny(err.Error(), "\x1b\x07") || len(err.Error()) > 2000 {
@@ -152,14 +152,14 @@ func TestParseOverrideReportsAllAtOnceAndNothingUnprintable(t *testing.T) {
 	}
 }
 
-// A value alone is judged without the rules between fields: the other field may stand in another layer.
-func TestParseOverrideLeavesRulesBetweenFieldsToResolve(t *testing.T) {
+// The other field of a rule may be in another layer.
+func TestParse_LeavesRulesBetweenFieldsToResolve(t *testing.T) {
 	t.Parallel()
 	parse(t, `{"timeout_seconds":7200}`)
 	parse(t, `{"timeout_max_seconds":1}`)
 }
 
-func TestOverrideUnmarshalsInsideOtherJSON(t *testing.T) {
+func TestOverride_UnmarshalsInsideOtherJSON(t *testing.T) {
 	t.Parallel()
 	var agent struct {
 		Config policy.Override `json:"circuit_breaker_config"`
@@ -175,7 +175,7 @@ func TestOverrideUnmarshalsInsideOtherJSON(t *testing.T) {
 	}
 }
 
-func TestSetTakesTheWordsOfAVariable(t *testing.T) {
+func TestSet_ParsesTheTextOfAVariable(t *testing.T) {
 	t.Parallel()
 	var o policy.Override
 	for _, s := range [][2]string{{"enabled", "TRUE"}, {"timeout_seconds", "0.25"}, {"timeout_jitter", "-0"}, {"mode", "observe"}, {"failure_threshold", "7"}} {
@@ -201,7 +201,7 @@ func TestSetTakesTheWordsOfAVariable(t *testing.T) {
 	}
 }
 
-func TestLaterLayersWinAndOriginsAreKept(t *testing.T) {
+func TestResolve_LaterLayersWinAndOriginsAreKept(t *testing.T) {
 	t.Parallel()
 	def := breaker.DefaultPolicy()
 	def.WindowSize = time.Minute
@@ -222,7 +222,7 @@ func TestLaterLayersWinAndOriginsAreKept(t *testing.T) {
 	}
 }
 
-func TestEnabledIsTheAndOfAllLayers(t *testing.T) {
+func TestResolve_EnabledIsTheAndOfAllLayers(t *testing.T) {
 	t.Parallel()
 	on, off := parse(t, `{"enabled":true}`), parse(t, `{"enabled":false}`)
 	tests := []struct {
@@ -232,7 +232,7 @@ func TestEnabledIsTheAndOfAllLayers(t *testing.T) {
 		enabled               bool
 		origin, ofDefaultName string
 	}{
-		{"nobody says", true, policy.Override{}, policy.Override{}, true, "default", ""},
+		{"not given", true, policy.Override{}, policy.Override{}, true, "default", ""},
 		{"on twice", true, on, on, true, "second", ""},
 		{"off, then on", true, off, on, false, "first", ""},
 		{"on, then off", true, on, off, false, "second", ""},
@@ -250,7 +250,7 @@ func TestEnabledIsTheAndOfAllLayers(t *testing.T) {
 	}
 }
 
-func TestResolveChecksTheRuleBetweenFields(t *testing.T) {
+func TestResolve_ChecksTheRuleBetweenFields(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		layer  policy.Override
@@ -273,7 +273,7 @@ func TestResolveChecksTheRuleBetweenFields(t *testing.T) {
 	}
 }
 
-func TestFieldsSpeakJSONAndSayWhatIsAllowed(t *testing.T) {
+func TestFields_AreOfJSONTypesAndNameAllowedValues(t *testing.T) {
 	t.Parallel()
 	want := map[string]any{"enabled": true, "failure_threshold": 5, "timeout_seconds": 60.0, "mode": "enforce", "ramp_floor": 0.1}
 	for _, f := range policy.Fields(breaker.DefaultPolicy()) {
@@ -289,7 +289,7 @@ func TestFieldsSpeakJSONAndSayWhatIsAllowed(t *testing.T) {
 	}
 }
 
-func FuzzParseOverride(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add([]byte(full))
 	f.Add([]byte(`{"timeout_seconds":1e-3,"mode":null}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -1,23 +1,22 @@
-// Package policy is how texts speak of a breaker.Policy: variables of the environment, circuit_breaker_config in
-// agents.json, overrides in Redis, the HTTP API. It reads the table breaker.Knobs and knows no knob but enabled by its
-// name.
+// Package policy parses and shows a [breaker.Policy] as text: in variables of the environment, circuit_breaker_config
+// in agents.json, overrides in Redis, the HTTP API. It works from [breaker.Knobs], and names no knob but enabled.
 package policy
 
 import (
-	"encoding/json"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Field is one value of a policy as people write it.
+// Field is one value of a policy as JSON shows it.
 type Field struct {
 	Name    string // as in an Override's JSON
 	Value   any    // bool, int, float64 (of _seconds: seconds) or string
-	Allowed string // what else it could be, in words
+	Allowed string // the values that it may have, in words
 	Doc     string // what it does
 	Clause  string // as of breaker.Knob
 }
@@ -32,43 +31,27 @@ func Fields(p breaker.Policy) []Field {
 	return fields
 }
 
-// shown is a knob's value as encoding/json should see it.
+// shown returns a knob's value for encoding/json.
 func shown(k breaker.Knob, p breaker.Policy) any {
 	v := k.Value(p)
 	if d, is := v.(time.Duration); is {
-		return float64(d) / float64(time.Second) // divided, not d.Seconds(), which adds: this way 0.3 s is again 0.3
+		return float64(d) / float64(time.Second) // d.Seconds() adds two parts, and does not make 0.3 of 0.3 s
 	}
 	return v
 }
 
-// kindOf is what the knob is in JSON: boolean, number or text.
-func kindOf(k breaker.Knob) string {
+// kindOf returns the JSON type of the knob.
+func kindOf(k breaker.Knob) jsondoc.Kind {
 	switch k.Value(breaker.Policy{}).(type) {
 	case bool:
-		return "boolean"
+		return jsondoc.Boolean
 	case string:
-		return "text"
+		return jsondoc.Text
 	}
-	return "number"
+	return jsondoc.Number
 }
 
-func jsonKind(raw json.RawMessage) string {
-	switch raw[0] {
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	case '"':
-		return "text"
-	case 't', 'f':
-		return "boolean"
-	case 'n':
-		return "null"
-	}
-	return "number"
-}
-
-// parse reads a text as a value of the knob's type.
+// parse parses a text as the knob's type.
 func parse(k breaker.Knob, text string) (v any, ok bool) {
 	var err error
 	switch k.Value(breaker.Policy{}).(type) {
@@ -88,7 +71,8 @@ func parse(k breaker.Knob, text string) (v any, ok bool) {
 	return v, err == nil
 }
 
-// parseDecimal takes what JSON calls a number, and a leading plus or point: no NaN, Inf, hexadecimal or underscores.
+// parseDecimal parses a JSON number, which may also begin with a plus or a point, but no NaN, Inf, hexadecimal or
+// underscores.
 func parseDecimal(text string) (float64, bool) {
 	if strings.Trim(text, "0123456789+-.eE") != "" {
 		return 0, false
@@ -100,8 +84,8 @@ func parseDecimal(text string) (float64, bool) {
 	return v, err == nil
 }
 
-// ParseSeconds takes decimal seconds ("60", "0.25"), to 1 ms, within breaker.MaxDuration on either side of 0. It is how
-// every _seconds of a user is read; ok is false for anything else, finer fractions, NaN and units included.
+// ParseSeconds parses decimal seconds ("60", "0.25"), to 1 ms, within [breaker.MaxDuration] on either side of 0. ok is
+// false for anything else, also for finer fractions and units.
 func ParseSeconds(text string) (d time.Duration, ok bool) {
 	v, ok := parseDecimal(text)
 	if !ok || math.Abs(v) > breaker.MaxDuration.Seconds() {

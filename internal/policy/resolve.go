@@ -16,11 +16,14 @@ type Layer struct {
 	Override Override
 }
 
-// Resolve lays the layers over def, the last one on top, and says for every field where its value came from.
-// defOrigins tells so for def; what it lacks (nil: everything) is DefaultOrigin. The origin of an enabled that is
-// false is the first layer that said so. An error wraps a *breaker.PolicyError and names the layers it came from.
-func Resolve(def breaker.Policy, defOrigins map[string]string, layers ...Layer) (breaker.Policy, map[string]string, error) {
-	knobs, p, origins := breaker.Knobs(), def.WithDefaults(), map[string]string{}
+// Resolve lays the layers over def, the last one on top, and returns the origin of every field. defOrigins has those of
+// def; for a field that it lacks (nil: all) it is DefaultOrigin. The origin of an enabled that is false is the first
+// layer that turned it off. An error wraps a [*breaker.PolicyError] and names the layers of the bad values.
+func Resolve(def breaker.Policy, defOrigins map[string]string, layers ...Layer) (
+	p breaker.Policy, origins map[string]string, err error,
+) {
+	knobs := breaker.Knobs()
+	p, origins = def.WithDefaults(), map[string]string{}
 	for _, k := range knobs {
 		origins[k.Name] = DefaultOrigin
 		if origin := defOrigins[k.Name]; origin != "" {
@@ -35,7 +38,7 @@ func Resolve(def breaker.Policy, defOrigins map[string]string, layers ...Layer) 
 		}
 		p = l.Override.Apply(p)
 	}
-	err := p.Validate()
+	err = p.Validate()
 	if bad, is := errors.AsType[*breaker.PolicyError](err); is {
 		from := bad.Field + " from " + origins[bad.Field]
 		if bad.Field == "timeout_seconds" { // the one rule between fields

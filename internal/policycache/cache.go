@@ -68,8 +68,8 @@ func New(o Options) *Cache {
 	return c
 }
 
-// Policy returns the agent's policy. The first call of an agent reads its override; while the source is down, the policy
-// holds without it, and the next poll corrects that.
+// Policy returns the agent's policy. The first call of an agent reads its override; while the source is down, the
+// policy holds without it, and the next poll corrects that.
 func (c *Cache) Policy(ctx context.Context, agent string) breaker.Policy {
 	a, err := c.entries.Get(ctx, agent)
 	if err != nil { // ctx ended during the first read
@@ -88,7 +88,8 @@ func (c *Cache) first(ctx context.Context, agent string, _ *snapshot) (*snapshot
 
 func (c *Cache) warn(agent string, s *snapshot) {
 	if s.problem != nil {
-		c.o.Logger.Warn("policy override not taken", "event", "circuit_breaker.bad_override", "agent", agent, "error", s.problem)
+		c.o.Logger.Warn("policy override not taken",
+			"event", "circuit_breaker.bad_override", "agent", agent, "error", s.problem)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// shelf is a source of overrides; before, when set, runs at the start of each read.
-type shelf struct {
+// source is a Source. before runs in each read, when the answer is made.
+type source struct {
 	mu     sync.Mutex
 	of     map[string]string
 	err    error
@@ -22,13 +22,13 @@ type shelf struct {
 	before func()
 }
 
-func (s *shelf) set(text string) {
+func (s *source) set(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.of["a"] = text
 }
 
-func (s *shelf) Overrides(_ context.Context, agents []string) ([]string, error) {
+func (s *source) Overrides(_ context.Context, agents []string) ([]string, error) {
 	s.mu.Lock()
 	s.reads++
 	out := make([]string, len(agents))
@@ -43,15 +43,15 @@ func (s *shelf) Overrides(_ context.Context, agents []string) ([]string, error) 
 	return out, err
 }
 
-func newBook(s *shelf) *policycache.Cache {
+func newCache(s *source) *policycache.Cache {
 	return policycache.New(policycache.Options{Default: breaker.DefaultPolicy(), Source: s, Logger: discard()})
 }
 
-func TestAnOverrideCountsWithinAPoll(t *testing.T) {
+func TestPolicy_OverrideCountsWithinAPoll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{of: map[string]string{"a": `{"failure_threshold": 2}`}}
-		b := newBook(s)
+		s := &source{of: map[string]string{"a": `{"failure_threshold": 2}`}}
+		b := newCache(s)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go b.Run(ctx)
@@ -77,11 +77,11 @@ func TestAnOverrideCountsWithinAPoll(t *testing.T) {
 	})
 }
 
-func TestNobodyGetsTheDefaultWhileTheFirstReads(t *testing.T) {
+func TestPolicy_CallersWaitForTheFirstRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{of: map[string]string{"a": `{"mode": "observe"}`}, before: func() { <-time.After(100 * time.Millisecond) }}
-		b := newBook(s)
+		s := &source{of: map[string]string{"a": `{"mode": "observe"}`}, before: func() { <-time.After(100 * time.Millisecond) }}
+		b := newCache(s)
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
@@ -97,15 +97,15 @@ func TestNobodyGetsTheDefaultWhileTheFirstReads(t *testing.T) {
 	})
 }
 
-func TestAPollDoesNotUndoANewerRefresh(t *testing.T) {
+func TestPoll_DoesNotUndoANewerRefresh(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{of: map[string]string{}}
-		b := newBook(s)
+		s := &source{of: map[string]string{}}
+		b := newCache(s)
 		_ = b.Policy(t.Context(), "a")
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		once := sync.OnceFunc(func() { // between the poll's reading and its taking, a PUT comes
+		once := sync.OnceFunc(func() { // a PUT, after the poll has read
 			s.mu.Lock()
 			s.before = nil
 			s.mu.Unlock()
@@ -121,13 +121,13 @@ func TestAPollDoesNotUndoANewerRefresh(t *testing.T) {
 	})
 }
 
-func TestAnOlderRefreshDoesNotUndoANewerOne(t *testing.T) {
+func TestRefresh_OlderDoesNotUndoNewer(t *testing.T) {
 	t.Parallel()
-	s := &shelf{of: map[string]string{}}
-	b := newBook(s)
+	s := &source{of: map[string]string{}}
+	b := newCache(s)
 	_ = b.Policy(t.Context(), "a")
 	s.set(`{"failure_threshold": 8}`)
-	s.before = sync.OnceFunc(func() { // the first has read, and has yet to take what it read
+	s.before = sync.OnceFunc(func() { // after the first Refresh has read
 		s.mu.Lock()
 		s.before = nil
 		s.mu.Unlock()
@@ -140,13 +140,13 @@ func TestAnOlderRefreshDoesNotUndoANewerOne(t *testing.T) {
 	}
 }
 
-func TestANewerRefreshIsNotLostToAnOlderOne(t *testing.T) {
+func TestRefresh_NewerIsNotLostToOlder(t *testing.T) {
 	t.Parallel()
-	s := &shelf{of: map[string]string{}}
-	b := newBook(s)
+	s := &source{of: map[string]string{}}
+	b := newCache(s)
 	_ = b.Policy(t.Context(), "a")
 	s.set(`{"failure_threshold": 9}`)
-	s.before = sync.OnceFunc(func() { // an older one comes to its end meanwhile
+	s.before = sync.OnceFunc(func() { // an older Refresh ends
 		s.mu.Lock()
 		s.before = nil
 		s.mu.Unlock()
@@ -162,8 +162,8 @@ func TestANewerRefreshIsNotLostToAnOlderOne(t *testing.T) {
 
 func TestRefresh_IsRepeatedAlsoIfItReadWhatWasCached(t *testing.T) {
 	t.Parallel()
-	s := &shelf{of: map[string]string{}}
-	b := newBook(s)
+	s := &source{of: map[string]string{}}
+	b := newCache(s)
 	_ = b.Policy(t.Context(), "a")
 	s.before = sync.OnceFunc(func() {
 		s.mu.Lock()
@@ -179,10 +179,10 @@ func TestRefresh_IsRepeatedAlsoIfItReadWhatWasCached(t *testing.T) {
 	}
 }
 
-// slowShelf answers after 100 ms, unless nobody waits for it any more.
-type slowShelf struct{ text string }
+// slowSource answers after 100 ms, or when ctx ends.
+type slowSource struct{ text string }
 
-func (s slowShelf) Overrides(ctx context.Context, agents []string) ([]string, error) {
+func (s slowSource) Overrides(ctx context.Context, agents []string) ([]string, error) {
 	select {
 	case <-time.After(100 * time.Millisecond):
 		return slices.Repeat([]string{s.text}, len(agents)), nil
@@ -191,10 +191,10 @@ func (s slowShelf) Overrides(ctx context.Context, agents []string) ([]string, er
 	}
 }
 
-func TestACallerThatLeavesDoesNotEndTheFirstReading(t *testing.T) {
+func TestPolicy_FirstReadOutlivesItsCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := policycache.New(policycache.Options{Default: breaker.DefaultPolicy(), Source: slowShelf{`{"mode": "observe"}`}, Logger: discard()})
+		b := policycache.New(policycache.Options{Default: breaker.DefaultPolicy(), Source: slowSource{`{"mode": "observe"}`}, Logger: discard()})
 		leaving, leave := context.WithCancel(t.Context())
 		time.AfterFunc(10*time.Millisecond, leave)
 		var wg sync.WaitGroup
@@ -212,10 +212,10 @@ func TestACallerThatLeavesDoesNotEndTheFirstReading(t *testing.T) {
 	})
 }
 
-func TestLookingIsNotUsing(t *testing.T) {
+func TestLook_DoesNotCountAsUse(t *testing.T) {
 	t.Parallel()
-	s := &shelf{of: map[string]string{"a": `{"failure_threshold": 2}`}}
-	b := newBook(s)
+	s := &source{of: map[string]string{"a": `{"failure_threshold": 2}`}}
+	b := newCache(s)
 	if got := b.Look(t.Context(), "a").FailureThreshold; got != 2 {
 		t.Errorf("threshold %d", got)
 	}
@@ -225,17 +225,17 @@ func TestLookingIsNotUsing(t *testing.T) {
 	_ = b.Policy(t.Context(), "a")
 	b.Evict("a")
 	if used := b.InUse(time.Hour); len(used) != 0 {
-		t.Errorf("in use after Drop: %v", used)
+		t.Errorf("in use after Evict: %v", used)
 	}
 }
 
-func TestASourceThatIsAwayIsAskedOnce(t *testing.T) {
+func TestPolicy_SourceThatIsDownIsReadOnce(t *testing.T) {
 	t.Parallel()
-	s := &shelf{of: map[string]string{}, err: errors.New("away")}
-	away := false
+	s := &source{of: map[string]string{}, err: errors.New("down")}
+	down := false
 	b := policycache.New(policycache.Options{
 		Default: breaker.DefaultPolicy(), Source: s, Logger: discard(),
-		StoreDown: func() bool { return away }, OnError: func(error) { away = true },
+		StoreDown: func() bool { return down }, OnError: func(error) { down = true },
 	})
 	for _, a := range []string{"a", "b", "c"} {
 		if b.Policy(t.Context(), a) != breaker.DefaultPolicy() {
@@ -243,15 +243,15 @@ func TestASourceThatIsAwayIsAskedOnce(t *testing.T) {
 		}
 	}
 	if s.reads != 1 {
-		t.Errorf("%d reads, want one: then it is known to be away", s.reads)
+		t.Errorf("%d reads, want one: then it is known to be down", s.reads)
 	}
 }
 
 func TestRefresh_CountsDuringTheFirstRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{of: map[string]string{}, before: func() { <-time.After(100 * time.Millisecond) }}
-		b := newBook(s)
+		s := &source{of: map[string]string{}, before: func() { <-time.After(100 * time.Millisecond) }}
+		b := newCache(s)
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if got := b.Policy(t.Context(), "a").FailureThreshold; got != 9 {

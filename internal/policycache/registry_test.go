@@ -16,7 +16,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// layer is what the agent registry says of agent a.
+// layer is the registry's layer for agent a.
 type layer struct {
 	now atomic.Pointer[policy.Override]
 }
@@ -28,7 +28,7 @@ func (l *layer) of(agent string) *policy.Override {
 	return l.now.Load()
 }
 
-// over is the override that a text spells.
+// over parses an override.
 func over(text string) *policy.Override {
 	o, err := policy.Parse([]byte(text))
 	if err != nil {
@@ -37,7 +37,7 @@ func over(text string) *policy.Override {
 	return &o
 }
 
-func layered(s *shelf, l *layer) *policycache.Cache {
+func layered(s *source, l *layer) *policycache.Cache {
 	def := breaker.DefaultPolicy()
 	def.WindowSize = time.Minute
 	return policycache.New(policycache.Options{
@@ -45,16 +45,16 @@ func layered(s *shelf, l *layer) *policycache.Cache {
 	})
 }
 
-func TestTheRegistryStandsBetweenDefaultAndOverride(t *testing.T) {
+func TestRegistry_IsALayerBetweenDefaultAndOverride(t *testing.T) {
 	t.Parallel()
-	s, l := &shelf{of: map[string]string{"a": `{"failure_threshold": 9}`}}, &layer{}
+	s, l := &source{of: map[string]string{"a": `{"failure_threshold": 9}`}}, &layer{}
 	l.now.Store(over(`{"failure_threshold":2,"timeout_seconds":30,"window_size_seconds":3600}`))
 	b := layered(s, l)
 	want := map[string]string{
 		"failure_threshold": policycache.OverrideOrigin, "timeout_seconds": registry.RegistryOrigin,
 		"window_size_seconds": registry.RegistryOrigin, "mode": policy.DefaultOrigin,
 	}
-	for range 2 { // looked up, and in use
+	for range 2 { // by Look, and in use
 		p, origins, err := b.Describe(t.Context(), "a")
 		if err != nil || p.FailureThreshold != 9 || p.Timeout != 30*time.Second || p.WindowSize != time.Hour {
 			t.Errorf("got %+v, %v", p, err)
@@ -73,9 +73,9 @@ func TestTheRegistryStandsBetweenDefaultAndOverride(t *testing.T) {
 	}
 }
 
-func TestNobodySwitchesOnWhatTheRegistrySwitchedOff(t *testing.T) {
+func TestRegistry_DisabledCannotBeEnabledByAnOverride(t *testing.T) {
 	t.Parallel()
-	s, l := &shelf{of: map[string]string{"a": `{"enabled": true}`}}, &layer{}
+	s, l := &source{of: map[string]string{"a": `{"enabled": true}`}}, &layer{}
 	l.now.Store(over(`{"enabled":false}`))
 	p, origins, err := layered(s, l).Describe(t.Context(), "a")
 	if err != nil || !p.Disabled || origins["enabled"] != registry.RegistryOrigin {
@@ -83,12 +83,12 @@ func TestNobodySwitchesOnWhatTheRegistrySwitchedOff(t *testing.T) {
 	}
 }
 
-func TestARebaseAsksNobody(t *testing.T) {
+func TestRebase_DoesNotReadTheSource(t *testing.T) {
 	t.Parallel()
-	s, l := &shelf{of: map[string]string{"a": `{"failure_threshold": 9}`}}, &layer{}
+	s, l := &source{of: map[string]string{"a": `{"failure_threshold": 9}`}}, &layer{}
 	b := layered(s, l)
 	_ = b.Policy(t.Context(), "a")
-	s.err = errors.New("away")
+	s.err = errors.New("down")
 	l.now.Store(over(`{"enabled":false,"failure_threshold":2}`))
 	if b.Policy(t.Context(), "a").Disabled {
 		t.Error("counted before Rebase")
@@ -107,9 +107,9 @@ func TestARebaseAsksNobody(t *testing.T) {
 	}
 }
 
-func TestARefreshSeesWhatTheRegistrySaysNow(t *testing.T) {
+func TestRefresh_UsesTheRegistrysNewLayer(t *testing.T) {
 	t.Parallel()
-	s, l := &shelf{of: map[string]string{}}, &layer{}
+	s, l := &source{of: map[string]string{}}, &layer{}
 	b := layered(s, l)
 	_ = b.Policy(t.Context(), "a")
 	l.now.Store(over(`{"failure_threshold":2}`))
@@ -119,10 +119,10 @@ func TestARefreshSeesWhatTheRegistrySaysNow(t *testing.T) {
 	}
 }
 
-func TestTheRegistryCountsWhileTheSourceWasNeverThere(t *testing.T) {
+func TestRegistry_CountsWhileTheSourceWasNeverUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, l := &shelf{of: map[string]string{}, err: errors.New("away")}, &layer{}
+		s, l := &source{of: map[string]string{}, err: errors.New("down")}, &layer{}
 		l.now.Store(over(`{"failure_threshold":2}`))
 		b := layered(s, l)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -147,9 +147,9 @@ func TestTheRegistryCountsWhileTheSourceWasNeverThere(t *testing.T) {
 	})
 }
 
-func TestAnOverrideThatDoesNotSuitTheRegistryKeepsTheLastGoodPolicy(t *testing.T) {
+func TestOverride_ThatDoesNotFitTheRegistryKeepsTheLastGoodPolicy(t *testing.T) {
 	t.Parallel()
-	s, l := &shelf{of: map[string]string{"a": `{"timeout_seconds": 1800}`}}, &layer{}
+	s, l := &source{of: map[string]string{"a": `{"timeout_seconds": 1800}`}}, &layer{}
 	b := layered(s, l)
 	_ = b.Policy(t.Context(), "a")
 	l.now.Store(over(`{"timeout_max_seconds":600,"failure_threshold":2}`))
@@ -174,18 +174,18 @@ func TestAnOverrideThatDoesNotSuitTheRegistryKeepsTheLastGoodPolicy(t *testing.T
 	l.now.Store(over(`{"timeout_max_seconds":7200}`))
 	b.Rebase()
 	if p, _, err := b.Describe(t.Context(), "a"); err != nil || p.Disabled || p.Timeout != 30*time.Minute || p.TimeoutMax != 2*time.Hour {
-		t.Errorf("mended: got %+v, %v", p, err)
+		t.Errorf("repaired: got %+v, %v", p, err)
 	}
 	if p, _, err := layered(s, l).Describe(t.Context(), "a"); err != nil || p.Timeout != 30*time.Minute {
 		t.Errorf("a new replica: got %+v, %v", p, err)
 	}
 }
 
-// [B21] What an operator switched off stays off, also over a restart, and what the operator no longer switches off does not.
-func TestEnabledCountsOfAnOverrideThatDoesNotSuitTheRegistry(t *testing.T) {
+// [B21] What an operator disables stays so, also over a restart, until the operator enables it.
+func TestOverride_EnabledCountsIfTheRestDoesNotFit(t *testing.T) {
 	t.Parallel()
 	const long, longOff = `{"timeout_seconds": 1800}`, `{"timeout_seconds": 1800, "enabled": false}`
-	s, l := &shelf{of: map[string]string{"a": longOff}}, &layer{}
+	s, l := &source{of: map[string]string{"a": longOff}}, &layer{}
 	l.now.Store(over(`{"timeout_max_seconds":600,"failure_threshold":2}`))
 	want := func(b *policycache.Cache, when string, enabled bool, timeout time.Duration) {
 		t.Helper()
@@ -219,10 +219,10 @@ func TestEnabledCountsOfAnOverrideThatDoesNotSuitTheRegistry(t *testing.T) {
 	want(b, "and switched on", true, 30*time.Minute)
 }
 
-// Garbage in Redis does not hold up what the file says.
-func TestAFileCountsUnderABadOverride(t *testing.T) {
+// A malformed override does not keep the registry's layer from changing.
+func TestRegistry_CountsUnderABadOverride(t *testing.T) {
 	t.Parallel()
-	s, l := &shelf{of: map[string]string{"a": `{"failure_threshold": 9}`}}, &layer{}
+	s, l := &source{of: map[string]string{"a": `{"failure_threshold": 9}`}}, &layer{}
 	b := layered(s, l)
 	_ = b.Policy(t.Context(), "a")
 	s.set(`{`)
@@ -237,11 +237,11 @@ func TestAFileCountsUnderABadOverride(t *testing.T) {
 	}
 }
 
-func TestAnOverrideIsCheckedOverTheRegistry(t *testing.T) {
+func TestCheck_IsOverTheRegistry(t *testing.T) {
 	t.Parallel()
 	l := &layer{}
 	l.now.Store(over(`{"timeout_max_seconds":7200}`))
-	b := layered(&shelf{of: map[string]string{}}, l)
+	b := layered(&source{of: map[string]string{}}, l)
 	o := *over(`{"timeout_seconds":5400}`)
 	if err := b.Check(t.Context(), "a", o); err != nil {
 		t.Error(err)
@@ -251,10 +251,10 @@ func TestAnOverrideIsCheckedOverTheRegistry(t *testing.T) {
 	}
 }
 
-// Whatever comes between, what stands at the end is made of the last layer and the last text.
-func TestRebaseAndRefreshDoNotLoseEachOther(t *testing.T) {
+// In whatever order they run, the last layer and the last text count.
+func TestCache_RebaseAndRefreshDoNotUndoEachOther(t *testing.T) {
 	t.Parallel()
-	s, l := &shelf{of: map[string]string{}}, &layer{}
+	s, l := &source{of: map[string]string{}}, &layer{}
 	b := layered(s, l)
 	_ = b.Policy(t.Context(), "a")
 	ctx, cancel := context.WithCancel(t.Context())

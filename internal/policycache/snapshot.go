@@ -23,9 +23,9 @@ type snapshot struct {
 	problem  error // why the override does not apply
 }
 
-// resolve lays the registry's layer and an override over the default. If the override does not apply, the last good one
-// holds, or, if that does not fit the registry's layer, the last good policy; but its enabled counts if it can be parsed
-// at all [B21].
+// resolve lays the registry's layer and an override over the default. If the override does not apply, the last good
+// one holds, or, if that does not fit the registry's layer, the last good policy; but its enabled counts if it can be
+// parsed at all [B21].
 func (c *Cache) resolve(agent, text string, last *snapshot) *snapshot {
 	s := &snapshot{text: text, registry: c.o.Registry(agent), policy: c.o.Default, origins: c.o.Origins}
 	if text == "" && s.registry == nil {

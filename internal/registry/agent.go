@@ -1,5 +1,5 @@
-// Package registry says where each agent is and how it is to be called: agents of a file (agents.json), which is read again when it
-// changes, merged with those that were registered through the API, whose documents are kept in Redis. The file always wins.
+// Package registry holds where each agent is and how it is called: the agents of a file (agents.json), which is read
+// again when it changes, and those that were registered through the API, whose documents are in Redis. The file wins.
 package registry
 
 import (
@@ -12,34 +12,34 @@ import (
 	"github.com/breakerd/breakerd/internal/policy"
 )
 
-// DefaultTimeout is the time-out of an agent that gives none.
+// DefaultTimeout is the time-out of an agent that has none of its own.
 const DefaultTimeout = 60 * time.Second
 
 // MaxTimeout bounds an agent's time-out.
 const MaxTimeout = time.Hour
 
-// Errors of a Registry; test with errors.Is. A store that is away is an error that is breaker.ErrStoreUnavailable, what is wrong with
-// a registration is a *Faults.
+// Errors of a Registry, for errors.Is. Besides these, a store that is down is a [breaker.ErrStoreUnavailable], and a
+// bad registration is [*Faults].
 var (
-	// ErrUnknown: neither the file nor the API has registered the agent.
+	// ErrUnknown: the agent is registered neither in the file nor through the API.
 	ErrUnknown = errors.New("agent is not registered")
-	// ErrInFile: the agent stands in the file, so the API cannot change it.
+	// ErrInFile: the agent is in the file, so the API cannot change it.
 	ErrInFile = errors.New("agent is registered in the file, which the API does not change")
-	// ErrConflict: others kept changing the registration, so that a change of ours found no moment. It can be tried again.
+	// ErrConflict: others changed the registration at each attempt. It can be tried again.
 	ErrConflict = errors.New("others keep changing the registration")
 )
 
-// Classify says how an answer of the agent is told from a failure.
+// Classify is what makes an answer of the agent a failure.
 type Classify string
 
-// The classifiers: the HTTP status alone; also an "error" of JSON-RPC in the body; also a result of MCP with "isError": true.
+// The classifiers: the HTTP status alone; also a JSON-RPC "error" in the body; also an MCP result with "isError": true.
 const (
 	ByStatus  Classify = "status"
 	ByJSONRPC Classify = "jsonrpc"
 	ByMCP     Classify = "mcp"
 )
 
-// Origin says who registered an agent.
+// Origin is where an agent is registered.
 type Origin string
 
 // The origins.
@@ -48,20 +48,20 @@ const (
 	FromAPI  Origin = "api"
 )
 
-// Agent is one registration. Its maps and pointers are shared: nobody changes them.
+// Agent is one registration. Its maps and pointers are shared and never change.
 type Agent struct {
 	Name       string
-	URL        *url.URL        // nil: a policy without an address; else http or https, absolute, without user, query and fragment
+	URL        *url.URL        // http or https, absolute, no user, query or fragment; nil: a policy without address
 	Config     policy.Override // circuit_breaker_config
-	Configured bool            // circuit_breaker_config was given, if only as {} or null
+	Configured bool            // circuit_breaker_config was given, also as {} or null
 	Contact    string
 	Labels     map[string]string // nil: none
-	Timeout    time.Duration     // for the response header, and between two reads of its body; DefaultTimeout where none was given
-	Classify   Classify          // ByStatus where none was given
+	Timeout    time.Duration     // for the response header, and between two reads of its body; default: DefaultTimeout
+	Classify   Classify          // default: ByStatus
 	Origin     Origin
 }
 
-// Form is an Agent as JSON shows it, in the file and in the API. The file may hold what Form gives; origin is not believed.
+// Form is an Agent as JSON, in the file and in the API. The origin in a file is ignored.
 type Form struct {
 	Name           string            `json:"name"`
 	URL            string            `json:"url,omitempty"`
@@ -73,11 +73,11 @@ type Form struct {
 	Origin         Origin            `json:"origin,omitempty"`
 }
 
-// Form is the agent as JSON shows it.
+// Form returns the agent as JSON.
 func (a Agent) Form() Form {
 	f := Form{
 		Name: a.Name, Contact: a.Contact, Labels: maps.Clone(a.Labels), Classify: a.Classify, Origin: a.Origin,
-		TimeoutSeconds: float64(a.Timeout) / float64(time.Second), // divided, as the policy's are: 0.3 s is again 0.3
+		TimeoutSeconds: float64(a.Timeout) / float64(time.Second), // d.Seconds() does not make 0.3 of 0.3 s
 	}
 	if a.URL != nil {
 		f.URL = a.URL.String()
@@ -88,7 +88,4 @@ func (a Agent) Form() Form {
 	return f
 }
 
-// classifiers lists what classify may be.
-func classifiers() []Classify { return []Classify{ByStatus, ByJSONRPC, ByMCP} }
-
-func (c Classify) valid() bool { return slices.Contains(classifiers(), c) }
+func (c Classify) valid() bool { return slices.Contains([]Classify{ByStatus, ByJSONRPC, ByMCP}, c) }

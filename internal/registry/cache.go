@@ -85,14 +85,15 @@ func (r *Registry) read(ctx context.Context, name string, last registration) (re
 		return registration{agent: a.configured(config), known: true}, nil
 	}
 	if problem := damaged.Error(); problem != last.problem {
-		r.o.Logger.Warn("profile not taken, the agent counts as unknown", "event", "circuit_breaker.bad_profile", "agent", name, "error", damaged)
+		r.o.Logger.Warn("profile not taken, the agent counts as unknown",
+			"event", "circuit_breaker.bad_profile", "agent", name, "error", damaged)
 	}
 	return registration{problem: damaged.Error()}, nil
 }
 
-// Known returns which of these agents are registered neither in the file nor through the API, each once, in the order of
-// names. Those of which neither the file nor a fresh answer tells are asked for all at once, for Options.Timeout at most.
-// The error is a [breaker.ErrStoreUnavailable].
+// Known returns which of these agents are registered neither in the file nor through the API, each once, in the order
+// of names. Those of which neither the file nor a fresh answer tells are asked for all at once, for Options.Timeout at
+// most. The error is a [breaker.ErrStoreUnavailable].
 func (r *Registry) Known(ctx context.Context, names []string) (unknown []string, err error) {
 	known := map[string]bool{}
 	var ask []string

@@ -13,8 +13,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// drawer keeps profiles in memory, agent a's above all; a reading takes delay.
-type drawer struct {
+// memoryProfiles are Profiles in memory. A read takes delay.
+type memoryProfiles struct {
 	mu    sync.Mutex
 	of    map[string]string
 	err   error
@@ -23,7 +23,7 @@ type drawer struct {
 	asked [][]string // of ProfilesOf
 }
 
-func (d *drawer) Profile(ctx context.Context, agent string) (string, error) {
+func (d *memoryProfiles) Profile(ctx context.Context, agent string) (string, error) {
 	d.mu.Lock()
 	d.reads++
 	text, err, delay := d.of[agent], d.err, d.delay
@@ -36,26 +36,26 @@ func (d *drawer) Profile(ctx context.Context, agent string) (string, error) {
 	return text, err
 }
 
-func (d *drawer) set(text string, err error, delay time.Duration) {
+func (d *memoryProfiles) set(text string, err error, delay time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.of["a"], d.err, d.delay = text, err, delay
 }
 
-func (d *drawer) PutProfile(_ context.Context, agent, _, text, _ string) error {
+func (d *memoryProfiles) PutProfile(_ context.Context, agent, _, text, _ string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.of[agent] = text
 	return d.err
 }
 
-func (*drawer) Override(context.Context, string) (string, error) { return "", nil }
+func (*memoryProfiles) Override(context.Context, string) (string, error) { return "", nil }
 
-func (*drawer) PutOverride(context.Context, string, string, string, string) error { return nil }
+func (*memoryProfiles) PutOverride(context.Context, string, string, string, string) error { return nil }
 
-func (*drawer) Agents(context.Context) ([]string, error) { return nil, nil }
+func (*memoryProfiles) Agents(context.Context) ([]string, error) { return nil, nil }
 
-func (d *drawer) ProfilesOf(ctx context.Context, agents []string) ([]string, error) {
+func (d *memoryProfiles) ProfilesOf(ctx context.Context, agents []string) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked = append(d.asked, agents)
@@ -70,9 +70,11 @@ func (d *drawer) ProfilesOf(ctx context.Context, agents []string) ([]string, err
 	return out, d.err
 }
 
-func (*drawer) Overrides(context.Context, []string) ([]string, error) { return nil, nil }
+func (*memoryProfiles) Overrides(context.Context, []string) ([]string, error) { return nil, nil }
 
-func newDrawer(text string) *drawer { return &drawer{of: map[string]string{"a": text}} }
+func newProfiles(text string) *memoryProfiles {
+	return &memoryProfiles{of: map[string]string{"a": text}}
+}
 
 func over(t *testing.T, o registry.Options) *registry.Registry {
 	t.Helper()
@@ -95,10 +97,10 @@ func host(t *testing.T, r *registry.Registry, name string) string {
 
 const none = `agent "a": agent is not registered`
 
-func TestAllWhoAskAtOnceShareOneReading(t *testing.T) {
+func TestAgent_CallersShareOneRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDrawer(`{"url": "http://h"}`)
+		d := newProfiles(`{"url": "http://h"}`)
 		d.delay = 100 * time.Millisecond
 		r := over(t, registry.Options{Profiles: d})
 		var wg sync.WaitGroup
@@ -111,15 +113,15 @@ func TestAllWhoAskAtOnceShareOneReading(t *testing.T) {
 		}
 		wg.Wait()
 		if d.reads != 1 {
-			t.Errorf("%d readings", d.reads)
+			t.Errorf("%d reads", d.reads)
 		}
 	})
 }
 
-func TestAnAnswerIsBelievedForASecond(t *testing.T) {
+func TestAgent_AnswerIsFreshForASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDrawer("")
+		d := newProfiles("")
 		r := over(t, registry.Options{Profiles: d})
 		if got := host(t, r, "a"); got != none {
 			t.Error(got)
@@ -127,24 +129,24 @@ func TestAnAnswerIsBelievedForASecond(t *testing.T) {
 		d.set(`{"url": "http://h"}`, nil, 0)
 		<-time.After(999 * time.Millisecond)
 		if got := host(t, r, "a"); got != none || d.reads != 1 {
-			t.Errorf("%s after %d readings: that there is none is an answer too", got, d.reads)
+			t.Errorf("%s after %d reads: that there is none is an answer too", got, d.reads)
 		}
 		<-time.After(time.Millisecond)
 		if got := host(t, r, "a"); got != "h" || d.reads != 2 {
-			t.Errorf("%s after %d readings", got, d.reads)
+			t.Errorf("%s after %d reads", got, d.reads)
 		}
 	})
 }
 
-func TestNobodyWaitsTwiceForARedisThatIsAway(t *testing.T) {
+func TestAgent_NobodyWaitsTwiceForAFailingRedis(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDrawer(`{"url": "http://h"}`)
+		d := newProfiles(`{"url": "http://h"}`)
 		r := over(t, registry.Options{Profiles: d})
 		if got := host(t, r, "a"); got != "h" {
 			t.Fatal(got)
 		}
-		d.set(`{"url": "http://i"}`, nil, time.Hour) // it hangs
+		d.set(`{"url": "http://i"}`, nil, time.Hour) // Redis hangs
 		waits := make([]time.Duration, 3)
 		for i := range waits {
 			<-time.After(2 * time.Second)
@@ -159,7 +161,7 @@ func TestNobodyWaitsTwiceForARedisThatIsAway(t *testing.T) {
 		}
 		d.set(`{"url": "http://i"}`, nil, 0)
 		<-time.After(2 * time.Second)
-		_ = host(t, r, "a") // has it read
+		_ = host(t, r, "a") // starts a read
 		synctest.Wait()
 		if got := host(t, r, "a"); got != "i" {
 			t.Error(got)
@@ -167,11 +169,11 @@ func TestNobodyWaitsTwiceForARedisThatIsAway(t *testing.T) {
 	})
 }
 
-func TestAStrangerIsAskedForOnceASecondWhileRedisIsAway(t *testing.T) {
+func TestAgent_UnknownIsReadOnceASecondWhileRedisIsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDrawer("")
-		d.err = errors.New("away")
+		d := newProfiles("")
+		d.err = errors.New("down")
 		r := over(t, registry.Options{Profiles: d})
 		for range 5 {
 			if _, err := r.Agent(t.Context(), "a"); !errors.Is(err, breaker.ErrStoreUnavailable) || !errors.Is(err, d.err) {
@@ -179,7 +181,7 @@ func TestAStrangerIsAskedForOnceASecondWhileRedisIsAway(t *testing.T) {
 			}
 		}
 		if d.reads != 1 {
-			t.Errorf("%d readings", d.reads)
+			t.Errorf("%d reads", d.reads)
 		}
 		d.set(`{"url": "http://h"}`, nil, 0)
 		<-time.After(time.Second)
@@ -189,15 +191,15 @@ func TestAStrangerIsAskedForOnceASecondWhileRedisIsAway(t *testing.T) {
 	})
 }
 
-func TestAStoreKnownToBeAwayIsNotAsked(t *testing.T) {
+func TestAgent_StoreKnownToBeDownIsNotRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d, away := newDrawer(`{"url": "http://h"}`), false
-		r := over(t, registry.Options{Profiles: d, StoreDown: func() bool { return away }})
+		d, down := newProfiles(`{"url": "http://h"}`), false
+		r := over(t, registry.Options{Profiles: d, StoreDown: func() bool { return down }})
 		if got := host(t, r, "a"); got != "h" {
 			t.Error(got)
 		}
-		away = true
+		down = true
 		<-time.After(time.Minute)
 		if got := host(t, r, "a"); got != "h" {
 			t.Error(got)
@@ -206,19 +208,19 @@ func TestAStoreKnownToBeAwayIsNotAsked(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		if d.reads != 1 {
-			t.Errorf("%d readings", d.reads)
+			t.Errorf("%d reads", d.reads)
 		}
-		away = false
+		down = false
 		if got := host(t, r, "b"); got != `agent "b": agent is not registered` {
 			t.Error(got)
 		}
 	})
 }
 
-func TestACallerWaitsNoLongerThanItsContext(t *testing.T) {
+func TestAgent_CallerWaitsNoLongerThanItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDrawer(`{"url": "http://h"}`)
+		d := newProfiles(`{"url": "http://h"}`)
 		d.delay = 100 * time.Millisecond
 		r := over(t, registry.Options{Profiles: d})
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -227,16 +229,16 @@ func TestACallerWaitsNoLongerThanItsContext(t *testing.T) {
 		if _, err := r.Agent(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 10*time.Millisecond {
 			t.Errorf("got %v after %v", err, time.Since(start))
 		}
-		if got := host(t, r, "a"); got != "h" || d.reads != 1 { // the reading went on for the next
-			t.Errorf("%s after %d readings", got, d.reads)
+		if got := host(t, r, "a"); got != "h" || d.reads != 1 { // the read outlived its caller
+			t.Errorf("%s after %d reads", got, d.reads)
 		}
 	})
 }
 
-func TestAReadingDoesNotUndoANewerChange(t *testing.T) {
+func TestAgent_ReadDoesNotUndoANewerPut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDrawer(`{"url": "http://old"}`)
+		d := newProfiles(`{"url": "http://old"}`)
 		d.delay = 100 * time.Millisecond
 		r := over(t, registry.Options{Profiles: d})
 		var wg sync.WaitGroup
@@ -245,7 +247,7 @@ func TestAReadingDoesNotUndoANewerChange(t *testing.T) {
 				t.Error(got)
 			}
 		})
-		synctest.Wait() // it reads
+		synctest.Wait() // the read has begun
 		d.set(`{"url": "http://old"}`, nil, 0)
 		if _, err := r.Put(t.Context(), parsed(t, r, "a", `{"url": "http://new"}`), "tester"); err != nil {
 			t.Fatal(err)
@@ -257,11 +259,11 @@ func TestAReadingDoesNotUndoANewerChange(t *testing.T) {
 	})
 }
 
-// Whoever waits when a change fails half-way asks again: nobody knows what stands there.
-func TestAChangeOfUnknownOutcomeIsAskedFor(t *testing.T) {
+// Nobody knows what a Put that failed half-way has written.
+func TestAgent_ReadsAgainAfterAPutOfUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDrawer(`{"url": "http://old"}`)
+		d := newProfiles(`{"url": "http://old"}`)
 		d.delay = 100 * time.Millisecond
 		r := over(t, registry.Options{Profiles: d})
 		var wg sync.WaitGroup
@@ -281,18 +283,18 @@ func TestAChangeOfUnknownOutcomeIsAskedFor(t *testing.T) {
 	})
 }
 
-func TestTheAnswersKeptAreBounded(t *testing.T) {
+func TestAgent_CacheIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDrawer(`{"url": "http://h"}`)
+		d := newProfiles(`{"url": "http://h"}`)
 		r := over(t, registry.Options{Profiles: d, MaxAgents: 3})
 		_ = host(t, r, "a")
-		for i := range 100 { // strangers push each other out, not one who is registered
-			_ = host(t, r, fmt.Sprint("stranger", i))
+		for i := range 100 { // unknown agents evict each other, not a registered one
+			_ = host(t, r, fmt.Sprint("unknown", i))
 		}
 		before := d.reads
 		if got := host(t, r, "a"); got != "h" || d.reads != before {
-			t.Errorf("%s after %d more readings", got, d.reads-before)
+			t.Errorf("%s after %d more reads", got, d.reads-before)
 		}
 		if n := registry.Cached(r); n != 3 {
 			t.Errorf("%d kept", n)
@@ -300,9 +302,9 @@ func TestTheAnswersKeptAreBounded(t *testing.T) {
 	})
 }
 
-func TestABadNameIsUnknownUnasked(t *testing.T) {
+func TestAgent_BadNameIsUnknownWithoutARead(t *testing.T) {
 	t.Parallel()
-	d := newDrawer("")
+	d := newProfiles("")
 	r := over(t, registry.Options{Profiles: d})
 	for _, name := range []string{"", "a b", "../x", "a\n"} {
 		if _, err := r.Agent(t.Context(), name); !errors.Is(err, registry.ErrUnknown) {
@@ -313,6 +315,6 @@ func TestABadNameIsUnknownUnasked(t *testing.T) {
 		}
 	}
 	if d.reads != 0 {
-		t.Errorf("%d readings", d.reads)
+		t.Errorf("%d reads", d.reads)
 	}
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Profiles keeps the documents of agents that were registered through the API, JSON texts, "" where there is none. A Put writes one ("" deletes
-// it) if it still holds expected ("": none yet, "*": whatever it holds), else it fails. Lists are in the order of the agents. A store that is
-// away is an error that is breaker.ErrStoreUnavailable. Implementations are safe for concurrent use.
+// Profiles keeps the documents of agents that were registered through the API: JSON, "" where there is none. A Put
+// writes one ("" deletes it) if it still holds expected ("": none, "*": anything), else it fails. Lists are in the
+// order of the agents. A store that is down is a [breaker.ErrStoreUnavailable]. Implementations are safe for
+// concurrent use.
 type Profiles interface {
 	Agents(ctx context.Context) ([]string, error)
 	Profile(ctx context.Context, agent string) (string, error)
@@ -24,14 +25,14 @@ type Profiles interface {
 	PutOverride(ctx context.Context, agent, expected, text, actor string) error
 }
 
-// anyVersion as the expected text lets a Put happen whatever stands there.
+// anyVersion as the expected text lets a Put replace anything.
 const anyVersion = "*"
 
-// attempts is how often a Put meets another hand's change before it gives up.
+// attempts is how often Put starts again after somebody else's change.
 const attempts = 5
 
-// List lists the agents of the file and, of those registered through the API, the ones that have a URL, by name. With an error come the
-// agents of the file alone.
+// List lists, by name, the agents of the file and those registered through the API that have a URL. With an error it
+// returns the agents of the file.
 func (r *Registry) List(ctx context.Context) ([]Agent, error) {
 	f := r.file.Load()
 	out := f.list()
@@ -42,18 +43,18 @@ func (r *Registry) List(ctx context.Context) ([]Agent, error) {
 	if err != nil {
 		return out, fmt.Errorf("list agents: %w", err)
 	}
-	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { _, ok := f.agents[n]; return ok || !breaker.ValidName(n) })
-	texts, err := r.o.Profiles.ProfilesOf(ctx, names)
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, inFile := f.agents[name]
+		return inFile || !breaker.ValidName(name)
+	})
+	profiles, err := r.o.Profiles.ProfilesOf(ctx, names)
 	if err != nil {
 		return out, fmt.Errorf("list agents: %w", err)
 	}
 	var found []Agent
 	var with []string
-	for i, text := range texts {
-		if text == "" {
-			continue
-		}
-		if a, bad := parseProfile(names[i], text); bad == nil && a.URL != nil {
+	for i, profile := range profiles {
+		if a, damaged := parseProfile(names[i], profile); damaged == nil && a.URL != nil { // so is ""
 			found, with = append(found, a), append(with, a.Name)
 		}
 	}
@@ -61,17 +62,19 @@ func (r *Registry) List(ctx context.Context) ([]Agent, error) {
 	if err != nil {
 		return out, fmt.Errorf("list agents: %w", err)
 	}
-	for i, text := range configs {
-		out = append(out, found[i].configured(text))
+	for i, config := range configs {
+		out = append(out, found[i].configured(config))
 	}
 	slices.SortFunc(out, byName)
 	return out, nil
 }
 
-// Put registers an agent, or replaces its registration as a whole: what a does not give falls back to its default. One thing stays: where a is
-// not Configured, a policy override that the agent has is left alone, for an operator may have set it. What a newer version wrote beside
-// our fields is kept. This replica answers the new registration at once. created: it had none. The error is ErrInFile, a *Faults (Put takes
-// what ParseAgent takes), ErrConflict, or the store's: then the profile may have been written and the override not. Put may be called again.
+// Put registers an agent, or replaces its whole registration: what a lacks falls back to its default. Two things stay:
+// a policy override, if a is not Configured, for an operator may have set it; and fields of the profile that a newer
+// version wrote. created is true if the agent had no registration. This replica serves the new one at once.
+//
+// The error is [ErrInFile], [*Faults] (as of [ParseAgent]), [ErrConflict], or the store's: then the profile may have
+// been written and the override not. Put may be repeated.
 func (r *Registry) Put(ctx context.Context, a Agent, actor string) (created bool, err error) {
 	if err := r.changeable(a.Name); err != nil {
 		return false, err
@@ -95,7 +98,8 @@ func (r *Registry) Put(ctx context.Context, a Agent, actor string) (created bool
 	return created, nil
 }
 
-// change waits until nobody else changes a registration here: who meets other replicas alone is soon done.
+// change waits until no other change of a registration is under way on this replica. Changes would make each other
+// start again; those of other replicas are few.
 func (r *Registry) change(ctx context.Context) (done func(), err error) {
 	select {
 	case r.changing <- struct{}{}:
@@ -115,7 +119,7 @@ func (r *Registry) changeable(name string) error {
 	return nil
 }
 
-// checked is the agent as ParseAgent gives it.
+// checked returns the agent as [ParseAgent] does.
 func (r *Registry) checked(a Agent) (Agent, error) {
 	if a.Timeout == 0 {
 		a.Timeout = DefaultTimeout
@@ -132,49 +136,51 @@ func (r *Registry) checked(a Agent) (Agent, error) {
 }
 
 func (r *Registry) putProfile(ctx context.Context, a Agent, actor string) (created bool, err error) {
-	held, unread := r.o.Profiles.Profile(ctx, a.Name)
+	before, lost := "", error(nil)
 	for range attempts {
-		if unread != nil {
-			return false, unread
+		held, err := r.o.Profiles.Profile(ctx, a.Name)
+		switch {
+		case err != nil:
+			return false, err
+		case lost != nil && held == before: // nobody changed it: the Put failed for another reason
+			return false, lost
 		}
-		text, err := profileText(held, a)
-		if err != nil || text == held {
+		profile, err := profileText(held, a)
+		if err != nil || profile == held {
 			return false, err
 		}
-		put := r.o.Profiles.PutProfile(ctx, a.Name, held, text, actor)
-		if put == nil || errors.Is(put, breaker.ErrStoreUnavailable) {
-			return held == "", put
+		lost = r.o.Profiles.PutProfile(ctx, a.Name, held, profile, actor)
+		if lost == nil || errors.Is(lost, breaker.ErrStoreUnavailable) {
+			return held == "", lost
 		}
-		before := held
-		if held, unread = r.o.Profiles.Profile(ctx, a.Name); unread == nil && held == before {
-			unread = put // it was not another hand
-		}
+		before = held
 	}
 	return false, ErrConflict
 }
 
-// putConfig writes the override and returns the agent as it stands then.
+// putConfig writes the override and returns the agent with the one that is in force.
 func (r *Registry) putConfig(ctx context.Context, a Agent, actor string) (Agent, error) {
 	held, err := r.o.Profiles.Override(ctx, a.Name)
 	if err != nil || !a.Configured {
 		return a.configured(held), err
 	}
-	text := ""
+	config := ""
 	if a.Config != (policy.Override{}) {
-		written, err := json.Marshal(a.Config)
+		raw, err := json.Marshal(a.Config)
 		if err != nil {
 			return a, err
 		}
-		text = string(written)
+		config = string(raw)
 	}
-	if text != held {
-		err = r.o.Profiles.PutOverride(ctx, a.Name, anyVersion, text, actor)
+	if config != held {
+		err = r.o.Profiles.PutOverride(ctx, a.Name, anyVersion, config, actor)
 	}
 	return a, err
 }
 
-// Delete removes an agent's registration and its policy override; its breaker stays. An override without a registration is an
-// operator's own, and stays too. The error is ErrUnknown, ErrInFile, or the store's: then Delete may be called again.
+// Delete removes an agent's registration and its policy override. Its breaker stays, and so does an override without a
+// registration, which is an operator's. The error is [ErrUnknown], [ErrInFile], or the store's: then Delete may be
+// repeated.
 func (r *Registry) Delete(ctx context.Context, name, actor string) error {
 	if err := r.changeable(name); err != nil {
 		return err
@@ -196,7 +202,7 @@ func (r *Registry) Delete(ctx context.Context, name, actor string) error {
 	return err
 }
 
-// remove deletes the override first: as long as the profile stands, a half-done Delete can be repeated.
+// remove deletes the override first, so that a Delete that fails half-way can be repeated: the profile is still there.
 func (r *Registry) remove(ctx context.Context, name, actor string) error {
 	profile, err := r.o.Profiles.Profile(ctx, name)
 	if err != nil {

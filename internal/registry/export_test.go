@@ -1,8 +1,11 @@
 package registry
 
-import "github.com/breakerd/breakerd/pkg/breaker"
+import (
+	"github.com/breakerd/breakerd/internal/filewatch"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
 
-// ParseFile reads the text of a file over the default policy.
+// ParseFile parses the text of a file over the default policy.
 func ParseFile(text string) ([]Agent, error) {
 	return parseFile("agents.json", []byte(text), breaker.DefaultPolicy(), nil, 1000)
 }
@@ -10,10 +13,11 @@ func ParseFile(text string) ([]Agent, error) {
 // Cached returns how many answers of the store are cached.
 func Cached(r *Registry) int { return len(r.api.Entries()) }
 
-// Reading has each reading of the file begin with before.
-func (r *Registry) Reading(before func()) {
-	r.text = func(path string) ([]byte, error) {
+// BeforeRead has each read of the file begin with before.
+func (r *Registry) BeforeRead(before func()) {
+	read := r.readFile
+	r.readFile = func(path string, most int64, seen filewatch.Sight) ([]byte, filewatch.Sight, error) {
 		before()
-		return readFile(path)
+		return read(path, most, seen)
 	}
 }

@@ -20,8 +20,8 @@ import (
 
 const soon = 20 * time.Second
 
-// follow runs a registry on a file until the test ends. changes counts what OnChange was told.
-func follow(t *testing.T, path string, log *journal) (r *registry.Registry, changes *atomic.Int32) {
+// follow runs a registry on a file until the test ends. changes counts the calls of OnChange.
+func follow(t *testing.T, path string, log *logLines) (r *registry.Registry, changes *atomic.Int32) {
 	t.Helper()
 	changes = &atomic.Int32{}
 	r, err := registry.New(registry.Options{
@@ -51,7 +51,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// replace puts a file in another's place as an editor does.
+// replace renames a new file to path, as editors do.
 func replace(t *testing.T, path, text string) {
 	t.Helper()
 	write(t, path+".new", text)
@@ -86,12 +86,12 @@ func waitForProblem(t *testing.T, r *registry.Registry, text string) {
 	})
 }
 
-func TestAnEditCountsHoweverItIsMade(t *testing.T) {
+func TestFile_EditCountsHoweverItIsMade(t *testing.T) {
 	t.Parallel()
-	path, log := filepath.Join(t.TempDir(), "agents.json"), &journal{}
+	path, log := filepath.Join(t.TempDir(), "agents.json"), &logLines{}
 	write(t, path, one("a", "h1"))
 	r, changes := follow(t, path, log)
-	write(t, path, one("a", "h2")) // in place, of the same size, perhaps in the same tick of the file system's clock
+	write(t, path, one("a", "h2")) // in place, with the same size and perhaps the same time
 	waitForHost(t, r, "a", "h2")
 	replace(t, path, one("a", "h3"))
 	waitForHost(t, r, "a", "h3")
@@ -116,8 +116,8 @@ func TestAnEditCountsHoweverItIsMade(t *testing.T) {
 	})
 }
 
-// A clock that ticks coarsely, or a tool that keeps times, shows the same time and size for another text.
-func TestAnEditOfAYoungFileCountsThoughItsTimeStands(t *testing.T) {
+// A coarse clock, or a tool that keeps times, gives another text the same time and size.
+func TestFile_EditOfAYoungFileCountsThoughItsTimeDoesNotChange(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agents.json")
 	write(t, path, one("a", "h1"))
@@ -125,7 +125,7 @@ func TestAnEditOfAYoungFileCountsThoughItsTimeStands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _ := follow(t, path, &journal{})
+	r, _ := follow(t, path, &logLines{})
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -140,8 +140,8 @@ func TestAnEditOfAYoungFileCountsThoughItsTimeStands(t *testing.T) {
 	waitForHost(t, r, "a", "h2")
 }
 
-// Kubernetes mounts a ConfigMap as agents.json -> ..data/agents.json, ..data -> ..2026_01, and turns ..data.
-func TestATurnedLinkIsAnotherFile(t *testing.T) {
+// Kubernetes mounts a ConfigMap as agents.json -> ..data/agents.json, ..data -> ..2026_01, and replaces ..data.
+func TestFile_FollowsLinks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	old := time.Now().Add(-time.Hour)
@@ -161,7 +161,7 @@ func TestATurnedLinkIsAnotherFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, _ := follow(t, path, &journal{})
+	r, _ := follow(t, path, &logLines{})
 	waitForHost(t, r, "a", "h1")
 	if err := os.Rename(data+"_tmp", data); err != nil {
 		t.Fatal(err)
@@ -169,9 +169,9 @@ func TestATurnedLinkIsAnotherFile(t *testing.T) {
 	waitForHost(t, r, "a", "h2")
 }
 
-func TestABadEditLeavesTheLastGoodOne(t *testing.T) {
+func TestFile_BadEditLeavesTheLastGoodOne(t *testing.T) {
 	t.Parallel()
-	path, log := filepath.Join(t.TempDir(), "agents.json"), &journal{}
+	path, log := filepath.Join(t.TempDir(), "agents.json"), &logLines{}
 	write(t, path, one("a", "h1"))
 	r, changes := follow(t, path, log)
 	loaded := r.Status().LoadedAt
@@ -199,14 +199,14 @@ func TestABadEditLeavesTheLastGoodOne(t *testing.T) {
 	testkit.Eventually(t, "the problem's end", soon, func() error { return r.Status().Problem })
 	testkit.Eventually(t, "the log", soon, func() error {
 		bad, good := log.with("registry_bad"), log.with("registry_loaded")
-		if len(bad) < 4 || len(bad) > 5 || len(good) != 1 || !strings.Contains(bad[0], "level=ERROR") { // it may be seen absent twice
+		if len(bad) < 4 || len(bad) > 5 || len(good) != 1 || !strings.Contains(bad[0], "level=ERROR") { // its absence may be seen twice
 			return fmt.Errorf("%d bad, %d loaded: %q", len(bad), len(good), bad)
 		}
 		return nil
 	})
 }
 
-func TestTheStatusDoesNotWaitForAReading(t *testing.T) {
+func TestStatus_DoesNotWaitForARead(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agents.json")
 	write(t, path, one("a", "h1"))
@@ -215,7 +215,7 @@ func TestTheStatusDoesNotWaitForAReading(t *testing.T) {
 		t.Fatal(err)
 	}
 	reading, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	r.Reading(sync.OnceFunc(func() {
+	r.BeforeRead(sync.OnceFunc(func() {
 		close(reading)
 		<-goOn
 	}))
@@ -224,7 +224,7 @@ func TestTheStatusDoesNotWaitForAReading(t *testing.T) {
 		defer close(ended)
 		r.Run(ctx)
 	}()
-	<-reading // the file is young, so it is read again
+	<-reading // a young file is read at each poll
 	status := make(chan registry.Status, 1)
 	go func() { status <- r.Status() }()
 	select {
@@ -233,21 +233,21 @@ func TestTheStatusDoesNotWaitForAReading(t *testing.T) {
 			t.Errorf("got %+v", s)
 		}
 	case <-time.After(soon):
-		t.Error("it waits")
+		t.Error("Status waits for the read")
 	}
 	close(goOn)
 	cancel()
 	<-ended
 }
 
-func TestAStandingFaultIsLoggedOnce(t *testing.T) {
+func TestFile_ProblemIsLoggedOnce(t *testing.T) {
 	t.Parallel()
-	path, log := filepath.Join(t.TempDir(), "agents.json"), &journal{}
+	path, log := filepath.Join(t.TempDir(), "agents.json"), &logLines{}
 	write(t, path, one("a", "h1"))
 	r, _ := follow(t, path, log)
 	replace(t, path, `{`)
 	waitForProblem(t, r, "unexpected end")
-	replace(t, path, `{`) // again, and looked at again and again: the file is young
+	replace(t, path, `{`) // the same text; a young file is read at each poll
 	replace(t, path, `[null]`)
 	waitForProblem(t, r, "agents[0]: null is not allowed")
 	testkit.Eventually(t, "the log", soon, func() error {
@@ -258,7 +258,7 @@ func TestAStandingFaultIsLoggedOnce(t *testing.T) {
 	})
 }
 
-func TestAtTheStartThereIsNoLastGoodOne(t *testing.T) {
+func TestNew_FailsOnABadFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
@@ -273,7 +273,7 @@ func TestAtTheStartThereIsNoLastGoodOne(t *testing.T) {
 		filepath.Join(dir, "none.json"): "no such file or directory",
 		dir:                             "is a directory (Docker makes one when the file to mount is missing)",
 		pipe:                            "is not a regular file",
-		long:                            "is longer than 16777216 bytes",
+		long:                            "long.json:1: larger than 16777216 bytes",
 		bad:                             "bad.json:1: agents[0].name: missing: want a name",
 	}
 	for path, want := range tests {
@@ -287,13 +287,13 @@ func TestAtTheStartThereIsNoLastGoodOne(t *testing.T) {
 	}
 }
 
-// policycache.Book compares pointers.
-func TestAnOverrideKeepsItsPointerUntilItChanges(t *testing.T) {
+// policycache.Cache compares pointers.
+func TestOverride_PointerStaysUntilItChanges(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agents.json")
 	const text = `[{"name": "a", "circuit_breaker_config": {"failure_threshold": 2}}, {"name": "b", "circuit_breaker_config": {"failure_threshold": %d}}, %s]`
 	write(t, path, fmt.Sprintf(text, 2, `{"name": "c"}`))
-	r, changes := follow(t, path, &journal{})
+	r, changes := follow(t, path, &logLines{})
 	a, b := r.Override("a"), r.Override("b")
 	replace(t, path, fmt.Sprintf(text, 3, `{"name": "c", "circuit_breaker_config": {"enabled": false}}`))
 	testkit.Eventually(t, "the change", soon, func() error {

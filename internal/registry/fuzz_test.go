@@ -11,8 +11,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// FuzzParse: no text makes it panic, what it says is short and printable, and what it takes it gives back.
-func FuzzParse(f *testing.F) {
+// FuzzParseFile: no text makes parsing panic, faults are short and printable, and a good file survives a round trip.
+func FuzzParseFile(f *testing.F) {
 	f.Add(`[{"name": "a", "url": "http://h:1/b%2fc", "circuit_breaker_config": {"enabled": false, "timeout_seconds": 0.3}}]`)
 	f.Add(`{"agents": [{"name": "a", "labels": {"x": "é"}, "timeout_seconds": 1e1, "classify": "jsonrpc", "contact": "\ud800 & <>"}, {"name": "b"}]}`)
 	for text := range badFiles() {
@@ -40,7 +40,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for i, a := range agents {
 			if a.URL != nil && got[i].URL != nil && a.URL.String() == got[i].URL.String() {
-				got[i].URL = a.URL // the same address: net/url may keep it in two ways
+				got[i].URL = a.URL // net/url may hold the same address in two ways
 			}
 			if !reflect.DeepEqual(got[i], a) {
 				t.Fatalf("%+v became %+v by %s", a, got[i], again)

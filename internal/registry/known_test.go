@@ -14,16 +14,16 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-func TestManyAgentsAreLookedUpAtOnce(t *testing.T) {
+func TestKnown_ReadsManyAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "agents.json")
 		write(t, path, one("file", "h"))
-		d := newDrawer(`{"url": "http://h"}`)
+		d := newProfiles(`{"url": "http://h"}`)
 		d.of["damaged"], d.of["bare"] = `{"url": 5}`, `{}`
 		r := over(t, registry.Options{Path: path, Profiles: d})
-		_ = host(t, r, "a") // both are fresh answers now
-		_ = host(t, r, "stranger")
+		_ = host(t, r, "a") // both answers are fresh now
+		_ = host(t, r, "unregistered")
 		known := func(want, asked string, names ...string) {
 			t.Helper()
 			d.asked = nil
@@ -35,22 +35,22 @@ func TestManyAgentsAreLookedUpAtOnce(t *testing.T) {
 				t.Errorf("asked for %q, want %q, once", d.asked, asked)
 			}
 		}
-		known("stranger b damaged ../x", "b damaged bare", "file", "stranger", "b", "a", "b", "damaged", "bare", "../x", "stranger")
-		known("stranger", "", "a", "stranger", "file")
+		known("unregistered b damaged ../x", "b damaged bare", "file", "unregistered", "b", "a", "b", "damaged", "bare", "../x", "unregistered")
+		known("unregistered", "", "a", "unregistered", "file")
 		known("", "")
 		<-time.After(2 * time.Second)
-		known("stranger", "a stranger", "a", "stranger", "file")
+		known("unregistered", "a unregistered", "a", "unregistered", "file")
 	})
 }
 
-func TestALookUpOfManyIsBounded(t *testing.T) {
+func TestKnown_IsBoundedInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var trouble []error
-		isAway := false
-		d := newDrawer(`{"url": "http://h"}`)
+		down := false
+		d := newProfiles(`{"url": "http://h"}`)
 		r := over(t, registry.Options{
-			Profiles: d, OnError: func(err error) { trouble = append(trouble, err) }, StoreDown: func() bool { return isAway },
+			Profiles: d, OnError: func(err error) { trouble = append(trouble, err) }, StoreDown: func() bool { return down },
 		})
 		_ = host(t, r, "a")
 		d.set("", nil, time.Hour)
@@ -64,13 +64,13 @@ func TestALookUpOfManyIsBounded(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		if _, err := r.Known(ctx, []string{"b"}); !errors.Is(err, breaker.ErrStoreUnavailable) || len(trouble) != 1 {
-			t.Errorf("got %v, trouble %v: that a caller left is no trouble", err, trouble)
+			t.Errorf("got %v, trouble %v: that a caller leaves is no error of the store", err, trouble)
 		}
-		isAway = true
+		down = true
 		<-time.After(time.Minute)
 		start = time.Now()
 		if unknown, err := r.Known(t.Context(), []string{"a"}); err != nil || len(unknown) > 0 {
-			t.Errorf("the last answer holds while Redis is away: %q, %v", unknown, err)
+			t.Errorf("the last answer holds while Redis is down: %q, %v", unknown, err)
 		}
 		if _, err := r.Known(t.Context(), []string{"a", "b"}); !errors.Is(err, breaker.ErrStoreUnavailable) || time.Since(start) != 0 {
 			t.Errorf("got %v after %v", err, time.Since(start))
@@ -78,11 +78,11 @@ func TestALookUpOfManyIsBounded(t *testing.T) {
 	})
 }
 
-func TestAReadThatFailsIsTold(t *testing.T) {
+func TestAgent_FailedReadIsReported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var trouble []error
-		d := newDrawer(`{"url": "http://h"}`)
+		d := newProfiles(`{"url": "http://h"}`)
 		r := over(t, registry.Options{Profiles: d, OnError: func(err error) { trouble = append(trouble, err) }})
 		if got := host(t, r, "a"); got != "h" || len(trouble) != 0 {
 			t.Errorf("%s, trouble %v", got, trouble)
@@ -97,7 +97,7 @@ func TestAReadThatFailsIsTold(t *testing.T) {
 	})
 }
 
-func TestWithoutAStoreOnlyTheFileIsKnown(t *testing.T) {
+func TestKnown_WithoutAStoreIsOfTheFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agents.json")
 	write(t, path, one("file", "h"))

@@ -12,22 +12,22 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// journal collects log lines.
-type journal struct {
+// logLines collects log lines.
+type logLines struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (j *journal) Write(p []byte) (int, error) {
+func (j *logLines) Write(p []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.b.Write(p)
 }
 
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
+func (j *logLines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
 
-// with lists the lines of an event.
-func (j *journal) with(event string) []string {
+// with returns the lines of an event.
+func (j *logLines) with(event string) []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var out []string

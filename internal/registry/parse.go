@@ -1,9 +1,12 @@
 package registry
 
 import (
-	"slices"
+	"errors"
+	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/internal/policy"
@@ -11,21 +14,29 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// RegistryOrigin is the origin of a policy's field that a circuit_breaker_config set.
+// RegistryOrigin is the origin of a policy's field that a circuit_breaker_config sets.
 const RegistryOrigin = "registry"
 
-// Fault is one thing that is wrong with a file or a body. Its message never holds a URL, which may carry a password.
+// Bounds of the file, a body and their fields.
+const (
+	maxFile       = 16 << 20 // bytes
+	maxDepth      = 32       // levels; an agent needs four
+	maxContact    = 500      // bytes
+	maxURL        = 2000     // bytes
+	maxLabels     = 32
+	maxLabelValue = 256 // bytes
+)
+
+// Fault is one thing that is wrong with a file or a body. Its message never shows a URL, which may hold a password.
 type Fault = jsondoc.Fault
 
-// Faults is an error: all that is wrong with a file or a body, in the order of the text, at most 20 faults.
+// Faults is an error: what is wrong with a file or a body, in the order of the text, at most 20 faults.
 type Faults = jsondoc.Faults //nolint:errname // as it is named there
 
-// maxDepth bounds how deep a file or a body nests; an agent needs four levels.
-const maxDepth = 32
-
-// ParseAgent reads the registration of one agent, the body of an API call, strictly: an unknown field, one given twice, a wrong type
-// and a bad value are a *Faults. name is the agent's where the address of the call gives it (a name in the body must be the same), "":
-// the body must. def and origins are what its circuit_breaker_config must make a valid policy over, as in Options. Origin is FromAPI.
+// ParseAgent parses the registration of one agent, the body of an API call. An unknown field, one given twice, a wrong
+// type and a bad value are [*Faults]. The name is that of the call's address, and a name in the body must be the same;
+// if it is "", the body must name the agent. The circuit_breaker_config must make a valid policy over def, whose
+// origins are as in [Options]. The agent's Origin is FromAPI.
 func ParseAgent(name string, body []byte, def breaker.Policy, origins map[string]string) (a Agent, err error) {
 	p, ok := newParser(body, jsondoc.Options{Depth: maxDepth}, def, origins)
 	if ok {
@@ -35,54 +46,58 @@ func ParseAgent(name string, body []byte, def breaker.Policy, origins map[string
 	return a, p.Err()
 }
 
-// parser collects what is wrong on its way.
+// parseFile parses the text of a file.
+func parseFile(
+	path string, data []byte, def breaker.Policy, origins map[string]string, most int,
+) (agents []Agent, err error) {
+	p, ok := newParser(data, jsondoc.Options{File: path, Bytes: maxFile, Depth: maxDepth}, def, origins)
+	if ok {
+		agents = p.file(p.Root(), most)
+	}
+	return agents, p.Err()
+}
+
 type parser struct {
 	*jsondoc.Doc
 
 	def     breaker.Policy
 	origins map[string]string
-	policy  []string // names of its fields, when they were needed
 }
 
-func newParser(text []byte, o jsondoc.Options, def breaker.Policy, origins map[string]string) (p *parser, ok bool) {
+func newParser(data []byte, o jsondoc.Options, def breaker.Policy, origins map[string]string) (p *parser, ok bool) {
 	o.Mark = true
 	p = &parser{def: def, origins: origins}
-	p.Doc, ok = jsondoc.Parse(text, o)
+	p.Doc, ok = jsondoc.Parse(data, o)
 	return p, ok
 }
 
-// refuse is the fault of a value that is not what it should be.
 func (p *parser) refuse(v jsondoc.Value, want string) {
 	p.Addf(v, "%s is not allowed: want %s", v.Show(), want)
 }
 
-// agents reads the text of a file: an array, or {"agents": […]}.
-func (p *parser) agents(v jsondoc.Value, most int) []Agent {
+// file parses an array of agents, or {"agents": […]}.
+func (p *parser) file(v jsondoc.Value, most int) []Agent {
 	const want = `want an array of agents, or {"agents": […]}`
-	switch v.Kind() {
-	case jsondoc.Array:
+	if v.Kind() == jsondoc.Array {
 		p.Under("agents")
-		return p.array(v, most)
-	case jsondoc.Object:
-		var list *jsondoc.Value
-		for m := range v.Members() {
-			if m.Name != "agents" {
-				p.Addf(m.Key, "unknown field: %s", want)
-				return nil
-			}
-			list = &m.Value
+		return p.agents(v, most)
+	}
+	for m := range v.Members() {
+		if m.Name != "agents" {
+			p.Addf(m.Key, "unknown field: %s", want)
+			return nil
 		}
-		if list != nil && list.Kind() == jsondoc.Array {
-			return p.array(*list, most)
+		if m.Kind() == jsondoc.Array {
+			return p.agents(m.Value, most)
 		}
 	}
 	p.Addf(v, "%s", want)
 	return nil
 }
 
-func (p *parser) array(v jsondoc.Value, most int) []Agent {
+func (p *parser) agents(v jsondoc.Value, most int) []Agent {
 	var out []Agent
-	first := map[string]jsondoc.Value{} // a name's first
+	first := map[string]jsondoc.Value{} // where a name stands first
 	for m := range v.Members() {
 		if len(out) == most {
 			p.Addf(m.Value, "want at most %d agents", most)
@@ -100,12 +115,12 @@ func (p *parser) array(v jsondoc.Value, most int) []Agent {
 	return out
 }
 
-// line shows where a value stands; the lines are counted when a fault is told.
+// line counts the lines before a value only if the message is built: a file may have many more faults than are shown.
 type line jsondoc.Value
 
 func (l line) String() string { return strconv.Itoa(jsondoc.Value(l).Line()) }
 
-// agent reads one registration; name as in ParseAgent. named is its name, or the agent itself where it has none.
+// agent parses one registration, with the name as in [ParseAgent]. named is the value of the name, or v if it has none.
 func (p *parser) agent(v jsondoc.Value, name string) (a Agent, named jsondoc.Value) {
 	a, named = Agent{Timeout: DefaultTimeout, Classify: ByStatus}, v
 	if v.Kind() != jsondoc.Object {
@@ -128,7 +143,6 @@ func (p *parser) agent(v jsondoc.Value, name string) (a Agent, named jsondoc.Val
 	return a, named
 }
 
-// field reads one field of an agent.
 func (p *parser) field(a *Agent, m jsondoc.Member) {
 	switch m.Name {
 	case "name":
@@ -138,79 +152,139 @@ func (p *parser) field(a *Agent, m jsondoc.Member) {
 	case "circuit_breaker_config":
 		a.Config, a.Configured = p.config(m.Value), true
 	case "contact":
-		a.Contact = p.text(m.Value, func(s string) bool { return text.Printable(s, maxContact) }, "at most 500 bytes of printable text")
+		a.Contact = p.printable(m.Value, maxContact)
 	case "labels":
 		a.Labels = p.labels(m.Value)
 	case "timeout_seconds":
 		a.Timeout = p.timeout(m.Value)
 	case "classify":
-		a.Classify = Classify(p.text(m.Value, func(s string) bool { return Classify(s).valid() }, `one of "status", "jsonrpc", "mcp"`))
-	case "origin": // what the API shows can be sent back
+		valid := func(s string) bool { return Classify(s).valid() }
+		a.Classify = Classify(p.text(m.Value, valid, `one of "status", "jsonrpc", "mcp"`))
+	case "origin": // the API shows it, and its answers can be sent back
 		p.text(m.Value, func(s string) bool { return s == string(FromFile) || s == string(FromAPI) }, `"file" or "api"`)
-	case "breaker": // so can this, whatever has become of the breaker since
+	case "breaker": // likewise, whatever has become of the breaker since
 		if m.Kind() != jsondoc.Object {
 			p.refuse(m.Value, "an object, as the API shows it")
 		}
 	default:
-		p.Addf(m.Key, "unknown field: want one of name, url, circuit_breaker_config, contact, labels, timeout_seconds, classify")
+		p.Addf(m.Key, "unknown field: want one of "+
+			"name, url, circuit_breaker_config, contact, labels, timeout_seconds, classify")
 	}
 }
 
-// text reads a text; "" where it is bad.
+// text returns a text, "" if it is bad.
 func (p *parser) text(v jsondoc.Value, ok func(string) bool, want string) string {
-	if text := v.Text(); v.Kind() == jsondoc.Text && ok(text) {
-		return text
+	if s := v.Text(); v.Kind() == jsondoc.Text && ok(s) {
+		return s
 	}
 	p.refuse(v, want)
 	return ""
 }
 
-// isPolicy says whether a policy has a field of this name.
-func (p *parser) isPolicy(name string) bool {
-	if p.policy == nil {
-		for _, f := range policy.Fields(breaker.DefaultPolicy()) {
-			p.policy = append(p.policy, f.Name)
-		}
-	}
-	return slices.Contains(p.policy, name)
+func (p *parser) printable(v jsondoc.Value, most int) string {
+	ok := func(s string) bool { return text.Printable(s, most) }
+	return p.text(v, ok, fmt.Sprintf("at most %d bytes of printable text", most))
 }
 
-// config reads a circuit_breaker_config and lays it over the default, so that rules between fields are caught here.
-func (p *parser) config(v jsondoc.Value) policy.Override {
+func (p *parser) timeout(v jsondoc.Value) time.Duration {
+	d, ok := policy.ParseSeconds(v.Raw())
+	if ok && v.Kind() == jsondoc.Number && d >= time.Millisecond && d <= MaxTimeout {
+		return d
+	}
+	p.refuse(v, "seconds from 0.001 to 3600, to 0.001")
+	return 0
+}
+
+func (p *parser) labels(v jsondoc.Value) map[string]string {
+	if v.Kind() != jsondoc.Object {
+		p.refuse(v, `an object, {"name": "value", …}`)
+		return nil
+	}
+	out := map[string]string{}
+	for m := range v.Members() {
+		switch {
+		case !breaker.ValidWord(m.Name):
+			p.Addf(m.Key, "the name is not allowed: want 1 to 64 of A-Z a-z 0-9 . _ : @ -")
+		case len(out) == maxLabels:
+			p.Addf(v, "want at most %d labels", maxLabels)
+			return out
+		default:
+			out[strings.Clone(m.Name)] = p.printable(m.Value, maxLabelValue)
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// config parses a circuit_breaker_config and lays it over the default, which also checks the rules between fields.
+func (p *parser) config(v jsondoc.Value) (o policy.Override) {
 	switch v.Kind() {
 	case jsondoc.Null:
-		return policy.Override{}
+		return o
 	case jsondoc.Object:
 	default:
 		p.refuse(v, `an object, {"failure_threshold": 3, …}, or null`)
-		return policy.Override{}
-	}
-	var parts []string // without what has its fault already
-	given, unknown := map[string]jsondoc.Value{}, false
-	for m := range v.Members() {
-		if !p.isPolicy(m.Name) {
-			p.Addf(m.Key, "an unknown field is not allowed: want one of %s", listed(p.policy))
-			unknown = true
-			continue
-		}
-		given[m.Name] = m.Value
-		parts = append(parts, m.Key.Raw()+":"+m.Raw())
-	}
-	o, err := policy.Parse([]byte("{" + strings.Join(parts, ",") + "}"))
-	if err != nil {
-		p.policyFaults(v, given, err)
-		return policy.Override{}
-	}
-	if unknown {
 		return o
 	}
-	if _, _, err = policy.Resolve(p.def, p.origins, policy.Layer{Origin: RegistryOrigin, Override: o}); err != nil {
-		p.Addf(v, "%v", err) // it is about two fields, and says where each comes from
+	bad := false
+	for m := range v.Members() {
+		if e, is := errors.AsType[*breaker.PolicyError](o.SetJSON(m.Name, m.Value)); is {
+			p.Addf(m.Key, "%s is not allowed: want %s", e.Value, e.Allowed)
+			bad = true
+		}
+	}
+	if bad {
+		return o
+	}
+	if _, _, err := policy.Resolve(p.def, p.origins, policy.Layer{Origin: RegistryOrigin, Override: o}); err != nil {
+		p.Addf(v, "%v", err)
 	}
 	return o
 }
 
-// listed shows words in a message, put together when a fault is told.
-type listed []string
+// url parses an address. Its faults do not show it.
+func (p *parser) url(v jsondoc.Value) *url.URL {
+	if v.Kind() != jsondoc.Text {
+		p.refuse(v, "an http or https URL")
+		return nil
+	}
+	u, err := parseURL(v.Text())
+	if err != nil {
+		p.Addf(v, "%v", err)
+		return nil
+	}
+	return u
+}
 
-func (l listed) String() string { return strings.Join(l, ", ") }
+func parseURL(address string) (*url.URL, error) {
+	const want = "want an absolute http or https URL with a host, such as http://host:8080"
+	u, err := url.Parse(address)
+	switch {
+	case address == "":
+		return nil, errors.New("empty: " + want + ", or leave the field out for a policy without an address")
+	case !text.Printable(address, maxURL):
+		return nil, fmt.Errorf("too long, or not printable: want at most %d bytes of printable text", maxURL)
+	case err == nil && u.User != nil || err != nil && strings.Contains(address, "@"):
+		return nil, errors.New("a user or password is not allowed: " +
+			"secrets do not belong into a URL, which is shown and logged")
+	case err != nil:
+		return nil, errors.New("no URL: " + want)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("the scheme %s is not allowed: %s", text.Quote(u.Scheme), want)
+	case u.Hostname() == "":
+		return nil, errors.New("no host: " + want)
+	case !validPort(u.Port()):
+		return nil, fmt.Errorf("the port %s is not allowed: want 1 to 65535", text.Short(u.Port()))
+	case u.RawQuery != "" || u.ForceQuery || strings.Contains(address, "#"):
+		return nil, errors.New("a query or fragment is not allowed: " +
+			"each call brings its own path and query, which are put after this URL's path")
+	}
+	return u, nil
+}
+
+func validPort(port string) bool {
+	n, err := strconv.Atoi(port)
+	return port == "" || err == nil && n >= 1 && n <= 65535
+}

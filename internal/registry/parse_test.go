@@ -18,7 +18,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// load reads a text as the file agents.json.
+// load makes a registry of a file agents.json.
 func load(t testing.TB, text string) (*registry.Registry, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agents.json")
@@ -28,7 +28,7 @@ func load(t testing.TB, text string) (*registry.Registry, error) {
 	return registry.New(registry.Options{Path: path, Default: breaker.DefaultPolicy()})
 }
 
-func TestAFileGivesItsAgents(t *testing.T) {
+func TestFile_ListsItsAgents(t *testing.T) {
 	t.Parallel()
 	const text = `[
   {"name": "CriticalAgent", "url": "http://critical-service:8080", "circuit_breaker_config": {
@@ -70,7 +70,7 @@ func TestAFileGivesItsAgents(t *testing.T) {
 	}
 }
 
-func TestNoFileIsNoAgents(t *testing.T) {
+func TestFile_NoneIsNoAgents(t *testing.T) {
 	t.Parallel()
 	r, err := registry.New(registry.Options{Default: breaker.DefaultPolicy()})
 	if err != nil {
@@ -92,7 +92,7 @@ const (
 	wantLabel  = `want 1 to 64 of A-Z a-z 0-9 . _ : @ -`
 )
 
-// agent is a file with one agent whose name stands in line 1 and the rest in line 2.
+// agent is a file with one agent: its name in line 1, the rest in line 2.
 func agent(rest string) string { return "[{\"name\": \"a\",\n " + rest + "}]" }
 
 func config(rest string) string { return agent(`"circuit_breaker_config": {` + rest + `}`) }
@@ -171,7 +171,7 @@ func badFiles() map[string]string { //nolint:maintidx // a table
 		config(`"Enabled": true`):                               `2: agents[0].circuit_breaker_config.Enabled: an unknown field is not allowed: want one of ` + policyFields(),
 		config(`"": true`):                                      `2: agents[0].circuit_breaker_config[""]: an unknown field is not allowed: want one of ` + policyFields(),
 		config(`"consistency": null`):                           `2: agents[0].circuit_breaker_config.consistency: null is not allowed: want one of ["strict" "cached"]`,
-		config(`"mode": "` + strings.Repeat("x", 17<<10) + `"`): `2: agents[0].circuit_breaker_config: policy override: 17419 bytes; want at most 16384`,
+		config(`"mode": "` + strings.Repeat("x", 17<<10) + `"`): `2: agents[0].circuit_breaker_config.mode: "` + strings.Repeat("x", 64) + `…" is not allowed: want one of ["enforce" "observe"]`,
 		config(`"timeout_seconds": 7200`): `2: agents[0].circuit_breaker_config: policy (timeout_seconds from registry, timeout_max_seconds from default): ` +
 			`timeout_seconds: 7200 is not allowed: want at most timeout_max_seconds (3600)`,
 	}
@@ -193,7 +193,7 @@ func manyLabels(n int) string {
 	return strings.Join(out, ", ")
 }
 
-func TestEachBadFileSaysWhatAndWhere(t *testing.T) {
+func TestFaults_SayWhatAndWhere(t *testing.T) {
 	t.Parallel()
 	for text, want := range badFiles() {
 		_, err := load(t, text)
@@ -211,7 +211,7 @@ func TestEachBadFileSaysWhatAndWhere(t *testing.T) {
 	}
 }
 
-func TestAllFaultsOfAFileAreTold(t *testing.T) {
+func TestFaults_AreAllReported(t *testing.T) {
 	t.Parallel()
 	_, err := load(t, `[
   {"url": "x", "circuit_breaker_config": {"enabled": 1,
@@ -239,7 +239,7 @@ func TestAllFaultsOfAFileAreTold(t *testing.T) {
 	}
 }
 
-func TestAHopelessFileIsToldInTwentyFaults(t *testing.T) {
+func TestFaults_AreBounded(t *testing.T) {
 	t.Parallel()
 	_, err := load(t, `[`+strings.Repeat("{},\n", 100_000)+`{}]`)
 	if bad, is := errors.AsType[*registry.Faults](err); !is || len(bad.Faults) != 20 || bad.Faults[19].Line != 20 || bad.More != 99_981 {
@@ -247,7 +247,7 @@ func TestAHopelessFileIsToldInTwentyFaults(t *testing.T) {
 	}
 }
 
-func TestNoFaultShowsASecretOrControls(t *testing.T) {
+func TestFaults_ShowNoSecretsOrControls(t *testing.T) {
 	t.Parallel()
 	for text := range badFiles() {
 		if _, err := load(t, text); strings.Contains(err.Error(), "gehe") || strings.ContainsAny(err.Error(), "\x1b\x00") || len(err.Error()) > 1000 {
@@ -256,7 +256,7 @@ func TestNoFaultShowsASecretOrControls(t *testing.T) {
 	}
 }
 
-func TestThereIsABoundOfAgents(t *testing.T) {
+func TestFile_AgentsAreBounded(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agents.json")
 	if err := os.WriteFile(path, []byte("[{\"name\": \"a\"}, {\"name\": \"b\"},\n{\"name\": \"c\"}]"), 0o600); err != nil {
@@ -268,7 +268,7 @@ func TestThereIsABoundOfAgents(t *testing.T) {
 	}
 }
 
-func TestABodyIsReadAsStrictlyAsTheFile(t *testing.T) {
+func TestParseAgent_IsAsStrictAsTheFile(t *testing.T) {
 	t.Parallel()
 	def := breaker.DefaultPolicy()
 	def.TimeoutMax = 10 * time.Minute
@@ -298,7 +298,7 @@ func TestABodyIsReadAsStrictlyAsTheFile(t *testing.T) {
 	}
 }
 
-func TestWhatTheAPIShowsBesideAnAgentCanBeSentBack(t *testing.T) {
+func TestFile_MayHoldWhatTheAPIAdds(t *testing.T) {
 	t.Parallel()
 	if _, err := load(t, `[{"name": "a", "origin": "api", "breaker": {"state": "OPEN", "anything": [{}]}}]`); err != nil {
 		t.Error(err)
@@ -308,8 +308,8 @@ func TestWhatTheAPIShowsBesideAnAgentCanBeSentBack(t *testing.T) {
 	}
 }
 
-// Not parallel: what other tests allocate would count.
-func TestABadRegistrationTakesLittleMemory(t *testing.T) { //nolint:paralleltest // see above
+// Not parallel, for it measures allocations of the whole process.
+func TestFaults_TakeLittleMemory(t *testing.T) { //nolint:paralleltest // see above
 	config := strings.Repeat(`"x":0,`, 2000) + strings.Repeat(`"failure_threshold":[],`, 300) + `"mode":0`
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -9,23 +9,30 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// maxProfile bounds a profile that is looked into, in bytes; one of ours has at most 16 KiB.
+// maxProfile bounds the text of a profile, in bytes. One of ours has at most 16 KiB.
 const maxProfile = 1 << 20
 
-// profileFields are the fields of an Agent that its profile holds, the same words as in the file.
-func profileFields() []string {
-	return []string{"contact", "url", "labels", "timeout_seconds", "classify"}
+// profile is the part of a profile in Redis that is ours: an Agent's fields, as in the file. Defaults are left out.
+type profile struct {
+	URL            string            `json:"url,omitempty"`
+	Contact        string            `json:"contact,omitempty"`
+	Labels         map[string]string `json:"labels,omitempty"`
+	TimeoutSeconds float64           `json:"timeout_seconds,omitempty"`
+	Classify       Classify          `json:"classify,omitempty"`
 }
 
-// parseProfile reads an agent's profile, whoever wrote it: fields that are not ours are passed over, bad ones are a *Faults.
-func parseProfile(name, text string) (Agent, error) {
+func profileFields() []string {
+	return []string{"url", "contact", "labels", "timeout_seconds", "classify"}
+}
+
+// parseProfile parses an agent's profile, whoever wrote it. Fields that are not ours are ignored. The error is
+// [*Faults].
+func parseProfile(name, raw string) (Agent, error) {
 	a := Agent{Name: name, Timeout: DefaultTimeout, Classify: ByStatus, Origin: FromAPI}
-	p, ok := newParser([]byte(text), jsondoc.Options{Bytes: maxProfile, Names: jsondoc.Free}, breaker.Policy{}, nil)
-	switch {
-	case !ok:
-	case p.Root().Kind() != jsondoc.Object:
+	p, ok := newParser([]byte(raw), jsondoc.Options{Bytes: maxProfile, Names: jsondoc.Free}, breaker.Policy{}, nil)
+	if ok && p.Root().Kind() != jsondoc.Object {
 		p.refuse(p.Root(), "an object")
-	default:
+	} else if ok {
 		for m := range p.Root().Members() {
 			if !slices.Contains(profileFields(), m.Name) {
 				continue
@@ -41,34 +48,36 @@ func parseProfile(name, text string) (Agent, error) {
 	return a, nil
 }
 
-// profileText is the agent's profile in place of held, of which only what is not ours stays.
+// profileText returns the agent's profile in place of held. Fields of held that are not ours are kept.
 func profileText(held string, a Agent) (string, error) {
-	var kept map[string]json.RawMessage
-	_ = json.Unmarshal([]byte(held), &kept) // what cannot be read goes
-	fields := map[string]any{}
-	for name, raw := range kept {
-		fields[name] = raw
-	}
 	f := a.Form()
-	ours := map[string]any{"url": f.URL, "contact": f.Contact, "labels": f.Labels, "timeout_seconds": f.TimeoutSeconds, "classify": f.Classify}
-	given := map[string]bool{
-		"url": a.URL != nil, "contact": a.Contact != "", "labels": len(a.Labels) > 0,
-		"timeout_seconds": a.Timeout != DefaultTimeout, "classify": a.Classify != ByStatus,
+	ours := profile{f.URL, f.Contact, f.Labels, f.TimeoutSeconds, f.Classify}
+	if a.Timeout == DefaultTimeout {
+		ours.TimeoutSeconds = 0
 	}
+	if a.Classify == ByStatus {
+		ours.Classify = ""
+	}
+	raw, err := json.Marshal(ours)
+	if err != nil {
+		return "", err
+	}
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal([]byte(held), &fields) // of a damaged profile nothing is kept
 	for _, name := range profileFields() {
-		if delete(fields, name); given[name] {
-			fields[name] = ours[name]
-		}
+		delete(fields, name)
 	}
-	text, err := json.Marshal(fields)
-	return string(text), err
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return "", err
+	}
+	raw, err = json.Marshal(fields)
+	return string(raw), err
 }
 
-// configured is the agent with this text of an override; one that cannot be taken is left out here, and reported where policies are.
-func (a Agent) configured(text string) Agent {
-	a.Config, a.Configured = policy.Override{}, false
-	if o, err := policy.Parse([]byte(text)); text != "" && err == nil {
-		a.Config, a.Configured = o, true
-	}
+// configured returns the agent with this text of an override. One that does not parse is ignored here: policycache
+// logs it.
+func (a Agent) configured(override string) Agent {
+	o, err := policy.Parse([]byte(override))
+	a.Config, a.Configured = o, err == nil
 	return a
 }

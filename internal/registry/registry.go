@@ -24,36 +24,36 @@ type Options struct {
 	Logger    *slog.Logger      // nil: silent
 	Timeout   time.Duration     // of a read of one agent's documents; 0: 250 ms
 	Every     time.Duration     // between looks at the file; 0: 1 s
-	MaxAgents int               // agents of the file, and names remembered of the API; 0: 100,000
-	StoreDown func() bool       // whether Redis is known to be away, so that nobody waits for it; nil: never
-	OnError   func(err error)   // told when Redis did not answer a read in time; nil: nobody
-	OnChange  func()            // told by Run after each good change of the file; nil: nobody
+	MaxAgents int               // agents of the file, and names cached of the API; 0: 100,000
+	StoreDown func() bool       // whether Redis is known to be down, so that nobody waits for it; nil: never
+	OnError   func(err error)   // receives the error of a read that Redis did not answer in time; nil: nobody
+	OnChange  func()            // called by Run after each good change of the file; nil: nobody
 }
 
-// Status is how the file stands.
+// Status is the state of the file.
 type Status struct {
 	Path     string    // "": there is none
 	Agents   int       // in force
 	LoadedAt time.Time // when what is in force was read
-	Problem  error     // why the file as it stands now is not in force; nil: it is
+	Problem  error     // why the file as it is now is not in force; nil: it is
 }
 
-// Registry says where each agent is. It is safe for concurrent use.
+// Registry holds the agents of the file and of the API. It is safe for concurrent use.
 type Registry struct {
 	o    Options
 	file atomic.Pointer[agentsFile]
 	api  *lastgood.Cache[registration]
 
-	problem  atomic.Pointer[error] // of the file as it stands now
-	changing chan struct{}         // holds one, whoever is changing a registration
+	problem  atomic.Pointer[error] // of the file as it is now
+	changing chan struct{}         // has an element while a registration is changed
 
 	// New's, then Run's.
-	seen filewatch.Sight
-	sum  [sha256.Size]byte                 // of the text in force
-	text func(path string) ([]byte, error) // readFile; only tests have another
+	seen     filewatch.Sight
+	sum      [sha256.Size]byte // of the text in force
+	readFile func(path string, most int64, before filewatch.Sight) ([]byte, filewatch.Sight, error)
 }
 
-// New reads the file. One that cannot be taken is an error: at the start there is no last good one. Where its text is bad, it is a *Faults.
+// New reads the file. It fails if the file is bad, with [*Faults] if its text is: there is no last good one yet.
 func New(o Options) (*Registry, error) {
 	o.Timeout = cmp.Or(o.Timeout, 250*time.Millisecond)
 	o.Every = cmp.Or(o.Every, time.Second)
@@ -73,7 +73,7 @@ func New(o Options) (*Registry, error) {
 	if err := o.Default.Validate(); err != nil {
 		return nil, fmt.Errorf("registry: Options.Default: %w", err)
 	}
-	r := &Registry{o: o, changing: make(chan struct{}, 1), text: readFile}
+	r := &Registry{o: o, changing: make(chan struct{}, 1), readFile: filewatch.Read}
 	r.api = r.newCache()
 	r.file.Store(&agentsFile{loaded: time.Now()})
 	if o.Path != "" {
@@ -84,8 +84,8 @@ func New(o Options) (*Registry, error) {
 	return r, nil
 }
 
-// Run looks at the file until ctx ends, and reads it again when it changed: what it is linked to counts, whatever the file system. A bad
-// edit, the file's absence too, leaves the last good one in force. It is called once.
+// Run polls the file until ctx ends. A bad edit, or the file's absence, leaves the last good one in force. It is called
+// once.
 func (r *Registry) Run(ctx context.Context) {
 	t := time.NewTicker(r.o.Every)
 	defer t.Stop()
@@ -106,8 +106,9 @@ func (r *Registry) poll() {
 	took, err := r.reload()
 	switch {
 	case err != nil:
-		if had == nil || had.Error() != err.Error() { // each fault once
-			r.o.Logger.Error("Agent registry not taken, the last good one stays", "event", "circuit_breaker.registry_bad", "path", r.o.Path, "error", err)
+		if had == nil || had.Error() != err.Error() { // each problem once
+			r.o.Logger.Error("Agent registry not taken, the last good one stays",
+				"event", "circuit_breaker.registry_bad", "path", r.o.Path, "error", err)
 		}
 	case took:
 		added, changed, removed := r.file.Load().changes(last)
@@ -117,25 +118,23 @@ func (r *Registry) poll() {
 	}
 }
 
-// reload reads the file if it may have changed, and says whether another text is in force now, or the same again after a bad one. The
-// error is why the file as it stands is not.
+// reload reads the file if it may have changed. took reports that another text is in force now, or the same again
+// after a bad one. The error is why the file as it is now is not in force.
 func (r *Registry) reload() (took bool, err error) {
-	now, err := filewatch.Look(r.o.Path)
-	if err == nil && now.Same(r.seen) {
-		return false, r.Status().Problem
-	}
-	text, err := r.text(r.o.Path)
+	data, seen, err := r.readFile(r.o.Path, maxFile, r.seen)
+	r.seen = seen // none after an error: a permission that is given back does not show
 	if err != nil {
-		r.seen = filewatch.Sight{} // tried again at each look: a right that is given back does not show
 		r.problem.Store(&err)
 		return false, err
 	}
-	r.seen = now
-	sum := sha256.Sum256(text)
+	if data == nil {
+		return false, r.Status().Problem
+	}
+	sum := sha256.Sum256(data)
 	if sum == r.sum {
 		return r.problem.Swap(nil) != nil, nil
 	}
-	agents, err := parseFile(r.o.Path, text, r.o.Default, r.o.Origins, r.o.MaxAgents)
+	agents, err := parseFile(r.o.Path, data, r.o.Default, r.o.Origins, r.o.MaxAgents)
 	if err != nil {
 		r.problem.Store(&err)
 		return false, err
@@ -146,7 +145,7 @@ func (r *Registry) reload() (took bool, err error) {
 	return true, nil
 }
 
-// Status is how the file stands. It waits for nothing.
+// Status returns the state of the file. It does not wait for a read.
 func (r *Registry) Status() Status {
 	f := r.file.Load()
 	s := Status{Path: r.o.Path, Agents: len(f.agents), LoadedAt: f.loaded}
@@ -156,11 +155,11 @@ func (r *Registry) Status() Status {
 	return s
 }
 
-// Override is the circuit_breaker_config that the file gives the agent, a layer for policycache.Book; nil: none. The pointer is the same
-// until the file says something else of the agent.
+// Override returns the circuit_breaker_config that the file gives the agent, a layer for [policycache.Cache]; nil:
+// none. The pointer stays the same until the config changes.
 func (r *Registry) Override(agent string) *policy.Override { return r.file.Load().policy[agent] }
 
-// ParseAgent is the function of that name over this registry's default policy.
+// ParseAgent is [ParseAgent] over this registry's default policy.
 func (r *Registry) ParseAgent(name string, body []byte) (Agent, error) {
 	return ParseAgent(name, body, r.o.Default, r.o.Origins)
 }

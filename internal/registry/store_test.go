@@ -23,36 +23,36 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore/embedded"
 )
 
-// shelf is the profiles and overrides in Redis, and what a test does between two of its operations.
-type shelf struct {
+// redisProfiles are Profiles in Redis, with hooks.
+type redisProfiles struct {
 	*redisdocs.Docs
-	mu    sync.Mutex
-	reads int
-	meet  func() // runs before the next PutProfile, once
-	meets func() // runs before every PutProfile
-	cut   error  // what the next PutProfile fails with, once
+	mu        sync.Mutex
+	reads     int
+	beforePut func() // runs before the next PutProfile
+	beforeAll func() // runs before every PutProfile
+	putError  error  // of the next PutProfile
 }
 
-func (s *shelf) Profile(ctx context.Context, agent string) (string, error) {
+func (s *redisProfiles) Profile(ctx context.Context, agent string) (string, error) {
 	s.mu.Lock()
 	s.reads++
 	s.mu.Unlock()
 	return s.Docs.Profile(ctx, agent)
 }
 
-func (s *shelf) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
+func (s *redisProfiles) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
 	s.mu.Lock()
-	meet, meets, cut := s.meet, s.meets, s.cut
-	s.meet, s.cut = nil, nil
+	before, beforeAll, putError := s.beforePut, s.beforeAll, s.putError
+	s.beforePut, s.putError = nil, nil
 	s.mu.Unlock()
-	if meet != nil {
-		meet()
+	if before != nil {
+		before()
 	}
-	if meets != nil {
-		meets()
+	if beforeAll != nil {
+		beforeAll()
 	}
-	if cut != nil {
-		return cut
+	if putError != nil {
+		return putError
 	}
 	return s.Docs.PutProfile(ctx, agent, expected, text, actor)
 }
@@ -60,12 +60,12 @@ func (s *shelf) PutProfile(ctx context.Context, agent, expected, text, actor str
 // set writes a profile or an override as somebody else does.
 func set(t *testing.T, put func(ctx context.Context, agent, expected, text, actor string) error, agent, text string) {
 	t.Helper()
-	if err := put(context.WithoutCancel(t.Context()), agent, redisstore.AnyVersion, text, "hand"); err != nil {
+	if err := put(context.WithoutCancel(t.Context()), agent, redisstore.AnyVersion, text, "other"); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func open(t *testing.T, address string) *shelf {
+func open(t *testing.T, address string) *redisProfiles {
 	t.Helper()
 	conn, err := redisstore.Open(t.Context(), address, redisstore.Options{Timeout: soon, Embedded: embedded.Start})
 	if err != nil {
@@ -76,11 +76,11 @@ func open(t *testing.T, address string) *shelf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &shelf{Docs: redisdocs.New(store, conn.Client, redisdocs.Config{MaxAgents: 1000, Timeout: soon})}
+	return &redisProfiles{Docs: redisdocs.New(store, conn.Client, redisdocs.Config{MaxAgents: 1000, Timeout: soon})}
 }
 
 // on runs a test on Redis and on miniredis.
-func on(t *testing.T, test func(t *testing.T, s *shelf)) {
+func on(t *testing.T, test func(t *testing.T, s *redisProfiles)) {
 	t.Helper()
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
@@ -92,7 +92,7 @@ func on(t *testing.T, test func(t *testing.T, s *shelf)) {
 	})
 }
 
-func merged(t *testing.T, s registry.Profiles, file string, log *journal) *registry.Registry {
+func merged(t *testing.T, s registry.Profiles, file string, log *logLines) *registry.Registry {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agents.json")
 	write(t, path, file)
@@ -128,10 +128,10 @@ func document(t *testing.T, read func(ctx context.Context, agent string) (string
 	}
 }
 
-func TestARegistrationCountsAtOnceAndOnOtherReplicas(t *testing.T) {
+func TestPut_CountsAtOnceAndOnOtherReplicas(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r, other := merged(t, s, "[]", &journal{}), merged(t, s, "[]", &journal{})
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r, other := merged(t, s, "[]", &logLines{}), merged(t, s, "[]", &logLines{})
 		for _, replica := range []*registry.Registry{r, other} {
 			if _, err := replica.Agent(t.Context(), "a"); !errors.Is(err, registry.ErrUnknown) {
 				t.Fatalf("got %v", err)
@@ -173,10 +173,10 @@ func TestARegistrationCountsAtOnceAndOnOtherReplicas(t *testing.T) {
 	})
 }
 
-func TestTheFileWins(t *testing.T) {
+func TestFile_WinsOverTheAPI(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r := merged(t, s, one("a", "file"), &journal{})
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r := merged(t, s, one("a", "file"), &logLines{})
 		set(t, s.Docs.PutProfile, "a", `{"url": "http://api"}`)
 		waitForHost(t, r, "a", "file")
 		if _, err := r.Put(t.Context(), parsed(t, r, "a", `{}`), "tester"); !errors.Is(err, registry.ErrInFile) {
@@ -189,10 +189,10 @@ func TestTheFileWins(t *testing.T) {
 	})
 }
 
-func TestAListIsOfBothByName(t *testing.T) {
+func TestList_IsOfFileAndAPIByName(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r := merged(t, s, `[{"name": "m", "url": "http://m"}, {"name": "z", "circuit_breaker_config": {"enabled": false}}]`, &journal{})
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r := merged(t, s, `[{"name": "m", "url": "http://m"}, {"name": "z", "circuit_breaker_config": {"enabled": false}}]`, &logLines{})
 		set(t, s.Docs.PutProfile, "b", `{"url": "http://b"}`)
 		set(t, s.PutOverride, "b", `{"failure_threshold": 7}`)
 		set(t, s.Docs.PutProfile, "contact", `{"contact": "a person"}`)
@@ -214,10 +214,10 @@ func TestAListIsOfBothByName(t *testing.T) {
 	})
 }
 
-func TestAProfileWithoutAddressIsKnown(t *testing.T) {
+func TestAgent_ProfileWithoutAddressIsKnown(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r := merged(t, s, "[]", &journal{})
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r := merged(t, s, "[]", &logLines{})
 		set(t, s.Docs.PutProfile, "a", `{"contact": "a person"}`)
 		if a, err := r.Agent(t.Context(), "a"); err != nil || a.URL != nil || a.Contact != "a person" || a.Timeout != registry.DefaultTimeout {
 			t.Errorf("got %+v, %v", a, err)
@@ -225,10 +225,10 @@ func TestAProfileWithoutAddressIsKnown(t *testing.T) {
 	})
 }
 
-func TestAPutLeavesWhatIsNotItsOwn(t *testing.T) {
+func TestPut_KeepsForeignFieldsAndTheOverride(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r := merged(t, s, "[]", &journal{})
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r := merged(t, s, "[]", &logLines{})
 		set(t, s.Docs.PutProfile, "a", `{"contact": "x", "colour": {"of": ["a", "newer", "version"]}}`)
 		set(t, s.PutOverride, "a", `{"enabled": false}`)
 		put(t, r, parsed(t, r, "a", `{"url": "http://h"}`))
@@ -237,12 +237,12 @@ func TestAPutLeavesWhatIsNotItsOwn(t *testing.T) {
 		if a, err := r.Agent(t.Context(), "a"); err != nil || a.Config.Value("enabled") != false {
 			t.Errorf("got %+v, %v", a, err)
 		}
-		put(t, r, parsed(t, r, "a", `{"url": "http://h", "circuit_breaker_config": null}`)) // told so
+		put(t, r, parsed(t, r, "a", `{"url": "http://h", "circuit_breaker_config": null}`)) // null deletes it
 		document(t, s.Override, "a", "")
 	})
 }
 
-// override is the one that a text spells.
+// override parses an override.
 func override(text string) policy.Override {
 	o, err := policy.Parse([]byte(text))
 	if err != nil {
@@ -251,22 +251,22 @@ func override(text string) policy.Override {
 	return o
 }
 
-func TestAPutMeetsAnotherHand(t *testing.T) {
+func TestPut_StartsAgainAfterAnotherChange(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r := merged(t, s, "[]", &journal{})
-		s.meet = func() { set(t, s.Docs.PutProfile, "a", `{"colour":"red","contact":"x"}`) }
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r := merged(t, s, "[]", &logLines{})
+		s.beforePut = func() { set(t, s.Docs.PutProfile, "a", `{"colour":"red","contact":"x"}`) }
 		if put(t, r, parsed(t, r, "a", `{"url": "http://h"}`)) {
-			t.Error("created is true, but the other hand was first")
+			t.Error("created is true, but the other change was first")
 		}
 		document(t, s.Docs.Profile, "a", `{"colour":"red","url":"http://h"}`)
 	})
 }
 
-func TestManyPutsAtOnceAllSucceed(t *testing.T) {
+func TestPut_ManyAtOnceAllSucceed(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r := merged(t, s, "[]", &journal{})
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r := merged(t, s, "[]", &logLines{})
 		created := atomic.Int32{}
 		var wg sync.WaitGroup
 		for i := range 40 {
@@ -285,7 +285,7 @@ func TestManyPutsAtOnceAllSucceed(t *testing.T) {
 			t.Fatalf("%v, created %d times", err, created.Load())
 		}
 		contact, _ := strconv.Atoi(a.Contact)
-		document(t, s.Docs.Profile, "a", `{"contact":"`+a.Contact+`"}`) // both of the same Put
+		document(t, s.Docs.Profile, "a", `{"contact":"`+a.Contact+`"}`) // both documents are of the same Put
 		document(t, s.Override, "a", fmt.Sprintf(`{"failure_threshold":%d}`, a.Config.Value("failure_threshold")))
 		if a.Config != override(fmt.Sprintf(`{"failure_threshold":%d}`, contact+1)) {
 			t.Errorf("a mixture: %+v", a)
@@ -293,23 +293,23 @@ func TestManyPutsAtOnceAllSucceed(t *testing.T) {
 	})
 }
 
-func TestAPutThatOthersKeepFromHappeningSaysSo(t *testing.T) {
+func TestPut_ConflictAtEachAttemptIsAnError(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r, n := merged(t, s, "[]", &journal{}), 0
-		s.meets = func() { n++; set(t, s.Docs.PutProfile, "a", fmt.Sprintf(`{"contact":"%d"}`, n)) }
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r, n := merged(t, s, "[]", &logLines{}), 0
+		s.beforeAll = func() { n++; set(t, s.Docs.PutProfile, "a", fmt.Sprintf(`{"contact":"%d"}`, n)) }
 		if _, err := r.Put(t.Context(), registry.Agent{Name: "a"}, "tester"); !errors.Is(err, registry.ErrConflict) || n < 3 {
 			t.Errorf("got %v after %d attempts", err, n)
 		}
 	})
 }
 
-func TestAChangeWaitsNoLongerThanItsContext(t *testing.T) {
+func TestDelete_WaitsNoLongerThanItsContext(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r := merged(t, s, "[]", &journal{})
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r := merged(t, s, "[]", &logLines{})
 		ctx, cancel := context.WithCancel(t.Context())
-		s.meet = func() {
+		s.beforePut = func() {
 			cancel()
 			if err := r.Delete(ctx, "a", "tester"); !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v while another changes it", err)
@@ -319,10 +319,10 @@ func TestAChangeWaitsNoLongerThanItsContext(t *testing.T) {
 	})
 }
 
-func TestAnOverrideOfNoRegisteredAgentIsNotDeleted(t *testing.T) {
+func TestDelete_KeepsAnOverrideWithoutRegistration(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r := merged(t, s, "[]", &journal{})
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r := merged(t, s, "[]", &logLines{})
 		set(t, s.PutOverride, "a", `{"enabled": false}`)
 		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, registry.ErrUnknown) {
 			t.Errorf("got %v", err)
@@ -331,12 +331,12 @@ func TestAnOverrideOfNoRegisteredAgentIsNotDeleted(t *testing.T) {
 	})
 }
 
-func TestAHalfDoneDeleteCanBeRepeated(t *testing.T) {
+func TestDelete_CanBeRepeatedWhenHalfDone(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r := merged(t, s, "[]", &journal{})
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r := merged(t, s, "[]", &logLines{})
 		put(t, r, parsed(t, r, "a", `{"url": "http://h", "circuit_breaker_config": {"enabled": false}}`))
-		s.cut = &breaker.StoreError{Verb: "register", Agent: "a", Err: errors.New("cut")}
+		s.putError = &breaker.StoreError{Verb: "register", Agent: "a", Err: errors.New("cut")}
 		if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, breaker.ErrStoreUnavailable) {
 			t.Errorf("got %v", err)
 		}
@@ -348,10 +348,10 @@ func TestAHalfDoneDeleteCanBeRepeated(t *testing.T) {
 	})
 }
 
-func TestAPutChecksWhatItIsGiven(t *testing.T) {
+func TestPut_ChecksTheAgent(t *testing.T) {
 	t.Parallel()
-	on(t, func(t *testing.T, s *shelf) {
-		r := merged(t, s, "[]", &journal{})
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r := merged(t, s, "[]", &logLines{})
 		u, _ := url.Parse("http://user:pw@h/?q")
 		tests := map[string]registry.Agent{
 			"name":                   {Name: "a b"},
@@ -373,11 +373,11 @@ func TestAPutChecksWhatItIsGiven(t *testing.T) {
 	})
 }
 
-func TestADamagedProfileIsUnknownAndSaidOnce(t *testing.T) {
+func TestAgent_DamagedProfileIsUnknownAndLoggedOnce(t *testing.T) {
 	t.Parallel()
 	damaged := []string{`{"url": "http://u:geheim@h"}`, `{"url": 5}`, `[]`, `null`, `x`, "\xff", `{"url": "http://h", "url": "http://i"}`, `{"labels": {"": 1}}`, strings.Repeat(" ", 2<<20) + "{}"}
-	on(t, func(t *testing.T, s *shelf) {
-		log := &journal{}
+	on(t, func(t *testing.T, s *redisProfiles) {
+		log := &logLines{}
 		r := merged(t, s, "[]", log)
 		for i, text := range damaged {
 			name := fmt.Sprint("agent", i)
@@ -386,19 +386,19 @@ func TestADamagedProfileIsUnknownAndSaidOnce(t *testing.T) {
 				t.Errorf("%.50q: %v", text, err)
 			}
 		}
-		said := log.with("bad_profile")
-		if len(said) != len(damaged) || strings.Contains(strings.Join(said, ""), "geheim") {
-			t.Errorf("%d lines: %q", len(said), said)
+		logged := log.with("bad_profile")
+		if len(logged) != len(damaged) || strings.Contains(strings.Join(logged, ""), "geheim") {
+			t.Errorf("%d lines: %q", len(logged), logged)
 		}
 		reads := s.reads
-		testkit.Eventually(t, "another reading", soon, func() error {
+		testkit.Eventually(t, "another read", soon, func() error {
 			if _, err := r.Agent(t.Context(), "agent0"); !errors.Is(err, registry.ErrUnknown) || s.reads == reads {
 				return fmt.Errorf("not yet: %w", err)
 			}
 			return nil
 		})
 		if n := len(log.with("bad_profile")); n != len(damaged) {
-			t.Errorf("said again: %d lines", n)
+			t.Errorf("logged again: %d lines", n)
 		}
 		if put(t, r, parsed(t, r, "agent0", `{"url": "http://h"}`)) {
 			t.Error("created is true")
@@ -407,11 +407,11 @@ func TestADamagedProfileIsUnknownAndSaidOnce(t *testing.T) {
 	})
 }
 
-func TestAPlantedKeyIsNoRegistration(t *testing.T) {
+func TestAgent_KeyOfAnotherTypeIsNoRegistration(t *testing.T) {
 	t.Parallel()
 	server := testkit.Start(t)
 	s, client, keys := open(t, server.URL()), server.Client(t), redisstore.Keys{Prefix: "circuit_breaker"}
-	r := merged(t, s, "[]", &journal{})
+	r := merged(t, s, "[]", &logLines{})
 	if err := client.LPush(t.Context(), keys.Profile("a"), "x").Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -424,11 +424,11 @@ func TestAPlantedKeyIsNoRegistration(t *testing.T) {
 	document(t, s.Docs.Profile, "a", `{"url":"http://h"}`)
 }
 
-func TestTheLastAnswerHoldsWhileRedisIsAway(t *testing.T) {
+func TestAgent_LastAnswerHoldsWhileRedisIsDown(t *testing.T) {
 	t.Parallel()
 	server := testkit.Start(t)
 	s := open(t, server.URL())
-	r := merged(t, s, one("f", "file"), &journal{})
+	r := merged(t, s, one("f", "file"), &logLines{})
 	put(t, r, parsed(t, r, "a", `{"url": "http://h"}`))
 	server.Kill()
 	for range 3 {
@@ -447,7 +447,7 @@ func TestTheLastAnswerHoldsWhileRedisIsAway(t *testing.T) {
 	if err := r.Delete(t.Context(), "a", "tester"); !errors.Is(err, breaker.ErrStoreUnavailable) {
 		t.Errorf("Delete: %v", err)
 	}
-	waitForHost(t, r, "a", "h") // what was not done does not count
+	waitForHost(t, r, "a", "h") // the failed Put and Delete do not count
 	server.Restart()
 	testkit.Eventually(t, "the truth of an empty Redis", soon, func() error {
 		if _, err := r.Agent(t.Context(), "a"); !errors.Is(err, registry.ErrUnknown) {

@@ -2,57 +2,42 @@ package workflow
 
 import (
 	"context"
-	"errors"
 	"slices"
 )
 
 // knownAgents is LibraryOptions.Known.
 type knownAgents func(ctx context.Context, agents []string) (unknown []string, err error)
 
-// untilTrouble asks no more once there was an error, so that nobody waits for it again and again.
-func (known knownAgents) untilTrouble() knownAgents {
+// untilError returns known, but after an error that error without a call: one scan waits for it once.
+func (known knownAgents) untilError() knownAgents {
 	if known == nil {
 		return nil
 	}
-	var trouble error
+	var failed error
 	return func(ctx context.Context, agents []string) (unknown []string, err error) {
-		if trouble == nil {
-			unknown, trouble = known(ctx, agents)
+		if failed == nil {
+			unknown, failed = known(ctx, agents)
 		}
-		return unknown, trouble
+		return unknown, failed
 	}
 }
 
-// check is parse, agents included. onlyAgents says that nothing is wrong but that there are none of some.
-func check(ctx context.Context, file string, text []byte, known knownAgents) (d Definition, onlyAgents bool, err error) {
+// check parses a definition and asks which of its agents are registered. onlyAgents: nothing is wrong but that some are
+// not.
+func check(ctx context.Context, file string, raw []byte, known knownAgents) (d Definition, onlyAgents bool, err error) {
 	named := map[string]bool{}
-	d, err = parse(file, text, func(agent string) bool {
+	d, err = parse(file, raw, func(agent string) bool {
 		named[agent] = true
 		return true
 	})
 	if known == nil || len(named) == 0 {
 		return d, false, err
 	}
-	unknown, trouble := known(ctx, sortedKeys(named))
-	if trouble != nil || len(unknown) == 0 {
+	unknown, failed := known(ctx, sortedKeys(named))
+	if failed != nil || len(unknown) == 0 {
 		return d, false, err
 	}
-	right := err == nil // and once more, for the places where they are named
-	d, err = parse(file, text, func(agent string) bool { return !slices.Contains(unknown, agent) })
-	return d, right && err != nil, err
-}
-
-// fatal is what must be put right before anything is served; nil: nothing.
-func (d *directory) fatal() error {
-	problem := d.now.Load().problem
-	if len(d.files) == 0 {
-		return problem // of the directory itself
-	}
-	var of []error
-	for _, name := range sortedKeys(d.files) {
-		if f := d.files[name]; f.problem != nil && !f.waits {
-			of = append(of, f.problem)
-		}
-	}
-	return errors.Join(of...)
+	good := err == nil // the second pass finds where the unknown agents are named
+	d, err = parse(file, raw, func(agent string) bool { return !slices.Contains(unknown, agent) })
+	return d, good && err != nil, err
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-// without knows all agents but one.
+// without is a Known for which all agents are registered but one.
 func without(agent string) func(context.Context, []string) ([]string, error) {
 	return func(_ context.Context, named []string) ([]string, error) {
 		if slices.Contains(named, agent) {
@@ -23,7 +23,7 @@ func without(agent string) func(context.Context, []string) ([]string, error) {
 	}
 }
 
-func TestAgentsAreAskedForTogether(t *testing.T) {
+func TestKnown_IsAskedOnceForAllAgents(t *testing.T) {
 	t.Parallel()
 	var asked []string
 	var trouble error
@@ -49,8 +49,8 @@ func TestAgentsAreAskedForTogether(t *testing.T) {
 
 type ctxKey struct{}
 
-// Another replica's call of the API can take an agent away; that must not stop a restart.
-func TestAnUnknownAgentInAFileDoesNotStopTheStart(t *testing.T) {
+// Another replica may have deleted an agent; that must not keep this one from starting.
+func TestNewLibrary_UnknownAgentInAFileIsNoError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -66,12 +66,12 @@ func TestAnUnknownAgentInAFileDoesNotStopTheStart(t *testing.T) {
 		r.want("")
 		r.problem("a.json:1: steps.a.agent_name: unknown agent \"agent\"\nb.json:1: steps.a.agent_name: unknown agent \"agent\"", 2)
 		mu.Lock()
-		asked, trouble = 0, errors.New("away")
+		asked, trouble = 0, errors.New("down")
 		mu.Unlock()
 		r.poll()
-		r.want("a=one b=one") // nobody can tell
+		r.want("a=one b=one") // it is not known whether they are registered
 		if asked != 1 {
-			t.Errorf("asked %d times for two files, of one that is away", asked)
+			t.Errorf("asked %d times for two files, of a registry that is down", asked)
 		}
 		r.problem("", 2)
 		for _, bad := range []string{"{", `{"workflow_id": "c", "steps": {"a": {"agent_name": "agent", "depends_on": ["a"]}}}`} {

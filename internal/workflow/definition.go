@@ -1,5 +1,5 @@
-// Package workflow runs workflows: steps that call agents, in the order of their dependencies. It holds the definitions (those of
-// a directory, and those made through the API), checks them before anything runs, and keeps what became of each execution.
+// Package workflow runs workflows: steps that call agents, in the order of their dependencies. A Library holds the
+// definitions, those of a directory and those made through the API; an Engine executes them; a Store keeps the results.
 package workflow
 
 import (
@@ -12,36 +12,36 @@ import (
 // Bounds of a definition.
 const (
 	MaxDefinition  = 1 << 20           // bytes of its JSON
-	MaxKept        = 64 << 10          // bytes of one that is kept in Redis, without blanks
+	MaxKept        = 64 << 10          // bytes of one in Redis, without blanks
 	MaxSteps       = 256               // steps
-	MinTimeout     = time.Millisecond  // the shortest timeout_seconds, of a step or of the whole
-	MaxTimeout     = time.Hour         // the longest
-	DefaultTimeout = 600 * time.Second // of a whole execution that names none
+	MinTimeout     = time.Millisecond  // the least timeout_seconds, of a step or an execution
+	MaxTimeout     = time.Hour         // the most
+	DefaultTimeout = 600 * time.Second // of an execution whose definition has none
 )
 
-// Errors of the library and of the store of executions; test with errors.Is. A bad definition is a *DefinitionError.
+// Errors of the library and of the store of executions, for errors.Is. A bad definition is a [*DefinitionError].
 var (
-	// ErrUnknown: no workflow, or no execution, has that id.
+	// ErrUnknown: there is no workflow, or no execution, of that id.
 	ErrUnknown = errors.New("unknown id")
-	// ErrInDirectory: a file of WORKFLOWS_DIR holds this workflow, so that the API cannot change it.
+	// ErrInDirectory: a file of WORKFLOWS_DIR holds the workflow, so the API cannot change it.
 	ErrInDirectory = errors.New("the workflow stands in a file of WORKFLOWS_DIR: change it there")
 	// ErrFull: Redis holds as many workflows as it may.
 	ErrFull = errors.New("too many workflows are kept: delete some first")
 )
 
-// Origin says where a definition came from.
+// Origin is where a definition came from.
 type Origin string
 
 // The origins.
 const (
 	FromFile Origin = "file" // a file of WORKFLOWS_DIR
-	FromAPI  Origin = "api"  // the API; kept in Redis
+	FromAPI  Origin = "api"  // the API; it is in Redis
 )
 
-// Definition is one workflow. ParseDefinition makes valid ones; nobody changes one after that, so that it may be shared.
+// Definition is one workflow. [ParseDefinition] makes valid ones, which never change and may be shared.
 type Definition struct {
 	ID          string // 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit
-	Name        string // for people; may be empty
+	Name        string // may be empty
 	Description string
 	Steps       map[string]Step // by id
 	Timeout     time.Duration   // of an execution; 0: DefaultTimeout
@@ -52,17 +52,17 @@ type Definition struct {
 type Step struct {
 	ID    string // 1 to 64 of A-Z a-z 0-9 . _ : @ -
 	Agent string // agent_name
-	// Input is input_mapping: string, bool, nil, json.Number, []any, map[string]any. A string that begins with "$." is a
-	// reference, "$$." at its start stands for a literal "$.".
+	// Input is input_mapping, of string, bool, nil, json.Number, []any and map[string]any. A string that begins with "$."
+	// is a reference; "$$." at its beginning is a literal "$.".
 	Input     map[string]any
 	DependsOn []string      // besides those whose output Input refers to
 	Path      string        // below the agent's address, begins with "/"; "": the address itself
 	Timeout   time.Duration // of the call; 0: the agent's own
 
-	refs map[string]reference // those of Input, by their text; nil: the step was made by hand
+	refs map[string]reference // of Input, by their text; nil: ParseDefinition did not make the step
 }
 
-// definitionJSON and stepJSON are how a definition is written; parse.go reads it, with more care than encoding/json has.
+// definitionJSON and stepJSON are a definition as it is written. parse.go reads it, more strictly than encoding/json.
 type definitionJSON struct {
 	ID          string              `json:"workflow_id"`
 	Name        string              `json:"name,omitempty"`
@@ -80,7 +80,7 @@ type stepJSON struct {
 	Timeout   float64        `json:"timeout_seconds,omitempty"`
 }
 
-// MarshalJSON writes what ParseDefinition reads.
+// MarshalJSON writes what [ParseDefinition] reads.
 func (d Definition) MarshalJSON() ([]byte, error) {
 	out := definitionJSON{
 		ID: d.ID, Name: d.Name, Description: d.Description, Timeout: d.Timeout.Seconds(), Steps: map[string]stepJSON{},
@@ -97,7 +97,7 @@ func (d Definition) MarshalJSON() ([]byte, error) {
 	return encode(out)
 }
 
-// encode is json.Marshal that leaves <, > and & as they are.
+// encode is json.Marshal without escapes for <, > and &.
 func encode(v any) ([]byte, error) {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)

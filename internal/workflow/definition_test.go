@@ -11,7 +11,7 @@ import (
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-// guide is the definition of the deployment guide.
+// guide is the deployment guide's example.
 const guide = `{
   "workflow_id": "circuit-breaker-test",
   "steps": {
@@ -26,7 +26,7 @@ const guide = `{
 }
 `
 
-func TestTheGuidesDefinitionIsRead(t *testing.T) {
+func TestParseDefinition_ReadsTheGuidesExample(t *testing.T) {
 	t.Parallel()
 	d := parsed(t, guide)
 	s := d.Steps["step-1"]
@@ -40,7 +40,7 @@ const full = `{"workflow_id": "w:1@x", "name": "Ünï", "description": "two\nlin
 	"a.b": {"agent_name": "agent", "path": "/v1/run%20it", "timeout_seconds": 0.001, "input_mapping": {"n": 1.50, "x": ["$.input", {"y": null}]}},
 	"c": {"id": "c", "agent_name": "agent", "depends_on": ["a.b"], "input_mapping": {"in": "$.steps[\"a.b\"].output.x[0]", "$.input": "$$.literal"}}}}`
 
-func TestADefinitionIsReadBackAsItWasWritten(t *testing.T) {
+func TestDefinition_RoundTrips(t *testing.T) {
 	t.Parallel()
 	d := parsed(t, full)
 	if d.Timeout != time.Hour || d.Steps["a.b"].Timeout != time.Millisecond || d.Steps["a.b"].Path != "/v1/run%20it" || d.Steps["a.b"].ID != "a.b" {
@@ -58,10 +58,10 @@ func TestADefinitionIsReadBackAsItWasWritten(t *testing.T) {
 	}
 }
 
-// step is a definition with one step a, of these fields.
+// step is a definition with one step, a, of these fields.
 func step(fields string) string { return `{"workflow_id": "w", "steps": {"a": {` + fields + `}}}` }
 
-// mapped is a definition whose step b maps x to a value; a is there too.
+// mapped is a definition with a step a, and a step b that maps x to a value.
 func mapped(value string) string {
 	return `{"workflow_id": "w", "steps": {"a": {"agent_name": "g"}, "b": {"agent_name": "g", "input_mapping": {"x": ` + value + `}}}}`
 }
@@ -135,6 +135,7 @@ func badDefinitions() []badDefinition {
 		{"path with a fragment", step(`"agent_name": "g", "path": "/x#y"`), `steps.a.path: want a path without query or fragment`},
 		{"path badly encoded", step(`"agent_name": "g", "path": "/x%2"`), `steps.a.path: want each % followed by two hex digits`},
 		{"path with a line break", step(`"agent_name": "g", "path": "/x%0d%0ay"`), `steps.a.path: want a path without control characters and backslashes`},
+		{"path not UTF-8", step(`"agent_name": "g", "path": "/x%ff"`), `steps.a.path: want a path without control characters and backslashes`},
 		{"path with a backslash", step(`"agent_name": "g", "path": "/x\\y"`), `steps.a.path: want a path without control characters and backslashes`},
 		{"path empty", step(`"agent_name": "g", "path": ""`), `steps.a.path: want a path that begins with one "/"`},
 		{"path too long", step(`"agent_name": "g", "path": "/` + strings.Repeat("x", 1024) + `"`), `steps.a.path: 1025 bytes; want at most 1024`},
@@ -185,7 +186,7 @@ func badDefinitions() []badDefinition {
 	}
 }
 
-// manySteps are so many steps, each with a comma after it.
+// manySteps is n steps, each followed by a comma.
 func manySteps(n int) string {
 	var out strings.Builder
 	for i := range n {
@@ -194,7 +195,7 @@ func manySteps(n int) string {
 	return out.String()
 }
 
-func TestBadDefinitionsAreRefusedWithThePathOfTheFault(t *testing.T) {
+func TestParseDefinition_FaultsHaveTheirPath(t *testing.T) {
 	t.Parallel()
 	for _, c := range badDefinitions() {
 		t.Run(c.name, func(t *testing.T) {
@@ -210,7 +211,7 @@ func TestBadDefinitionsAreRefusedWithThePathOfTheFault(t *testing.T) {
 	}
 }
 
-func TestGoodDefinitionsAtTheBounds(t *testing.T) {
+func TestParseDefinition_AcceptsTheBounds(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
 		"256 steps":         `{"workflow_id": "w", "steps": {` + strings.TrimSuffix(manySteps(256), ",") + `}}`,
@@ -231,7 +232,7 @@ func TestGoodDefinitionsAtTheBounds(t *testing.T) {
 	}
 }
 
-func TestAFaultOfAFileHasItsLine(t *testing.T) {
+func TestParseFile_FaultsHaveTheirLine(t *testing.T) {
 	t.Parallel()
 	for _, c := range [][3]string{
 		{`"test"`, `"$.steps.ghost.output"`, `f.json:8: steps.step-1.input_mapping.text: no step "ghost"`},
@@ -250,7 +251,7 @@ func TestAFaultOfAFileHasItsLine(t *testing.T) {
 	}
 }
 
-func TestAHopelessDefinitionIsNotToldWhole(t *testing.T) {
+func TestParseDefinition_FaultsAreBounded(t *testing.T) {
 	t.Parallel()
 	_, err := workflow.ParseDefinition([]byte(`{"workflow_id": "w", "steps": {`+
 		strings.TrimSuffix(strings.ReplaceAll(manySteps(50), `"g"`, `""`), ",")+`}}`), nil)
@@ -263,16 +264,16 @@ func TestAHopelessDefinitionIsNotToldWhole(t *testing.T) {
 	}
 }
 
-// hopeless is a definition with so many malformed references, below a name as long as one may be.
-func hopeless(n int) string {
+// malformed is a definition with n malformed references, below a name of the greatest length.
+func malformed(n int) string {
 	return mapped(`{"` + strings.Repeat("x", 64) + `": ["$.x"` + strings.Repeat(`,"$.x"`, n-1) + `]}`)
 }
 
-// Not parallel: what other tests allocate would count.
-func TestAHopelessDefinitionTakesLittleMemory(t *testing.T) { //nolint:paralleltest // see above
+// Not parallel, for it measures allocations of the whole process.
+func TestParseDefinition_FaultsTakeLittleMemory(t *testing.T) { //nolint:paralleltest // see above
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, err := workflow.ParseDefinition([]byte(hopeless(9900)), nil)
+	_, err := workflow.ParseDefinition([]byte(malformed(9900)), nil)
 	runtime.ReadMemStats(&after)
 	if bad, _ := errors.AsType[*workflow.DefinitionError](err); bad == nil || len(bad.Faults) != 20 || bad.More != 9880 {
 		t.Errorf("got %v", err)
@@ -282,7 +283,7 @@ func TestAHopelessDefinitionTakesLittleMemory(t *testing.T) { //nolint:parallelt
 	}
 }
 
-func TestAByteOrderMarkMayStandBeforeADefinition(t *testing.T) {
+func TestLibrary_AcceptsAByteOrderMark(t *testing.T) {
 	t.Parallel()
 	if d, err := workflow.ParseFile("f.json", "\ufeff"+guide); err != nil || d.ID != "circuit-breaker-test" {
 		t.Errorf("got %+v, %v", d, err)

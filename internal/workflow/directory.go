@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,7 +17,7 @@ import (
 	"github.com/breakerd/breakerd/internal/filewatch"
 )
 
-// directory holds the definitions of *.json files. scan is for one goroutine at a time; now may be read by all.
+// directory holds the definitions of *.json files. scan is for one goroutine at a time.
 type directory struct {
 	path   string
 	known  knownAgents
@@ -26,7 +26,7 @@ type directory struct {
 	now    atomic.Pointer[snapshot]
 }
 
-// snapshot is what the last scan found.
+// snapshot is the result of a scan.
 type snapshot struct {
 	of       map[string]*Definition // by id
 	files    int
@@ -38,50 +38,46 @@ type snapshot struct {
 type file struct {
 	name    string
 	seen    filewatch.Sight
-	next    *Definition // what it holds now; nil: it cannot be taken
+	next    *Definition // its content; nil: it is bad
 	serving *Definition // the last good one, unless another file has taken its id
 	problem error
-	waits   bool   // for agents that there are none of: nothing else is wrong with it
-	said    string // the problem that was logged
+	waits   bool   // nothing is wrong but that agents are not registered
+	logged  string // the problem that was logged
 }
 
-// scan reads what has changed. It fails only when there is nothing that it could go on with: the directory itself.
+// scan reads what may have changed. If the directory cannot be read, the last snapshot stays.
 func (d *directory) scan(ctx context.Context) {
 	last := d.now.Load()
 	names, err := d.list()
-	if err != nil { // what was there stays
+	if err != nil {
 		next := *last
 		next.problem = err
 		if last.problem == nil || last.problem.Error() != err.Error() {
-			d.logger.Warn("workflows not read", "event", "circuit_breaker.workflow_bad", "directory", d.path, "error", err)
+			d.logger.Warn("workflows not read",
+				"event", "circuit_breaker.workflow_bad", "directory", d.path, "error", err)
 		}
 		d.now.Store(&next)
 		return
 	}
-	for name := range d.files {
-		if !slices.Contains(names, name) {
-			delete(d.files, name)
-		}
-	}
-	known := d.known.untilTrouble()
+	maps.DeleteFunc(d.files, func(name string, _ *file) bool { return !slices.Contains(names, name) })
+	known := d.known.untilError()
 	for _, name := range names {
-		f := d.files[name]
-		if f == nil {
-			f = &file{name: name}
-			d.files[name] = f
+		if d.files[name] == nil {
+			d.files[name] = &file{name: name}
 		}
-		d.read(ctx, f, known)
+		d.read(ctx, d.files[name], known)
 	}
 	next := d.settle()
 	next.loadedAt = last.loadedAt
 	if !maps.Equal(next.of, last.of) {
 		next.loadedAt = time.Now().UTC()
-		d.logger.Info("workflows loaded", "event", "circuit_breaker.workflows_loaded", "directory", d.path, "workflows", len(next.of))
+		d.logger.Info("workflows loaded",
+			"event", "circuit_breaker.workflows_loaded", "directory", d.path, "workflows", len(next.of))
 	}
 	d.now.Store(next)
 }
 
-// list gives the names of the files, sorted. Hidden ones are editors' and volumes' own.
+// list returns the names of the files, sorted. Hidden ones belong to editors and mounts.
 func (d *directory) list() ([]string, error) {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
@@ -96,59 +92,34 @@ func (d *directory) list() ([]string, error) {
 	return names, nil
 }
 
-// read takes a file's definition if the file may have changed, or could not be taken last time: an agent that it needs may be
-// known by now.
+// read parses a file that may have changed. It always parses a bad one: agents that it needs may be registered by now.
 func (d *directory) read(ctx context.Context, f *file, known knownAgents) {
-	path := filepath.Join(d.path, f.name)
-	now, err := filewatch.Look(path)
-	if err == nil && !now.Regular() {
-		err = errors.New("not a regular file")
+	before := f.seen
+	if f.problem != nil {
+		before = filewatch.Sight{}
 	}
+	raw, now, err := filewatch.Read(filepath.Join(d.path, f.name), MaxDefinition, before)
 	if err != nil {
 		f.next, f.problem = nil, fmt.Errorf("%s: %w", f.name, err)
 		return
 	}
-	if f.problem == nil && now.Same(f.seen) {
+	if raw == nil {
 		return
 	}
+	var def Definition
 	f.seen = now
-	text, err := readBounded(path)
-	if err != nil {
-		f.next, f.problem = nil, fmt.Errorf("%s: %w", f.name, err)
-		return
-	}
-	def, waits, err := check(ctx, f.name, text, known)
-	f.waits = waits
-	if err != nil {
-		f.next, f.problem = nil, err
+	if def, f.waits, f.problem = check(ctx, f.name, raw, known); f.problem != nil {
+		f.next = nil
 		return
 	}
 	def.Origin = FromFile
-	f.next, f.problem = &def, nil
-	if f.serving != nil && same(*f.serving, def) {
-		f.next = f.serving
+	if f.next = &def; f.serving != nil && reflect.DeepEqual(*f.serving, def) {
+		f.next = f.serving // nothing was loaded
 	}
 }
 
-// readBounded reads a little more than a definition may have.
-func readBounded(path string) ([]byte, error) {
-	in, err := os.Open(path) //nolint:gosec // a file of the operator's own directory
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = in.Close() }()
-	return io.ReadAll(io.LimitReader(in, MaxDefinition+1))
-}
-
-// same compares what definitions say.
-func same(a, b Definition) bool {
-	x, errX := a.MarshalJSON()
-	y, errY := b.MarshalJSON()
-	return errX == nil && errY == nil && string(x) == string(y)
-}
-
-// settle decides which file gives which workflow. A file that cannot be taken, or whose id is another's, keeps its last good
-// definition as long as nobody else has that id.
+// settle decides which file gives which workflow. A bad file, or one whose id is another's, keeps its last good
+// definition unless another file has its id.
 func (d *directory) settle() *snapshot {
 	holder := d.claims()
 	for _, f := range holder {
@@ -166,7 +137,7 @@ func (d *directory) settle() *snapshot {
 				f.serving = nil
 			}
 		}
-		d.say(f)
+		d.log(f)
 		if f.serving != nil {
 			out.of[f.serving.ID] = f.serving
 		}
@@ -175,7 +146,7 @@ func (d *directory) settle() *snapshot {
 	return out
 }
 
-// claims gives each id to one of the files that hold it now: one that keeps its id goes before one that is new to it.
+// claims gives each id to one of the files that have it: first to one that had it before.
 func (d *directory) claims() map[string]*file {
 	holder := map[string]*file{}
 	for _, keeps := range []bool{true, false} {
@@ -194,14 +165,29 @@ func (d *directory) claims() map[string]*file {
 	return holder
 }
 
-// say logs a problem once.
-func (d *directory) say(f *file) {
-	text := ""
+// log logs a problem once.
+func (d *directory) log(f *file) {
+	problem := ""
 	if f.problem != nil {
-		text = f.problem.Error()
+		problem = f.problem.Error()
 	}
-	if text != "" && text != f.said {
-		d.logger.Warn("workflow not taken", "event", "circuit_breaker.workflow_bad", "file", f.name, "error", f.problem)
+	if problem != "" && problem != f.logged {
+		d.logger.Warn("workflow not taken",
+			"event", "circuit_breaker.workflow_bad", "file", f.name, "error", f.problem)
 	}
-	f.said = text
+	f.logged = problem
+}
+
+// fatal returns what keeps the program from starting: the problems but for agents that are not registered.
+func (d *directory) fatal() error {
+	if len(d.files) == 0 {
+		return d.now.Load().problem // of the directory itself
+	}
+	var problems []error
+	for _, name := range sortedKeys(d.files) {
+		if f := d.files[name]; f.problem != nil && !f.waits {
+			problems = append(problems, f.problem)
+		}
+	}
+	return errors.Join(problems...)
 }

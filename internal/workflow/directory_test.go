@@ -17,7 +17,7 @@ import (
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-// folder is WORKFLOWS_DIR; every change of a file is dated, for the clock of a test may stand still.
+// folder is WORKFLOWS_DIR. Each write sets a new time, for a synctest bubble's clock may not move.
 type folder struct {
 	t    *testing.T
 	path string
@@ -50,7 +50,7 @@ func (f *folder) remove(name string) {
 	}
 }
 
-// running is a library whose directory is polled until the test ends. In a bubble, poll lets a second pass.
+// running is a library whose directory is polled until the test ends. It is for a synctest bubble.
 type running struct {
 	*workflow.Library
 
@@ -58,7 +58,7 @@ type running struct {
 	log lines
 }
 
-// lines is a log.
+// lines collects log lines.
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -97,7 +97,7 @@ func (r *running) poll() {
 	synctest.Wait()
 }
 
-// want compares the ids and names of all workflows: "a=one b=two".
+// want compares the workflows: "a=one b=two" are two ids with their names.
 func (r *running) want(want string) {
 	r.t.Helper()
 	entries, err := r.List(r.t.Context())
@@ -116,7 +116,7 @@ func (r *running) want(want string) {
 	}
 }
 
-// problem compares the directory's problem, and how often it was logged.
+// problem compares the directory's problem, and how many were logged so far.
 func (r *running) problem(want string, logged int) {
 	r.t.Helper()
 	got := ""
@@ -131,7 +131,7 @@ func (r *running) problem(want string, logged int) {
 	}
 }
 
-func TestTheDirectoryIsFollowed(t *testing.T) {
+func TestDirectory_IsPolled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFolder(t, map[string]string{"a.json": simple("a", "one"), "b.json": simple("b", "one"), "notes.txt": "no", ".hidden.json": "no"})
@@ -160,7 +160,7 @@ func TestTheDirectoryIsFollowed(t *testing.T) {
 	})
 }
 
-func TestABadEditKeepsTheLastGoodVersion(t *testing.T) {
+func TestDirectory_BadEditKeepsTheLastGoodVersion(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFolder(t, map[string]string{"a.json": simple("a", "one"), "b.json": simple("b", "one")})
@@ -174,9 +174,9 @@ func TestABadEditKeepsTheLastGoodVersion(t *testing.T) {
 		bad := "a.json:1:2: unexpected end of JSON input\nc.json:1: workflow_id is missing\nc.json:1: steps is missing"
 		r.problem(bad, 2)
 		f.remove("c.json")
-		f.write("a.json", simple("a", "mended"))
+		f.write("a.json", simple("a", "repaired"))
 		r.poll()
-		r.want("a=mended b=two")
+		r.want("a=repaired b=two")
 		r.problem("", 2)
 		f.write("a.json", "{\n")
 		r.poll()
@@ -188,7 +188,7 @@ func TestABadEditKeepsTheLastGoodVersion(t *testing.T) {
 	})
 }
 
-func TestAnIDBelongsToOneFile(t *testing.T) {
+func TestDirectory_IDBelongsToOneFile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFolder(t, map[string]string{"b.json": simple("b", "b"), "c.json": simple("c", "c")})
@@ -217,7 +217,7 @@ func TestAnIDBelongsToOneFile(t *testing.T) {
 	})
 }
 
-func TestAFileWaitsForItsAgent(t *testing.T) {
+func TestDirectory_FileWaitsForItsAgent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -242,17 +242,17 @@ func TestAFileWaitsForItsAgent(t *testing.T) {
 		agents = nil
 		mu.Unlock()
 		r.poll()
-		r.want("a=two") // whose agent has gone stays
+		r.want("a=two") // its agent was deleted since
 	})
 }
 
-func TestAnEditWithinTheGrainOfTheClockIsSeen(t *testing.T) {
+func TestDirectory_EditWithinTheClocksResolutionIsSeen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFolder(t, map[string]string{"a.json": simple("a", "one")})
 		now := func() {
 			t.Helper()
-			at := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // the bubble's now
+			at := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // the bubble's clock begins here
 			if err := os.Chtimes(filepath.Join(f.path, "a.json"), at, at); err != nil {
 				t.Fatal(err)
 			}
@@ -266,8 +266,8 @@ func TestAnEditWithinTheGrainOfTheClockIsSeen(t *testing.T) {
 	})
 }
 
-// Kubernetes mounts a ConfigMap as a.json -> ..data/a.json, ..data -> ..2026_01, and turns ..data.
-func TestATurnedLinkIsAnotherFile(t *testing.T) {
+// Kubernetes mounts a ConfigMap as a.json -> ..data/a.json, ..data -> ..2026_01, and replaces ..data.
+func TestDirectory_FollowsLinks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFolder(t, nil)
@@ -297,12 +297,12 @@ func TestATurnedLinkIsAnotherFile(t *testing.T) {
 	})
 }
 
-func TestADirectoryThatGoesLeavesWhatWasThere(t *testing.T) {
+func TestDirectory_ThatDisappearsLeavesTheLastSnapshot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFolder(t, map[string]string{"a.json": simple("a", "one")})
 		r := run(t, f, newTexts(), nil)
-		moved := f.path + ".away"
+		moved := f.path + ".moved"
 		if err := os.Rename(f.path, moved); err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +320,7 @@ func TestADirectoryThatGoesLeavesWhatWasThere(t *testing.T) {
 	})
 }
 
-func TestALibraryDoesNotStartWithBadFiles(t *testing.T) {
+func TestNewLibrary_FailsOnBadFiles(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, map[string]string{
 		"a.json": simple("x", "one"), "b.json": simple("x", "two"), "c.json": "{}", "d.json": strings.Repeat(" ", workflow.MaxDefinition+1),
@@ -333,7 +333,7 @@ func TestALibraryDoesNotStartWithBadFiles(t *testing.T) {
 	}
 	_, err := workflow.NewLibrary(workflow.LibraryOptions{Dir: f.path, Texts: newTexts(), Logger: discard()})
 	want := "b.json: workflow_id: \"x\" stands in a.json too\nc.json:1: workflow_id is missing\nc.json:1: steps is missing\n" +
-		"d.json:1: larger than 1048576 bytes\ne.json: stat " + f.path + "/e.json: no such file or directory\nf.json: not a regular file"
+		"d.json:1: larger than 1048576 bytes\ne.json: stat " + f.path + "/e.json: no such file or directory\nf.json: " + f.path + "/f.json is not a regular file"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// statuses are those of the steps.
+// statuses returns those of the steps.
 func statuses(x workflow.Execution) map[string]workflow.Status {
 	out := map[string]workflow.Status{}
 	for id, s := range x.Steps {
@@ -35,7 +35,7 @@ func wantStatuses(t *testing.T, x workflow.Execution, whole workflow.Status, ste
 	}
 }
 
-// wide is n steps of which none waits, and one, "end", that waits for all.
+// wide is n independent steps, and one, "end", that waits for all.
 func wide(t *testing.T, n int) workflow.Definition {
 	t.Helper()
 	var steps, all []string
@@ -47,7 +47,7 @@ func wide(t *testing.T, n int) workflow.Definition {
 		strings.Join(steps, ","), strings.Join(all, ",")))
 }
 
-func TestIndependentStepsRunAtOnceWithinTheBound(t *testing.T) {
+func TestExecute_IndependentStepsRunAtOnceUpToMaxParallel(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -68,7 +68,7 @@ func TestIndependentStepsRunAtOnceWithinTheBound(t *testing.T) {
 		if x.Status != workflow.Completed || most != 8 {
 			t.Errorf("%s with %d at once, want 8", x.Status, most)
 		}
-		// 20 by 8 take three rounds, and the last step one more.
+		// 20 steps, 8 at a time, take three rounds; "end" is the fourth.
 		if took := time.Since(begun); took != 4*time.Second || x.DurationMs != 4000 || x.Steps["end"].DurationMs != 1000 {
 			t.Errorf("took %v, says %d ms, end %d ms", took, x.DurationMs, x.Steps["end"].DurationMs)
 		}
@@ -81,7 +81,7 @@ func TestIndependentStepsRunAtOnceWithinTheBound(t *testing.T) {
 	})
 }
 
-func TestAStepStartsAsSoonAsItsOwnDependenciesAreDone(t *testing.T) {
+func TestExecute_StepStartsWhenItsDependenciesAreComplete(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := parsed(t, `{"workflow_id": "w", "steps": {"slow": {"agent_name": "a"}, "fast": {"agent_name": "a"},
@@ -98,11 +98,11 @@ func TestAStepStartsAsSoonAsItsOwnDependenciesAreDone(t *testing.T) {
 	})
 }
 
-// fork is a, which does what the test says; b, which runs beside it until it is told to stop; and c, which waits for a.
+// fork is three steps: a calls a function of the test, b runs until it is cancelled, c waits for a.
 const fork = `{"workflow_id": "fork", "steps": {"a": {"agent_name": "agent-a"}, "b": {"agent_name": "agent-b"},
 	"c": {"agent_name": "agent-c", "depends_on": ["a"]}}}`
 
-func TestAFailureCancelsSiblingsAndSkipsTheRest(t *testing.T) {
+func TestExecute_FailureCancelsSiblingsAndSkipsTheRest(t *testing.T) {
 	t.Parallel()
 	open := &breaker.OpenError{Agent: "agent-a", State: breaker.Open, Reason: breaker.ReasonOpen, RetryAfter: 29500 * time.Millisecond}
 	for name, c := range map[string]struct {
@@ -161,11 +161,11 @@ func TestAFailureCancelsSiblingsAndSkipsTheRest(t *testing.T) {
 	}
 }
 
-func TestTheFirstFailureIsTold(t *testing.T) {
+func TestExecute_ReportsTheFirstFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		x := engine(func(ctx context.Context, c workflow.Call) (json.RawMessage, error) {
-			if c.StepID == "b" { // it comes to its own end, whatever happens around it
+			if c.StepID == "b" { // b does not watch its context
 				<-ctx.Done()
 				<-time.After(time.Second)
 				return json.RawMessage(`"late"`), nil
@@ -179,7 +179,7 @@ func TestTheFirstFailureIsTold(t *testing.T) {
 	})
 }
 
-func TestACallThatEndsItsGoroutineIsAFailure(t *testing.T) {
+func TestExecute_PanicAndGoexitAreFailures(t *testing.T) {
 	t.Parallel()
 	x := engine(func(context.Context, workflow.Call) (json.RawMessage, error) {
 		runtime.Goexit()
@@ -190,7 +190,7 @@ func TestACallThatEndsItsGoroutineIsAFailure(t *testing.T) {
 	}
 }
 
-func TestACallerThatGoesAwayCancelsAll(t *testing.T) {
+func TestExecute_CancelledContextCancelsAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -209,7 +209,7 @@ func TestACallerThatGoesAwayCancelsAll(t *testing.T) {
 	})
 }
 
-func TestTheWholeHasItsTime(t *testing.T) {
+func TestExecute_TimeIsBounded(t *testing.T) {
 	t.Parallel()
 	for timeout, want := range map[string]time.Duration{`"timeout_seconds": 2.5,`: 2500 * time.Millisecond, ``: 10 * time.Minute} {
 		t.Run(want.String(), func(t *testing.T) {
@@ -242,8 +242,8 @@ func TestTheWholeHasItsTime(t *testing.T) {
 	}
 }
 
-// A deadline would be the agents' failure: they were given too little time, and their breakers must not open for it.
-func TestTheWholesTimeIsNoDeadlineOfItsCalls(t *testing.T) {
+// A deadline would count as the agent's failure.
+func TestExecute_TimeoutIsNoDeadlineOfItsCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var seen breaker.Outcome
@@ -261,7 +261,7 @@ func TestTheWholesTimeIsNoDeadlineOfItsCalls(t *testing.T) {
 	})
 }
 
-func TestAsManyExecutionsRunAsMay(t *testing.T) {
+func TestExecute_MaxExecutionsRunAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := workflow.NewEngine(workflow.EngineOptions{MaxExecutions: 2, Caller: callerFunc(func(context.Context, workflow.Call) (json.RawMessage, error) {
@@ -291,8 +291,8 @@ func TestAsManyExecutionsRunAsMay(t *testing.T) {
 	})
 }
 
-// ParseDefinition lets none of these pass; made by hand they must neither hang nor crash.
-func TestADefinitionMadeByHandEnds(t *testing.T) {
+// ParseDefinition refuses these. An engine that gets them neither hangs nor crashes.
+func TestExecute_EndsWithADefinitionThatWasNotParsed(t *testing.T) {
 	t.Parallel()
 	for name, steps := range map[string]map[string]workflow.Step{
 		"a ring":             {"a": {DependsOn: []string{"b"}}, "b": {DependsOn: []string{"a"}}},
@@ -307,7 +307,7 @@ func TestADefinitionMadeByHandEnds(t *testing.T) {
 	}
 }
 
-func TestAnExecutionIsShownAsPromised(t *testing.T) {
+func TestExecution_JSON(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		x := engine(func(_ context.Context, c workflow.Call) (json.RawMessage, error) {

@@ -8,37 +8,38 @@ import (
 	"time"
 )
 
-// Status is what became of an execution or of a step.
+// Status is the result of an execution or of a step.
 type Status string
 
-// The statuses. An execution is never skipped; a step that is skipped was never started.
+// The statuses. Only a step is skipped: it never started.
 const (
 	Completed Status = "completed"
 	Failed    Status = "failed"
 	Refused   Status = "refused"   // by a circuit breaker: the agent was not called
-	Cancelled Status = "cancelled" // its caller went away; of a step: or the execution stopped while it ran
+	Cancelled Status = "cancelled" // the caller left; of a step also: the execution stopped while it ran
 	Skipped   Status = "skipped"
 )
 
-// The causes of a failure that are not the Caller's to name.
+// The causes of a failure that this package names. A Caller may name others.
 const (
-	CauseAgentFailed   = "agent_failed"         // the Caller gave an error that names no cause
+	CauseAgentFailed   = "agent_failed"         // the Caller's error names no cause
 	CauseRefused       = "circuit_breaker_open" // reason is the breaker's: open, probes_busy, …
 	CauseTimeout       = "timeout"              // of the whole execution
 	CauseCancelled     = "cancelled"
 	CausePanic         = "panic"
-	CauseReference     = "reference_missing"   // what a step refers to is not in the output, or that is too large to be looked into
+	CauseReference     = "reference_missing"   // a reference finds nothing in an output, or that is too large
 	CauseInputMissing  = "input_missing"       // of the whole execution; Execution.Err is an *InputError
 	CauseTooMany       = "too_many_executions" // of the whole execution; Execution.Err is ErrTooManyExecutions
-	CauseInputTooLarge = "input_too_large"     // of a step, once its references are filled in
-	CauseBadOutput     = "bad_output"          // the Caller's answer is not JSON, or too much
-	CauseBadDefinition = "bad_definition"      // made by hand, past ParseDefinition
+	CauseInputTooLarge = "input_too_large"     // of a step, with the values of its references
+	CauseBadOutput     = "bad_output"          // the Caller's answer is not JSON, or too large
+	CauseBadDefinition = "bad_definition"      // ParseDefinition did not make it
 )
 
-// Caller calls agents, through their breakers. It is called from several goroutines at once, and returns soon after ctx is done.
+// Caller calls agents through their breakers. It is called from several goroutines at once, and returns soon after ctx
+// is done.
 type Caller interface {
-	// Call gives the agent's answer as JSON (nil: null). An error that is a *breaker.OpenError is a refusal, a *CallError names
-	// its cause; any other is CauseAgentFailed.
+	// Call returns the agent's answer as JSON (nil: null). A [*breaker.OpenError] is a refusal, a [*CallError] names its
+	// cause, any other error is CauseAgentFailed.
 	Call(ctx context.Context, c Call) (json.RawMessage, error)
 }
 
@@ -49,7 +50,7 @@ type Call struct {
 	ExecutionID string
 	StepID      string
 	Path        string          // of the step; "": the agent's own address
-	Timeout     time.Duration   // of the step; 0: the agent's own. The Caller keeps it: a time-out is the agent's failure
+	Timeout     time.Duration   // of the step; 0: the agent's own. The Caller applies it: it is the agent's failure
 	Input       json.RawMessage // an object, at most MaxInput bytes
 }
 
@@ -61,10 +62,10 @@ type CallError struct {
 
 func (e *CallError) Error() string { return e.Err.Error() }
 
-// Unwrap gives the error within.
+// Unwrap returns Err.
 func (e *CallError) Unwrap() error { return e.Err }
 
-// Execution is one finished run of a workflow. Nobody changes it, so that it may be shared.
+// Execution is one finished run of a workflow. It never changes and may be shared.
 type Execution struct {
 	ID         string                `json:"execution_id" doc:"32 hex digits, random."`
 	WorkflowID string                `json:"workflow_id"`
@@ -78,11 +79,11 @@ type Execution struct {
 	OutputTruncated bool                       `json:"output_truncated,omitempty" doc:"Too large to be kept: all outputs are left out, and where that is not enough, all steps."`
 	Error           *ExecutionError            `json:"error,omitempty"            doc:"What stopped it; absent when completed."`
 
-	// Err is the error behind Error, as the Caller gave it; nil when completed, and in what was read back from a Store.
+	// Err is the error behind Error, as the Caller returned it; nil when completed, and in an Execution from a Store.
 	Err error `json:"-"`
 }
 
-// StepResult is what became of one step.
+// StepResult is the result of one step.
 type StepResult struct {
 	ID         string          `json:"id"`
 	Agent      string          `json:"agent_name"`
@@ -93,7 +94,7 @@ type StepResult struct {
 	Error      *ExecutionError `json:"error,omitempty"`
 }
 
-// ExecutionError says what went wrong, for people and programs.
+// ExecutionError is why an execution or a step did not complete.
 type ExecutionError struct {
 	Step              string `json:"step,omitempty"                doc:"Absent when it is not of one step."`
 	Agent             string `json:"agent,omitempty"               doc:"The step's agent, called or not."`
@@ -102,16 +103,16 @@ type ExecutionError struct {
 	RetryAfterSeconds int64  `json:"retry_after_seconds,omitempty" doc:"Of a refusal."`
 }
 
-// InputError says which parts of the input an execution lacks.
+// InputError lists the parts that the input of an execution lacks.
 type InputError struct {
 	Missing []MissingInput // at most 20
 	More    int            // parts beyond those
 }
 
-// MissingInput is one part of the input that is not there.
+// MissingInput is one part that the input lacks.
 type MissingInput struct {
 	Reference string // $.input.text
-	UsedBy    string // steps.step-1.input_mapping.text; the first that does
+	UsedBy    string // steps.step-1.input_mapping.text; the first of several
 }
 
 func (e *InputError) Error() string {

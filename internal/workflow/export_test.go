@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// DecodeNumbers decodes an object with its numbers as they are written.
+// DecodeNumbers decodes an object with numbers as json.Number.
 func DecodeNumbers(text string) (v map[string]any, err error) {
 	dec := json.NewDecoder(strings.NewReader(text))
 	dec.UseNumber()
 	return v, dec.Decode(&v)
 }
 
-// ParseFile is parse of a file.
+// ParseFile parses a file.
 func ParseFile(name, text string) (Definition, error) { return parse(name, []byte(text), nil) }
 
 // EntrySize is what a cached workflow counts beside its text.

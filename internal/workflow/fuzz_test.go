@@ -7,7 +7,7 @@ import (
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-// FuzzDefinition: what is refused is refused in words, and what is taken can be written, read back and run to an end.
+// FuzzDefinition: a bad definition has printable faults; a good one survives a round trip and can be executed.
 func FuzzDefinition(f *testing.F) {
 	f.Add(guide)
 	f.Add(full)

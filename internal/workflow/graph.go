@@ -10,7 +10,8 @@ import (
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// dependencies gives for each step the steps it waits for, sorted: those of depends_on, and those whose output it uses.
+// dependencies returns for each step those that it waits for, sorted: those of depends_on, and those whose output it
+// uses.
 func dependencies(steps map[string]Step) map[string][]string {
 	out := make(map[string][]string, len(steps))
 	for id, s := range steps {
@@ -26,32 +27,32 @@ func dependencies(steps map[string]Step) map[string][]string {
 	return out
 }
 
-// maxRing bounds the steps that are named of a ring.
-const maxRing = 10
+// maxCycle bounds the steps of a cycle that are named.
+const maxCycle = 10
 
-// cycles names rings of dependencies, "a -> b -> a" (a waits for b): one for each edge that closes a ring on a walk through the
-// steps by name, so that there is one if and only if the steps cannot all be run; but no more than are told.
+// cycles describes cycles of dependencies, "a -> b -> a" (a waits for b), at most maxFaults: one for each edge that
+// closes a cycle in a depth-first search. So there is one if and only if the steps cannot all run.
 func cycles(on map[string][]string) []string {
-	const walking, done = 1, 2
-	state, way := map[string]int{}, []string{}
+	const active, done = 1, 2
+	state, path := map[string]int{}, []string{}
 	var out []string
 	var walk func(id string)
-	walk = func(id string) { // as deep as there are steps, at most MaxSteps
-		state[id] = walking
-		way = append(way, id)
+	walk = func(id string) { // at most MaxSteps deep
+		state[id] = active
+		path = append(path, id)
 		for _, next := range on[id] {
 			if len(out) == maxFaults {
 				return
 			}
 			switch state[next] {
-			case walking:
-				out = append(out, ring(way[slices.Index(way, next):]))
+			case active:
+				out = append(out, describe(path[slices.Index(path, next):]))
 			case done:
 			default:
 				walk(next)
 			}
 		}
-		way = way[:len(way)-1]
+		path = path[:len(path)-1]
 		state[id] = done
 	}
 	for _, id := range sortedKeys(on) {
@@ -62,15 +63,14 @@ func cycles(on map[string][]string) []string {
 	return out
 }
 
-// ring names steps that wait for one another in turn.
-func ring(steps []string) string {
+func describe(cycle []string) string {
 	var out strings.Builder
-	for i, id := range steps {
-		if i == maxRing {
+	for i, id := range cycle {
+		if i == maxCycle {
 			out.WriteString("… -> ")
 			break
 		}
 		out.WriteString(text.Short(id) + " -> ")
 	}
-	return out.String() + text.Short(steps[0])
+	return out.String() + text.Short(cycle[0])
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-// Not parallel: what other tests allocate would count.
-func TestStepsThatAllWaitForAllAreToldInFewWords(t *testing.T) { //nolint:paralleltest // see above
+// Not parallel, for it measures allocations of the whole process.
+func TestCycles_AreBounded(t *testing.T) { //nolint:paralleltest // see above
 	const n = 98
 	name := func(i int) string { return fmt.Sprintf("s%063d", i) }
 	var steps []string
@@ -43,7 +43,7 @@ func TestStepsThatAllWaitForAllAreToldInFewWords(t *testing.T) { //nolint:parall
 	}
 }
 
-func TestALongRingIsNotToldWhole(t *testing.T) {
+func TestCycles_NameFewSteps(t *testing.T) {
 	t.Parallel()
 	var steps []string
 	for i := range 30 {
@@ -55,7 +55,7 @@ func TestALongRingIsNotToldWhole(t *testing.T) {
 	}
 }
 
-func TestAReferenceIsParsedOnce(t *testing.T) { //nolint:paralleltest // see above
+func TestParseDefinition_ParsesAReferenceOnce(t *testing.T) { //nolint:paralleltest // see above
 	refs := make([]string, 800)
 	for i := range refs {
 		refs[i] = fmt.Sprintf(`"$.input.n%d%s"`, i, strings.Repeat(".a", 500))

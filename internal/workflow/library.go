@@ -16,8 +16,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Texts keeps the definitions that were made through the API, as JSON by id, and of each an [Entry] for lists. It is safe
-// for concurrent use.
+// Texts keeps the definitions that were made through the API, as JSON by id, and of each an [Entry] for lists. It is
+// safe for concurrent use.
 type Texts interface {
 	Workflow(ctx context.Context, id string) (text string, err error) // "" when there is none
 	WorkflowEntries(ctx context.Context) (map[string]string, error)   // of all, by id; "" for a text that has none
@@ -101,8 +101,8 @@ func NewLibrary(o LibraryOptions) (*Library, error) {
 	}
 	l.dir.logger = o.Logger
 	for _, name := range sortedKeys(l.dir.files) {
-		l.dir.files[name].said = ""
-		l.dir.say(l.dir.files[name])
+		l.dir.files[name].logged = ""
+		l.dir.log(l.dir.files[name])
 	}
 	return l, nil
 }
@@ -126,11 +126,11 @@ func (l *Library) Run(ctx context.Context) {
 // Status returns the state of the directory.
 func (l *Library) Status() LibraryStatus {
 	now := l.dir.now.Load()
-	return LibraryStatus{Dir: l.o.Dir, Files: now.files, Workflows: len(now.of), LoadedAt: now.loadedAt, Problem: now.problem}
+	return LibraryStatus{l.o.Dir, now.files, len(now.of), now.loadedAt, now.problem}
 }
 
-// Get returns a workflow: from the directory, else from Redis, which is read each time. While Redis is down it returns the
-// last one read. [ErrUnknown]: there is none.
+// Get returns a workflow: from the directory, else from Redis, which is read each time. While Redis is down it returns
+// the last one read. [ErrUnknown]: there is none.
 func (l *Library) Get(ctx context.Context, id string) (Definition, error) {
 	if !breaker.ValidName(id) {
 		return Definition{}, unknown(id)
@@ -169,7 +169,8 @@ func (l *Library) read(ctx context.Context, id string, last stored) (stored, err
 	d.Origin = FromAPI
 	damaged := err != nil || d.ID != id
 	if damaged {
-		l.o.Logger.Warn("workflow in Redis is damaged", "event", "circuit_breaker.workflow_bad", "workflow", text.Short(id), "error", err)
+		l.o.Logger.Warn("workflow in Redis is damaged",
+			"event", "circuit_breaker.workflow_bad", "workflow", text.Short(id), "error", err)
 	}
 	return stored{raw, d, damaged}, nil
 }

@@ -13,23 +13,23 @@ import (
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-// texts is Redis.
+// texts are Texts in memory.
 type texts struct {
 	mu    sync.Mutex
 	of    map[string]string
-	away  error
+	down  error // nil: it is up
 	reads int
 
 	entries       map[string]string
-	beforeListing func() // runs before an answer is given, when it has been made
+	beforeListing func() // runs in WorkflowEntries, when the answer is made
 }
 
 func newTexts() *texts { return &texts{of: map[string]string{}, entries: map[string]string{}} }
 
-func (s *texts) set(id, text string, away error) {
+func (s *texts) set(id, text string, down error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.away = away
+	s.down = down
 	if id != "" {
 		s.of[id] = text
 	}
@@ -39,12 +39,12 @@ func (s *texts) Workflow(_ context.Context, id string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
-	return s.of[id], s.away
+	return s.of[id], s.down
 }
 
 func (s *texts) WorkflowEntries(context.Context) (map[string]string, error) {
 	s.mu.Lock()
-	out, away, before := map[string]string{}, s.away, s.beforeListing
+	out, down, before := map[string]string{}, s.down, s.beforeListing
 	for id := range s.of {
 		out[id] = s.entries[id]
 	}
@@ -52,35 +52,35 @@ func (s *texts) WorkflowEntries(context.Context) (map[string]string, error) {
 	if before != nil {
 		before()
 	}
-	return out, away
+	return out, down
 }
 
 func (s *texts) PutWorkflow(_ context.Context, id, text, entry string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.away == nil {
+	if s.down == nil {
 		s.of[id], s.entries[id] = text, entry
 	}
-	return s.away
+	return s.down
 }
 
 func (s *texts) DropWorkflow(_ context.Context, id string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.away != nil {
-		return false, s.away
+	if s.down != nil {
+		return false, s.down
 	}
 	_, ok := s.of[id]
 	delete(s.of, id)
 	return ok, nil
 }
 
-// simple is a definition with one step; name tells one version from another.
+// simple is a definition with one step; its name tells versions apart.
 func simple(id, name string) string {
 	return fmt.Sprintf(`{"workflow_id": %q, "name": %q, "steps": {"a": {"agent_name": "agent"}}}`, id, name)
 }
 
-// apiLibrary has the workflow "filed" in a file.
+// apiLibrary makes a library with the workflow "filed" in a file.
 func apiLibrary(t *testing.T, s *texts, o workflow.LibraryOptions) *workflow.Library {
 	t.Helper()
 	o.Dir, o.Texts = newFolder(t, map[string]string{"a.json": simple("filed", "from the file")}).path, s
@@ -94,7 +94,7 @@ func apiLibrary(t *testing.T, s *texts, o workflow.LibraryOptions) *workflow.Lib
 	return lib
 }
 
-func TestWorkflowsOfTheAPIAreKept(t *testing.T) {
+func TestLibrary_KeepsWorkflowsOfTheAPI(t *testing.T) {
 	t.Parallel()
 	s := newTexts()
 	lib := apiLibrary(t, s, workflow.LibraryOptions{Known: without("ghost")})
@@ -138,7 +138,7 @@ func TestWorkflowsOfTheAPIAreKept(t *testing.T) {
 	}
 }
 
-func TestAFileWinsOverRedis(t *testing.T) {
+func TestLibrary_FileWinsOverRedis(t *testing.T) {
 	t.Parallel()
 	s := newTexts()
 	s.set("filed", simple("filed", "from the API"), nil)
@@ -151,13 +151,13 @@ func TestAFileWinsOverRedis(t *testing.T) {
 	}
 }
 
-func TestTheLastGoodOneServesWhileRedisIsAway(t *testing.T) {
+func TestLibrary_LastGoodOneServesWhileRedisIsDown(t *testing.T) {
 	t.Parallel()
-	s, gone, away := newTexts(), errors.New("gone"), false
+	s, gone, down := newTexts(), errors.New("gone"), false
 	s.set("w", simple("w", "one"), nil)
 	s.set("never-read", simple("never-read", ""), nil)
 	s.set("deleted", simple("deleted", ""), nil)
-	lib := apiLibrary(t, s, workflow.LibraryOptions{StoreDown: func() bool { return away }})
+	lib := apiLibrary(t, s, workflow.LibraryOptions{StoreDown: func() bool { return down }})
 	ctx := t.Context()
 	_, err := lib.Get(ctx, "w")
 	_, err2 := lib.Get(ctx, "deleted")
@@ -182,19 +182,19 @@ func TestTheLastGoodOneServesWhileRedisIsAway(t *testing.T) {
 	if err := lib.Delete(ctx, "w"); !errors.Is(err, gone) {
 		t.Errorf("delete: %v", err)
 	}
-	away = true
+	down = true
 	reads := s.reads
 	if _, err := lib.Get(ctx, "w"); err != nil || s.reads != reads {
-		t.Errorf("known to be away, it is asked %d times (%v)", s.reads-reads, err)
+		t.Errorf("known to be down, it is asked %d times (%v)", s.reads-reads, err)
 	}
-	away = false
+	down = false
 	s.set("", "", nil)
 	if d, err := lib.Get(ctx, "w"); err != nil || d.Name != "two" {
 		t.Errorf("back: %+v, %v", d, err)
 	}
 }
 
-func TestADamagedTextIsUnknownAndToldOnce(t *testing.T) {
+func TestLibrary_DamagedTextIsUnknownAndLoggedOnce(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	s := newTexts()
@@ -214,15 +214,15 @@ func TestADamagedTextIsUnknownAndToldOnce(t *testing.T) {
 	if n := strings.Count(log.String(), "event=circuit_breaker.workflow_bad"); n != 2 {
 		t.Errorf("%d lines for two texts:\n%s", n, log.String())
 	}
-	if _, created, err := lib.Put(t.Context(), []byte(simple("w", "mended"))); err != nil || !created {
+	if _, created, err := lib.Put(t.Context(), []byte(simple("w", "repaired"))); err != nil || !created {
 		t.Errorf("created %v, %v", created, err)
 	}
-	if d, err := lib.Get(t.Context(), "w"); err != nil || d.Name != "mended" {
+	if d, err := lib.Get(t.Context(), "w"); err != nil || d.Name != "repaired" {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
 
-func TestWhatIsRememberedIsBoundedAndFollowsRedis(t *testing.T) {
+func TestLibrary_CacheIsBoundedAndFollowsRedis(t *testing.T) {
 	t.Parallel()
 	s, gone := newTexts(), errors.New("gone")
 	lib := apiLibrary(t, s, workflow.LibraryOptions{})
@@ -232,7 +232,7 @@ func TestWhatIsRememberedIsBoundedAndFollowsRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	listed := func(lib *workflow.Library, err error) int { // without the one of the file
+	listed := func(lib *workflow.Library, err error) int { // but for the one of the file
 		t.Helper()
 		s.set("", "", err)
 		entries, got := lib.List(ctx)
@@ -272,7 +272,7 @@ func TestWhatIsRememberedIsBoundedAndFollowsRedis(t *testing.T) {
 	}
 }
 
-func TestWhatIsPutWhileAListIsReadIsRemembered(t *testing.T) {
+func TestList_KeepsAPutDuringItsRead(t *testing.T) {
 	t.Parallel()
 	s := newTexts()
 	lib := apiLibrary(t, s, workflow.LibraryOptions{})
@@ -290,7 +290,7 @@ func TestWhatIsPutWhileAListIsReadIsRemembered(t *testing.T) {
 	}
 }
 
-func TestAListReadsNoTexts(t *testing.T) {
+func TestList_ReadsNoTexts(t *testing.T) {
 	t.Parallel()
 	s := newTexts()
 	lib := apiLibrary(t, s, workflow.LibraryOptions{})
@@ -304,13 +304,13 @@ func TestAListReadsNoTexts(t *testing.T) {
 	if s.reads != reads {
 		t.Errorf("%d texts were read", s.reads-reads)
 	}
-	s.set("by-hand", simple("by-hand", "two"), nil)
+	s.set("external", simple("external", "two"), nil)
 	if entries, err := other.List(t.Context()); err != nil || len(entries) != 3 || entries[0].Name != "two" || s.reads != reads+1 {
 		t.Errorf("%+v, %v, %d reads", entries, err, s.reads-reads)
 	}
 }
 
-func TestADefinitionIsKeptAsItWasSent(t *testing.T) {
+func TestPut_KeepsTheTextAsSent(t *testing.T) {
 	t.Parallel()
 	s := newTexts()
 	lib := apiLibrary(t, s, workflow.LibraryOptions{})

@@ -22,14 +22,14 @@ func (f callerFunc) Call(ctx context.Context, c workflow.Call) (json.RawMessage,
 	return f(ctx, c)
 }
 
-// echo answers with what it was sent.
+// echo answers with its input.
 func echo(_ context.Context, c workflow.Call) (json.RawMessage, error) { return c.Input, nil }
 
 func engine(f callerFunc) *workflow.Engine {
 	return workflow.NewEngine(workflow.EngineOptions{Caller: f, Logger: discard()})
 }
 
-// parsed is a definition that must be good.
+// parsed returns a good definition.
 func parsed(t testing.TB, text string) workflow.Definition {
 	t.Helper()
 	d, err := workflow.ParseDefinition([]byte(text), nil)
@@ -39,7 +39,7 @@ func parsed(t testing.TB, text string) workflow.Definition {
 	return d
 }
 
-// object decodes as the API does.
+// object decodes an object as the API does.
 func object(t testing.TB, text string) map[string]any {
 	t.Helper()
 	v, err := workflow.DecodeNumbers(text)
@@ -49,7 +49,7 @@ func object(t testing.TB, text string) map[string]any {
 	return v
 }
 
-// asJSON is for comparing.
+// asJSON encodes a value.
 func asJSON(t testing.TB, v any) string {
 	t.Helper()
 	text, err := json.Marshal(v)

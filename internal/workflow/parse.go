@@ -8,31 +8,39 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Bounds of a definition, beside its size: texts in bytes, levels of nesting, values of any kind.
+// More bounds of a definition.
 const (
-	maxName        = 256
-	maxDescription = 4096
-	maxPath        = 1024
-	maxDepth       = 32
-	maxValues      = 10_000
+	maxName        = 256    // bytes
+	maxDescription = 4096   // bytes
+	maxPath        = 1024   // bytes
+	maxDepth       = 32     // levels of nesting
+	maxValues      = 10_000 // of any kind
+	maxFaults      = 20     // of one kind that are reported
 )
 
-// ParseDefinition reads the JSON of one definition, strictly: an error is a *DefinitionError that says all that is wrong, and
-// where. known says which agents there are; nil: any agent will do.
-func ParseDefinition(text []byte, known func(agent string) bool) (Definition, error) {
-	return parse("", text, known)
+// Fault is one thing that is wrong with a definition.
+type Fault = jsondoc.Fault
+
+// DefinitionError is what is wrong with a definition, in the order of its text, at most 20 faults.
+type DefinitionError = jsondoc.Faults
+
+// ParseDefinition parses the JSON of one definition, strictly. The error is a [*DefinitionError]. known reports
+// whether an agent is registered; nil: all are.
+func ParseDefinition(raw []byte, known func(agent string) bool) (Definition, error) {
+	return parse("", raw, known)
 }
 
-// parse is ParseDefinition of a file, or of "".
-func parse(file string, text []byte, known func(agent string) bool) (Definition, error) {
-	doc, ok := jsondoc.Parse(text, jsondoc.Options{File: file, Bytes: MaxDefinition, Depth: maxDepth, Values: maxValues, Mark: file != ""})
+// parse is ParseDefinition; file is named in the faults.
+func parse(file string, raw []byte, known func(agent string) bool) (Definition, error) {
+	doc, ok := jsondoc.Parse(raw, jsondoc.Options{
+		File: file, Bytes: MaxDefinition, Depth: maxDepth, Values: maxValues, Mark: file != "",
+	})
 	p := parser{Doc: doc, known: known, ids: map[string]bool{}}
 	var d Definition
 	if ok {
@@ -41,7 +49,7 @@ func parse(file string, text []byte, known func(agent string) bool) (Definition,
 	return d, p.Err()
 }
 
-// parser makes a definition of values. What one step says of another is checked at the end, when all are known.
+// parser checks the mentions of other steps at the end, when all steps are known.
 type parser struct {
 	*jsondoc.Doc
 
@@ -54,14 +62,11 @@ type parser struct {
 type use struct {
 	at       jsondoc.Value
 	from, to string
-	self     string // what is wrong with a mention of itself
+	self     string // the fault if from and to are the same
 }
 
-// fieldReader takes one field's value.
-type fieldReader func(v jsondoc.Value)
-
-// object hands the fields of an object to their readers.
-func (p *parser) object(v jsondoc.Value, readers map[string]fieldReader, required ...string) {
+// object calls the reader of each field of an object.
+func (p *parser) object(v jsondoc.Value, readers map[string]func(jsondoc.Value), required ...string) {
 	if !p.is(v, jsondoc.Object) {
 		return
 	}
@@ -81,7 +86,7 @@ func (p *parser) object(v jsondoc.Value, readers map[string]fieldReader, require
 	}
 }
 
-// is wants a value of this kind.
+// is reports whether v is of this kind; if not, that is a fault.
 func (p *parser) is(v jsondoc.Value, kind jsondoc.Kind) bool {
 	if v.Kind() != kind {
 		p.want(v, kind.String())
@@ -94,10 +99,11 @@ func (p *parser) want(v jsondoc.Value, want string) { p.Addf(v, "want %s, not %s
 func (p *parser) definition(root jsondoc.Value) Definition {
 	d := Definition{Steps: map[string]Step{}}
 	steps := root
-	p.object(root, map[string]fieldReader{
+	p.object(root, map[string]func(jsondoc.Value){
 		"workflow_id": func(v jsondoc.Value) {
 			if p.text(v, &d.ID, 128) && !breaker.ValidName(d.ID) {
-				p.Addf(v, "bad workflow id %s: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit", text.Quote(d.ID))
+				p.Addf(v, "bad workflow id %s: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit",
+					text.Quote(d.ID))
 			}
 		},
 		"name":            func(v jsondoc.Value) { p.text(v, &d.Name, maxName) },
@@ -137,7 +143,7 @@ func (p *parser) steps(v jsondoc.Value, into map[string]Step) {
 
 func (p *parser) step(m jsondoc.Member) Step {
 	s := Step{ID: strings.Clone(m.Name), Input: map[string]any{}, refs: map[string]reference{}}
-	p.object(m.Value, map[string]fieldReader{
+	p.object(m.Value, map[string]func(jsondoc.Value){
 		"id": func(v jsondoc.Value) {
 			var id string
 			if p.text(v, &id, 64) && id != s.ID {
@@ -158,7 +164,7 @@ func (p *parser) step(m jsondoc.Member) Step {
 				p.mapping(v, s)
 				dec := json.NewDecoder(strings.NewReader(v.Raw()))
 				dec.UseNumber()
-				_ = dec.Decode(&s.Input) // an object, well-formed
+				_ = dec.Decode(&s.Input) // a well-formed object
 			}
 		},
 		"depends_on":      func(v jsondoc.Value) { s.DependsOn = p.dependsOn(v, s.ID) },
@@ -168,7 +174,7 @@ func (p *parser) step(m jsondoc.Member) Step {
 	return s
 }
 
-// mapping checks the references in an input_mapping, and keeps them with its step.
+// mapping parses the references in an input_mapping.
 func (p *parser) mapping(within jsondoc.Value, step Step) {
 	for v := range within.All() {
 		text := v.Text()
@@ -207,7 +213,7 @@ func (p *parser) dependsOn(v jsondoc.Value, step string) (on []string) {
 	return on
 }
 
-// links checks what steps say of one another.
+// links checks the mentions of other steps.
 func (p *parser) links(at jsondoc.Value, steps map[string]Step) {
 	for _, u := range p.uses {
 		switch {
@@ -221,22 +227,22 @@ func (p *parser) links(at jsondoc.Value, steps map[string]Step) {
 	for id, others := range on {
 		on[id] = slices.DeleteFunc(others, func(o string) bool { return o == id || !p.ids[o] })
 	}
-	for _, ring := range cycles(on) {
-		p.Addf(at, "the steps wait for one another: %s", ring)
+	for _, cycle := range cycles(on) {
+		p.Addf(at, "the steps wait for one another: %s", cycle)
 	}
 }
 
-// text takes a text of at most so many bytes.
+// text parses a text of at most so many bytes.
 func (p *parser) text(v jsondoc.Value, into *string, most int) bool {
 	if !p.is(v, jsondoc.Text) {
 		return false
 	}
-	text := v.Text()
-	if len(text) > most {
-		p.Addf(v, "%d bytes; want at most %d", len(text), most)
+	s := v.Text()
+	if len(s) > most {
+		p.Addf(v, "%d bytes; want at most %d", len(s), most)
 		return false
 	}
-	*into = text
+	*into = s
 	return true
 }
 
@@ -268,7 +274,7 @@ func (p *parser) path(v jsondoc.Value, into *string) {
 		p.Addf(v, `want a path without the segments "." and ".."`)
 	case err != nil:
 		p.Addf(v, "want each %% followed by two hex digits")
-	case strings.ContainsFunc(decoded, func(r rune) bool { return r == '\\' || r == unicode.ReplacementChar || !unicode.IsPrint(r) }):
+	case strings.ContainsAny(decoded, "\\\ufffd") || !text.Printable(decoded, maxPath):
 		p.Addf(v, "want a path without control characters and backslashes")
 	}
 }

@@ -5,86 +5,64 @@ import (
 	"encoding/json"
 )
 
-// sought is a part of an output that references want, and the parts within it.
+// sought is a part of an output that references want, or that holds one.
 type sought struct {
-	names  map[string]*sought
-	items  map[int]*sought
-	wanted bool
-	found  bool // whatever stands there has been read
-	part   json.RawMessage
+	parts map[segment]*sought
+	refs  []string // texts of the references to it
+	found bool
 }
 
-// pick finds what references look for in an output, by their text: to the letter, without decoding or copying it, in one pass.
-// Of a name given twice the first counts. What is not there is left out.
+// pick finds the parts of an output that references want, by the references' texts. It neither decodes nor copies them,
+// reads the output once, and of a name given twice takes the first. What is not there is left out.
 func pick(output json.RawMessage, refs []reference) map[string]json.RawMessage {
-	root := &sought{}
-	ends := map[string]*sought{}
+	p := picker{text: output, dec: json.NewDecoder(bytes.NewReader(output)), out: map[string]json.RawMessage{}}
+	p.dec.UseNumber() // a number may not fit a float64
+	root := &sought{parts: map[segment]*sought{}}
 	for _, r := range refs {
-		if len(r.path) > 0 {
-			at := root
-			for _, s := range r.path {
-				at = at.within(s)
+		at := root
+		for _, s := range r.path {
+			if at.parts[s] == nil {
+				at.parts[s] = &sought{parts: map[segment]*sought{}}
 			}
-			at.wanted, ends[r.text] = true, at
+			at = at.parts[s]
+		}
+		if at != root {
+			at.refs = append(at.refs, r.text)
 		}
 	}
-	p := picker{text: output, dec: json.NewDecoder(bytes.NewReader(output))}
-	p.dec.UseNumber() // for a float64 does not hold them all
-	_ = p.value(root) // an output is JSON; were it none, nothing more would be found
-	out := map[string]json.RawMessage{}
-	for text, s := range ends {
-		if s.part != nil {
-			out[text] = s.part
-		}
-	}
-	return out
+	_ = p.value(root) // an output is valid JSON
+	return p.out
 }
 
-// within finds or makes the place of a part.
-func (s *sought) within(to segment) *sought {
-	if to.index >= 0 {
-		return part(&s.items, to.index)
-	}
-	return part(&s.names, to.name)
-}
-
-func part[K comparable](of *map[K]*sought, key K) *sought {
-	if *of == nil {
-		*of = map[K]*sought{}
-	}
-	if (*of)[key] == nil {
-		(*of)[key] = &sought{}
-	}
-	return (*of)[key]
-}
-
-// picker reads an output.
 type picker struct {
 	text    []byte
 	dec     *json.Decoder
 	skipped json.RawMessage
+	out     map[string]json.RawMessage
 }
 
-// value reads one value; s is nil where nothing is sought.
-func (p *picker) value(s *sought) error {
+// value reads one value; s is nil if nothing in it is sought.
+func (p *picker) value(s *sought) (err error) {
 	if s == nil || s.found {
 		return p.dec.Decode(&p.skipped)
 	}
 	s.found = true
 	from := p.dec.InputOffset()
-	var err error
-	if len(s.names)+len(s.items) > 0 {
+	if len(s.parts) > 0 {
 		err = p.inner(s)
 	} else {
 		err = p.dec.Decode(&p.skipped)
 	}
-	if err == nil && s.wanted {
-		s.part = bytes.Trim(p.text[from:p.dec.InputOffset()], " \t\r\n:,") // what stands before a value, and what no value ends with
+	if err != nil {
+		return err
 	}
-	return err
+	for _, ref := range s.refs {
+		p.out[ref] = bytes.Trim(p.text[from:p.dec.InputOffset()], " \t\r\n:,") // from is before the blanks and punctuation
+	}
+	return nil
 }
 
-// inner reads a value that has sought parts, if it is of their kind.
+// inner reads the elements of a value.
 func (p *picker) inner(s *sought) error {
 	token, err := p.dec.Token()
 	if err != nil {
@@ -95,18 +73,18 @@ func (p *picker) inner(s *sought) error {
 		for err == nil && p.dec.More() {
 			if token, err = p.dec.Token(); err == nil {
 				name, _ := token.(string)
-				err = p.value(s.names[name])
+				err = p.value(s.parts[segment{name: name, index: -1}])
 			}
 		}
 	case json.Delim('['):
 		for i := 0; err == nil && p.dec.More(); i++ {
-			err = p.value(s.items[i])
+			err = p.value(s.parts[segment{index: i}])
 		}
 	default:
-		return nil
+		return nil // it has none
 	}
 	if err == nil {
-		_, err = p.dec.Token() // its end
+		_, err = p.dec.Token() // the end
 	}
 	return err
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-// plan is a definition to be: for each step, the earlier ones that it depends on, by depends_on or by a reference.
+// plan is the graph of a definition: for each step, the earlier ones that it depends on, by depends_on or a reference.
 type plan struct {
 	on     [][]int
 	refers [][]bool
@@ -39,7 +39,7 @@ func drawPlan(t *rapid.T) plan {
 	return p
 }
 
-// text is the plan as JSON. edit, when it is not nil, may change a step's fields.
+// text returns the plan as JSON. edit may change a step's fields; nil: none.
 func (p plan) text(t *rapid.T, edit func(i int, fields map[string]any)) string {
 	steps := map[string]any{}
 	for i := range p.on {
@@ -64,7 +64,7 @@ func (p plan) text(t *rapid.T, edit func(i int, fields map[string]any)) string {
 	return string(text)
 }
 
-// tracker is a Caller that looks whether it is called in order.
+// tracker is a Caller that checks the order of its calls.
 type tracker struct {
 	mu      sync.Mutex
 	p       plan
@@ -100,7 +100,7 @@ func (c *tracker) Call(_ context.Context, call workflow.Call) (json.RawMessage, 
 	return call.Input, nil
 }
 
-func TestAnyPlanRunsEachStepOnceAfterItsDependencies(t *testing.T) {
+func TestExecute_AnyPlanRunsEachStepOnceAfterItsDependencies(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPlan(t)
@@ -128,17 +128,17 @@ func TestAnyPlanRunsEachStepOnceAfterItsDependencies(t *testing.T) {
 	})
 }
 
-func TestAnyBadEditIsFoundWhereItIs(t *testing.T) {
+func TestParseDefinition_AnyBadEditIsFoundWhereItIs(t *testing.T) {
 	t.Parallel()
 	edits := map[string]func(t *rapid.T, p plan, i int, fields map[string]any) (path string){
-		"a ring": func(_ *rapid.T, p plan, i int, fields map[string]any) string {
+		"a cycle": func(_ *rapid.T, p plan, i int, fields map[string]any) string {
 			later := slices.IndexFunc(p.on, func(on []int) bool { return slices.Contains(on, i) })
 			if later < 0 { // nobody waits for it
 				fields["depends_on"] = []string{stepName(i)}
 				return "steps." + stepName(i) + ".depends_on[0]"
 			}
 			mapping, _ := fields["input_mapping"].(map[string]any)
-			mapping["ring"] = "$.steps." + stepName(later) + ".output"
+			mapping["cycle"] = "$.steps." + stepName(later) + ".output"
 			return "steps"
 		},
 		"a ghost": func(_ *rapid.T, _ plan, i int, fields map[string]any) string {

@@ -13,8 +13,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// The library and the store of executions on a real server that dies and comes back empty.
-func TestWorkflowsOutliveTheirRedis(t *testing.T) {
+// The Redis server dies, and comes back empty.
+func TestLibrary_WorkflowsOutliveTheirRedis(t *testing.T) {
 	t.Parallel()
 	server := testkit.Start(t)
 	store, err := redisstore.New(server.Client(t), false, redisstore.Config{})

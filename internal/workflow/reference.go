@@ -21,46 +21,46 @@ type reference struct {
 	path []segment
 }
 
-// segment is one step of the way into a value: a field's name or an index.
+// segment is one element of a path into a value: a field's name or an index.
 type segment struct {
 	name  string
 	index int // -1: it is a name
 }
 
-// isReference says whether a string of an input_mapping refers to something.
-func isReference(text string) bool { return strings.HasPrefix(text, "$.") }
+// isReference reports whether a string of an input_mapping is a reference.
+func isReference(s string) bool { return strings.HasPrefix(s, "$.") }
 
-// literal is what any other string stands for.
-func literal(text string) string {
-	if strings.HasPrefix(text, "$$.") {
-		return text[1:]
+// literal returns the value of any other string.
+func literal(s string) string {
+	if strings.HasPrefix(s, "$$.") {
+		return s[1:]
 	}
-	return text
+	return s
 }
 
-// parseReference reads a text for which isReference holds.
+// parseReference parses a string for which isReference holds.
 func parseReference(ref string) (reference, error) {
 	if len(ref) > maxReference {
 		return reference{}, fmt.Errorf("reference of %d bytes; want at most %d", len(ref), maxReference)
 	}
-	way, err := segments(ref[len("$"):])
+	path, err := segments(ref[len("$"):])
 	if err != nil {
 		return reference{}, fmt.Errorf("malformed reference %s: %w", text.Quote(ref), err)
 	}
-	switch way[0].name {
+	switch path[0].name {
 	case "input":
-		return reference{text: ref, path: way[1:]}, nil
+		return reference{text: ref, path: path[1:]}, nil
 	case "steps":
-		if len(way) < 3 || way[1].name == "" || way[2].name != "output" {
-			return reference{}, fmt.Errorf(
-				`malformed reference %s: want $.steps.<id>.output; an id with dots is written $.steps["a.b"].output`, text.Quote(ref))
+		if len(path) < 3 || path[1].name == "" || path[2].name != "output" {
+			return reference{}, fmt.Errorf("malformed reference %s: want $.steps.<id>.output; "+
+				`an id with dots is written $.steps["a.b"].output`, text.Quote(ref))
 		}
-		return reference{text: ref, step: way[1].name, path: way[3:]}, nil
+		return reference{text: ref, step: path[1].name, path: path[3:]}, nil
 	}
 	return reference{}, fmt.Errorf("malformed reference %s: want $.input or $.steps.<id>.output", text.Quote(ref))
 }
 
-// segments reads .name, [0] and ["any name"], one or more, the first a .name.
+// segments parses .name, [0] and ["any name"], one or more, the first a .name.
 func segments(text string) ([]segment, error) {
 	var out []segment
 	for text != "" {
@@ -90,7 +90,7 @@ func nameSegment(text string) (segment, string, error) {
 	return segment{}, "", errors.New(`want a name after each dot; others than plain ones are written ["…"]`)
 }
 
-// bracketSegment reads what begins with [; a name only ever ends before a dot or such a bracket.
+// bracketSegment parses [0] or ["any name"] at the beginning of text.
 func bracketSegment(text string) (segment, string, error) {
 	errWant := errors.New(`want [0], ["a name"] or .name`)
 	if strings.HasPrefix(text, `["`) {
@@ -113,7 +113,7 @@ func bracketSegment(text string) (segment, string, error) {
 	return segment{index: n}, rest, nil
 }
 
-// find walks into a value as encoding/json decodes it.
+// find follows a path into a value that encoding/json decoded.
 func find(value any, path []segment) (any, bool) {
 	for _, s := range path {
 		switch v := value.(type) {
@@ -135,7 +135,7 @@ func find(value any, path []segment) (any, bool) {
 	return value, true
 }
 
-// references are those of the step's input_mapping, by their text. Malformed ones are left out.
+// references returns those of the step's input_mapping, by their text, without malformed ones.
 func (s Step) references() map[string]reference {
 	if s.refs != nil {
 		return s.refs
@@ -149,33 +149,33 @@ func (s Step) references() map[string]reference {
 	return out
 }
 
-// eachReference visits the texts of the references of an input_mapping in the order of their places. way leads there, and is
-// good until visit returns.
-func eachReference(value any, way []segment, visit func(text string, way []segment)) {
+// eachReference visits the references of an input_mapping in the order of their paths. A path is valid until visit
+// returns.
+func eachReference(value any, path []segment, visit func(text string, path []segment)) {
 	switch v := value.(type) {
 	case string:
 		if isReference(v) {
-			visit(v, way)
+			visit(v, path)
 		}
 	case []any:
 		for i, x := range v {
-			eachReference(x, append(way, segment{index: i}), visit)
+			eachReference(x, append(path, segment{index: i}), visit)
 		}
 	case map[string]any:
 		for _, name := range sortedKeys(v) {
-			eachReference(v[name], append(way, segment{name: name, index: -1}), visit)
+			eachReference(v[name], append(path, segment{name: name, index: -1}), visit)
 		}
 	}
 }
 
-// place is the path of what a way leads to.
-func place(path string, way []segment) string {
-	for _, s := range way {
+// join appends a path to one that is written out.
+func join(to string, path []segment) string {
+	for _, s := range path {
 		if s.index >= 0 {
-			path = jsondoc.Item(path, s.index)
+			to = jsondoc.Item(to, s.index)
 		} else {
-			path = jsondoc.Field(path, s.name)
+			to = jsondoc.Field(to, s.name)
 		}
 	}
-	return path
+	return to
 }

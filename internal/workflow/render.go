@@ -11,13 +11,13 @@ import (
 // MaxInput bounds the input of one step, in bytes of JSON, once its references are filled in.
 const MaxInput = 8 << 20
 
-// MaxLookInto bounds an output that references look into, in bytes.
+// MaxLookInto bounds an output of which a reference takes a part, in bytes.
 const MaxLookInto = 1 << 20
 
-// CheckInput says which parts of the input the references of d lack: an *InputError, or nil. Input is as encoding/json decodes it
-// (with UseNumber, so that numbers survive).
+// CheckInput returns an [*InputError] if references of d find nothing in the input, which is as encoding/json decodes
+// it (with UseNumber, so that numbers stay as they are).
 func (d Definition) CheckInput(input map[string]any) error {
-	missing := map[string]bool{} // by a reference's text; false: told already
+	missing := map[string]bool{} // by a reference's text; false: it is reported already
 	for _, s := range d.Steps {
 		for text, r := range s.references() {
 			if r.step != "" {
@@ -33,18 +33,19 @@ func (d Definition) CheckInput(input map[string]any) error {
 	}
 	e := &InputError{More: max(0, len(missing)-maxFaults)}
 	for _, id := range sortedKeys(d.Steps) {
-		eachReference(d.Steps[id].Input, nil, func(text string, way []segment) {
+		eachReference(d.Steps[id].Input, nil, func(text string, path []segment) {
 			if !missing[text] || len(e.Missing) == maxFaults {
 				return
 			}
 			missing[text] = false
-			e.Missing = append(e.Missing, MissingInput{Reference: text, UsedBy: place(jsondoc.Field(jsondoc.Field("steps", id), "input_mapping"), way)})
+			mapping := jsondoc.Field(jsondoc.Field("steps", id), "input_mapping")
+			e.Missing = append(e.Missing, MissingInput{Reference: text, UsedBy: join(mapping, path)})
 		})
 	}
 	return e
 }
 
-// object makes nil an empty object.
+// object returns m, or an empty object for nil.
 func object(m map[string]any) any {
 	if m == nil {
 		return map[string]any{}
@@ -52,7 +53,7 @@ func object(m map[string]any) any {
 	return m
 }
 
-// values are what references may refer to. For one goroutine.
+// values are what references refer to. It is for one goroutine.
 type values struct {
 	input   map[string]any
 	outputs map[string]json.RawMessage
@@ -62,11 +63,11 @@ type values struct {
 type rendering struct {
 	values *values
 	refs   map[string]reference
-	parts  map[string]map[string]json.RawMessage // of a step's output, by the text of the reference to each
+	parts  map[string]map[string]json.RawMessage // of a step's output, by the reference's text
 	out    bytes.Buffer
 }
 
-// render fills in the references of a step's input_mapping. An error is a *CallError.
+// render replaces the references of a step's input_mapping by their values. The error is a [*CallError].
 func (v *values) render(s Step) (json.RawMessage, error) {
 	r := rendering{values: v, refs: s.references(), parts: map[string]map[string]json.RawMessage{}}
 	if err := r.value("input_mapping", object(s.Input)); err != nil {
@@ -125,7 +126,7 @@ func (r *rendering) object(path string, fields map[string]any) error {
 	return nil
 }
 
-// literal writes a value as it is.
+// literal writes a value as encoding/json does.
 func (r *rendering) literal(path string, value any) error {
 	text, err := encode(value)
 	if err != nil {
@@ -156,12 +157,12 @@ func (r *rendering) reference(path, text string) error {
 		return r.literal(path, value)
 	}
 	output := r.values.outputs[ref.step]
-	if len(ref.path) == 0 { // to the letter
+	if len(ref.path) == 0 { // byte for byte
 		return r.raw(path, output)
 	}
 	if len(output) > MaxLookInto {
-		return &CallError{CauseReference, fmt.Errorf("%s: %s looks into an output of %d bytes: one of more than %d can only be passed on whole",
-			path, text, len(output), MaxLookInto)}
+		return &CallError{CauseReference, fmt.Errorf("%s: %s looks into an output of %d bytes: "+
+			"one of more than %d can only be passed on whole", path, text, len(output), MaxLookInto)}
 	}
 	part, ok := r.within(ref.step, output)[text]
 	if !ok {
@@ -170,7 +171,7 @@ func (r *rendering) reference(path, text string) error {
 	return r.raw(path, part)
 }
 
-// within is what this step's references find in another's output.
+// within returns what this step's references find in another's output.
 func (r *rendering) within(step string, output json.RawMessage) map[string]json.RawMessage {
 	if r.parts[step] == nil {
 		var of []reference

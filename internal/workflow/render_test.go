@@ -14,7 +14,7 @@ import (
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-func TestAStepGetsWhatItRefersTo(t *testing.T) {
+func TestRender_ReplacesReferences(t *testing.T) {
 	t.Parallel()
 	d := parsed(t, `{"workflow_id": "w", "steps": {
 		"first.one": {"agent_name": "a", "path": "/run", "timeout_seconds": 1.5, "input_mapping": {
@@ -48,7 +48,7 @@ func TestAStepGetsWhatItRefersTo(t *testing.T) {
 	}
 }
 
-func TestAnOutputIsPassedOnToTheLetter(t *testing.T) {
+func TestRender_PassesAnOutputOnUnchanged(t *testing.T) {
 	t.Parallel()
 	const answer = `{"z": 1.0, "a": "\u00e9", "z": 2}`
 	x := engine(func(ctx context.Context, c workflow.Call) (json.RawMessage, error) {
@@ -62,7 +62,7 @@ func TestAnOutputIsPassedOnToTheLetter(t *testing.T) {
 	}
 }
 
-func TestNothingRunsWithoutItsInput(t *testing.T) {
+func TestCheckInput_MissingInputStopsTheExecution(t *testing.T) {
 	t.Parallel()
 	d := parsed(t, `{"workflow_id": "w", "steps": {
 		"a": {"agent_name": "a", "input_mapping": {"x": "$.input.text", "y": ["$.input.list[2]", "$.input.null.deeper", "$.input.list.0"], "z": "$.input.null"}},
@@ -89,7 +89,7 @@ func TestNothingRunsWithoutItsInput(t *testing.T) {
 	}
 }
 
-func TestMuchMissingInputIsNotToldWhole(t *testing.T) {
+func TestCheckInput_ReportsFewMissingParts(t *testing.T) {
 	t.Parallel()
 	var fields []string
 	for i := range 25 {
@@ -102,7 +102,7 @@ func TestMuchMissingInputIsNotToldWhole(t *testing.T) {
 	}
 }
 
-func TestPartsOfAnOutputAreFoundToTheLetter(t *testing.T) {
+func TestPick_PartsAreUnchanged(t *testing.T) {
 	t.Parallel()
 	const answer = ` { "n" : 1e400 , "list":[ {"x": [ 1 , 2.50 ]}, "\u00e9" ,{} ],"odd name": {"n":null},"twice":{"a":1}, "twice":{"b":2},"":0}
 `
@@ -119,7 +119,7 @@ func TestPartsOfAnOutputAreFoundToTheLetter(t *testing.T) {
 			}
 			sent = c.Input
 			return nil, nil
-			// the others are found in the same pass
+			// the other references are found in the same pass
 		}).Execute(t.Context(), parsed(t, mapped(`{"it": `+text+`, "more": ["$.steps.a.output.list[0]", "$.steps.a.output.list[0].x", "$.steps.a.output.twice"]}`)), nil)
 		if want == "" {
 			if x.Error == nil || x.Error.Cause != workflow.CauseReference {
@@ -133,8 +133,9 @@ func TestPartsOfAnOutputAreFoundToTheLetter(t *testing.T) {
 	}
 }
 
-// What is looked into is not decoded: a value as encoding/json holds it takes many times its text. Not parallel, for it counts bytes.
-func TestALookIntoOutputsTakesLittleMemory(t *testing.T) { //nolint:paralleltest // see above
+// Outputs are not decoded, which would take many times their size. Not parallel, for it measures allocations of the
+// whole process.
+func TestPick_TakesLittleMemory(t *testing.T) { //nolint:paralleltest // see above
 	answer := json.RawMessage(`{"v":1,"rest":[` + strings.Repeat(`{},`, 300_000) + `{}]}`)
 	var steps, refs []string
 	for i := range 8 {
@@ -160,7 +161,7 @@ func TestALookIntoOutputsTakesLittleMemory(t *testing.T) { //nolint:paralleltest
 	}
 }
 
-func TestAnswersAndReferencesThatCannotBeUsedFail(t *testing.T) {
+func TestRender_UnusableAnswersAndReferencesFail(t *testing.T) {
 	t.Parallel()
 	chain := `{"workflow_id": "w", "steps": {"a": {"agent_name": "a"}, "b": {"agent_name": "b", "input_mapping": {"list": %s}}}}`
 	big := json.RawMessage(`"` + strings.Repeat("x", 5<<20) + `"`)

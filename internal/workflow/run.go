@@ -16,10 +16,10 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// maxReason bounds the words of an ExecutionError, in characters.
+// maxReason bounds ExecutionError.Reason, in characters.
 const maxReason = 500
 
-// run is one execution under way. All but the calls happens on one goroutine.
+// run is one execution under way. Everything but the calls happens on one goroutine.
 type run struct {
 	engine  *Engine
 	d       Definition
@@ -27,10 +27,10 @@ type run struct {
 	begun   time.Time
 	cancel  context.CancelCauseFunc // ends the calls
 	x       Execution
-	waits   map[string]int      // of a step: how many dependencies are not complete
-	leads   map[string][]string // of a step: which steps wait for it
+	waits   map[string]int      // by step: how many dependencies are not complete
+	leads   map[string][]string // by step: which steps wait for it
 	ready   []string
-	running map[string]time.Time // since when
+	running map[string]time.Time // by step: since when
 	results chan stepDone
 	values  values
 	size    int // of the outputs
@@ -62,10 +62,10 @@ func newRun(e *Engine, d Definition, input map[string]any, timeout time.Duration
 	return r
 }
 
-// start begins as many steps as may run.
+// start starts the steps that are ready, up to MaxParallel.
 func (r *run) start(ctx context.Context) {
 	for len(r.ready) > 0 && len(r.running) < r.engine.o.MaxParallel {
-		if ctx.Err() != nil { // so it is too when the execution has stopped
+		if ctx.Err() != nil { // also when the execution has stopped
 			r.halt(ctx)
 			return
 		}
@@ -82,12 +82,13 @@ func (r *run) start(ctx context.Context) {
 		}
 		r.running[id] = now
 		go r.engine.call(ctx, Call{
-			Agent: s.Agent, WorkflowID: r.d.ID, ExecutionID: r.x.ID, StepID: id, Path: s.Path, Timeout: s.Timeout, Input: input,
+			Agent: s.Agent, WorkflowID: r.d.ID, ExecutionID: r.x.ID, StepID: id,
+			Path: s.Path, Timeout: s.Timeout, Input: input,
 		}, r.results)
 	}
 }
 
-// settle takes the result of a step.
+// settle handles the result of a step.
 func (r *run) settle(ctx context.Context, res stepDone) {
 	err := res.err
 	if err == nil {
@@ -105,7 +106,7 @@ func (r *run) settle(ctx context.Context, res stepDone) {
 	delete(r.running, res.step)
 }
 
-// check refuses an output that cannot be passed on.
+// check returns an error for an output that cannot be passed on.
 func (r *run) check(output json.RawMessage) (json.RawMessage, error) {
 	if len(output) == 0 {
 		output = json.RawMessage("null")
@@ -114,7 +115,8 @@ func (r *run) check(output json.RawMessage) (json.RawMessage, error) {
 	case !json.Valid(output) || !utf8.Valid(output):
 		return nil, &CallError{CauseBadOutput, errors.New("the agent's answer is not JSON")}
 	case r.size+len(output) > MaxOutputs:
-		return nil, &CallError{CauseBadOutput, fmt.Errorf("the outputs of the execution are larger than %d bytes", MaxOutputs)}
+		err := fmt.Errorf("the outputs of the execution are larger than %d bytes", MaxOutputs)
+		return nil, &CallError{CauseBadOutput, err}
 	}
 	return output, nil
 }
@@ -130,7 +132,7 @@ func (r *run) complete(id string, output json.RawMessage) {
 	}
 }
 
-// end writes down what became of a step.
+// end records the result of a step.
 func (r *run) end(id string, status Status, e *ExecutionError) {
 	s := r.x.Steps[id]
 	s.Status, s.Output, s.Error = status, r.values.outputs[id], e
@@ -140,7 +142,7 @@ func (r *run) end(id string, status Status, e *ExecutionError) {
 	r.x.Steps[id] = s
 }
 
-// fail ends a step that failed or was refused, and the execution with it unless that has stopped already.
+// fail ends a step that failed or was refused, and stops the execution.
 func (r *run) fail(id string, err error) {
 	status, e := Failed, ExecutionError{Cause: CauseAgentFailed, Reason: reason(err)}
 	var open *breaker.OpenError
@@ -166,17 +168,15 @@ func (r *run) halt(ctx context.Context) {
 		return
 	}
 	running := slices.Sorted(maps.Keys(r.running))
-	e := ExecutionError{
-		Cause:  CauseTimeout,
-		Reason: text.Clip(fmt.Sprintf("not done within %v; running: %s", r.timeout, strings.Join(running, ", ")), maxReason),
-	}
+	late := fmt.Sprintf("not done within %v; running: %s", r.timeout, strings.Join(running, ", "))
+	e := ExecutionError{Cause: CauseTimeout, Reason: text.Clip(late, maxReason)}
 	if len(running) == 1 {
 		e.Step, e.Agent = running[0], r.d.Steps[running[0]].Agent
 	}
 	r.stop(Failed, e, cause)
 }
 
-// stop ends the execution; the first reason counts.
+// stop stops the execution; the first reason counts.
 func (r *run) stop(status Status, e ExecutionError, err error) {
 	if r.stopped {
 		return
@@ -186,12 +186,13 @@ func (r *run) stop(status Status, e ExecutionError, err error) {
 	r.cancel(errStopped)
 }
 
-// finish is the execution, when nothing runs any more.
+// finish returns the execution. Nothing runs any more.
 func (r *run) finish() Execution {
 	for _, id := range sortedKeys(r.waits) {
-		if r.waits[id] > 0 && !r.stopped { // ParseDefinition makes none such
+		if r.waits[id] > 0 && !r.stopped { // ParseDefinition refuses such definitions
 			err := fmt.Errorf("step %q waits for what never comes", id)
-			r.stop(Failed, ExecutionError{Step: id, Agent: r.d.Steps[id].Agent, Cause: CauseBadDefinition, Reason: reason(err)}, err)
+			e := ExecutionError{Step: id, Agent: r.d.Steps[id].Agent, Cause: CauseBadDefinition, Reason: reason(err)}
+			r.stop(Failed, e, err)
 		}
 	}
 	if !r.stopped {
@@ -207,7 +208,7 @@ func (r *run) finish() Execution {
 	return r.x
 }
 
-// stamp is a time as it is shown: to the millisecond.
+// stamp returns a time as JSON shows it: UTC, to the millisecond.
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
 func reason(err error) string { return text.Clip(err.Error(), maxReason) }

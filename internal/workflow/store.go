@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,10 +13,11 @@ import (
 	"github.com/breakerd/breakerd/internal/text"
 )
 
-// MaxRecord bounds the text of an execution in Redis, in bytes; a longer one is kept without its outputs, and without its steps if need be.
+// MaxRecord bounds the text of an execution in Redis, in bytes. A longer one is kept without its outputs, and, if that
+// is not enough, without its steps.
 const MaxRecord = 16 << 10
 
-// Records keeps executions for other replicas, as JSON by id, for an hour at most. It is safe for concurrent use.
+// Records keeps executions for other replicas, as JSON, for an hour at most. It is safe for concurrent use.
 type Records interface {
 	Execution(ctx context.Context, id string) (text string, err error) // "" when there is none
 	PutExecution(ctx context.Context, id, text string) error
@@ -25,7 +27,7 @@ type Records interface {
 type StoreOptions struct {
 	Records       Records
 	Logger        *slog.Logger
-	StoreDown     func() bool // whether Redis is known to be away, so that nobody waits for it; nil: never
+	StoreDown     func() bool // whether Redis is known to be down, so that nobody waits for it; nil: never
 	MaxExecutions int         // executions in memory; 0: 1,000
 	MaxBytes      int         // of those, as JSON; 0: 64 MiB
 }
@@ -34,30 +36,26 @@ type StoreOptions struct {
 type Store struct {
 	o     StoreOptions
 	mu    sync.Mutex
-	of    map[string]json.RawMessage // as Keep encoded it
+	of    map[string]json.RawMessage // by id, as Keep encoded it
 	order []string                   // ids, oldest first
 	bytes int
 }
 
 // NewStore makes a Store.
 func NewStore(o StoreOptions) *Store {
-	if o.MaxExecutions <= 0 {
-		o.MaxExecutions = 1000
-	}
-	if o.MaxBytes <= 0 {
-		o.MaxBytes = 64 << 20
-	}
+	o.MaxExecutions = cmp.Or(o.MaxExecutions, 1000)
+	o.MaxBytes = cmp.Or(o.MaxBytes, 64<<20)
 	if o.StoreDown == nil {
 		o.StoreDown = func() bool { return false }
 	}
 	return &Store{o: o, of: map[string]json.RawMessage{}}
 }
 
-// Keep keeps a finished execution, also when ctx has ended, and gives it as JSON: whole, whatever of it is kept. In Redis it is kept
-// at best: trouble is logged.
+// Keep keeps a finished execution, also if ctx has ended, and returns the whole of it as JSON. An error of Redis is
+// logged.
 func (s *Store) Keep(ctx context.Context, x Execution) (json.RawMessage, error) {
 	text, err := encode(x)
-	if err != nil { // no execution of ours
+	if err != nil {
 		return nil, fmt.Errorf("execution %q: %w", x.ID, err)
 	}
 	kept := text
@@ -72,12 +70,13 @@ func (s *Store) Keep(ctx context.Context, x Execution) (json.RawMessage, error) 
 		return text, nil
 	}
 	if err := s.o.Records.PutExecution(context.WithoutCancel(ctx), x.ID, string(kept)); err != nil {
-		s.o.Logger.Warn("execution kept on this replica only", "event", "circuit_breaker.execution_not_kept", "execution", x.ID, "error", err)
+		s.o.Logger.Warn("execution kept on this replica only",
+			"event", "circuit_breaker.execution_not_kept", "execution", x.ID, "error", err)
 	}
 	return text, nil
 }
 
-// small is x without outputs and, where that is more than so many bytes, without steps; what is left is bounded. x could be encoded.
+// small returns x without outputs, and, if that is more than so many bytes, without steps.
 func small(x Execution, most int) json.RawMessage {
 	x.Output, x.OutputTruncated = nil, true
 	x.Steps = maps.Clone(x.Steps)
@@ -85,12 +84,12 @@ func small(x Execution, most int) json.RawMessage {
 		step.Output = nil
 		x.Steps[id] = step
 	}
-	text, _ := encode(x)
-	if len(text) > most {
+	raw, _ := encode(x) // Keep has encoded more of it
+	if len(raw) > most {
 		x.Steps = map[string]StepResult{}
-		text, _ = encode(x)
+		raw, _ = encode(x)
 	}
-	return text
+	return raw
 }
 
 func (s *Store) add(id string, text json.RawMessage) {
@@ -106,8 +105,8 @@ func (s *Store) add(id string, text json.RawMessage) {
 	s.bytes += len(text)
 }
 
-// Get is a finished execution as JSON: from memory, else from Redis. Nobody changes it. ErrUnknown: there is none, or it is older than
-// an hour.
+// Get returns a finished execution as JSON: from memory, else from Redis. Nobody changes it. [ErrUnknown]: there is
+// none, or it is older than an hour.
 func (s *Store) Get(ctx context.Context, id string) (json.RawMessage, error) {
 	s.mu.Lock()
 	kept, ok := s.of[id]
@@ -129,7 +128,7 @@ func (s *Store) Get(ctx context.Context, id string) (json.RawMessage, error) {
 	return json.RawMessage(record), nil
 }
 
-// ValidExecutionID says whether an execution may have this id: 32 hex digits, in lower case.
+// ValidExecutionID reports whether id is 32 hex digits, in lower case.
 func ValidExecutionID(id string) bool {
 	return len(id) == 32 && strings.Trim(id, "0123456789abcdef") == ""
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-// records is Redis.
+// records are Records in memory.
 type records struct {
 	mu   sync.Mutex
 	of   map[string]string
-	away error
+	down error // nil: it is up
 }
 
 func newRecords() *records { return &records{of: map[string]string{}} }
@@ -27,20 +27,20 @@ func newRecords() *records { return &records{of: map[string]string{}} }
 func (r *records) Execution(_ context.Context, id string) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.of[id], r.away
+	return r.of[id], r.down
 }
 
 func (r *records) PutExecution(ctx context.Context, id, text string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := errors.Join(ctx.Err(), r.away); err != nil {
+	if err := errors.Join(ctx.Err(), r.down); err != nil {
 		return err
 	}
 	r.of[id] = text
 	return nil
 }
 
-// execution is one of so many bytes of output, by number.
+// execution returns the n-th execution, with an output of so many bytes.
 func execution(n, size int) workflow.Execution {
 	output := json.RawMessage(`"` + strings.Repeat("x", size) + `"`)
 	at := time.Date(2026, 2, 11, 9, 0, 0, 1_000_000, time.UTC)
@@ -70,7 +70,7 @@ func got(t *testing.T, s *workflow.Store, id string) (x workflow.Execution) {
 	return x
 }
 
-func TestAnotherReplicaSeesTheSameExecution(t *testing.T) {
+func TestStore_AnotherReplicaGetsTheSameExecution(t *testing.T) {
 	t.Parallel()
 	r := newRecords()
 	one := workflow.NewStore(workflow.StoreOptions{Records: r, Logger: discard()})
@@ -78,7 +78,7 @@ func TestAnotherReplicaSeesTheSameExecution(t *testing.T) {
 	x := execution(1, 10)
 	x.Error = &workflow.ExecutionError{Step: "b", Cause: "timeout", Reason: "r", RetryAfterSeconds: 3}
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // the caller has gone; its execution is kept all the same
+	cancel() // an execution is kept also if its caller has left
 	if text, err := one.Keep(ctx, x); err != nil || string(text) != asJSON(t, x) {
 		t.Errorf("%s, %v", text, err)
 	}
@@ -95,14 +95,14 @@ func TestAnotherReplicaSeesTheSameExecution(t *testing.T) {
 	}
 }
 
-func TestMemoryHoldsTheNewest(t *testing.T) {
+func TestStore_MemoryHoldsTheNewest(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		options      workflow.StoreOptions
 		first, count int
 	}{
 		"by number": {workflow.StoreOptions{MaxExecutions: 3}, 7, 10},
-		"by bytes":  {workflow.StoreOptions{MaxBytes: 10_000}, 6, 10}, // about 2,400 each: the output stands there twice
+		"by bytes":  {workflow.StoreOptions{MaxBytes: 10_000}, 6, 10}, // about 2,400 each, for the output is there twice
 		"as given":  {workflow.StoreOptions{}, 5, 1005},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestMemoryHoldsTheNewest(t *testing.T) {
 				keep(t, s, execution(n, 1000))
 			}
 			gone := errors.New("gone")
-			r.away = gone // what is still found is in memory
+			r.down = gone // Get finds what is in memory
 			for n := range c.count {
 				if _, err := s.Get(t.Context(), execution(n, 0).ID); (err == nil) != (n >= c.first) || err != nil && !errors.Is(err, gone) {
 					t.Errorf("execution %d of %d: %v; want those from %d on", n, c.count, err, c.first)
@@ -124,7 +124,7 @@ func TestMemoryHoldsTheNewest(t *testing.T) {
 	}
 }
 
-func TestLargeOutputsAreLeftOut(t *testing.T) {
+func TestStore_LeavesLargeOutputsOut(t *testing.T) {
 	t.Parallel()
 	r := newRecords()
 	options := workflow.StoreOptions{Records: r, Logger: discard(), MaxBytes: 1 << 20}
@@ -155,7 +155,7 @@ func TestLargeOutputsAreLeftOut(t *testing.T) {
 	}
 }
 
-func TestARecordHasItsBoundHoweverManyStepsThereAre(t *testing.T) {
+func TestStore_RecordIsBoundedWithAnyNumberOfSteps(t *testing.T) {
 	t.Parallel()
 	r, x := newRecords(), execution(1, 10)
 	for i := range 256 {
@@ -174,20 +174,20 @@ func TestARecordHasItsBoundHoweverManyStepsThereAre(t *testing.T) {
 	}
 }
 
-func TestRedisTroubleIsToldAndNoMore(t *testing.T) {
+func TestStore_RedisErrorIsOnlyLogged(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	r, gone, away := newRecords(), errors.New("gone"), false
-	r.away = gone
-	s := workflow.NewStore(workflow.StoreOptions{Records: r, Logger: slog.New(slog.NewTextHandler(&log, nil)), StoreDown: func() bool { return away }})
+	r, gone, down := newRecords(), errors.New("gone"), false
+	r.down = gone
+	s := workflow.NewStore(workflow.StoreOptions{Records: r, Logger: slog.New(slog.NewTextHandler(&log, nil)), StoreDown: func() bool { return down }})
 	keep(t, s, execution(1, 1))
 	if n := strings.Count(log.String(), "event=circuit_breaker.execution_not_kept"); n != 1 {
 		t.Errorf("%d lines:\n%s", n, log.String())
 	}
-	away = true
+	down = true
 	keep(t, s, execution(2, 1))
 	if n := strings.Count(log.String(), "\n"); n != 1 {
-		t.Errorf("known to be away, Redis is tried: %s", log.String())
+		t.Errorf("known to be down, Redis is called: %s", log.String())
 	}
 	if _, err := s.Get(t.Context(), execution(2, 1).ID); err != nil {
 		t.Error(err)
@@ -195,7 +195,7 @@ func TestRedisTroubleIsToldAndNoMore(t *testing.T) {
 	if _, err := s.Get(t.Context(), execution(3, 1).ID); !errors.Is(err, gone) || errors.Is(err, workflow.ErrUnknown) {
 		t.Errorf("%v", err)
 	}
-	r.away = nil
+	r.down = nil
 	r.of[execution(4, 1).ID], r.of[execution(5, 1).ID] = "{", asJSON(t, execution(6, 1))
 	for _, n := range []int{4, 5} {
 		if _, err := s.Get(t.Context(), execution(n, 1).ID); !errors.Is(err, workflow.ErrUnknown) {
