@@ -14,7 +14,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// seen is a request as the agent got it.
+// seen is a request as the agent received it.
 type seen struct {
 	Method string      `json:"method"`
 	URI    string      `json:"uri"`
@@ -33,7 +33,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(text)
 }
 
-func TestTheAgentGetsWhatWasSent(t *testing.T) {
+func TestGateway_ForwardsTheRequestAsSent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, http.HandlerFunc(echo))
 	tests := []struct{ path, uri string }{
@@ -63,7 +63,7 @@ func TestTheAgentGetsWhatWasSent(t *testing.T) {
 	}
 }
 
-func TestBadPathsNeverReachAnAgent(t *testing.T) {
+func TestGateway_BadPathsNeverReachAnAgent(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
 	f := newFixture(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }))
@@ -98,7 +98,7 @@ func TestBadPathsNeverReachAnAgent(t *testing.T) {
 	for _, tt := range tests {
 		r := f.do(http.MethodGet, tt.path, "")
 		if r.StatusCode == http.StatusBadRequest && r.Header.Get("Content-Type") != "application/problem+json" {
-			if !strings.Contains(tt.path, "%zz") { // net/http refuses that one by itself
+			if !strings.Contains(tt.path, "%zz") { // net/http itself refuses that one
 				t.Errorf("%s: %s", tt.path, r.text)
 			}
 			continue
@@ -110,7 +110,7 @@ func TestBadPathsNeverReachAnAgent(t *testing.T) {
 	}
 }
 
-func TestFiveFailuresOpenAndTheSixthIsRefused(t *testing.T) {
+func TestGateway_FiveFailuresOpenAndTheSixthIsRefused(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
 	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -129,7 +129,7 @@ func TestFiveFailuresOpenAndTheSixthIsRefused(t *testing.T) {
 	}
 }
 
-func TestStatusesCountAsTheClauseSays(t *testing.T) {
+func TestGateway_StatusesCountAsTheClauseSays(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var status int
@@ -153,7 +153,7 @@ func TestStatusesCountAsTheClauseSays(t *testing.T) {
 	}
 }
 
-func TestAnAgentThatCannotBeReachedIs502AndAFailure(t *testing.T) {
+func TestGateway_UnreachableAgentIs502AndAFailure(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, http.NotFoundHandler())
 	r := f.do(http.MethodGet, "/agents/Gone/x", "")
@@ -166,7 +166,7 @@ func TestAnAgentThatCannotBeReachedIs502AndAFailure(t *testing.T) {
 	}
 }
 
-func TestAnAgentThatIsTooSlowIs504AndAFailure(t *testing.T) {
+func TestGateway_SlowAgentIs504AndAFailure(t *testing.T) {
 	t.Parallel()
 	done := make(chan struct{})
 	f := newFixture(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done(); close(done) }),
@@ -178,7 +178,7 @@ func TestAnAgentThatIsTooSlowIs504AndAFailure(t *testing.T) {
 	}
 }
 
-func TestAnErrorInsideA200IsAFailureWhereAsked(t *testing.T) {
+func TestGateway_ErrorInsideA200IsAFailureIfClassified(t *testing.T) {
 	t.Parallel()
 	const body = `{"jsonrpc":"2.0","id":1,"result":{"isError":true,"content":[]}}`
 	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -198,7 +198,7 @@ func TestAnErrorInsideA200IsAFailureWhereAsked(t *testing.T) {
 	}
 }
 
-func TestAStreamComesThroughWriteByWriteAndACallerWhoLeavesIsIgnored(t *testing.T) {
+func TestGateway_StreamIsFlushedAndACallerWhoLeavesIsIgnored(t *testing.T) {
 	t.Parallel()
 	next, ended := make(chan struct{}), make(chan struct{})
 	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -220,7 +220,7 @@ func TestAStreamComesThroughWriteByWriteAndACallerWhoLeavesIsIgnored(t *testing.
 	}
 	buf := make([]byte, 64)
 	for i := range 3 {
-		n, err := resp.Body.Read(buf) // the agent waits for us before it sends the next
+		n, err := resp.Body.Read(buf) // the agent sends the next part after this read
 		if want := fmt.Sprintf("data: %d\n\n", i); err != nil || string(buf[:n]) != want {
 			t.Fatalf("read %q, %v; want %q", buf[:n], err, want)
 		}
@@ -235,7 +235,7 @@ func TestAStreamComesThroughWriteByWriteAndACallerWhoLeavesIsIgnored(t *testing.
 	}
 }
 
-func TestAStreamThatBreaksIsAFailureAndBreaksForTheCaller(t *testing.T) {
+func TestGateway_BrokenStreamIsAFailureAndBreaksForTheCaller(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "half")
@@ -256,7 +256,7 @@ func TestAStreamThatBreaksIsAFailureAndBreaksForTheCaller(t *testing.T) {
 	}
 }
 
-func TestARefusalDoesNotWaitForTheRequest(t *testing.T) {
+func TestGateway_RefusalDoesNotWaitForTheRequest(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, http.NotFoundHandler())
 	if _, err := f.manager.Force(t.Context(), "Agent", breaker.Force{Target: breaker.HoldOpen, Actor: "test"}); err != nil {
@@ -270,7 +270,7 @@ func TestARefusalDoesNotWaitForTheRequest(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatComesEarlyIsNotHeldBack(t *testing.T) {
+func TestGateway_EarlyAnswerIsNotHeldBack(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
@@ -282,7 +282,7 @@ func TestAnAnswerThatComesEarlyIsNotHeldBack(t *testing.T) {
 	}
 }
 
-func TestAgentAndCallerTalkOverOneRequest(t *testing.T) {
+func TestGateway_IsFullDuplex(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
@@ -325,7 +325,7 @@ func TestAgentAndCallerTalkOverOneRequest(t *testing.T) {
 	}
 }
 
-func TestOnlyWebSocketsAreUpgraded(t *testing.T) {
+func TestGateway_UpgradesOnlyWebSockets(t *testing.T) {
 	t.Parallel()
 	headers := make(chan http.Header, 1)
 	f := newFixture(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { headers <- r.Header }))
@@ -339,7 +339,7 @@ func TestOnlyWebSocketsAreUpgraded(t *testing.T) {
 	}
 }
 
-func TestTheChainOfProxiesIsKept(t *testing.T) {
+func TestGateway_KeepsTheChainOfProxies(t *testing.T) {
 	t.Parallel()
 	headers := make(chan http.Header, 1)
 	f := newFixture(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { headers <- r.Header }))

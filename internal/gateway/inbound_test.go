@@ -21,7 +21,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// guarded is an API that answers as its path asks, behind a guard.
+// guarded is an API behind a guard. The path of a request selects the answer.
 func guarded(t *testing.T, o gateway.InboundOptions) (f *fixture, calls *atomic.Int64) {
 	t.Helper()
 	calls = &atomic.Int64{}
@@ -49,7 +49,7 @@ func guarded(t *testing.T, o gateway.InboundOptions) (f *fixture, calls *atomic.
 	return f, calls
 }
 
-func TestTheCallingAgentIsBannedAndNobodyElse(t *testing.T) {
+func TestInbound_RefusesTheCallingAgentAndNobodyElse(t *testing.T) {
 	t.Parallel()
 	f, calls := guarded(t, gateway.InboundOptions{Agent: "header:X-Agent-ID"})
 	for range 5 {
@@ -78,7 +78,7 @@ func TestTheCallingAgentIsBannedAndNobodyElse(t *testing.T) {
 	f.do(http.MethodGet, "/v1/../admin", "", "X-Agent-ID", "Honest").problem(t, http.StatusBadRequest, "invalid_path")
 }
 
-func TestTheCallingAgentIsNamedByThePath(t *testing.T) {
+func TestInbound_PathNamesTheAgent(t *testing.T) {
 	t.Parallel()
 	f, _ := guarded(t, gateway.InboundOptions{Agent: "path:2"})
 	for range 5 {
@@ -102,7 +102,7 @@ func signer(t *testing.T) func(method jwt.SigningMethod, key any, claims jwt.Map
 	}
 }
 
-// keyPair is a key, and its public half in PEM.
+// keyPair returns a private key, and its public key in PEM.
 func keyPair(t *testing.T) (key *ecdsa.PrivateKey, public []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -116,7 +116,7 @@ func keyPair(t *testing.T) (key *ecdsa.PrivateKey, public []byte) {
 	return key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
-func TestATokenNamesTheCallingAgentOnlyWhereItVerifies(t *testing.T) {
+func TestInbound_OnlyAVerifiedTokenNamesTheAgent(t *testing.T) {
 	t.Parallel()
 	key, public := keyPair(t)
 	other, _ := keyPair(t)
@@ -152,7 +152,7 @@ func TestATokenNamesTheCallingAgentOnlyWhereItVerifies(t *testing.T) {
 	}
 }
 
-func TestATokenVerifiesByASecretToo(t *testing.T) {
+func TestInbound_TokenVerifiesByASecretToo(t *testing.T) {
 	t.Parallel()
 	secret := strings.Repeat("s", 32)
 	f, _ := guarded(t, gateway.InboundOptions{Agent: "jwt:agent", SecretFile: write(t, secret+"\n")})
@@ -162,7 +162,7 @@ func TestATokenVerifiesByASecretToo(t *testing.T) {
 	}
 }
 
-func TestBadInboundSettingsAreNamed(t *testing.T) {
+func TestInbound_BadSettingsAreNamed(t *testing.T) {
 	t.Parallel()
 	const api = "http://127.0.0.1:1"
 	_, public := keyPair(t)
@@ -191,7 +191,7 @@ func TestBadInboundSettingsAreNamed(t *testing.T) {
 	}
 }
 
-func TestTheInboundGuardMakesNoTunnels(t *testing.T) {
+func TestInbound_MakesNoTunnels(t *testing.T) {
 	t.Parallel()
 	f, calls := guarded(t, gateway.InboundOptions{Agent: "header:X-Agent-ID"})
 	for request, status := range map[string]string{

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// agents is a registry of a test.
+// agents are Agents in memory.
 type agents map[string]registry.Agent
 
 func (a agents) Agent(_ context.Context, name string) (registry.Agent, error) {
@@ -37,7 +37,7 @@ func (a agents) Agent(_ context.Context, name string) (registry.Agent, error) {
 	return agent, nil
 }
 
-// fixture is a gateway over real TCP with a memory of its own, in front of one agent: Agent.
+// fixture is a gateway over TCP with a breaker in memory, in front of one agent named Agent.
 type fixture struct {
 	t       *testing.T
 	url     string // of the gateway
@@ -93,7 +93,7 @@ func (f *fixture) observe(t breakerhttp.Timing) {
 	f.timings = append(f.timings, t)
 }
 
-// reply is an answer, read to its end.
+// reply is an answer with its whole body.
 type reply struct {
 	*http.Response
 	text string
@@ -122,7 +122,7 @@ func (f *fixture) do(method, path, body string, header ...string) reply {
 	return reply{resp, string(text)}
 }
 
-// raw sends bytes, and gives the beginning of what comes back.
+// raw sends bytes, and returns the beginning of the answer.
 func (f *fixture) raw(request string) string {
 	f.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
@@ -130,7 +130,7 @@ func (f *fixture) raw(request string) string {
 		f.t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second)) // else it would hang
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second)) // or a bug would make it hang
 	if _, err := io.WriteString(conn, request); err != nil {
 		f.t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func (f *fixture) raw(request string) string {
 	return string(buf[:n])
 }
 
-// problem wants a problem with this status and code.
+// problem compares the status and code of a problem.
 func (r reply) problem(t *testing.T, status int, code string) {
 	t.Helper()
 	var p struct {
@@ -157,7 +157,7 @@ func (r reply) problem(t *testing.T, status int, code string) {
 	}
 }
 
-// counted is the state of the agent's breaker, and what stands in its window.
+// counted returns the state of the agent's breaker and the outcomes in its window.
 func (f *fixture) counted(agent string) (state breaker.State, failures, calls int64) {
 	f.t.Helper()
 	v, _, err := f.manager.Inspect(f.t.Context(), agent)

@@ -24,7 +24,7 @@ func step(agent string) workflow.Call {
 	}
 }
 
-func TestAStepPostsItsInputAndGetsTheAnswer(t *testing.T) {
+func TestStep_PostsItsInputAndReturnsTheAnswer(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
@@ -54,7 +54,7 @@ func TestAStepPostsItsInputAndGetsTheAnswer(t *testing.T) {
 	}
 }
 
-func TestAStepsAnswersAndFailures(t *testing.T) {
+func TestStep_AnswersAndFailures(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -106,7 +106,7 @@ func TestAStepsAnswersAndFailures(t *testing.T) {
 	}
 }
 
-func TestAStepOfAnOpenBreakerIsRefused(t *testing.T) {
+func TestStep_OpenBreakerRefuses(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, http.NotFoundHandler())
 	if _, err := f.manager.Force(t.Context(), "Agent", breaker.Force{Target: breaker.HoldOpen, Actor: "test"}); err != nil {
@@ -118,10 +118,10 @@ func TestAStepOfAnOpenBreakerIsRefused(t *testing.T) {
 	}
 }
 
-func TestAStepThatOverrunsFailsAndOneThatIsCancelledDoesNotCount(t *testing.T) {
+func TestStep_TimeoutIsAFailureAndCancellationIsIgnored(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // or the server does not see its client leave
+		_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that its client leaves
 		<-r.Context().Done()
 	}), func(a *registry.Agent) { a.Timeout = time.Minute })
 	slow := step("Agent")
