@@ -16,8 +16,8 @@ func Verbs() []string {
 	return []string{"acquire", "record", "records", "replay", "renew", "force", "configure", "forget", "inspect"}
 }
 
-// Shared are the parts that several verbs have. A line "--@clock" in a verb's file stands for the part clock; "--@general" for the
-// last four, which are the general way and need window and buckets.
+// Shared are the parts that several verbs have. A line "--@clock" in a verb's file stands for the part clock;
+// "--@general" for the last four, which are the general way and need window and buckets.
 func Shared() []string {
 	return []string{"clock", "numbers", "calm", "window", "buckets", "reporters", "events", "load", "advance", "save"}
 }

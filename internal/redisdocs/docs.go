@@ -1,8 +1,8 @@
-// Package redisdocs keeps in Redis what the service has besides breakers: agents' documents, the index of agents, samples of failed
-// calls, workflows and their executions, and the heartbeats of replicas.
+// Package redisdocs keeps in Redis what the service has besides breakers: agents' documents, the index of agents,
+// samples of failed calls, workflows and their executions, and the heartbeats of replicas.
 //
-// Each command is sent once and its error is a [breaker.StoreError]. A key of another type than expected was planted: it reads as
-// absent, and makes room for a write [B20].
+// Each command is sent once and its error is a [breaker.StoreError]. A key of another type than expected was planted:
+// it reads as absent, and makes room for a write [B20].
 package redisdocs
 
 import (
@@ -47,10 +47,12 @@ func (d *Docs) Overrides(ctx context.Context, agents []string) ([]string, error)
 	return d.getAll(ctx, "read config", agents, d.keys.Config)
 }
 
-// PutOverride writes a policy override ("" deletes it) if it still holds expected ([redisstore.AnyVersion]: whatever it holds), and
-// logs who did it. [redisstore.ErrConflict]: it does not.
+// PutOverride writes a policy override ("" deletes it) if it still holds expected ([redisstore.AnyVersion]: whatever it
+// holds), and logs who did it. [redisstore.ErrConflict]: it does not.
 func (d *Docs) PutOverride(ctx context.Context, agent, expected, text, actor string) error {
-	return d.put(ctx, agent, redisstore.Change{Key: d.keys.Config(agent), Name: "config", Expected: expected, Text: text, Actor: actor})
+	return d.put(ctx, agent, redisstore.Change{
+		Key: d.keys.Config(agent), Name: "config", Expected: expected, Text: text, Actor: actor,
+	})
 }
 
 // Profile reads an agent's contact, url and labels, JSON; "" when there are none.
@@ -66,7 +68,9 @@ func (d *Docs) ProfilesOf(ctx context.Context, agents []string) ([]string, error
 
 // PutProfile is to a profile what PutOverride is to an override.
 func (d *Docs) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
-	return d.put(ctx, agent, redisstore.Change{Key: d.keys.Profile(agent), Name: "profile", Expected: expected, Text: text, Actor: actor})
+	return d.put(ctx, agent, redisstore.Change{
+		Key: d.keys.Profile(agent), Name: "profile", Expected: expected, Text: text, Actor: actor,
+	})
 }
 
 func (d *Docs) put(ctx context.Context, agent string, c redisstore.Change) error {
@@ -81,7 +85,9 @@ func (d *Docs) put(ctx context.Context, agent string, c redisstore.Change) error
 const chunk = 500 // commands a pipeline, members a step of SCAN
 
 // getAll reads one key of each agent.
-func (d *Docs) getAll(ctx context.Context, verb machine.Verb, agents []string, key func(agent string) string) ([]string, error) {
+func (d *Docs) getAll(
+	ctx context.Context, verb machine.Verb, agents []string, key func(agent string) string,
+) ([]string, error) {
 	out := make([]string, 0, len(agents))
 	for part := range slices.Chunk(agents, chunk) {
 		pipe := d.client.Pipeline()

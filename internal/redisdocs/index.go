@@ -33,7 +33,8 @@ func (d *Docs) addToIndex(ctx context.Context, agents []string, seen time.Time, 
 		for i, a := range part {
 			how.Members[i] = redis.Z{Score: float64(seen.Unix()), Member: a}
 		}
-		if err := d.write(ctx, d.keys.Agents(), func() error { return d.client.ZAddArgs(ctx, d.keys.Agents(), how).Err() }); err != nil {
+		err := d.write(ctx, d.keys.Agents(), func() error { return d.client.ZAddArgs(ctx, d.keys.Agents(), how).Err() })
+		if err != nil {
 			return err
 		}
 	}
@@ -75,8 +76,8 @@ func (d *Docs) keysOf(agent string) []string {
 	return append(d.keys.Machine(agent), d.keys.Config(agent), d.keys.Profile(agent))
 }
 
-// States reads many agents' :state as it stands, in order; "" where there is none. A breaker whose wait is over may still say
-// open [B11].
+// States reads many agents' :state as it stands, in order; "" where there is none. A breaker whose wait is over may
+// still say open [B11].
 func (d *Docs) States(ctx context.Context, agents []string) ([]breaker.State, error) {
 	texts, err := d.getAll(ctx, "read state", agents, func(a string) string { return d.keys.Machine(a)[0] })
 	out := make([]breaker.State, len(texts))
@@ -86,8 +87,8 @@ func (d *Docs) States(ctx context.Context, agents []string) ([]breaker.State, er
 	return out, err
 }
 
-// Repair puts every agent that has a :state into the index, at most so many, and takes out those unseen for 30 days that have
-// nothing left. It SCANs, so it is for a background task.
+// Repair puts every agent that has a :state into the index, at most so many, and takes out those unseen for 30 days
+// that have nothing left. It SCANs, so it is for a background task.
 func (d *Docs) Repair(ctx context.Context, most int) error {
 	found, err := d.scanAgents(ctx, most)
 	if err == nil {

@@ -30,8 +30,8 @@ func (d *Docs) Workflow(ctx context.Context, id string) (string, error) {
 // entryOf is the field of a workflow's entry in lists; no workflow's id begins so.
 func entryOf(id string) string { return "#" + id }
 
-// WorkflowEntries reads what lists show of the workflows that were made through the API, as PutWorkflow was given it, by id; "" where
-// somebody put a text there without. The texts are not read.
+// WorkflowEntries reads what lists show of the workflows that were made through the API, as PutWorkflow was given it,
+// by id; "" where somebody put a text there without. The texts are not read.
 func (d *Docs) WorkflowEntries(ctx context.Context) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
@@ -58,8 +58,8 @@ func (d *Docs) WorkflowEntries(ctx context.Context) (map[string]string, error) {
 	return out, nil
 }
 
-// PutWorkflow keeps the JSON of a workflow and, in the same moment, its entry in lists. ErrFull: it would be one more than 1,000.
-// (Replicas that put at the same moment may go beyond by as many.)
+// PutWorkflow keeps the JSON of a workflow and, in the same moment, its entry in lists. ErrFull: it would be one more
+// than 1,000. (Replicas that put at the same moment may go beyond by as many.)
 func (d *Docs) PutWorkflow(ctx context.Context, id, text, entry string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
@@ -87,7 +87,8 @@ func (d *Docs) DropWorkflow(ctx context.Context, id string) (bool, error) {
 	return n > 0, failed("delete workflow", "", err)
 }
 
-// Execution reads the JSON of a finished execution; "" when there is none, or it ended more than an hour, or 10,000 others, ago.
+// Execution reads the JSON of a finished execution; "" when there is none, or it ended more than an hour, or 10,000
+// others, ago.
 func (d *Docs) Execution(ctx context.Context, id string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
@@ -103,7 +104,8 @@ func (d *Docs) PutExecution(ctx context.Context, id, text string) error {
 	var kept int64
 	err := d.write(ctx, list, func() error {
 		pipe := d.client.Pipeline()
-		set, n, lives := pipe.Set(ctx, d.keys.Execution(id), text, executionLives), pipe.LPush(ctx, list, id), pipe.Expire(ctx, list, executionLives)
+		set := pipe.Set(ctx, d.keys.Execution(id), text, executionLives)
+		n, lives := pipe.LPush(ctx, list, id), pipe.Expire(ctx, list, executionLives)
 		_, _ = pipe.Exec(ctx) // each command keeps its own error
 		kept = n.Val()
 		return cmp.Or(set.Err(), n.Err(), lives.Err())

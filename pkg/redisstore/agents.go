@@ -18,7 +18,7 @@ type entry struct {
 
 	// hints say whether the agent's last calls could have had their short form.
 	hints struct {
-		acquire atomic.Bool // the breaker was plainly closed: two reads will do, which cost the server a fraction of a script
+		acquire atomic.Bool // the breaker was plainly closed: two reads will do, a fraction of a script's cost
 		record  atomic.Bool // the reply was the shortest one: one script will do for several such records
 	}
 	policy atomic.Pointer[knownPolicy] // of the agent's last call
@@ -49,9 +49,9 @@ const (
 	setEntries = 4
 )
 
-// agents is a set-associative cache of entries. It is bounded because callers name the agents. A seeded hash chooses a name's set; in a
-// full set a new name replaces a random one. An agent whose entry is lost gets another with its next call, which costs the time to make
-// it, and the hints.
+// agents is a set-associative cache of entries. It is bounded because callers name the agents. A seeded hash chooses a
+// name's set; in a full set a new name replaces a random one. An agent whose entry is lost gets another with its next
+// call, which costs the time to make it, and the hints.
 type agents struct {
 	keys Keys
 	seed maphash.Seed
@@ -65,7 +65,8 @@ func newAgents(k Keys, most int) *agents {
 	for n < maxEntries && n < uint64(max(most, setEntries)) {
 		n *= 2
 	}
-	return &agents{keys: k, seed: maphash.MakeSeed(), mask: n/setEntries - 1, sets: make([][setEntries]atomic.Pointer[entry], n/setEntries)}
+	sets := make([][setEntries]atomic.Pointer[entry], n/setEntries)
+	return &agents{keys: k, seed: maphash.MakeSeed(), mask: n/setEntries - 1, sets: sets}
 }
 
 func (t *agents) of(agent string) *entry {

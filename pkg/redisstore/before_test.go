@@ -17,8 +17,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// before is a replica of the version before this one: its scripts, as Redis got them, and its arguments. It knows six keys, buckets
-// without a shift, and none of the newer fields of :control.
+// before is a replica of the version before this one: its scripts, as Redis got them, and its arguments. It knows six
+// keys, buckets without a shift, and none of the newer fields of :control.
 type before struct {
 	client  *redis.Client
 	scripts map[string]*redis.Script
@@ -62,8 +62,8 @@ func (b *before) apply(nowMs int64, agent string, op machine.Op) (code, state, e
 	return text(0), text(1), text(2), lease, nil
 }
 
-// TestOldAndNewReplicasShareABreaker: whatever version answers, no outcome is lost or counted twice, no round has a probe too many, and
-// both see the same state [B2], [B9], [B12], [B14], [B20].
+// TestOldAndNewReplicasShareABreaker: whatever version answers, no outcome is lost or counted twice, no round has a
+// probe too many, and both see the same state [B2], [B9], [B12], [B14], [B20].
 func TestOldAndNewReplicasShareABreaker(t *testing.T) {
 	t.Parallel()
 	client := testkit.Start(t).Client(t)

@@ -13,8 +13,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
-// neighbour is an agent whose successes share a script with the records of the agent under test. It must not feel what that is:
-// a model of its own says what it must answer and hold.
+// neighbour is an agent whose successes share a script with the records of the agent under test. It must not feel what
+// that is: a model of its own says what it must answer and hold.
 type neighbour struct {
 	model *storetest.Model
 	turn  int64
@@ -58,8 +58,8 @@ func (n *neighbour) success(epoch string) machine.Op {
 	return machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Epoch: epoch, Summary: machine.Summary{Successes: n.turn}}
 }
 
-// prepareNeighbour begins a bucket of the neighbour, and says that the others hold minimum_calls: it has no failures, so that
-// makes no difference.
+// prepareNeighbour begins a bucket of the neighbour, and says that the others hold minimum_calls: it has no failures,
+// so that makes no difference.
 func (e *engine) prepareNeighbour(nowMs int64, name string, p breaker.Policy) (machine.Raw, error) {
 	n := e.beside
 	op := n.success("")

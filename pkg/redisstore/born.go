@@ -5,15 +5,15 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// Born gives the identity of the data in Redis: a random text that the first replica writes and nobody changes. A Redis that has lost
-// its data lacks it, and gets another. On a Cluster every master has one, and the identity is all of them, sorted, joined by commas.
+// Born gives the identity of the data in Redis: a random text that the first replica writes and nobody changes. A Redis
+// that has lost its data gets another. On a Cluster every master has one; the identity is all of them, sorted and
+// joined by commas.
 func (s *Store) Born(ctx context.Context) (string, error) {
 	keys, err := s.bornKeys(ctx)
 	if err != nil {
@@ -46,11 +46,11 @@ func (s *Store) bornAt(ctx context.Context, key string) (id string, err error) {
 	return id, err
 }
 
-// bornKeys gives one key for each master: of the names born.{0}, born.{1}, … the first whose slot it serves.
+// bornKeys gives one key for each master: the first of born.{0}, born.{1}, … whose slot it serves.
 func (s *Store) bornKeys(ctx context.Context) ([]string, error) {
 	cluster, ok := s.client.(*redis.ClusterClient)
 	if !ok {
-		return []string{s.keys.Prefix + ":born"}, nil
+		return []string{s.keys.born(0)}, nil
 	}
 	shards, err := cluster.ClusterShards(ctx).Result()
 	if err != nil {
@@ -59,13 +59,14 @@ func (s *Store) bornKeys(ctx context.Context) ([]string, error) {
 	shards = slices.DeleteFunc(shards, func(shard redis.ClusterShard) bool { return len(shard.Slots) == 0 })
 	var keys []string
 	for i := 0; len(shards) > 0; i++ {
-		key := fmt.Sprintf("%s:born.{%d}", s.keys.Prefix, i)
+		key := s.keys.born(i)
 		slot, err := cluster.ClusterKeySlot(ctx, key).Result()
 		if err != nil {
 			return nil, err
 		}
-		serves := func(r redis.SlotRange) bool { return r.Start <= slot && slot <= r.End }
-		at := slices.IndexFunc(shards, func(shard redis.ClusterShard) bool { return slices.ContainsFunc(shard.Slots, serves) })
+		at := slices.IndexFunc(shards, func(shard redis.ClusterShard) bool {
+			return slices.ContainsFunc(shard.Slots, func(r redis.SlotRange) bool { return r.Start <= slot && slot <= r.End })
+		})
 		if at >= 0 {
 			shards = slices.Delete(shards, at, at+1)
 			keys = append(keys, key)

@@ -25,9 +25,9 @@ func (e *SettingsError) Unwrap() error { return e.Err }
 
 // Check asks the server, or every master of a cluster, whether it suits.
 //
-// err is a [*SettingsError] if a server answers and the settings, or its version, do not fit; another error if one cannot be
-// reached. warnings name settings of the server under which state can get lost; they are sorted. What an ACL or a proxy hides is
-// neither.
+// err is a [*SettingsError] if a server answers and the settings, or its version, do not fit; another error if one
+// cannot be reached. warnings name settings of the server under which state can get lost; they are sorted. What an ACL
+// or a proxy hides is neither.
 func (c *Conn) Check(ctx context.Context) (warnings []string, err error) {
 	switch client := c.Client.(type) {
 	case *redis.ClusterClient:
@@ -59,20 +59,20 @@ func (c *Conn) Check(ctx context.Context) (warnings []string, err error) {
 // advise makes a SettingsError of an answer that no waiting changes.
 func advise(err error) error {
 	text := err.Error()
-	ofSentinels := strings.Contains(text, "all sentinels specified in configuration are unreachable") // as go-redis writes it
+	ofSentinels := strings.Contains(text, "all sentinels specified in configuration are unreachable") // go-redis's words
 	for _, known := range [...]struct {
 		ofSentinels    bool
 		answer, advice string
 	}{
 		{true, "WRONGPASS", "the Sentinels' user or password is wrong (REDIS_SENTINEL_PASSWORD, or the URL)"},
 		{true, "NOAUTH", "the Sentinels need a password: set REDIS_SENTINEL_PASSWORD"},
-		{true, "unknown command 'sentinel'", "the server is not a Sentinel: the path of redis:// is a database number, or a master's name"},
+		{true, "unknown command 'sentinel'", "the server is no Sentinel: a path that is no number names a Sentinel's master"},
 		{true, "redis: nil", "the Sentinels know no master of the name in the URL's path"},
 		{false, "WRONGPASS", "the user or the password is wrong (REDIS_USERNAME, REDIS_PASSWORD, or the URL)"},
 		{false, "NOAUTH", "a password is needed: set REDIS_PASSWORD"},
-		{false, "DB index is out of range", "the server has no such database: take a lower number, or raise its setting databases"},
+		{false, "DB index is out of range", "the server has no such database: take a lower number, or raise its databases"},
 		{false, "SELECT is not allowed in cluster mode", isCluster},
-		{false, "cluster support disabled", "the server is not a Redis Cluster: write redis:// in place of redis+cluster://"},
+		{false, "cluster support disabled", "the server is no Redis Cluster: write redis:// in place of redis+cluster://"},
 	} {
 		if known.ofSentinels == ofSentinels && strings.Contains(text, known.answer) {
 			return &SettingsError{Advice: known.advice, Err: err}
@@ -102,7 +102,8 @@ func checkServer(ctx context.Context, client *redis.Client, name, mode string) (
 	return evictionWarning(name, memory["maxmemory"], memory["maxmemory_policy"]), nil
 }
 
-// minRedisMajor is the oldest release that works. Redis before 7.0 wraps the errors that a script raises. Every Valkey is younger.
+// minRedisMajor is the oldest release that works. Redis before 7.0 wraps the errors that a script raises. Every Valkey
+// is younger.
 const minRedisMajor = 7
 
 // checkFields takes the fields of INFO server. A field that is missing, or that it cannot read, passes.
@@ -114,7 +115,7 @@ func checkFields(server map[string]string, mode string) error {
 	}
 	switch {
 	case server["redis_mode"] == "sentinel":
-		return &SettingsError{"the server is a Sentinel: name the master in the URL's path, redis://host:26379/mymaster", is}
+		return &SettingsError{"the server is a Sentinel: name the master in the URL, redis://host:26379/mymaster", is}
 	case server["redis_mode"] == "cluster" && mode != "cluster":
 		return &SettingsError{isCluster, is}
 	}
@@ -126,7 +127,8 @@ func evictionWarning(name, maxMemory, policy string) string {
 	if policy == "" || policy == "noeviction" || maxMemory == "0" {
 		return ""
 	}
-	return fmt.Sprintf("%s: maxmemory-policy is %s: Redis may evict the state of breakers; set it to noeviction", name, policy)
+	return fmt.Sprintf("%s: maxmemory-policy is %s: Redis may evict the state of breakers; set it to noeviction",
+		name, policy)
 }
 
 // infoFields reads a section of INFO. A section that may not be asked for is empty.
@@ -153,10 +155,11 @@ func memoryConfig(ctx context.Context, client *redis.Client) (map[string]string,
 	return map[string]string{"maxmemory": config["maxmemory"], "maxmemory_policy": config["maxmemory-policy"]}, nil
 }
 
-// unlessHidden drops the error of a command that an ACL denies, or that was renamed or left out. The server is there, and has
-// accepted the user.
+// unlessHidden drops the error of a command that an ACL denies, or that was renamed or left out. The server is there,
+// and has accepted the user.
 func unlessHidden(err error) error {
-	if _, dialled := errors.AsType[*DialError](err); !dialled && (redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown")) {
+	_, notConnected := errors.AsType[*DialError](err)
+	if !notConnected && (redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown")) {
 		return nil
 	}
 	return err

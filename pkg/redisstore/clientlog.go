@@ -8,10 +8,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// SetClientLogger sends go-redis's own log lines, which otherwise go to stderr
-// in a format of their own, to l at level debug: what they tell, failed dials
-// and failovers, comes back as errors as well. go-redis has one logger for the
-// whole process: call it once, from main, before the first Open.
+// SetClientLogger sends go-redis's own log lines to l at level debug. They go to stderr otherwise, in a format of their
+// own, and what they report, failed dials and failovers, comes back as errors as well. go-redis has one logger for the
+// whole process: call it once, before the first Open.
 func SetClientLogger(l *slog.Logger) { redis.SetLogger(clientLogger{l}) }
 
 type clientLogger struct{ log *slog.Logger }

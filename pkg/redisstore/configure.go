@@ -23,8 +23,8 @@ type Change struct {
 	Actor    string // who changes it
 }
 
-// Configure changes a document if it holds what is expected, and writes an event that says who did it. It is for authors of what
-// keeps agents' documents beside a Store.
+// Configure changes a document if it holds what is expected, and writes an event that says who did it. It is for
+// authors of what keeps agents' documents beside a Store.
 func (s *Store) Configure(ctx context.Context, agent string, c Change) error {
 	keys := []string{c.Key, s.keys.Log(agent)}
 	if !s.keys.Cluster {
@@ -51,7 +51,9 @@ func (s *Store) Configure(ctx context.Context, agent string, c Change) error {
 // Forget deletes all keys of an agent. breaker.ErrHoldProtected: it has a protected hold, and force is not given.
 func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) error {
 	keys := append(s.keys.Machine(agent), s.keys.Quarantine(agent), s.keys.Config(agent), s.keys.Profile(agent))
-	reply, err := s.script(ctx, "forget", s.keys.withFleet(keys), []any{s.nowMs(), s.keys.Events() + " " + agent, bit(force), actor})
+	reply, err := s.script(ctx, "forget", s.keys.withFleet(keys), []any{
+		s.nowMs(), s.keys.Events() + " " + agent, bit(force), actor,
+	})
 	if err != nil {
 		return WrapError("forget", agent, err)
 	}

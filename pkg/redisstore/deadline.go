@@ -18,20 +18,20 @@ type deadline struct {
 	_               context.CancelFunc // never called
 }
 
-// context ends after the time-out, or up to a thirty-second part of it earlier. Operations that begin within that time share one
-// context, because a timer costs more than the rest of a queued call.
+// context ends after the time-out, or up to a thirty-second part of it earlier. Operations that begin within that time
+// share one context, because a timer costs more than the rest of a queued call.
 func (l *limit) context() context.Context {
 	at := time.Now().Add(l.timeout)
 	if last := l.last.Load(); last != nil && at.Sub(last.at) < l.timeout/32 {
 		return last.Context
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), at) //nolint:gosec // others wait for its end, and that comes
+	ctx, cancel := context.WithDeadline(context.Background(), at) //nolint:gosec // it ends by itself
 	l.last.Store(&deadline{ctx, at, cancel})
 	return ctx
 }
 
-// earlier ends with the first of the two contexts, and has ctx's values. It needs a timer only if ctx can be cancelled and has no
-// earlier deadline.
+// earlier ends with the first of the two contexts, and has ctx's values. It needs a timer only if ctx can be cancelled
+// and has no earlier deadline.
 func earlier(ctx, until context.Context) (context.Context, context.CancelFunc) {
 	end, _ := until.Deadline()
 	if at, ok := ctx.Deadline(); ok && !at.After(end) {

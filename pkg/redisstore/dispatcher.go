@@ -13,8 +13,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// call is one caller's operation. It belongs to its caller until that queues it, then to the dispatcher until done, and is then used
-// again. A caller that gives up a call which has been sent never sees it again: the trip still refers to it, and drops it.
+// call is one caller's operation. It belongs to its caller until that queues it, then to the dispatcher until done, and
+// is then used again. A caller that gives up a call which has been sent never sees it again: the trip still refers to
+// it, and drops it.
 type call struct {
 	script script
 	agent  *entry // nil: keys and args are those of a script that is not one of the machine's
@@ -23,9 +24,11 @@ type call struct {
 	keys   []any
 	args   []any
 
+	// The short form of an acquire is two reads, of a record one script with others. The hint says that it will do; nil:
+	// there is none.
 	share      share
-	hint       *atomic.Bool // whether the short form will do: of an acquire two reads, of a record one script with others; nil: it has none
-	shortReply int          // the length of a reply after which the short form will do next time
+	hint       *atomic.Bool
+	shortReply int // the length of a reply after which the short form will do next time
 
 	short    bool // it is sent in its short form
 	at       int  // where its commands begin in the trip's pipeline
@@ -63,14 +66,14 @@ func (c *call) fail(err error) { c.err, c.answered = err, true }
 // errNotSent says that a caller gave up before its call left this process.
 var errNotSent = errors.New("not sent")
 
-// maxShared bounds how many calls share one round trip: with more, Redis idles while a pipeline is written, and callers idle while it
-// is run (docs/performance.md).
+// maxShared bounds how many calls share one round trip: with more, Redis idles while a pipeline is written, and callers
+// idle while it is run (docs/performance.md).
 const maxShared = 32
 
-// dispatcher shares round trips among concurrent callers. Only so many are in progress at once. While there are fewer, a caller sends
-// its call on its own goroutine; else it queues the call, and the next round trip that ends is followed by one that takes the queue, in
-// one pipeline. No call waits for others to come. A caller that gives up does not disturb the others: a shared round trip has a
-// deadline of its own.
+// dispatcher shares round trips among concurrent callers. Only so many are in progress at once. While there are fewer,
+// a caller sends its call on its own goroutine; else it queues the call, and the next round trip that ends is followed
+// by one that takes the queue, in one pipeline. No call waits for others to come. A caller that gives up does not
+// disturb the others: a shared round trip has a deadline of its own.
 type dispatcher struct {
 	send  func(ctx context.Context, t *trip)
 	limit limit
@@ -118,8 +121,8 @@ func (d *dispatcher) recycle(c *call) {
 	d.calls.Put(c)
 }
 
-// do carries out c before ctx or until ends, whichever is first, and takes c over. It answers a result, or the reply of a script that
-// is not one of the machine's.
+// do carries out c before ctx or until ends, whichever is first, and takes c over. It answers a result, or the reply of
+// a script that is not one of the machine's.
 func (d *dispatcher) do(ctx, until context.Context, c *call) (r machine.Result, reply []any, err error) {
 	for {
 		d.mu.Lock()
@@ -173,7 +176,7 @@ func (c *call) wait(ctx, until context.Context) error {
 // enqueue queues a call, or joins it to a queued one.
 func (d *dispatcher) enqueue(c *call) {
 	at := c.joinable()
-	if at != nil && *at != nil && (*at).policy.packedPolicy == c.policy.packedPolicy && (c.share == shareAcquire || (*at).op.Epoch == c.op.Epoch) {
+	if at != nil && *at != nil && c.joins(*at) {
 		leader := *at
 		c.leader, c.joined, leader.joined = leader, leader.joined, c
 		return
@@ -195,6 +198,10 @@ func (c *call) joinable() **call {
 	case shareNothing:
 	}
 	return nil
+}
+
+func (c *call) joins(o *call) bool {
+	return o.policy.packedPolicy == c.policy.packedPolicy && (c.share == shareAcquire || o.op.Epoch == c.op.Epoch)
 }
 
 // close lets no other call join this one.
@@ -228,7 +235,8 @@ func (d *dispatcher) leave(c *call, cause error) error {
 	return errors.Join(errNotSent, cause)
 }
 
-// promote replaces a leader by the next of the calls that joined it, because a lease must go to the token of a caller that waits.
+// promote replaces a leader by the next of the calls that joined it, because a lease must go to the token of a caller
+// that waits.
 func (d *dispatcher) promote(c *call) {
 	next := c.joined
 	for m := next; m != nil; m = m.joined {
@@ -261,7 +269,8 @@ func (d *dispatcher) drain(t *trip) {
 	}
 }
 
-// take moves queued calls into a trip, which becomes idle if there are none. From here on no call can join or leave them.
+// take moves queued calls into a trip, which becomes idle if there are none. From here on no call can join or leave
+// them.
 func (d *dispatcher) take(t *trip) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -284,8 +293,8 @@ func (d *dispatcher) take(t *trip) bool {
 	return true
 }
 
-// deliver gives the answer to all who wait for it. An acquire that was not answered plainly is answered to the leader only: its token
-// took the lease, if there was one. From the moment that a call is done it is its caller's again.
+// deliver gives the answer to all who wait for it. An acquire that was not answered plainly is answered to the leader
+// only: its token took the lease, if there was one. From the moment that a call is done it is its caller's again.
 func (c *call) deliver() {
 	alone := c.share == shareAcquire && c.err == nil && !c.result.Plain
 	for m := c.joined; m != nil; {

@@ -238,7 +238,8 @@ func TestTranscriptsOnRedis(t *testing.T) {
 	storetest.Transcripts(t, onRedis)
 }
 
-// FuzzHistory lets the fuzzer choose the operations: go test -fuzz FuzzHistory ./pkg/redisstore. What it found stays in testdata.
+// FuzzHistory lets the fuzzer choose the operations: go test -fuzz FuzzHistory ./pkg/redisstore. What it found stays in
+// testdata.
 func FuzzHistory(f *testing.F) {
 	engine := realEngine(f)
 	n := 0

@@ -10,8 +10,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Events calls handle for each transition, repair and manual action of any replica, until ctx ends. It reconnects by itself. What is
-// published meanwhile is lost, so a caller that must know polls besides. In cached mode, handle calls the Manager's Invalidate.
+// Events calls handle for each transition, repair and manual action of any replica, until ctx ends. It reconnects by
+// itself. What is published meanwhile is lost, so a caller that must know polls besides. In cached mode, handle calls
+// the Manager's Invalidate.
 func (s *Store) Events(ctx context.Context, handle func(agent string, e breaker.Event)) {
 	sub := s.client.Subscribe(ctx, s.keys.Events())
 	defer func() { _ = sub.Close() }()
@@ -38,8 +39,9 @@ const (
 	maxAudit  = 100_000
 )
 
-// writeFleet writes what a script cannot on a Cluster, where the fleet's keys have other slots than the agent's: events go to the
-// streams, and the agent to the index of breakers that are not closed. What fails here is missing there; the agent's log has it.
+// writeFleet writes what a script cannot on a Cluster, where the fleet's keys have other slots than the agent's: events
+// go to the streams, and the agent to the index of breakers that are not closed. What fails here is missing there; the
+// agent's log has it.
 func (s *Store) writeFleet(ctx context.Context, agent string, r machine.Result) {
 	pipe := s.client.Pipeline()
 	for _, e := range r.Events {

@@ -30,8 +30,9 @@ func (s *Store) Raw(ctx context.Context, agent string) (machine.Raw, error) {
 	return raw, err
 }
 
-// ApplyBeside carries out op, a record that may be joined with others, together with one of another agent: both in the script
-// records, as far as that can be. ok is false, and nothing done, for any other op; otherShort says that records has counted the other one.
+// ApplyBeside carries out op, a record that may be joined with others, together with one of another agent: both in the
+// script records, as far as that can be. ok is false, and nothing done, for any other op; otherShort says that records
+// has counted the other one.
 func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy, op machine.Op, other string, otherOp machine.Op) (
 	got, otherGot machine.Result, ok, otherShort bool, err error,
 ) {

@@ -18,7 +18,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// TestFastPath_RunsTheseCommandsAndNoOthers is [B3], [B5]–[B9]: what Redis runs where the fast path is promised, by its own count.
+// TestFastPath_RunsTheseCommandsAndNoOthers is [B3], [B5]–[B9]: what Redis runs where the fast path is promised, by its
+// own count.
 func TestFastPath_RunsTheseCommandsAndNoOthers(t *testing.T) {
 	t.Parallel()
 	client := testkit.Start(t).Client(t)

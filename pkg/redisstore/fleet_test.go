@@ -63,8 +63,8 @@ const (
 	fleetCalls      = 60 // admitted calls a goroutine
 )
 
-// TestEightReplicasKeepOneBreaker: 8 processes of 50 goroutines on one agent of a real Redis. No round admits more probes than
-// half_open_max_calls, each epoch has one transition, and every outcome is accounted for, to the unit.
+// TestEightReplicasKeepOneBreaker: 8 processes of 50 goroutines on one agent of a real Redis. No round admits more
+// probes than half_open_max_calls, each epoch has one transition, and every outcome is accounted for, to the unit.
 func TestEightReplicasKeepOneBreaker(t *testing.T) {
 	t.Parallel()
 	keepOneBreaker(t, breaker.Strict)

@@ -11,8 +11,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
-// TestAPlainlyClosedBreakerTakesTwoReads follows one breaker through its states: which acquires are reads, which are scripts, and
-// which are first the one and then the other.
+// TestAPlainlyClosedBreakerTakesTwoReads follows one breaker through its states: which acquires are reads, which are
+// scripts, and which are first the one and then the other.
 func TestAPlainlyClosedBreakerTakesTwoReads(t *testing.T) {
 	t.Parallel()
 	e, p, draws := realEngine(t), breaker.DefaultPolicy(), 0

@@ -3,10 +3,12 @@ package redisstore
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 )
 
-// Keys names every key; no other file builds one. On Redis Cluster the agent stands in braces, so that its keys share a slot.
+// Keys names every key in Redis; no other file does. On a Cluster an agent's name is in braces, so that its keys share
+// a slot. It is for authors of what reads or writes beside a [Store].
 type Keys struct {
 	Prefix  string
 	Cluster bool
@@ -20,7 +22,7 @@ func (k Keys) agent(agent, what string) string {
 	return k.Prefix + ":" + agent + ":" + what
 }
 
-// Machine gives the seven keys of the machine, in the order in which the scripts take them.
+// Machine gives the seven keys of the machine, in the scripts' order.
 func (k Keys) Machine(agent string) []string {
 	return []string{
 		k.agent(agent, "state"), k.agent(agent, "open_timestamp"), k.agent(agent, "calls"),
@@ -28,7 +30,8 @@ func (k Keys) Machine(agent string) []string {
 	}
 }
 
-// withFleet adds the fleet's keys that the deciding scripts write; on a Cluster those are other slots', and the replica writes them.
+// withFleet adds the fleet's keys that the machine's scripts write. On a Cluster they have other slots, and the replica
+// writes them.
 func (k Keys) withFleet(keys []string) []string {
 	if k.Cluster {
 		return keys
@@ -36,16 +39,16 @@ func (k Keys) withFleet(keys []string) []string {
 	return append(keys, k.NotClosed(), k.Stream(), k.Audit())
 }
 
-// Log is the agent's capped list of transitions and manual actions.
+// Log is the capped list of an agent's transitions and manual actions, newest first.
 func (k Keys) Log(agent string) string { return k.agent(agent, "log") }
 
-// Quarantine is the agent's capped list of failed and refused calls.
+// Quarantine is the capped list of an agent's failed and refused calls, newest first.
 func (k Keys) Quarantine(agent string) string { return k.agent(agent, "quarantine") }
 
-// Config is the agent's policy override, JSON.
+// Config is an agent's policy override, JSON.
 func (k Keys) Config(agent string) string { return k.agent(agent, "config") }
 
-// Profile is the agent's contact, url and labels, JSON.
+// Profile is an agent's contact, url and labels, JSON.
 func (k Keys) Profile(agent string) string { return k.agent(agent, "profile") }
 
 // Report remembers one Idempotency-Key for ten minutes.
@@ -60,35 +63,46 @@ func (k Keys) Replay(agent, token string) string { return k.agent(agent, "replay
 // NotClosed is the index of breakers that are not closed, or held: a sorted set, score = ms of the last transition.
 func (k Keys) NotClosed() string { return k.Prefix + ":notclosed" }
 
-// Stream has the newest 10,000 or so events of all agents, Audit the newest 100,000 or so that a person brought about.
+// Stream has the newest 10,000 or so events of all agents.
 func (k Keys) Stream() string { return k.Prefix + ":stream" }
 
-// Audit is described at Stream.
+// Audit has the newest 100,000 or so manual actions on all agents.
 func (k Keys) Audit() string { return k.Prefix + ":audit" }
 
 // Agents is the index of agents: a sorted set, score = last seen in seconds.
 func (k Keys) Agents() string { return k.Prefix + ":agents" }
 
-// Replicas are the heartbeats: a sorted set, score = last heard of in ms.
+// Replicas are the heartbeats: a sorted set, score = last heartbeat in ms.
 func (k Keys) Replicas() string { return k.Prefix + ":replicas" }
 
-// Workflows are the definitions made through the API: a hash, id -> JSON, and # with the id -> what lists show of it, JSON. Like
-// Execution's, the key has two parts only, so that it is no agent's.
+// Workflows are the definitions made through the API: a hash, id -> JSON, and # with the id -> its entry in lists,
+// JSON. The key has two parts only, as those of executions have, so that it is no agent's.
 func (k Keys) Workflows() string { return k.Prefix + ":workflows" }
 
 // Execution is one finished execution of a workflow, JSON.
 func (k Keys) Execution(id string) string { return k.Prefix + ":execution." + id }
 
-// Executions are the ids of the executions kept: a list, newest first.
+// Executions are the ids of the executions that are kept: a list, newest first.
 func (k Keys) Executions() string { return k.Prefix + ":executions" }
 
-// Events is the channel on which transitions and manual actions are told.
+// Events is the channel on which transitions and manual actions are published.
 func (k Keys) Events() string { return k.Prefix + ":events" }
+
+// born is the identity of the data of one server, or of a Cluster's master that serves this key's slot.
+func (k Keys) born(n int) string {
+	if !k.Cluster {
+		return k.Prefix + ":born"
+	}
+	return k.Prefix + ":born.{" + strconv.Itoa(n) + "}"
+}
+
+// ping is written to see whether writes are taken.
+func (k Keys) ping() string { return k.Prefix + ":ping" }
 
 // StatePattern matches every agent's :state, for the repair of the index.
 func (k Keys) StatePattern() string { return k.Prefix + ":*:state" }
 
-// AgentOf takes the agent out of a :state key; "" if it is none of ours.
+// AgentOf takes the agent's name out of a :state key; "" if it is none of this prefix.
 func (k Keys) AgentOf(stateKey string) string {
 	name, ok := strings.CutPrefix(stateKey, k.Prefix+":")
 	name, ok2 := strings.CutSuffix(name, ":state")

@@ -23,8 +23,8 @@ import (
 // linearState is the sequential breaker that porcupine runs: the keys, as Load, Step and Save make them.
 type linearState struct{ raw machine.Raw }
 
-// linearModel is Step as a sequential specification. A reply carries the server's now_ms, which is what Step needs to say
-// what the reply must have been; a plainly closed acquire carries none, and must have met a plainly closed breaker.
+// linearModel is Step as a sequential specification. A reply carries the server's now_ms, which is what Step needs to
+// say what the reply must have been; a plainly closed acquire carries none, and must have met a plainly closed breaker.
 func linearModel(agent string, p breaker.Policy) porcupine.Model {
 	params := p.Params(time.Hour, 0)
 	return porcupine.Model{
@@ -49,7 +49,8 @@ func linearModel(agent string, p breaker.Policy) porcupine.Model {
 	}
 }
 
-// TestHistoriesAreLinearizable: concurrent acquires and records on real Redis have an order in which each got what Step gives.
+// TestHistoriesAreLinearizable: concurrent acquires and records on real Redis have an order in which each got what Step
+// gives.
 func TestHistoriesAreLinearizable(t *testing.T) {
 	t.Parallel()
 	client := testkit.Start(t).Client(t)

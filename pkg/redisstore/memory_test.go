@@ -12,18 +12,19 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// memoryRow is a row of the table in docs/keys.md: state, then bytes with a name of 12 and of 32 bytes, in a calm window and in
-// a full one.
+// memoryRow is a row of the table in docs/keys.md: state, then bytes with a name of 12 and of 32 bytes, in a calm
+// window and in a full one.
 var memoryRow = regexp.MustCompile("(?m)^\\| `(closed|open|half_open)` \\| (\\d+) \\| (\\d+) \\| (\\d+) \\| (\\d+) \\|$")
 
-// calm is a window with successes in every bucket, and no failures before those that open; full has both in all of them.
+// calm is a window with successes in every bucket, and no failures before those that open; full has both in all of
+// them.
 const (
 	calm = 0
 	full = 13
 )
 
-// TestABreakerStaysSmall fills a window, opens and probes under the default policy, and sums MEMORY USAGE of the machine's
-// keys, the log apart. What docs/keys.md says may be off by a tenth: allocators differ.
+// TestABreakerStaysSmall fills a window, opens and probes under the default policy, and sums MEMORY USAGE of the
+// machine's keys, the log apart. What docs/keys.md says may be off by a tenth: allocators differ.
 func TestABreakerStaysSmall(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/keys.md")

@@ -17,8 +17,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
-// directory checks configure and forget, of which there is no model, on fixed calls whose answers are written out here [B17],
-// [B21], [B25].
+// directory checks configure and forget, of which there is no model, on fixed calls whose answers are written out here
+// [B17], [B21], [B25].
 func (e *mutantEngine) directory() error {
 	d := &directory{mutantEngine: e, ctx: context.Background(), agent: "d1"}
 	e.now = storetest.BaseMs

@@ -18,8 +18,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// mutantEngine sees more than a plain engine: what is published, how long an Idempotency-Key is kept and the log is, and whose
-// clock it is that production reads.
+// mutantEngine sees more than a plain engine: what is published, how long an Idempotency-Key is kept and the log is,
+// and whose clock it is that production reads.
 type mutantEngine struct {
 	*engine
 	clock   *redisstore.Store // the same scripts, on the server's clock
@@ -52,8 +52,8 @@ func (e *mutantEngine) setScript(verb, text string) {
 	e.scripts[verb] = redis.NewScript(text)
 }
 
-// transcripts is storetest.Transcripts, but for the first difference ends it, and what noticed the last fault is played first: the next
-// fault is often in the same line.
+// transcripts is storetest.Transcripts, but for the first difference ends it, and what noticed the last fault is played
+// first: the next fault is often in the same line.
 func (e *mutantEngine) transcripts(order *[]storetest.Part) error {
 	for i, p := range *order {
 		if err := p.Play(e, "t-"); err != nil {
@@ -139,8 +139,8 @@ func (e *mutantEngine) readsClock(agent string) error {
 	return e.readsClockShortly()
 }
 
-// readsClockShortly says whether record's short way, which heals nothing, is taken on the server's clock. A bucket that ends
-// meanwhile is begun the long way.
+// readsClockShortly says whether record's short way, which heals nothing, is taken on the server's clock. A bucket that
+// ends meanwhile is begun the long way.
 func (e *mutantEngine) readsClockShortly() error {
 	ctx, control := context.Background(), e.store.Keys().Machine("clock")[3]
 	op := machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Summary: machine.Summary{Successes: 1}}
@@ -158,7 +158,8 @@ func (e *mutantEngine) readsClockShortly() error {
 	return errors.New("on the server's clock, record does not take its short way")
 }
 
-// lateInSecond waits until the server's clock has little left of its second, so that microseconds divided by 999 or 1001 show.
+// lateInSecond waits until the server's clock has little left of its second, so that microseconds divided by 999 or
+// 1001 show.
 func (e *mutantEngine) lateInSecond() error {
 	now, err := e.client.Time(context.Background()).Result()
 	if wait := 700*time.Millisecond - time.Duration(now.Nanosecond()); err == nil && wait > 0 {

@@ -38,13 +38,13 @@ const (
 	patience = 3 * time.Second
 )
 
-// TestEveryMutantIsKilled makes one small fault at a time in the scripts and demands that the transcripts, or random histories,
-// notice it; both are compared with the model after every operation. What they cannot notice stands in
+// TestEveryMutantIsKilled makes one small fault at a time in the scripts and demands that the transcripts, or random
+// histories, notice it; both are compared with the model after every operation. What they cannot notice stands in
 // testdata/equivalent_mutants.txt with the reason.
 //
-// A whole run in which every mutant is killed writes testdata/killed_mutants.txt: the digest of each file's code at that time.
-// MUTATE_CHANGED=1 leaves out the files whose code is still the same. MUTATE_HISTORIES bounds the histories for each mutant (40),
-// MUTATE_ONLY is a regular expression on the names of the mutants.
+// A whole run in which every mutant is killed writes testdata/killed_mutants.txt: the digest of each file's code at
+// that time. MUTATE_CHANGED=1 leaves out the files whose code is still the same. MUTATE_HISTORIES bounds the histories
+// for each mutant (40), MUTATE_ONLY is a regular expression on the names of the mutants.
 func TestEveryMutantIsKilled(t *testing.T) {
 	files := scriptFiles(t)
 	only := regexp.MustCompile(os.Getenv("MUTATE_ONLY"))

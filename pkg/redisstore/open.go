@@ -19,70 +19,63 @@ import (
 const DefaultTimeout = 250 * time.Millisecond
 
 const (
-	// sentinelDialFactor is how many time-outs a dial through Sentinel gets:
-	// go-redis asks the sentinel it knows, asks it once more under a lock, asks
-	// all of them, and then dials the master. With a single time-out for all of
-	// it, two equal deadlines would race for whether a sentinel that hangs is
-	// given up. A caller does not wait so long: its own context ends the wait.
+	// sentinelDialFactor is how many time-outs a dial through Sentinel gets: go-redis asks the sentinel it knows, asks it
+	// once more under a lock, asks all of them, and then dials the master. If one time-out bounded all of it, two equal
+	// deadlines would race for whether a sentinel that hangs is given up. A caller does not wait so long: its own context
+	// ends the wait.
 	sentinelDialFactor = 4
 
-	// clusterRedirects bounds how often the cluster client follows MOVED and
-	// ASK. It is also how often it sends again a command that has not NoRetry.
+	// clusterRedirects bounds how often the cluster client follows MOVED and ASK, and sends again a command without
+	// NoRetry.
 	clusterRedirects = 3
 )
 
-// Options completes a URL. The zero value is usable.
+// Options completes a URL. The zero value is usable, but for embedded://.
 type Options struct {
-	// Timeout bounds each of dialling, writing, reading and waiting for a free
-	// connection. 0 means DefaultTimeout.
+	// Timeout bounds each of dialling, writing, reading and waiting for a free connection. 0 means DefaultTimeout.
 	Timeout time.Duration
 
-	// Username, Password and SentinelPassword, where not empty, replace what
-	// the URL says (REDIS_PASSWORD_FILE and its like).
+	// Username, Password and SentinelPassword, where not empty, replace those of the URL. They come from
+	// REDIS_PASSWORD_FILE and its like.
 	Username, Password, SentinelPassword string
 
-	// PoolSize is the number of connections, per node in a cluster. 0 means
-	// go-redis's default.
+	// PoolSize is the number of connections, per node in a Cluster. 0 means go-redis's default.
 	PoolSize int
 
-	// Embedded starts the Redis that embedded:// names: embedded.Start, of the package embedded below this one. Other URLs do
-	// not need it.
+	// Embedded starts the server that embedded:// names: set it to Start of package embedded, below this one. Other URLs
+	// do not need it.
 	Embedded func(listen string) (Engine, error)
 
-	// Logger gets what happens besides the calls: certificates re-read, an
-	// embedded store in use. nil means none.
+	// Logger gets what happens besides the calls: TLS files re-read, an embedded server in use. nil means none.
 	Logger *slog.Logger
 }
 
-// Engine is a Redis in this process. It is for authors of engines: a program hands one over with [Options].Embedded.
+// Engine is a server in this process. It is for authors of engines; a program sets [Options].Embedded.
 type Engine interface {
-	// Dial connects to it, whatever the address. It fails after Close.
+	// Dial connects to the server, whatever the address. It fails after Close.
 	Dial(ctx context.Context, network, addr string) (net.Conn, error)
-	// Addr is the address at which it listens, "" if it does not.
+	// Addr is the address at which the server listens, "" if it does not.
 	Addr() string
-	// Close ends it and its connections.
+	// Close ends the server and its connections.
 	Close()
 }
 
-// Conn is a client and what belongs to it. Its fields must not be changed.
-// Its methods may be called concurrently.
+// Conn is a client and what belongs to it. Its fields must not be changed. Its methods may be called concurrently.
 //
-// The client sends a command once: MaxRetries is off, for a command that timed
-// out may have run. Only a cluster client still sends again, up to three times,
-// commands whose NoRetry method does not forbid it.
+// The client sends a command once: MaxRetries is off, because a command that timed out may have run. Only a cluster
+// client sends a command again, up to three times, unless the command's NoRetry method forbids it.
 type Conn struct {
 	Client   redis.UniversalClient
-	Cluster  bool   // Redis Cluster: a script's keys need one slot
+	Cluster  bool   // the server is a Redis Cluster: a script's keys need one slot
 	Embedded bool   // the server is in this process, and keeps nothing
-	Display  string // the URL with every secret hidden
+	Display  string // the URL for a log: no secrets
 
-	engine    Engine // nil for a real server
+	engine    Engine // nil unless Embedded
 	closeOnce sync.Once
 	closeErr  error
 }
 
-// DialError says that no connection came about, so that the command it is
-// returned for was never sent and may be sent again.
+// DialError says that no connection came about. The command whose error it is was not sent, and may be sent again.
 type DialError struct {
 	Addr string // as it was asked for; behind Sentinel the master's name
 	Err  error
@@ -90,12 +83,12 @@ type DialError struct {
 
 func (e *DialError) Error() string { return fmt.Sprintf("connect to redis %s: %v", e.Addr, e.Err) }
 
-// Unwrap returns a slice because go-redis takes one layer off the errors of its
-// handshake by errors.Unwrap, which lets this form alone.
+// Unwrap returns a slice because go-redis takes one layer off the errors of its handshake with errors.Unwrap, which
+// leaves this form alone.
 func (e *DialError) Unwrap() []error { return []error{e.Err} }
 
-// Open validates rawURL and o and builds the client. It does not connect: a Redis that is down is met by the first command, and by
-// Check. Errors never hold a password. The caller owns the Conn and must Close it.
+// Open validates rawURL and o and builds the client. It does not connect: a Redis that is down is met by the first
+// command, and by Check. Errors never hold a password. The caller owns the Conn and must Close it.
 func Open(ctx context.Context, rawURL string, o Options) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
@@ -188,8 +181,7 @@ func (c *Conn) connect(t target, o Options) {
 	}
 }
 
-// Close closes the client and an embedded server. Only the first call does
-// something; later ones return its result.
+// Close closes the client and an embedded server. Later calls return the result of the first.
 func (c *Conn) Close() error {
 	c.closeOnce.Do(func() {
 		if err := c.Client.Close(); err != nil {
@@ -202,7 +194,7 @@ func (c *Conn) Close() error {
 	return c.closeErr
 }
 
-// dialHook marks the errors of dialling, go-redis's own included.
+// dialHook makes DialErrors of the errors of dialling, go-redis's own included.
 type dialHook struct{ name string }
 
 func (h dialHook) DialHook(next redis.DialHook) redis.DialHook {

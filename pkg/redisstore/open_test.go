@@ -242,7 +242,7 @@ func TestCheck_NamesTheSettingThatDoesNotFit(t *testing.T) {
 		{"redis+cluster://" + plain, []string{"redis:// in place of redis+cluster://", "cluster support disabled"}},
 		{"redis://" + sentinel, []string{"is a Sentinel", "/mymaster", "redis_mode:sentinel"}},
 		{"redis://:pw@" + sentinel + "/other", []string{"know no master of the name"}},
-		{"redis://" + plain + "/mymaster", []string{"is not a Sentinel"}},
+		{"redis://" + plain + "/mymaster", []string{"is no Sentinel"}},
 	} {
 		conn := openURL(t, c.url)
 		_, err := conn.Check(t.Context())

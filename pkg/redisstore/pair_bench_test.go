@@ -14,8 +14,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// BenchmarkStrictPair is a call in the strict mode, an acquire and a success, at a closed breaker of a real Redis. cpu-µs/op is
-// this process's; allocs/op is the figure to trust on a machine that is shared.
+// BenchmarkStrictPair is a call in the strict mode, an acquire and a success, at a closed breaker of a real Redis.
+// cpu-µs/op is this process's; allocs/op is the figure to trust on a machine that is shared.
 func BenchmarkStrictPair(b *testing.B) {
 	for _, c := range []struct{ callers, agents int }{{1, 1}, {8, 1}, {64, 1}, {256, 1}, {64, 64}} {
 		b.Run(fmt.Sprintf("callers=%d/agents=%d", c.callers, c.agents), func(b *testing.B) { strictPairs(b, c.callers, c.agents) })
@@ -75,7 +75,8 @@ func strictPairs(b *testing.B, callers, agents int) {
 	b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/1e3/float64(b.N), "cpu-µs/op")
 }
 
-// fillBucket records minimum_calls successes in a bucket before the present one, as there are after the first seconds of an agent.
+// fillBucket records minimum_calls successes in a bucket before the present one, as there are after the first seconds
+// of an agent.
 func fillBucket(b *testing.B, conn *redisstore.Conn, names []string) {
 	b.Helper()
 	store, err := redisstore.New(conn.Client, false, redisstore.Config{})

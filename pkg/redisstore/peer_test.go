@@ -74,7 +74,8 @@ func TestPeerFault1OneTripToAskAndOneToReport(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A script reports. Two reads in one trip ask, but for the first two calls: on those the breaker is not known to be closed.
+	// A script reports. Two reads in one trip ask, but for the first two calls: on those the breaker is not known to be
+	// closed.
 	if got := scriptCalls(t, f.client) - trips; got != calls+2 {
 		t.Errorf("%d scripts for %d calls, want one a call, and two more", got, calls)
 	}

@@ -31,7 +31,8 @@ func echo(sent *atomic.Int64) func(context.Context, *trip) {
 	}
 }
 
-// TestNobodyGetsTheAnswerOfACallThatWasGivenUp: calls are used again, and many callers leave theirs, in the queue or on its way.
+// TestNobodyGetsTheAnswerOfACallThatWasGivenUp: calls are used again, and many callers leave theirs, in the queue or on
+// its way.
 func TestNobodyGetsTheAnswerOfACallThatWasGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

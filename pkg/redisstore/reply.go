@@ -9,7 +9,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// appendArgs writes ARGV as lua/load.lua and the verb's header count it.
+// appendArgs appends ARGV as the headers of lua/load.lua and of the verb number it.
 func (s *Store) appendArgs(a []any, c *call) []any {
 	op := &c.op
 	a = append(a, s.nowMs(), c.agent.who, c.policy.text, c.policy.rule, op.Draw+" "+strconv.FormatInt(op.JitterPPM, 10))
@@ -27,12 +27,14 @@ func (s *Store) appendArgs(a []any, c *call) []any {
 		a = append(a, op.Epoch, op.Token)
 	case machine.VerbForce:
 		f := op.Force
-		a = append(a, string(f.Target), f.LengthMs, f.RampMs, f.Reason, machine.Clip(f.Reason), f.Actor, bit(f.Protected), bit(f.Override))
+		a = append(a, string(f.Target), f.LengthMs, f.RampMs, f.Reason, machine.Clip(f.Reason), f.Actor,
+			bit(f.Protected), bit(f.Override))
 	}
 	return a
 }
 
-// summaryText is ARGV[8] of lua/record.lua: successes alone, or all of the summary and who reports it.
+// summaryText is ARGV[8] of lua/record.lua: the number of successes if there is nothing else, or the whole summary and
+// its reporter.
 func summaryText(op *machine.Op) any {
 	m := &op.Summary
 	if m.Failures == 0 && m.Slow == 0 {
@@ -45,14 +47,15 @@ func summaryText(op *machine.Op) any {
 	return string(append(b, op.Reporter...))
 }
 
-// packedPolicy is a policy as the scripts take it, ARGV[3] and [4]: all of the first but an agent's shift, which agentPolicy puts in.
+// packedPolicy is a policy as the scripts take it: ARGV[3], but for the agent's shift between the two parts, and
+// ARGV[4].
 type packedPolicy struct {
 	before, after string
 	rule          any
 	params        machine.Params
 }
 
-// agentPolicy is a policy as the scripts take it for one agent.
+// agentPolicy is a packedPolicy with one agent's ARGV[3].
 type agentPolicy struct {
 	*packedPolicy
 	text any
@@ -64,10 +67,10 @@ func (p *packedPolicy) shifted(ms int64) agentPolicy {
 	return agentPolicy{p, p.before + strconv.FormatInt(ms, 10) + p.after}
 }
 
-// maxPacked bounds the policies that are kept packed; agents share few.
+// maxPacked bounds the cache of packed policies. Agents share few policies.
 const maxPacked = 1000
 
-// packed gives the policy as the scripts take it, made once a policy.
+// packed packs a policy, once.
 func (s *Store) packed(p machine.Params) *packedPolicy {
 	if known, ok := s.policies.Load(p); ok {
 		return known.(*packedPolicy) //nolint:forcetypeassert,errcheck // nothing else is stored
@@ -83,7 +86,8 @@ func (s *Store) packed(p machine.Params) *packedPolicy {
 		mode = "2"
 	}
 	before := []any{
-		mode, p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, bit(p.TrackReporters), p.WindowMs, p.TTLMs,
+		mode, p.FailureThreshold, p.FailureRatePPM, p.MinimumCalls, p.SlowRatePPM, bit(p.TrackReporters),
+		p.WindowMs, p.TTLMs,
 	}
 	after := []any{
 		p.HistoryMinutes, p.Reporters, p.TimeoutMs, p.TimeoutMaxMs, p.MultiplierMilli, p.JitterPPM, p.MaxCalls, p.Need,
@@ -98,7 +102,7 @@ func (s *Store) packed(p machine.Params) *packedPolicy {
 	return out
 }
 
-// spaced joins values by blanks: Sprintln puts one between any two.
+// spaced joins values by blanks, which Sprintln puts between any two.
 func spaced(values []any) string { return strings.TrimSpace(fmt.Sprintln(values...)) }
 
 func bit(b bool) string {
@@ -108,7 +112,7 @@ func bit(b bool) string {
 	return "0"
 }
 
-// reader takes a reply apart; the first surprise is kept and spoils the rest.
+// reader reads a reply item by item. It keeps the first error, after which every item is empty.
 type reader struct {
 	items []any
 	err   error
@@ -130,7 +134,7 @@ func (r *reader) text() string {
 	v := r.next()
 	s, ok := v.(string)
 	if !ok && r.err == nil {
-		r.err = fmt.Errorf("script reply holds %T where a text is due", v)
+		r.err = fmt.Errorf("script reply holds %T in place of a text", v)
 	}
 	return s
 }
@@ -139,13 +143,14 @@ func (r *reader) number() int64 {
 	v := r.next()
 	n, ok := v.(int64)
 	if !ok && r.err == nil {
-		r.err = fmt.Errorf("script reply holds %T where a number is due", v)
+		r.err = fmt.Errorf("script reply holds %T in place of a number", v)
 	}
 	return n
 }
 
-// parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, flags, run, hold, left_ms, counted, event...}. The
-// fast path answers the acquire of a closed breaker with the first three only, a record with four, and with run unless that is 0.
+// parseReply reads {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, flags, run, hold, left_ms, counted,
+// event...}. The fast path answers the acquire of a closed breaker by the first three, and a record by the first four,
+// and the run unless that is 0.
 func parseReply(items []any) (machine.Result, error) {
 	in := &reader{items: items}
 	r := machine.Result{Code: machine.Code(in.text()), State: machine.State(in.text()), Epoch: in.text()}
@@ -180,7 +185,9 @@ func parseReply(items []any) (machine.Result, error) {
 func parseRaw(items []any) (machine.Raw, int64, error) {
 	in := &reader{items: items}
 	now, planted := in.number(), in.text()
-	raw := machine.Raw{State: in.maybeText(), Timestamp: in.maybeText(), Calls: in.hash(), Control: in.hash(), Probes: in.hash()}
+	raw := machine.Raw{
+		State: in.maybeText(), Timestamp: in.maybeText(), Calls: in.hash(), Control: in.hash(), Probes: in.hash(),
+	}
 	for _, v := range in.list() {
 		if s, ok := v.(string); ok {
 			raw.Log = append(raw.Log, s)
@@ -188,7 +195,9 @@ func parseRaw(items []any) (machine.Raw, int64, error) {
 	}
 	raw.History = in.hash()
 	has := func(digit string) bool { return strings.Contains(planted, digit) }
-	raw.Planted = machine.Planted{State: has("1"), Timestamp: has("2"), Calls: has("3"), Control: has("4"), Probes: has("5"), History: has("7")}
+	raw.Planted = machine.Planted{
+		State: has("1"), Timestamp: has("2"), Calls: has("3"), Control: has("4"), Probes: has("5"), History: has("7"),
+	}
 	return raw, now, in.err
 }
 
@@ -205,7 +214,7 @@ func (r *reader) list() []any {
 	v := r.next()
 	l, ok := v.([]any)
 	if !ok && r.err == nil {
-		r.err = fmt.Errorf("script reply holds %T where a list is due", v)
+		r.err = fmt.Errorf("script reply holds %T in place of a list", v)
 	}
 	return l
 }

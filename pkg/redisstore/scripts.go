@@ -23,8 +23,8 @@ func loadScripts() (map[string]script, error) {
 	return out, nil
 }
 
-// once and its like are commands that no client, a Cluster's neither, sends a second time by itself: a script that timed out may have
-// run.
+// once and its like are commands that no client, a Cluster's neither, sends a second time by itself: a script that
+// timed out may have run.
 type (
 	once       struct{ *redis.Cmd }
 	onceString struct{ *redis.StringCmd }

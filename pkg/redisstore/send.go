@@ -11,8 +11,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// send carries out a trip's calls in one round trip. If a hint was wrong, the call falls back to its script in a second round trip. A
-// script that the server does not know is sent again with its text, by itself: NOSCRIPT says that it has not run.
+// send carries out a trip's calls in one round trip. If a hint was wrong, the call falls back to its script in a second
+// round trip. A script that the server does not know is sent again with its text, by itself: NOSCRIPT says that it has
+// not run.
 func (s *Store) send(ctx context.Context, t *trip) {
 	hinted := false
 	for _, c := range t.calls {
@@ -67,7 +68,8 @@ func (s *Store) exchange(ctx context.Context, t *trip, calls []*call) {
 		case !c.short:
 			s.settle(ctx, t, c, t.cmds[c.at].(once)) //nolint:forcetypeassert,errcheck // as it was added
 		case c.share == shareAcquire:
-			c.settleReads(t.cmds[c.at].(onceString).StringCmd, t.cmds[c.at+1].(onceString).StringCmd) //nolint:forcetypeassert,errcheck // likewise
+			get, hget := t.cmds[c.at].(onceString), t.cmds[c.at+1].(onceString) //nolint:forcetypeassert,errcheck // likewise
+			c.settleReads(get.StringCmd, hget.StringCmd)
 		}
 	}
 	for _, g := range t.groups {
@@ -114,7 +116,9 @@ func (t *trip) merge(calls []*call) {
 
 // grouped says whether a record is in a group, which is then that of its policy.
 func grouped(groups []group, c *call) bool {
-	return slices.ContainsFunc(groups, func(g group) bool { return g.calls[0].policy.packedPolicy == c.policy.packedPolicy })
+	return slices.ContainsFunc(groups, func(g group) bool {
+		return g.calls[0].policy.packedPolicy == c.policy.packedPolicy
+	})
 }
 
 // command is a call's own script, by name or by text.
@@ -158,9 +162,9 @@ func (s *Store) settle(ctx context.Context, t *trip, c *call, cmd once) {
 	}
 }
 
-// settleReads takes the replies of an acquire's two reads, of :state and of :control's field plain. The keys may change between the
-// two. Yet at one moment between them what they say was so: the field exists only while the breaker is plainly closed, and names the
-// epoch. If they do not say so, the call stays unanswered, and its script decides.
+// settleReads takes the replies of an acquire's two reads, of :state and of :control's field plain. The keys may change
+// between the two. Yet at one moment between them what they say was so: the field exists only while the breaker is
+// plainly closed, and names the epoch. If they do not say so, the call stays unanswered, and its script decides.
 func (c *call) settleReads(get, hget *redis.StringCmd) {
 	state, err := get.Result()
 	plain, err2 := hget.Result()
@@ -191,7 +195,8 @@ func (s *Store) records(ctx context.Context, t *trip, name, what string, calls [
 	return onceInts{cmd}
 }
 
-// settleRecords takes the reply of such a command. A record that it did not count stays unanswered. An error is that of each record.
+// settleRecords takes the reply of such a command. A record that it did not count stays unanswered. An error is that of
+// each record.
 func (s *Store) settleRecords(ctx context.Context, t *trip, calls []*call, cmd onceInts) {
 	if unknownScript(cmd.Err()) {
 		cmd = s.records(ctx, t, "eval", s.scripts["records"].text, calls)
@@ -206,7 +211,9 @@ func (s *Store) settleRecords(ctx context.Context, t *trip, calls []*call, cmd o
 		case err != nil:
 			c.fail(err)
 		case counted[i+1] == 1:
-			c.answer(machine.Result{Code: machine.CodeOK, State: machine.Closed, Epoch: c.op.Epoch, NowMs: counted[0], Fast: true})
+			c.answer(machine.Result{
+				Code: machine.CodeOK, State: machine.Closed, Epoch: c.op.Epoch, NowMs: counted[0], Fast: true,
+			})
 		default:
 			c.hint.Store(false)
 		}

@@ -25,8 +25,8 @@ type Config struct {
 	TTL       time.Duration // REDIS_TTL_SECONDS [B25]; 0 means one hour
 	History   int           // HISTORY_MINUTES: how far :history goes back, up to 1440; 0 keeps none
 	Timeout   time.Duration // REDIS_TIMEOUT_MS: no operation takes longer, retries included; 0 means DefaultTimeout
-	// RoundTrips is how many round trips of this process are in progress at once. Calls that come meanwhile share the next one. 0 means
-	// 2; more did not help (docs/performance.md).
+	// RoundTrips is how many round trips of this process are in progress at once. Calls that come meanwhile share the
+	// next one. 0 means 2; more did not help (docs/performance.md).
 	RoundTrips int
 }
 
@@ -76,8 +76,8 @@ func (s *Store) Keys() Keys { return s.keys }
 // SetReplicas says how many replicas are up, for minimum_reporters [B23]; 0: unknown.
 func (s *Store) SetReplicas(n int) { s.replicas.Store(int64(n)) }
 
-// Ping asks whether scripts may write what takes memory and, on a Cluster, whether every master is up: with that a store that was
-// down is up again. Its key lives a millisecond. The error is a [*SettingsError] where that says more.
+// Ping asks whether scripts may write what takes memory and, on a Cluster, whether every master is up: with that a
+// store that was down is up again. Its key lives a millisecond. The error is a [*SettingsError] where that says more.
 func (s *Store) Ping(ctx context.Context) error {
 	if cc, ok := s.client.(*redis.ClusterClient); ok {
 		err := cc.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
@@ -85,15 +85,15 @@ func (s *Store) Ping(ctx context.Context) error {
 			return fmt.Errorf("ping: %w", advise(err))
 		}
 	}
-	err := s.client.Eval(ctx, "return redis.call('SET', KEYS[1], '1', 'PX', 1)", []string{s.keys.Prefix + ":ping"}).Err()
+	err := s.client.Eval(ctx, "return redis.call('SET', KEYS[1], '1', 'PX', 1)", []string{s.keys.ping()}).Err()
 	if err != nil {
 		return fmt.Errorf("ping: %w", advise(err))
 	}
 	return nil
 }
 
-// Apply carries out op, in a round trip that concurrent callers share. Acquires of one plainly closed agent that are sent at once
-// share the answer, and successes in one epoch are joined into one record.
+// Apply carries out op, in a round trip that concurrent callers share. Acquires of one plainly closed agent that are
+// sent at once share the answer, and successes in one epoch are joined into one record.
 func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	until := s.dispatch.limit.context()
 	r, _, err := s.dispatch.do(ctx, until, s.callOf(agent, &p, &op))
@@ -117,7 +117,9 @@ func (s *Store) params(p *breaker.Policy, replicas int64) machine.Params {
 }
 
 // applyAgain is not part of Apply, because what its function captures is allocated.
-func (s *Store) applyAgain(ctx, until context.Context, last error, agent string, p breaker.Policy, op machine.Op) (r machine.Result, err error) {
+func (s *Store) applyAgain(
+	ctx, until context.Context, last error, agent string, p breaker.Policy, op machine.Op,
+) (r machine.Result, err error) {
 	err = s.retry(ctx, until, last, func(ctx context.Context) (err error) {
 		r, _, err = s.dispatch.do(ctx, until, s.callOf(agent, &p, &op))
 		return err
@@ -125,7 +127,8 @@ func (s *Store) applyAgain(ctx, until context.Context, last error, agent string,
 	return r, err
 }
 
-// Lengths of the replies after which the short form will do: {ok, closed, epoch} to an acquire, {ok, closed, epoch, now} to a record.
+// Lengths of the replies after which the short form will do: {ok, closed, epoch} to an acquire, {ok, closed, epoch,
+// now} to a record.
 const (
 	plainReply = 3
 	calmReply  = 4
@@ -151,7 +154,8 @@ func (s *Store) callOf(agent string, p *breaker.Policy, op *machine.Op) *call {
 		c.keys = append(slices.Clip(e.keys), s.keys.Report(agent, op.ReportID))
 	case op.Verb == machine.VerbReplay:
 		c.keys = append(slices.Clip(e.keys), s.keys.Replay(agent, op.Token))
-	case op.Verb == machine.VerbRecord && op.Epoch != "" && op.Token == "" && sum.Successes > 0 && sum.Failures+sum.Slow == 0:
+	case op.Verb == machine.VerbRecord && op.Epoch != "" && op.Token == "" &&
+		sum.Successes > 0 && sum.Failures+sum.Slow == 0:
 		c.share = shareRecord
 		if !p.Disabled && !s.keys.Cluster {
 			c.hint, c.shortReply = &e.hints.record, calmReply
@@ -174,7 +178,8 @@ func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (br
 }
 
 func look(raw machine.Raw, now int64, p machine.Params) breaker.View {
-	after, _ := machine.Step(p, machine.Load(raw), machine.Op{Verb: machine.VerbInspect, Draw: machine.ZeroEpoch[1:]}, now)
+	op := machine.Op{Verb: machine.VerbInspect, Draw: machine.ZeroEpoch[1:]}
+	after, _ := machine.Step(p, machine.Load(raw), op, now)
 	v := breaker.View{Snapshot: after, NowMs: now}
 	for _, line := range raw.Log {
 		if e, ok := machine.ParseEvent(line); ok {
@@ -226,7 +231,10 @@ func (s *Store) script(ctx context.Context, verb string, keys []string, args []a
 
 // refusals are how error replies begin that Redis gives before it runs anything.
 func refusals() []string {
-	return []string{"NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "ERR max number of clients"}
+	return []string{
+		"NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
+		"ERR max number of clients",
+	}
 }
 
 // cannotHaveRun says that a command may be sent again without being carried out twice.
@@ -235,10 +243,10 @@ func cannotHaveRun(err error) bool {
 	return notConnected || slices.ContainsFunc(refusals(), func(r string) bool { return redis.HasErrorPrefix(err, r) })
 }
 
-// WrapError makes a [breaker.StoreError] of an error of a Conn's client. It is Unknown unless it says that the command has not run.
-// It is for authors of what stands beside a Store.
+// WrapError makes a [breaker.StoreError] of an error of a Conn's client. It is Unknown unless it says that the command
+// has not run. It is for authors of what stands beside a Store.
 func WrapError(verb machine.Verb, agent string, err error) error {
-	var reply redis.Error
-	return &breaker.StoreError{Verb: verb, Agent: agent, Err: err, Unknown: !cannotHaveRun(err) && !errors.As(err, &reply) &&
-		!errors.Is(err, errNotSent)}
+	var refused redis.Error
+	unknown := !cannotHaveRun(err) && !errors.As(err, &refused) && !errors.Is(err, errNotSent)
+	return &breaker.StoreError{Verb: verb, Agent: agent, Err: err, Unknown: unknown}
 }

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// tlsFiles are the TLS parameters of a URL. Empty ca means the system's roots, empty cert and key no client certificate, empty
-// serverName the dialled host.
+// tlsFiles are the TLS parameters of a URL. Empty ca means the system's roots, empty cert and key no client
+// certificate, empty serverName the dialled host.
 type tlsFiles struct{ ca, cert, key, serverName string }
 
 func (f *tlsFiles) params() []param {
@@ -47,8 +47,9 @@ func (f *tlsFiles) load() (*tls.Config, error) {
 	return c, nil
 }
 
-// tlsDialer dials TLS. It reads the files at every dial, so that the next connection uses a renewed certificate: dials are rare, the
-// files are small, and a modification time can stay the same over a change. It is safe for concurrent use.
+// tlsDialer dials TLS. It reads the files at every dial, so that the next connection uses a renewed certificate: dials
+// are rare, the files are small, and a modification time can stay the same over a change. It is safe for concurrent
+// use.
 type tlsDialer struct {
 	files   *tlsFiles
 	timeout time.Duration // of connecting and the handshake together
@@ -68,8 +69,8 @@ func newTLSDialer(files *tlsFiles, timeout time.Duration, log *slog.Logger) (*tl
 	return &tlsDialer{files: files, timeout: timeout, log: log, good: good}, err
 }
 
-// current is what the files hold now. While they cannot be used, because a renewal is half written for instance, the last good ones
-// stay.
+// current is what the files hold now. While they cannot be used, because a renewal is half written for instance, the
+// last good ones stay.
 func (d *tlsDialer) current() *tls.Config {
 	fresh, err := d.files.load()
 	d.mu.Lock()
@@ -81,15 +82,16 @@ func (d *tlsDialer) current() *tls.Config {
 	case err == nil:
 		d.logged = ""
 		if !fresh.RootCAs.Equal(d.good.RootCAs) || !reflect.DeepEqual(fresh.Certificates, d.good.Certificates) {
-			d.log.Info("TLS files of Redis have changed; new connections use them", "ca_file", d.files.ca, "cert_file", d.files.cert)
+			d.log.Info("TLS files of Redis have changed; new connections use them",
+				"ca_file", d.files.ca, "cert_file", d.files.cert)
 		}
 		d.good = fresh
 	}
 	return d.good
 }
 
-// dial has the shape of go-redis's Dialer. It verifies the name of the host it dials, which behind Sentinel and in a Cluster differs
-// from node to node.
+// dial has the shape of go-redis's Dialer. It verifies the name of the host it dials, which behind Sentinel and in a
+// Cluster differs from node to node.
 func (d *tlsDialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
@@ -100,7 +102,7 @@ func (d *tlsDialer) dial(ctx context.Context, network, addr string) (net.Conn, e
 	if err != nil {
 		return nil, fmt.Errorf("TLS with %s: %w", addr, d.explain(err))
 	}
-	return &tlsConn{Conn: conn.(*tls.Conn), dialer: d, addr: addr}, nil //nolint:forcetypeassert,errcheck // tls.Dialer says so
+	return &tlsConn{Conn: conn.(*tls.Conn), dialer: d, addr: addr}, nil //nolint:forcetypeassert,errcheck // it is
 }
 
 // explain says which setting a failed handshake depends on.
@@ -123,13 +125,14 @@ func (d *tlsDialer) explain(err error) error {
 	case errors.As(err, &noTLS):
 		return fmt.Errorf("it does not speak TLS on this port (without TLS the scheme is redis or redis+cluster): %w", err)
 	case errors.Is(err, context.DeadlineExceeded): // a plain Redis waits for the end of a line
-		return fmt.Errorf("no answer to the handshake; is this a port without TLS (scheme redis or redis+cluster)?: %w", err)
+		return fmt.Errorf("no answer to the handshake; is this a port without TLS (redis:// or redis+cluster://)?: %w", err)
 	}
 	_, refused := d.explainRefusal(err)
 	return refused
 }
 
-// explainRefusal says of a server that hung up that it may want a client certificate, or another one. ok is whether it hung up.
+// explainRefusal says of a server that hung up that it may want a client certificate, or another one. ok is whether it
+// hung up.
 func (d *tlsDialer) explainRefusal(err error) (ok bool, refused error) {
 	var op *net.OpError
 	alert := errors.As(err, &op) && op.Op == "remote error" // how crypto/tls marks the peer's alerts
@@ -144,9 +147,9 @@ func (d *tlsDialer) explainRefusal(err error) (ok bool, refused error) {
 	}
 }
 
-// tlsConn explains an end of the connection before the first byte: in TLS 1.3 the server refuses a client's certificate only after
-// the handshake. Nothing but go-redis's own greeting can have been sent by then: the error is a DialError. tlsConn embeds *tls.Conn,
-// so that go-redis sees its other methods.
+// tlsConn explains an end of the connection before the first byte: in TLS 1.3 the server refuses a client's certificate
+// only after the handshake. Nothing but go-redis's own greeting can have been sent by then: the error is a DialError.
+// tlsConn embeds *tls.Conn, so that go-redis sees its other methods.
 type tlsConn struct {
 	*tls.Conn
 

@@ -30,8 +30,8 @@ const (
 	urlCluster  urlKind = "Cluster"
 )
 
-// target is what a URL says. Of opt it sets the addresses (an embedded server's listener, a socket's path), the database, the
-// master's name and the credentials.
+// target is what a URL says. Of opt it sets the addresses (an embedded server's listener, a socket's path), the
+// database, the master's name and the credentials.
 type target struct {
 	scheme string
 	kind   urlKind
@@ -46,8 +46,8 @@ var (
 	urlMaster = regexp.MustCompile(`^[A-Za-z0-9._-]+$`) // what Sentinel itself allows
 )
 
-// String is the URL for a log: its scheme, user, addresses and database, as far as they were understood. What could be a password, or
-// a part of one, is ***: a user alone may be a token.
+// String is the URL for a log: its scheme, user, addresses and database, as far as they were understood. What could be
+// a password, or a part of one, is ***: a user alone may be a token.
 func (t *target) String() string {
 	if t.scheme == "" {
 		return "***"
@@ -104,12 +104,14 @@ func (t *target) parse(raw string) error {
 		authority, path = body[:i], body[i:]
 	}
 	if strings.Contains(path, "@") || strings.Contains(query, "@") {
-		return errors.New("an '@' after the host: in a password write '/' as %2F, '?' as %3F and '@' as %40 (percent-encoding)")
+		return errors.New("an '@' after the host: in a password write '/' as %2F, '?' as %3F and '@' as %40 " +
+			"(percent-encoding)")
 	}
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
 		info := authority[:i]
 		if strings.Contains(info, "@") && strings.Contains(info, ",") {
-			return errors.New("user and password stand once, before the first host; in a password write '@' as %40 and ',' as %2C")
+			return errors.New("user and password stand once, before the first host; " +
+				"in a password write '@' as %40 and ',' as %2C")
 		}
 		user, password, _ := strings.Cut(info, ":")
 		t.opt.Username, t.opt.Password, authority = unescape(user), unescape(password), authority[i+1:]
@@ -162,7 +164,8 @@ func (t *target) setPlace(hosts, path string) (err error) {
 	name, port := unescape(strings.TrimPrefix(path, "/")), "6379"
 	if t.kind == urlSingle && strings.Trim(name, "+-0123456789") != "" {
 		if !urlMaster.MatchString(name) {
-			return errors.New("the path is neither a database number nor the name of a Sentinel master (letters, digits, '.', '_', '-')")
+			return errors.New("the path is neither a database number nor the name of a Sentinel master " +
+				"(letters, digits, '.', '_', '-')")
 		}
 		t.kind, port = urlSentinel, "26379"
 	}
@@ -260,7 +263,8 @@ func (t *target) params(db *string) (out []param) {
 		out = append(out, param{"db", db})
 	}
 	if t.kind == urlSentinel {
-		out = append(out, param{"sentinel_username", &t.opt.SentinelUsername}, param{"sentinel_password", &t.opt.SentinelPassword})
+		user, password := &t.opt.SentinelUsername, &t.opt.SentinelPassword
+		out = append(out, param{"sentinel_username", user}, param{"sentinel_password", password})
 	}
 	if t.tls != nil {
 		out = append(out, t.tls.params()...)
@@ -269,7 +273,7 @@ func (t *target) params(db *string) (out []param) {
 }
 
 func (t *target) setQuery(query string) error {
-	values, err := url.ParseQuery(strings.ReplaceAll(query, "+", "%2B")) // a plus sign stays one: passwords in base64 have it
+	values, err := url.ParseQuery(strings.ReplaceAll(query, "+", "%2B")) // passwords in base64 have a plus sign
 	if err != nil {
 		return errors.New("a ';' in a value is written %3B")
 	}
@@ -296,7 +300,8 @@ func (t *target) setQuery(query string) error {
 	return nil
 }
 
-// unknown is the error of a parameter that t's form does not have. The name of one beside a password may be a piece of it.
+// unknown is the error of a parameter that t's form does not have. The name of one beside a password may be a piece of
+// it.
 func (t *target) unknown(name string, values url.Values, params []param) error {
 	if values.Get(name) == "" || !urlWord.MatchString(name) {
 		return errors.New("a parameter is not of the form name=value (in a value write '&' as %26 and '=' as %3D)")
@@ -311,5 +316,6 @@ func (t *target) unknown(name string, values url.Values, params []param) error {
 	for i, p := range params {
 		allowed[i] = p.name
 	}
-	return fmt.Errorf("unknown parameter %s; allowed for this form (%s): %s", name, t.kind, cmp.Or(strings.Join(allowed, ", "), "none is"))
+	return fmt.Errorf("unknown parameter %s; allowed for this form (%s): %s",
+		name, t.kind, cmp.Or(strings.Join(allowed, ", "), "none is"))
 }

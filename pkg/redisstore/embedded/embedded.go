@@ -1,5 +1,5 @@
-// Package embedded is a Redis in this process, for one process and nothing that must last: a first try, a demonstration, a
-// test. It is miniredis, which only a program that imports this package links.
+// Package embedded is a Redis in this process, for one process and nothing that must last: a first try, a
+// demonstration, a test. It is miniredis, which only a program that imports this package links.
 //
 //	conn, err := redisstore.Open(ctx, "embedded://", redisstore.Options{Embedded: embedded.Start})
 package embedded
@@ -16,7 +16,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// server is a miniredis. Its clients reach it over in-memory pipes: whoever can send bytes to a miniredis listener can crash it.
+// server is a miniredis. Its clients reach it over in-memory pipes: whoever can send bytes to a miniredis listener can
+// crash it.
 type server struct {
 	mini   *miniredis.Miniredis
 	listen string
@@ -25,8 +26,8 @@ type server struct {
 	closed bool // a Dial after Close would start miniredis again
 }
 
-// Start starts a server whose keys expire by the clock. listen is the loopback host:port at which it also takes connections,
-// for redis-cli, or "" for none. It is what [redisstore.Options] takes as Embedded.
+// Start starts a server whose keys expire by the clock. listen is the loopback host:port at which it also takes
+// connections, for redis-cli, or "" for none. It is what [redisstore.Options] takes as Embedded.
 func Start(listen string) (redisstore.Engine, error) {
 	s := &server{mini: miniredis.NewMiniRedis()}
 	s.mini.ClockTTL(true)
@@ -66,8 +67,8 @@ func (s *server) Close() {
 
 // pipeConn is one end of a net.Pipe whose Write never waits for the other end.
 //
-// A pipe has no buffer. miniredis writes each reply before it reads the next command, and go-redis writes a whole pipeline
-// before it reads the first reply: from about 4 KiB on, each would wait for the other.
+// A pipe has no buffer. miniredis writes each reply before it reads the next command, and go-redis writes a whole
+// pipeline before it reads the first reply: from about 4 KiB on, each would wait for the other.
 type pipeConn struct {
 	net.Conn
 
