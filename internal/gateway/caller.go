@@ -12,29 +12,30 @@ import (
 	"github.com/breakerd/breakerd/internal/problem"
 )
 
-// patience bounds how long a caller may neither send the request that it has begun, nor take the answer that is there for it.
+// patience bounds how long a caller may stall: while it sends its request, and while it reads the answer.
 const patience = time.Minute
 
-// caller is the one who asks, as the writer of the answer. An answer does not wait for the rest of the request, over HTTP/1 as
-// little as over HTTP/2; a caller who cannot be written to has gone, and the call counts as cancelled.
+// caller writes the answer. It does not wait for the rest of the request, over HTTP/1 or HTTP/2. A write that fails
+// cancels the call: its caller has left.
 type caller struct {
 	http.ResponseWriter
 
 	control *http.ResponseController
-	gone    context.CancelFunc
-	upload  *upload // nil: nothing comes
+	cancel  context.CancelFunc
+	upload  *upload // nil: the request has no body
 }
 
-// newCaller gives the writer of an answer, and the request with what it must be read by. end is called when all is done.
+// newCaller returns the writer of an answer, and the request with a body and a context that go with it. end releases
+// both.
 func newCaller(w http.ResponseWriter, r *http.Request) (c *caller, in *http.Request, end func()) {
 	ctx, cancel := context.WithCancel(r.Context())
-	c = &caller{ResponseWriter: w, control: http.NewResponseController(w), gone: cancel}
+	c = &caller{ResponseWriter: w, control: http.NewResponseController(w), cancel: cancel}
 	if r.ContentLength != 0 {
 		if r.ProtoMajor == 1 {
-			_ = c.control.EnableFullDuplex() // or net/http reads what is left of the request before it writes the answer
+			_ = c.control.EnableFullDuplex() // else net/http reads the rest of the request before it writes the answer
 		}
 		c.upload = &upload{ReadCloser: r.Body, control: c.control, http1: r.ProtoMajor == 1}
-		ctx = context.WithValue(ctx, uploadKey{}, c.upload) // ReverseProxy shows its ErrorHandler another body
+		ctx = context.WithValue(ctx, uploadKey{}, c.upload) // the request that ErrorHandler gets has another body
 	}
 	in = r.WithContext(ctx)
 	if c.upload != nil {
@@ -42,13 +43,13 @@ func newCaller(w http.ResponseWriter, r *http.Request) (c *caller, in *http.Requ
 	}
 	return c, in, func() {
 		cancel()
-		c.deadline(patience) // for what is still in a buffer
+		c.deadline(patience) // for what net/http has buffered
 	}
 }
 
 type uploadKey struct{}
 
-// deadline bounds writing; 0: no bound. A writer that has none is a test's.
+// deadline bounds the next write; 0: no bound. The error is of a writer without deadlines, in a test.
 func (c *caller) deadline(d time.Duration) { _ = c.control.SetWriteDeadline(after(d)) }
 
 func after(d time.Duration) time.Time {
@@ -58,7 +59,8 @@ func after(d time.Duration) time.Time {
 	return time.Now().Add(d)
 }
 
-// WriteHeader implements http.ResponseWriter. An HTTP/1 connection whose request is not read to its end serves no other.
+// WriteHeader implements [http.ResponseWriter]. An HTTP/1 connection cannot be used again if the request is not read
+// to its end.
 func (c *caller) WriteHeader(status int) {
 	if c.upload != nil && (status >= http.StatusOK || status == http.StatusSwitchingProtocols) {
 		if whole := c.upload.begin(); !whole && c.upload.http1 && status != http.StatusSwitchingProtocols {
@@ -68,33 +70,33 @@ func (c *caller) WriteHeader(status int) {
 	c.ResponseWriter.WriteHeader(status)
 }
 
-// Write implements http.ResponseWriter.
+// Write implements [http.ResponseWriter].
 func (c *caller) Write(b []byte) (int, error) {
 	c.deadline(patience)
 	n, err := c.ResponseWriter.Write(b)
 	c.deadline(0)
 	if err != nil {
-		c.gone()
+		c.cancel()
 	}
 	return n, err
 }
 
-// FlushError is what http.ResponseController looks for.
+// FlushError serves [http.ResponseController].
 func (c *caller) FlushError() error {
 	c.deadline(patience)
 	err := c.control.Flush()
 	c.deadline(0)
 	if err != nil {
-		c.gone()
+		c.cancel()
 	}
 	return err
 }
 
-// Unwrap lets http.ResponseController reach the connection.
+// Unwrap serves [http.ResponseController].
 func (c *caller) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// upload is the caller's request as it comes. Until the answer begins the caller must not be silent for longer than patience;
-// from then on it may, for the two may be talking.
+// upload is the body of the caller's request. Until the answer begins, the caller may pause for patience at most. After
+// that it may pause for longer: it may wait for parts of the answer.
 type upload struct {
 	io.ReadCloser
 
@@ -102,10 +104,10 @@ type upload struct {
 	http1    bool
 	ended    atomic.Bool
 	answered atomic.Bool
-	broken   atomic.Pointer[error] // why it cannot be read; nil: it can
+	broken   atomic.Pointer[error] // why it cannot be read
 }
 
-// begin notes that the answer begins, and says whether the request has been read to its end.
+// begin notes that the answer begins, and reports whether the body was read to its end.
 func (u *upload) begin() (whole bool) {
 	if !u.answered.Swap(true) && !u.ended.Load() {
 		u.deadline(0)
@@ -115,7 +117,7 @@ func (u *upload) begin() (whole bool) {
 
 func (u *upload) deadline(d time.Duration) { _ = u.control.SetReadDeadline(after(d)) }
 
-// Read implements io.Reader.
+// Read implements [io.Reader].
 func (u *upload) Read(b []byte) (int, error) {
 	if !u.answered.Load() {
 		u.deadline(patience)
@@ -124,14 +126,14 @@ func (u *upload) Read(b []byte) (int, error) {
 	switch {
 	case errors.Is(err, io.EOF):
 		u.ended.Store(true)
-		u.deadline(0) // or net/http, which listens for the caller's leaving, would take the time-out for that
+		u.deadline(0) // else net/http takes the time-out for the caller's leaving
 	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
 		u.broken.CompareAndSwap(nil, &err)
 	}
 	return n, err
 }
 
-// problem is why the caller's request cannot be passed on; nil: it can, or there is none.
+// problem returns why the body cannot be read to its end, nil if it can.
 func (u *upload) problem() *problem.Problem {
 	err := u.broken.Load()
 	switch {

@@ -1,6 +1,5 @@
-// Package gateway stands between callers and agents: /agents/{agent}/… asks the agent's breaker, forwards, and records how the
-// call ended; a workflow's steps take the same way; and the inbound guard turns it round, for an API behind the breakers of
-// those who call it.
+// Package gateway forwards calls through breakers: those of callers to /agents/{agent}/…, those of a workflow's steps,
+// and, with the inbound guard, those of agents to an API, where the breaker is the calling agent's.
 package gateway
 
 import (
@@ -19,26 +18,24 @@ import (
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
-// Agents finds an agent: registry.ErrUnknown where there is none, an error that is breaker.ErrStoreUnavailable where that
-// cannot be told.
+// Agents finds an agent. [registry.ErrUnknown]: there is none. [breaker.ErrStoreUnavailable]: that is not known.
 type Agents interface {
 	Agent(ctx context.Context, name string) (registry.Agent, error)
 }
 
-// Options is what a Gateway stands on. Agents and Manager are required.
+// Options configures a Gateway. Agents and Manager are required.
 type Options struct {
 	Agents  Agents
 	Manager *breaker.Manager
 	Base    http.RoundTripper        // nil: NewBase(0)
-	Observe func(breakerhttp.Timing) // told of each call that was made; nil: nobody
+	Observe func(breakerhttp.Timing) // receives each call that was made; nil: nobody
 	Logger  *slog.Logger             // nil: silent
 }
 
-// Gateway is the handler of /agents/{agent}/…, and the caller of workflows' agents. It is safe for concurrent use.
+// Gateway is the handler of /agents/{agent}/…, and a [workflow.Caller]. It is safe for concurrent use.
 type Gateway struct {
 	o     Options
-	proxy httputil.ReverseProxy // what every call's has in common
-	log   *slog.Logger
+	proxy httputil.ReverseProxy // copied for each call
 }
 
 // New makes a Gateway.
@@ -52,25 +49,31 @@ func New(o Options) (*Gateway, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Gateway{o: o, log: o.Logger, proxy: httputil.ReverseProxy{
-		FlushInterval: flushEvery, BufferPool: &buffers{}, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
-	}}, nil
+	return &Gateway{o: o, proxy: newProxy(o.Logger)}, nil
 }
 
-// NewBase is the transport to agents: connections are kept, nothing is compressed or decompressed on the way, HTTP_PROXY and its
-// like are followed. header bounds the wait for a response's header; 0: no bound.
-func NewBase(header time.Duration) *http.Transport {
-	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 5 * time.Second,
-		ExpectContinueTimeout: time.Second, ResponseHeaderTimeout: header, DisableCompression: true, ForceAttemptHTTP2: true,
+func newProxy(log *slog.Logger) httputil.ReverseProxy {
+	return httputil.ReverseProxy{
+		FlushInterval: flushEvery, BufferPool: &buffers{}, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 
-// flushEvery bounds how long bytes of a body of known length stay in a buffer; of streams every write goes out at once.
+// NewBase makes the transport to agents. It keeps connections, neither compresses nor decompresses, and follows
+// HTTP_PROXY, HTTPS_PROXY and NO_PROXY. header bounds the wait for a response's header; 0: no bound.
+func NewBase(header time.Duration) *http.Transport {
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 5 * time.Second,
+		ExpectContinueTimeout: time.Second, ResponseHeaderTimeout: header,
+		DisableCompression: true, ForceAttemptHTTP2: true,
+	}
+}
+
+// flushEvery bounds how long bytes of a body of known length stay in a buffer. Streams are flushed at each write.
 const flushEvery = 100 * time.Millisecond
 
-// ServeHTTP implements http.Handler. Whatever the agent answers goes back as it is.
+// ServeHTTP implements [http.Handler]. The agent's answer is passed on as it is.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, r, end := newCaller(w, r)
 	defer end()
@@ -86,11 +89,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	proxy := g.proxy
 	proxy.Rewrite = func(out *httputil.ProxyRequest) { rewrite(out, agent.URL, rest) }
 	proxy.Transport = g.transport(agent)
-	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, g.log, name, err) }
+	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, g.o.Logger, name, err) }
 	proxy.ServeHTTP(c, r)
 }
 
-// transport makes one agent's calls.
+// transport returns the transport to one agent, through its breaker.
 func (g *Gateway) transport(a registry.Agent) *breakerhttp.Transport {
 	return &breakerhttp.Transport{
 		Base: g.o.Base, Manager: g.o.Manager, Agent: func(*http.Request) string { return a.Name },
@@ -109,16 +112,16 @@ func classifier(c registry.Classify) breakerhttp.BodyClassifier {
 	}
 }
 
-// find gives a registered agent that has an address.
+// find returns a registered agent that has an address.
 func (g *Gateway) find(ctx context.Context, name string) (registry.Agent, *problem.Problem) {
 	a, err := g.o.Agents.Agent(ctx, name)
 	switch {
 	case errors.Is(err, registry.ErrUnknown):
 		return a, problem.New(problem.AgentUnknown, "no agent of this name is registered: GET /api/v1/agents lists them")
 	case errors.Is(err, breaker.ErrStoreUnavailable):
-		return a, problem.Unavailable("Redis is away, and the agent is not in the registry file")
+		return a, problem.Unavailable("Redis is down, and the agent is not in the registry file")
 	case err != nil:
-		g.log.ErrorContext(ctx, "agent not read", "agent", name, "error", err)
+		g.o.Logger.ErrorContext(ctx, "agent not read", "agent", name, "error", err)
 		return a, problem.Unexpected()
 	case a.URL == nil:
 		return a, problem.New(problem.AgentHasNoURL, "the agent is registered without a url")
@@ -126,12 +129,12 @@ func (g *Gateway) find(ctx context.Context, name string) (registry.Agent, *probl
 	return a, nil
 }
 
-// buffers are what bodies are copied through. The zero value is ready.
+// buffers are for copying bodies. The zero value is ready.
 type buffers struct{ pool sync.Pool }
 
 const bufferSize = 32 << 10
 
-// Get implements httputil.BufferPool.
+// Get implements [httputil.BufferPool].
 func (b *buffers) Get() []byte {
 	if p, ok := b.pool.Get().(*[]byte); ok {
 		return *p
@@ -139,5 +142,5 @@ func (b *buffers) Get() []byte {
 	return make([]byte, bufferSize)
 }
 
-// Put implements httputil.BufferPool.
+// Put implements [httputil.BufferPool].
 func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

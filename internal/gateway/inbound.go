@@ -21,7 +21,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
-// InboundOptions is what the inbound guard stands on. URL, Agent and Manager are required.
+// InboundOptions configures the inbound guard. URL, Agent and Manager are required.
 type InboundOptions struct {
 	URL        string // of the API: http or https
 	Agent      string // what names the calling agent: header:NAME, path:SEGMENT or jwt:CLAIM
@@ -32,12 +32,14 @@ type InboundOptions struct {
 	Logger     *slog.Logger      // nil: silent
 }
 
-// NewInbound makes the guard in front of one API. The breaker is that of the agent that calls: its own errors (4xx) open it,
-// the API's (5xx) do not. A refusal is 429, and never reaches the API.
+// NewInbound makes the guard in front of one API. The breaker is the calling agent's: its errors (4xx) open it, the
+// API's (5xx) do not. A refused call is answered 429 and does not reach the API.
 func NewInbound(o InboundOptions) (http.Handler, error) {
 	api, err := url.Parse(o.URL)
-	if err != nil || api.Scheme != "http" && api.Scheme != "https" || api.Host == "" || api.User != nil || api.RawQuery != "" {
-		return nil, fmt.Errorf("INBOUND_URL=%q is not allowed: want http:// or https://, host, and a path if need be", o.URL)
+	if err != nil || api.Scheme != "http" && api.Scheme != "https" || api.Host == "" || api.User != nil ||
+		api.RawQuery != "" {
+		return nil, fmt.Errorf("INBOUND_URL=%q is not allowed: "+
+			"want http:// or https://, host, and a path if need be", o.URL)
 	}
 	agent, verify, err := o.namer()
 	if err != nil {
@@ -49,14 +51,12 @@ func NewInbound(o InboundOptions) (http.Handler, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	proxy := &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { rewrite(r, api, r.In.URL.EscapedPath()) },
-		Transport: o.Base, FlushInterval: flushEvery, BufferPool: &buffers{},
-		ErrorLog:     slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, o.Logger, "the API", err) },
-	}
+	proxy := newProxy(o.Logger)
+	proxy.Transport = o.Base
+	proxy.Rewrite = func(r *httputil.ProxyRequest) { rewrite(r, api, r.In.URL.EscapedPath()) }
+	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, o.Logger, "the API", err) }
 	guard := breakerhttp.Middleware{Manager: o.Manager, Agent: agent, Logger: o.Logger}
-	guarded := verify(guard.Wrap(proxy))
+	guarded := verify(guard.Wrap(&proxy))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, r, end := newCaller(w, r)
 		defer end()
@@ -73,8 +73,10 @@ func NewInbound(o InboundOptions) (http.Handler, error) {
 	}), nil
 }
 
-// namer reads INBOUND_AGENT: what names the caller, and what stands before that.
-func (o InboundOptions) namer() (agent func(*http.Request) (string, error), verify func(http.Handler) http.Handler, err error) {
+// namer parses INBOUND_AGENT: what names the calling agent, and what verifies a request before that.
+func (o InboundOptions) namer() (
+	agent func(*http.Request) (string, error), verify func(http.Handler) http.Handler, err error,
+) {
 	verify = func(next http.Handler) http.Handler { return next }
 	kind, arg, _ := strings.Cut(o.Agent, ":")
 	switch {
@@ -89,12 +91,13 @@ func (o InboundOptions) namer() (agent func(*http.Request) (string, error), veri
 		verify, err = o.verifier(arg)
 		return fromToken, verify, err
 	}
-	return nil, nil, fmt.Errorf("INBOUND_AGENT=%q is not allowed: want header:NAME, path:SEGMENT (1 to 32) or jwt:CLAIM", o.Agent)
+	return nil, nil, fmt.Errorf("INBOUND_AGENT=%q is not allowed: "+
+		"want header:NAME, path:SEGMENT (1 to 32) or jwt:CLAIM", o.Agent)
 }
 
 type nameKey struct{}
 
-// fromToken is the name that verifier found.
+// fromToken returns the name that verifier found.
 func fromToken(r *http.Request) (string, error) {
 	name, _ := r.Context().Value(nameKey{}).(string)
 	if !breaker.ValidName(name) {
@@ -103,19 +106,22 @@ func fromToken(r *http.Request) (string, error) {
 	return name, nil
 }
 
-// verifier lets requests pass whose one bearer token verifies and has not expired: else any caller could have any agent banned.
+// verifier passes on requests with one bearer token that verifies and has not expired. Without it, any caller could
+// open any agent's breaker.
 func (o InboundOptions) verifier(claim string) (func(http.Handler) http.Handler, error) {
 	key, methods, err := o.tokenKey()
 	if err != nil {
 		return nil, err
 	}
 	parser := jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithExpirationRequired())
+	keyFunc := func(*jwt.Token) (any, error) { return key, nil }
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			claims := jwt.MapClaims{}
-			if _, err := parser.ParseWithClaims(bearer(r), claims, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
+			if _, err := parser.ParseWithClaims(bearer(r), claims, keyFunc); err != nil {
 				w.Header().Set("WWW-Authenticate", "Bearer")
-				problem.New(problem.InvalidToken, "want one Authorization: Bearer and a token that verifies and expires").Write(w)
+				problem.New(problem.InvalidToken,
+					"want one Authorization: Bearer and a token that verifies and expires").Write(w)
 				return
 			}
 			name, _ := claims[claim].(string)
@@ -124,7 +130,7 @@ func (o InboundOptions) verifier(claim string) (func(http.Handler) http.Handler,
 	}, nil
 }
 
-// bearer is a request's token, "" unless there is one and no other credentials beside it.
+// bearer returns a request's token, "" unless it is the only credential.
 func bearer(r *http.Request) string {
 	values := r.Header.Values("Authorization")
 	if len(values) != 1 {
@@ -137,22 +143,23 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// minSecret is how many bytes a secret must have, as HS256 asks for.
+// minSecret is the least length of a secret, in bytes, that HS256 requires (RFC 7518).
 const minSecret = 32
 
-// tokenKey is what tokens are verified with, and the signatures that it verifies. A public key is never taken for a secret.
+// tokenKey returns the key for tokens, and the methods that it may verify. A public key is never used as a secret.
 func (o InboundOptions) tokenKey() (key any, methods []string, err error) {
 	switch {
 	case (o.KeyFile == "") == (o.SecretFile == ""):
-		return nil, nil, errors.New("INBOUND_AGENT=jwt:… needs INBOUND_JWT_KEY_FILE or INBOUND_JWT_SECRET_FILE, one of them: " +
-			"a token that nobody verifies names nobody")
+		return nil, nil, errors.New("INBOUND_AGENT=jwt:… needs INBOUND_JWT_KEY_FILE or INBOUND_JWT_SECRET_FILE, " +
+			"one of them: a token that nobody verifies names nobody")
 	case o.SecretFile != "":
 		text, err := os.ReadFile(o.SecretFile)
 		if err != nil {
 			return nil, nil, fmt.Errorf("INBOUND_JWT_SECRET_FILE: %w", err)
 		}
 		if text = bytes.TrimRight(text, "\r\n"); len(text) < minSecret {
-			return nil, nil, fmt.Errorf("INBOUND_JWT_SECRET_FILE %s: holds %d bytes: want %d at least", o.SecretFile, len(text), minSecret)
+			return nil, nil, fmt.Errorf("INBOUND_JWT_SECRET_FILE %s: holds %d bytes: want %d at least",
+				o.SecretFile, len(text), minSecret)
 		}
 		return text, []string{"HS256", "HS384", "HS512"}, nil
 	}
@@ -169,5 +176,6 @@ func (o InboundOptions) tokenKey() (key any, methods []string, err error) {
 	if k, err := jwt.ParseEdPublicKeyFromPEM(text); err == nil {
 		return k, []string{"EdDSA"}, nil
 	}
-	return nil, nil, fmt.Errorf("INBOUND_JWT_KEY_FILE %s: holds no public key or certificate of RSA, ECDSA or Ed25519 in PEM", o.KeyFile)
+	return nil, nil, fmt.Errorf("INBOUND_JWT_KEY_FILE %s: "+
+		"holds no public key or certificate of RSA, ECDSA or Ed25519 in PEM", o.KeyFile)
 }

@@ -15,7 +15,7 @@ import (
 // Prefix is where the gateway is mounted.
 const Prefix = "/agents/"
 
-// split takes a request for /agents/{agent}/rest apart: the name, and what follows it, as it was sent: "" or from its slash on.
+// split splits a request for /agents/{agent}/rest into the agent's name and the escaped rest: "", or from its slash on.
 func split(r *http.Request) (name, rest string, p *problem.Problem) {
 	escaped, mine := strings.CutPrefix(r.URL.EscapedPath(), Prefix)
 	if i := strings.IndexByte(escaped, '/'); i >= 0 {
@@ -28,7 +28,7 @@ func split(r *http.Request) (name, rest string, p *problem.Problem) {
 	return name, rest, checkTarget(r.Method, rest)
 }
 
-// checkTarget refuses what no agent is asked for: tunnels, and paths that could lead out of the agent's own.
+// checkTarget refuses tunnels, and paths that could lead out of the agent's own.
 func checkTarget(method, rest string) *problem.Problem {
 	switch {
 	case method == http.MethodConnect:
@@ -39,13 +39,13 @@ func checkTarget(method, rest string) *problem.Problem {
 	return nil
 }
 
-// validPath refuses . and .. however often they are escaped and whatever follows their semicolon, and what is not printable: the
-// agent may read a path less strictly than we do.
+// validPath refuses the segments . and .., however often they are escaped and with any parameters (..;a=b), and control
+// characters: the agent may parse a path less strictly.
 func validPath(escaped string) bool {
 	for i := range maxEscapes {
 		plain, err := url.PathUnescape(escaped)
 		if err != nil {
-			return i > 0 // a percent sign of its own
+			return i > 0 // a percent sign that was escaped
 		}
 		if !printable(plain) || dotted(plain) {
 			return false
@@ -58,7 +58,7 @@ func validPath(escaped string) bool {
 	return false
 }
 
-// maxEscapes is how many times over a path may be escaped.
+// maxEscapes bounds how many times a path may be escaped.
 const maxEscapes = 4
 
 func printable(text string) bool {
@@ -74,21 +74,22 @@ func dotted(path string) bool {
 	return false
 }
 
-// rewrite turns a request to the gateway into one to the agent.
+// rewrite makes the request to the agent.
 func rewrite(r *httputil.ProxyRequest, agent *url.URL, rest string) {
 	to := join(agent, rest)
-	to.RawQuery, to.ForceQuery = r.In.URL.RawQuery, r.In.URL.ForceQuery // as it was sent: the agent judges it
+	to.RawQuery, to.ForceQuery = r.In.URL.RawQuery, r.In.URL.ForceQuery // as sent, for the agent to parse
 	r.Out.URL, r.Out.Host = to, ""
-	r.Out.Trailer = r.In.Trailer // the same map: its values come after the body
+	r.Out.Trailer = r.In.Trailer // the same map: its values arrive after the body
 	r.Out.Header.Del("HTTP2-Settings")
-	if !strings.EqualFold(r.Out.Header.Get("Upgrade"), "websocket") { // another protocol could ask for what we would refuse
+	// Another protocol than WebSocket could carry requests that are refused here.
+	if !strings.EqualFold(r.Out.Header.Get("Upgrade"), "websocket") {
 		r.Out.Header.Del("Upgrade")
 		r.Out.Header.Del("Connection")
 	}
 	forward(r)
 }
 
-// forward goes on with the chain of proxies, if we are not its first.
+// forward adds this proxy to the headers of a chain of proxies.
 func forward(r *httputil.ProxyRequest) {
 	r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 	r.SetXForwarded()
@@ -102,7 +103,7 @@ func forward(r *httputil.ProxyRequest) {
 	}
 }
 
-// join puts an escaped path, "" or with its leading slash, behind the agent's own. Both were checked.
+// join appends an escaped path, "" or with its leading slash, to the agent's address. Both were checked.
 func join(agent *url.URL, rest string) *url.URL {
 	to := *agent
 	if rest != "" {

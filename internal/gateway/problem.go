@@ -13,7 +13,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// fail answers for an agent, or an API, that gave no answer. A caller who has gone gets none.
+// fail answers a call that got no answer from an agent or an API. A caller that has left gets no answer either.
 func fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, who string, err error) {
 	if open, refused := errors.AsType[*breaker.OpenError](err); refused {
 		problem.Refusal(open).Write(w)
@@ -33,19 +33,19 @@ func fail(w http.ResponseWriter, r *http.Request, log *slog.Logger, who string, 
 	p.Write(w)
 }
 
-// unanswered says why a call had no answer, without the addresses that the error holds.
+// unanswered returns why a call got no answer, without the addresses in the error.
 func unanswered(who string, err error) *problem.Problem {
 	var slow net.Error
 	switch {
 	case errors.Is(err, breaker.ErrStoreUnavailable):
-		return problem.Unavailable("Redis is away, and %s was not called", who)
+		return problem.Unavailable("Redis is down, and %s was not called", who)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
 		return problem.New(problem.UpstreamTimeout, "%s did not answer in time", who)
 	}
 	return problem.New(problem.UpstreamUnreachable, "%s could not be reached: %s", who, reason(err))
 }
 
-// reason is the part of an error that callers may see.
+// reason returns the part of an error that callers may see.
 func reason(err error) string {
 	var dns *net.DNSError
 	var number syscall.Errno

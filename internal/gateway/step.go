@@ -18,17 +18,17 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// maxOutput bounds what a step's agent may answer.
+// maxOutput bounds the answer of a step's agent, in bytes.
 const maxOutput = 8 << 20
 
-// maxExcerpt bounds what an error repeats of an agent's answer, in bytes.
+// maxExcerpt bounds the part of an agent's answer that an error shows, in bytes.
 const maxExcerpt = 200
 
 var _ workflow.Caller = (*Gateway)(nil)
 
-// Call implements workflow.Caller: it POSTs the step's input, JSON, to the agent's url and the step's path, through the agent's
-// breaker. The output is the answer's JSON; of another media type, its text as a JSON string. A refusal is a
-// *breaker.OpenError; everything else that is no 2xx is a *workflow.CallError.
+// Call implements [workflow.Caller]: it POSTs the step's input to the agent's url and the step's path, through the
+// agent's breaker. The output is the answer's JSON, or, of another media type, its text as a JSON string. A refusal is
+// a [*breaker.OpenError], anything else but a 2xx a [*workflow.CallError].
 func (g *Gateway) Call(ctx context.Context, c workflow.Call) (json.RawMessage, error) {
 	agent, p := g.find(ctx, c.Agent)
 	if p != nil {
@@ -39,7 +39,8 @@ func (g *Gateway) Call(ctx context.Context, c workflow.Call) (json.RawMessage, e
 		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
 		defer cancel()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, join(agent.URL, c.Path).String(), bytes.NewReader(c.Input))
+	address := join(agent.URL, c.Path).String()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(c.Input))
 	if err != nil {
 		return nil, failed(workflow.CauseAgentFailed, "%w", err)
 	}
@@ -48,7 +49,7 @@ func (g *Gateway) Call(ctx context.Context, c workflow.Call) (json.RawMessage, e
 	if err != nil {
 		return nil, g.stepError(ctx, c, err)
 	}
-	defer func() { _ = resp.Body.Close() }() // read to its end, or given up
+	defer func() { _ = resp.Body.Close() }() // nothing more is read
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxOutput+1))
 	switch {
 	case err != nil:
@@ -65,7 +66,7 @@ func failed(cause, format string, args ...any) error {
 	return &workflow.CallError{Cause: cause, Err: fmt.Errorf(format, args...)}
 }
 
-// stepHeader is what a step's request says besides its body.
+// stepHeader returns the header of a step's request.
 func (g *Gateway) stepHeader(ctx context.Context, c workflow.Call) http.Header {
 	h := http.Header{}
 	if from, ok := ctx.Value(traceKey{}).(http.Header); ok {
@@ -83,7 +84,7 @@ func (g *Gateway) stepHeader(ctx context.Context, c workflow.Call) http.Header {
 	return h
 }
 
-// stepError names why a step's agent gave no whole answer.
+// stepError returns the error of a step whose agent gave no complete answer.
 func (g *Gateway) stepError(ctx context.Context, c workflow.Call, err error) error {
 	if open, refused := errors.AsType[*breaker.OpenError](err); refused {
 		return open
@@ -92,12 +93,12 @@ func (g *Gateway) stepError(ctx context.Context, c workflow.Call, err error) err
 		return ctx.Err()
 	}
 	p := unanswered(c.Agent, err)
-	g.log.WarnContext(ctx, "agent gave no answer", "event", "bridge."+string(p.Code), "agent", c.Agent, "workflow", c.WorkflowID,
-		"execution", c.ExecutionID, "step", c.StepID, "error", err)
+	g.o.Logger.WarnContext(ctx, "agent gave no answer", "event", "bridge."+string(p.Code), "agent", c.Agent,
+		"workflow", c.WorkflowID, "execution", c.ExecutionID, "step", c.StepID, "error", err)
 	return failed(string(p.Code), "%s", p.Detail)
 }
 
-// excerpt is the beginning of what an agent said, for people.
+// excerpt returns the beginning of an agent's answer for a message.
 func excerpt(body []byte) string {
 	line := text.Line(string(body[:min(len(body), 4*maxExcerpt)]), maxExcerpt)
 	if line == "" {
@@ -106,7 +107,7 @@ func excerpt(body []byte) string {
 	return ": " + line
 }
 
-// output makes JSON of an answer.
+// output returns an answer as JSON.
 func output(contentType string, body []byte) (json.RawMessage, error) {
 	kind, _, _ := mime.ParseMediaType(contentType)
 	switch {
@@ -123,14 +124,16 @@ func output(contentType string, body []byte) (json.RawMessage, error) {
 	return json.Marshal(string(body))
 }
 
-// traceHeaders tie a step's call to the request that set the workflow going (W3C trace context and baggage, B3, request id).
+// traceHeaders are those of W3C trace context and baggage, of B3, and the request id.
 func traceHeaders() []string {
-	return []string{"Traceparent", "Tracestate", "Baggage", "B3", "X-B3-Traceid", "X-B3-Spanid", "X-B3-Sampled", "X-Request-Id"}
+	return []string{
+		"Traceparent", "Tracestate", "Baggage", "B3", "X-B3-Traceid", "X-B3-Spanid", "X-B3-Sampled", "X-Request-Id",
+	}
 }
 
 type traceKey struct{}
 
-// KeepTrace lets the calls of workflows carry the trace headers of the request that set them going.
+// KeepTrace makes the calls of a workflow carry the trace headers of the request that started it.
 func KeepTrace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), traceKey{}, r.Header)))
