@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/breakerd/breakerd/internal/config"
@@ -11,29 +12,31 @@ import (
 // Breakerd is the circuit breaker as an HTTP service.
 func Breakerd() daemon.Program {
 	p := program{
-		check: config.Config.CheckListen, listen: func(c config.Config) string { return c.Listen },
-		mount: mountBreakerd, banner: bannerBreakerd,
+		check: config.Config.CheckListen, build: buildBreakerd,
+		listen: func(c config.Config) string { return c.Listen },
 	}
 	return daemon.Program{
-		Name: "breakerd", About: "the circuit breaker that a whole fleet shares, as an HTTP service.", Help: help, Configure: p.configure,
+		Name: "breakerd", About: "the circuit breaker that a whole fleet shares, as an HTTP service.",
+		Help: help, Configure: p.configure,
 	}
 }
 
-func mountBreakerd(s *core) ([]daemon.Listener, error) {
-	handler, err := httpapi.New(httpapi.Options{
-		Manager: s.manager, Directory: s.directory, Policies: s.book,
-		HealthOptions: s.healthOptions(nil), LoopbackOnly: s.cfg.Auth == "", Logger: s.log,
+func buildBreakerd(r *replica, ready func(context.Context) error) (parts, error) {
+	api, err := httpapi.New(httpapi.Options{
+		Manager: r.manager, Directory: r.directory, Policies: r.policies,
+		HealthOptions: r.healthOptions(ready, nil), LoopbackOnly: r.cfg.Auth == "", Logger: r.log,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("the API cannot be built: %w", err)
+		return parts{}, fmt.Errorf("the API cannot be built: %w", err)
 	}
-	return []daemon.Listener{{Listen: s.cfg.Listen, Variable: "BREAKERD_LISTEN", Handler: handler}}, nil
+	l := daemon.Listener{Listen: r.cfg.Listen, Variable: "BREAKERD_LISTEN", Handler: logRequests(r.log, api)}
+	return parts{listeners: []daemon.Listener{l}, banner: bannerBreakerd}, nil
 }
 
-func bannerBreakerd(_ *core, addresses []string) string {
+func bannerBreakerd(addresses []string) string {
 	return fmt.Sprintf(`Try:
   curl -X POST http://%[1]s/v1/circuit_breakers/my-agent/acquire
-  curl -X POST http://%[1]s/v1/circuit_breakers/my-agent/report -H 'Content-Type: application/json' -d '{"outcome":"failure"}'
+  curl -X POST http://%[1]s/v1/circuit_breakers/my-agent/report %[2]s '{"outcome":"failure"}'
   curl http://%[1]s/v1/admin/circuit_breakers
-`, addresses[0])
+`, addresses[0], "-H 'Content-Type: application/json' -d")
 }

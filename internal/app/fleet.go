@@ -4,24 +4,23 @@ import (
 	"context"
 	"time"
 
-	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
-	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
 const (
 	beatEvery = 2 * time.Second
-	beatAlive = 10 * time.Second // a replica that has not been heard of for so long is not alive
+	beatAlive = 10 * time.Second // a replica without a heartbeat for so long does not count
 )
 
-// heartbeat says that this replica lives, and learns how many do: a trip never waits for more reporters than there are [B23].
-func heartbeat(ctx context.Context, docs *redisdocs.Docs, store *redisstore.Store, replica string) {
+// heartbeat marks this replica as alive, and counts those that are: a trip never needs more reporters than there are
+// replicas [B23].
+func (r *replica) heartbeat(ctx context.Context) {
 	t := time.NewTicker(beatEvery)
 	defer t.Stop()
 	for {
-		if n, err := docs.Heartbeat(ctx, replica, beatAlive); err == nil {
-			store.SetReplicas(n)
+		if n, err := r.docs.Heartbeat(ctx, r.id, beatAlive); err == nil {
+			r.store.SetReplicas(n)
 		}
 		select {
 		case <-ctx.Done():
@@ -31,23 +30,25 @@ func heartbeat(ctx context.Context, docs *redisdocs.Docs, store *redisstore.Stor
 	}
 }
 
-// hear takes an event of the fleet: what another replica did counts here at once. The poll of the policies, and the staleness of
-// cached mode, make up for events that are lost.
-func (s *core) hear(ctx context.Context, agent string, e breaker.Event) {
-	s.manager.Invalidate(agent)
-	switch e.Kind {
-	case machine.EventConfigured:
-		s.book.Refresh(ctx, agent)
-		s.manager.Invalidate(agent) // who asked meanwhile went by the old policy
-	case machine.EventForgotten:
-		s.forget(agent)
-	}
+// listen applies what other replicas do at once. The poll of the policies, and the staleness bound of cached mode, make
+// up for events that are lost.
+func (r *replica) listen(ctx context.Context) {
+	r.store.Events(ctx, func(agent string, e breaker.Event) {
+		r.manager.Invalidate(agent)
+		switch e.Kind {
+		case machine.EventConfigured:
+			r.policies.Refresh(ctx, agent)
+			r.manager.Invalidate(agent) // an answer requested meanwhile used the old policy
+		case machine.EventForgotten:
+			r.evict(agent)
+		}
+	})
 }
 
-// forget drops what this replica keeps of an agent that is gone.
-func (s *core) forget(agent string) {
-	s.manager.Evict(agent)
-	s.book.Evict(agent)
-	s.index.drop(agent)
-	s.metrics.Forget(agent)
+// evict drops what this replica holds of an agent that was deleted.
+func (r *replica) evict(agent string) {
+	r.manager.Evict(agent)
+	r.policies.Evict(agent)
+	r.index.drop(agent)
+	r.metrics.Forget(agent)
 }

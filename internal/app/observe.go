@@ -2,72 +2,80 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/metrics"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// observers tells several observers the same.
-type observers []breaker.Observer
+// observer hands what breakers do to the metrics, to the log, in the lines that operators grep for, and to the
+// quarantine.
+type observer struct {
+	*metrics.Metrics
 
-func (o observers) Admitted(agent string, p breaker.Permit) {
-	for _, x := range o {
-		x.Admitted(agent, p)
+	log        *slog.Logger
+	quarantine *quarantine
+	refusals   pace // per agent; the metric counts them all
+}
+
+var _ breaker.Observer = (*observer)(nil)
+
+// Event implements [breaker.Observer].
+func (o *observer) Event(agent string, e breaker.Event, degraded bool) {
+	o.Metrics.Event(agent, e, degraded)
+	attrs := []any{
+		"event", "circuit_breaker." + e.Kind, "agent", agent, "from", e.From.Upper(), "to", e.To.Upper(),
+		"reason", e.Text, "actor", e.Actor, "failures", e.Failures, "calls", e.Calls, "epoch", e.Epoch,
+		"at", time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339Nano),
+	}
+	if degraded {
+		attrs = append(attrs, "degraded", true)
+	}
+	level, msg := slog.LevelInfo, "Circuit breaker transitioned to "+e.To.Upper()
+	switch {
+	case e.Kind == machine.EventRepaired:
+		level, msg = slog.LevelWarn, "Circuit breaker keys held bad fields, which were repaired"
+	case e.Kind == machine.EventEditUndone:
+		level, msg = slog.LevelWarn, "Circuit breaker keys were edited under a protected hold, and put back"
+	case e.To == breaker.Open:
+		level, msg = slog.LevelWarn, "Circuit breaker OPENED"
+	}
+	o.log.Log(context.Background(), level, msg, attrs...)
+}
+
+// Probed implements [breaker.Observer].
+func (o *observer) Probed(agent string, out breaker.Outcome) {
+	o.Metrics.Probed(agent, out)
+	o.log.Info("Circuit breaker half-open test", "event", "circuit_breaker.half_open_test", "agent", agent,
+		"outcome", string(out.Kind), "class", text.Line(out.Class, maxClass))
+}
+
+// Refused implements [breaker.Observer].
+func (o *observer) Refused(agent string, e *breaker.OpenError) {
+	o.Metrics.Refused(agent, e)
+	o.quarantine.add(sample{
+		AgentID: agent, Kind: "refused", State: e.State.Upper(), Reason: string(e.Reason), Degraded: e.Degraded,
+	})
+	if o.refusals.due(agent) {
+		o.log.Warn("CircuitBreakerOpenError", "event", "circuit_breaker.refused", "agent", agent, "state", e.State.Upper(),
+			"reason", string(e.Reason), "retry_after_seconds", e.RetryAfter.Seconds())
 	}
 }
 
-func (o observers) Refused(agent string, e *breaker.OpenError) {
-	for _, x := range o {
-		x.Refused(agent, e)
+// Settled implements [breaker.Observer]. The quarantine takes no failure of a disabled breaker, which records nothing
+// [B21], nor one that belongs to another agent.
+func (o *observer) Settled(agent string, out breaker.Outcome, r breaker.Report) {
+	o.Metrics.Settled(agent, out, r)
+	if out.Kind == breaker.Failure && r.Why != machine.CodeDisabled && r.Why != machine.CodeForeign {
+		o.quarantine.add(sample{
+			AgentID: agent, Kind: "failure", State: r.State.Upper(), Error: text.Line(out.Class, maxClass),
+			Seconds: out.Duration.Seconds(), Degraded: r.Degraded,
+		})
 	}
-}
-
-func (o observers) Settled(agent string, out breaker.Outcome, r breaker.Report) {
-	for _, x := range o {
-		x.Settled(agent, out, r)
-	}
-}
-
-func (o observers) Flushed(agent string, sum machine.Summary, r breaker.Report) {
-	for _, x := range o {
-		x.Flushed(agent, sum, r)
-	}
-}
-
-func (o observers) Probed(agent string, out breaker.Outcome) {
-	for _, x := range o {
-		x.Probed(agent, out)
-	}
-}
-
-func (o observers) Event(agent string, e breaker.Event, degraded bool) {
-	for _, x := range o {
-		x.Event(agent, e, degraded)
-	}
-}
-
-func (o observers) StoreCall(v machine.Verb, took time.Duration, err error) {
-	for _, x := range o {
-		x.StoreCall(v, took, err)
-	}
-}
-
-func (o observers) PolicyRejected(agent string, err error) {
-	for _, x := range o {
-		x.PolicyRejected(agent, err)
-	}
-}
-
-// logObserver writes the lines that operators grep for (deployment guide and runbook).
-type logObserver struct {
-	breaker.NopObserver
-	log     *slog.Logger
-	refused pace // per agent; the metric counts them all
 }
 
 // pace lets each key through once a second. Its zero value is ready.
@@ -76,7 +84,7 @@ type pace struct {
 	last map[string]time.Time
 }
 
-// paced bounds the keys that a pace remembers; with more it forgets them all.
+// paced bounds the keys that a pace remembers. It forgets all of them when there are more.
 const paced = 10_000
 
 func (p *pace) due(key string) bool {
@@ -91,118 +99,4 @@ func (p *pace) due(key string) bool {
 	}
 	p.last[key] = now
 	return true
-}
-
-func newLogObserver(log *slog.Logger) *logObserver {
-	return &logObserver{log: log}
-}
-
-func (l *logObserver) Event(agent string, e breaker.Event, degraded bool) {
-	attrs := []any{
-		"event", "circuit_breaker." + e.Kind, "agent", agent, "from", e.From.Upper(), "to", e.To.Upper(),
-		"reason", e.Text, "actor", e.Actor, "failures", e.Failures, "calls", e.Calls, "epoch", e.Epoch,
-		"at", time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339Nano),
-	}
-	if degraded {
-		attrs = append(attrs, "degraded", true)
-	}
-	level, text := slog.LevelInfo, "Circuit breaker transitioned to "+e.To.Upper()
-	switch {
-	case e.Kind == machine.EventRepaired:
-		level, text = slog.LevelWarn, "Circuit breaker keys held what they cannot hold, and were healed"
-	case e.Kind == machine.EventEditUndone:
-		level, text = slog.LevelWarn, "Circuit breaker keys were edited under a protected hold, and put back"
-	case e.To == breaker.Open:
-		level, text = slog.LevelWarn, "Circuit breaker OPENED"
-	}
-	l.log.Log(context.Background(), level, text, attrs...)
-}
-
-func (l *logObserver) Probed(agent string, o breaker.Outcome) {
-	l.log.Info("Circuit breaker half-open test", "event", "circuit_breaker.half_open_test", "agent", agent,
-		"outcome", string(o.Kind), "class", text.Line(o.Class, maxClass))
-}
-
-func (l *logObserver) Refused(agent string, e *breaker.OpenError) {
-	if !l.refused.due(agent) {
-		return
-	}
-	l.log.Warn("CircuitBreakerOpenError", "event", "circuit_breaker.refused", "agent", agent, "state", e.State.Upper(),
-		"reason", string(e.Reason), "retry_after_seconds", e.RetryAfter.Seconds())
-}
-
-// maxClass bounds a caller's error class in a log line or a list, in bytes.
-const maxClass = 200
-
-// quarantine keeps samples of failed and refused calls: at most one a second and agent, from this replica.
-type quarantine struct {
-	breaker.NopObserver
-	push    func(ctx context.Context, agent, item string) error
-	replica string
-	items   chan sample
-	pace    pace
-}
-
-type sample struct{ agent, text string }
-
-// sampleItem is one item of GET /v1/admin/quarantine.
-type sampleItem struct {
-	At       string  `json:"at"`
-	AgentID  string  `json:"agent_id"`
-	Kind     string  `json:"kind"` // failure or refused
-	State    string  `json:"state,omitempty"`
-	Reason   string  `json:"reason,omitempty"`
-	Error    string  `json:"error,omitempty"`
-	Seconds  float64 `json:"duration_seconds,omitempty"`
-	Replica  string  `json:"replica"`
-	Degraded bool    `json:"degraded,omitempty"`
-}
-
-func newQuarantine(push func(ctx context.Context, agent, item string) error, replica string) *quarantine {
-	return &quarantine{push: push, replica: replica, items: make(chan sample, 256)}
-}
-
-// Settled keeps nothing where the breaker is off: that records nothing [B21]. Nor of what belongs to another agent.
-func (q *quarantine) Settled(agent string, o breaker.Outcome, r breaker.Report) {
-	if o.Kind == breaker.Failure && r.Why != machine.CodeDisabled && r.Why != machine.CodeForeign {
-		q.add(sampleItem{
-			AgentID: agent, Kind: "failure", State: r.State.Upper(), Error: text.Line(o.Class, maxClass),
-			Seconds: o.Duration.Seconds(), Degraded: r.Degraded,
-		})
-	}
-}
-
-func (q *quarantine) Refused(agent string, e *breaker.OpenError) {
-	q.add(sampleItem{AgentID: agent, Kind: "refused", State: e.State.Upper(), Reason: string(e.Reason), Degraded: e.Degraded})
-}
-
-// add never waits: a sample that finds the queue full, or comes within a second of the last, is dropped.
-func (q *quarantine) add(item sampleItem) {
-	if !q.pace.due(item.AgentID + " " + item.Kind) {
-		return
-	}
-	now := time.Now()
-	item.At, item.Replica = now.UTC().Format(time.RFC3339), q.replica
-	text, err := json.Marshal(item)
-	if err != nil {
-		return
-	}
-	select {
-	case q.items <- sample{item.AgentID, string(text)}:
-	default:
-	}
-}
-
-// run writes samples until ctx ends. A store that is away loses them: they are samples.
-func (q *quarantine) run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case s := <-q.items:
-			if q.push(ctx, s.agent, s.text) != nil {
-				continue
-			}
-		}
-	}
 }

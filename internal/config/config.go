@@ -67,9 +67,9 @@ type Config struct {
 	EnvFile          string        `env:"ENV_FILE" check:"text the path of a file" doc:"file of KEY=VALUE lines, read at start: its CIRCUIT_BREAKER_*, REDIS_TTL_SECONDS and LOG_LEVEL win over the environment, the rest fills what is not set" clause:"#which-value-counts"`
 }
 
-// Load makes a Config from NAME=VALUE pairs, as [os.Environ] returns them, and from the file that ENV_FILE names. The error
-// joins one for every bad variable (an [*Error]), line, file and rule, so that one start shows all of them. No error shows
-// a secret.
+// Load makes a Config from NAME=VALUE pairs, as [os.Environ] returns them, and from the file that ENV_FILE names. The
+// error joins one for every bad variable (an [*Error]), line, file and rule, so that one start shows all of them. No
+// error shows a secret.
 func Load(environ []string) (Config, error) {
 	var c Config
 	var errs []error

@@ -11,13 +11,14 @@ import (
 // maxEnvFile bounds the size of ENV_FILE, in bytes.
 const maxEnvFile = 1 << 20
 
-// linePattern matches KEY=VALUE: the name, then a value in single quotes, in double quotes, or bare. A # begins a comment
-// after a blank only.
+// linePattern matches KEY=VALUE: the name, then a value in single quotes, in double quotes, or bare. A # begins a
+// comment after a blank only.
 var linePattern = regexp.MustCompile(`^(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=` +
 	`(?:[ \t]*'([^']*)'|[ \t]*"((?:[^"\\]|\\.)*)"|(?:[ \t]*([^'"# \t].*?)|(#.*?))?)` +
 	`(?:[ \t]+#.*|[ \t]*)$`)
 
-var errLine = errors.New("want KEY=VALUE in UTF-8; a value that begins with a quote ends with the same quote, on the same line")
+var errLine = errors.New("want KEY=VALUE in UTF-8; " +
+	"a value that begins with a quote ends with the same quote, on the same line")
 
 // line is one KEY=VALUE of an ENV_FILE; number counts lines from 1.
 type line struct {
@@ -25,10 +26,10 @@ type line struct {
 	number     int
 }
 
-// parseEnvFile reads the text of the file called path: KEY=VALUE lines, with or without "export ", comments, values bare
-// (up to " #"), in 'single quotes' (as they are) or in "double quotes" (\n \r \t \" \\ \$). A $ is never expanded, for it
-// may be part of a password. An error names file and line and shows nothing of the line, which may hold a secret. The
-// good lines are returned beside the errors.
+// parseEnvFile reads the text of the file called path: KEY=VALUE lines, with or without "export ", comments, values
+// bare (up to " #"), in 'single quotes' (as they are) or in "double quotes" (\n \r \t \" \\ \$). A $ is never expanded,
+// for it may be part of a password. An error names file and line and shows nothing of the line, which may hold a
+// secret. The good lines are returned beside the errors.
 func parseEnvFile(path string, data []byte) (lines []line, errs []error) {
 	unescape := strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\"`, `"`, `\\`, `\`, `\$`, `$`)
 	text := strings.TrimPrefix(string(data), "\ufeff")

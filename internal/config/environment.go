@@ -54,8 +54,8 @@ func (e environment) has(name string) bool {
 	return ok
 }
 
-// fill adds the lines of ENV_FILE: some names win over the environment, the others count where neither the name nor, of a
-// secret, its twin is set.
+// fill adds the lines of ENV_FILE: some names win over the environment, the others count where neither the name nor, of
+// a secret, its twin is set.
 func (e environment) fill(lines []line, file string) {
 	added := environment{set: map[string]setting{}, twins: e.twins}
 	for _, l := range lines {
@@ -82,7 +82,8 @@ func (e environment) readEnvFile(path string) (warnings []string, errs []error) 
 	first := map[string]int{}
 	for _, l := range lines {
 		if first[l.name] > 0 {
-			warnings = append(warnings, fmt.Sprintf("%s: %s stands in line %d and in line %d, which counts", path, l.name, first[l.name], l.number))
+			warnings = append(warnings, fmt.Sprintf("%s: %s stands in line %d and in line %d, which counts",
+				path, l.name, first[l.name], l.number))
 		}
 		first[l.name] = l.number
 	}

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// ErrOpenListener says that a listener would let other machines operate the breakers, or call agents, without anyone having
-// said so.
+// ErrOpenListener says that a listener would let other machines operate the breakers, or call agents, without anyone
+// having said so.
 var ErrOpenListener = errors.New("other machines could use it: want a loopback address")
 
-// CheckListen reports a BREAKERD_LISTEN that is no host:port (as an *Error), or that is not loopback while nobody
-// set BREAKERD_AUTH=none (as ErrOpenListener). A name other than localhost is not loopback: who knows what it resolves to.
+// CheckListen reports a BREAKERD_LISTEN that is no host:port (as an *Error), or that is not loopback while nobody set
+// BREAKERD_AUTH=none (as ErrOpenListener). A name other than localhost is not loopback: who knows what it resolves to.
 func (c Config) CheckListen() error {
 	return checkListen("BREAKERD", c.Listen, c.Auth, "127.0.0.1:18180")
 }
@@ -43,7 +43,8 @@ func checkListen(program, listen, auth, example string) error {
 	if auth != "" || isLoopback(host) {
 		return nil
 	}
-	return fmt.Errorf("%s=%q: %w, as %s, or %s_AUTH=none if whoever reaches the listener may do so", name, listen, ErrOpenListener, example, program)
+	return fmt.Errorf("%s=%q: %w, as %s, or %s_AUTH=none if whoever reaches the listener may do so",
+		name, listen, ErrOpenListener, example, program)
 }
 
 // HostPort reports, as an [*Error], that the variable called name holds no host:port; example holds one.
@@ -53,7 +54,8 @@ func HostPort(name, listen, example string) error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil || strings.ContainsAny(host, " /@?#") {
-		return &Error{Name: name, Value: listen, Allowed: "host:port, as " + example + " or [::1]:" + example[strings.LastIndexByte(example, ':')+1:]}
+		ipv6 := "[::1]" + example[strings.LastIndexByte(example, ':'):]
+		return &Error{Name: name, Value: listen, Allowed: "host:port, as " + example + " or " + ipv6}
 	}
 	return nil
 }

@@ -16,26 +16,29 @@ func (c *Config) warnf(format string, args ...any) {
 
 // warnOfPolicy reports settings that undo each other.
 func (c *Config) warnOfPolicy() {
-	const prefix = policyPrefix
 	p := c.Policy
 	slow := p.SlowCallDuration > 0 && p.SlowCallRateThreshold > 0
-	if p.FailureThreshold == breaker.Off && p.FailureRateThreshold == breaker.Off && !slow && p.RetryAfter != breaker.RetryAfterOpen {
-		c.warnf("%[1]sFAILURE_THRESHOLD, %[1]sFAILURE_RATE_THRESHOLD and %[1]sSLOW_CALL_RATE_THRESHOLD are off: no breaker ever opens by itself", prefix)
+	failures := p.FailureThreshold != breaker.Off || p.FailureRateThreshold != breaker.Off
+	if !slow && !failures && p.RetryAfter != breaker.RetryAfterOpen {
+		c.warnf("%[1]sFAILURE_THRESHOLD, %[1]sFAILURE_RATE_THRESHOLD and %[1]sSLOW_CALL_RATE_THRESHOLD are off: "+
+			"no breaker ever opens by itself", policyPrefix)
 	}
 	if !slow && (p.SlowCallDuration > 0 || p.SlowCallRateThreshold > 0) {
-		c.warnf("%[1]sSLOW_CALL_DURATION_SECONDS and %[1]sSLOW_CALL_RATE_THRESHOLD have no effect without each other", prefix)
+		c.warnf("%[1]sSLOW_CALL_DURATION_SECONDS and %[1]sSLOW_CALL_RATE_THRESHOLD have no effect without each other",
+			policyPrefix)
 	}
 	if p.HalfOpenSuccessThreshold > p.HalfOpenMaxCalls {
-		c.warnf("%[1]sHALF_OPEN_SUCCESS_THRESHOLD (%[2]d) is more than %[1]sHALF_OPEN_MAX_CALLS (%[3]d): %[3]d successes close a breaker",
-			prefix, p.HalfOpenSuccessThreshold, p.HalfOpenMaxCalls)
+		c.warnf("%[1]sHALF_OPEN_SUCCESS_THRESHOLD (%[2]d) is more than %[1]sHALF_OPEN_MAX_CALLS (%[3]d): "+
+			"%[3]d successes close a breaker", policyPrefix, p.HalfOpenSuccessThreshold, p.HalfOpenMaxCalls)
 	}
 	if c.RedisTTL < p.WindowSize {
-		c.warnf("REDIS_TTL_SECONDS (%v) is less than %sWINDOW_SIZE_SECONDS (%v): an agent that is seldom called loses its history early",
-			c.RedisTTL, prefix, p.WindowSize)
+		c.warnf("REDIS_TTL_SECONDS (%v) is less than %sWINDOW_SIZE_SECONDS (%v): "+
+			"an agent that is seldom called loses its history early", c.RedisTTL, policyPrefix, p.WindowSize)
 	}
 	if c.MaxStaleness < 4*c.FlushInterval {
 		c.warnf("%[1]sMAX_STALENESS_MS (%[2]d) is less than four times %[1]sFLUSH_INTERVAL_MS (%[3]d): "+
-			"cached agents ask Redis again before it has their outcomes", prefix, c.MaxStaleness.Milliseconds(), c.FlushInterval.Milliseconds())
+			"cached agents ask Redis again before it has their outcomes",
+			policyPrefix, c.MaxStaleness.Milliseconds(), c.FlushInterval.Milliseconds())
 	}
 }
 
@@ -64,7 +67,8 @@ func foreign(name, value string) bool {
 	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://") ||
 		slices.Contains([]string{
 			"REDIS_NAME", "REDIS_VERSION", "REDIS_DOWNLOAD_URL", "REDIS_DOWNLOAD_SHA", "REDIS_IMAGE", "REDIS_MAXMEMORY",
-			"REDIS_PASSWORD_SECRET", "BREAKERD_IMAGE", "BREAKERD_PORT", "BRIDGE_IMAGE", "BRIDGE_PORTS", "LOG_DIR", "LOG_FILE", "LOG_PATH",
+			"REDIS_PASSWORD_SECRET", "BREAKERD_IMAGE", "BREAKERD_PORT", "BRIDGE_IMAGE", "BRIDGE_PORTS",
+			"LOG_DIR", "LOG_FILE", "LOG_PATH",
 		}, name)
 }
 
@@ -95,7 +99,8 @@ func intended(name string, known []string) string {
 				}
 			}
 		}
-		return nearest(name, slices.DeleteFunc(slices.Clone(known), func(k string) bool { return !strings.HasPrefix(k, prefix) }))
+		other := func(k string) bool { return !strings.HasPrefix(k, prefix) }
+		return nearest(name, slices.DeleteFunc(slices.Clone(known), other))
 	}
 	return ""
 }

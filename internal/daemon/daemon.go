@@ -1,4 +1,5 @@
-// Package daemon is what every program shares: arguments, exit codes, version, health probe, listeners, signals and drain.
+// Package daemon is what every program shares: arguments, exit codes, version, health probe, listeners, signals and
+// drain.
 package daemon
 
 import (
@@ -51,7 +52,8 @@ type Config struct {
 	Open func(ctx context.Context, log *slog.Logger, ready func(context.Context) error) (Service, error)
 }
 
-// Run runs the program until SIGTERM or SIGINT, or until ctx ends, and gives the exit code. A second signal ends it at once.
+// Run runs the program until SIGTERM or SIGINT, or until ctx ends, and gives the exit code. A second signal ends it at
+// once.
 func (p Program) Run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
@@ -59,7 +61,9 @@ func (p Program) Run(ctx context.Context, args, environ []string, stdout, stderr
 	return p.run(ctx, args, environ, stdout, stderr, signals)
 }
 
-func (p Program) run(ctx context.Context, args, environ []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
+func (p Program) run(
+	ctx context.Context, args, environ []string, stdout, stderr io.Writer, signals <-chan os.Signal,
+) int {
 	probe := false
 	switch arg := strings.Join(args, " "); arg {
 	case "":

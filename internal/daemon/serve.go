@@ -95,7 +95,8 @@ func (h *host) serve(ctx context.Context, s Service) (code int) {
 		return exitFailed
 	case <-ctx.Done():
 	case sig := <-h.signals:
-		h.log.Info("stopping", "signal", sig.String(), "delay", h.config.ShutdownDelay.String(), "timeout", h.config.ShutdownTimeout.String())
+		h.log.Info("stopping", "signal", sig.String(),
+			"delay", h.config.ShutdownDelay.String(), "timeout", h.config.ShutdownTimeout.String())
 	}
 	return h.shutdown(all)
 }
@@ -117,8 +118,10 @@ func bind(ctx context.Context, want []Listener) (bound []net.Listener, err error
 
 func (h *host) server(l Listener) *http.Server {
 	server := &http.Server{
-		Handler: h.counted(l.Handler), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+		Handler:           h.counted(l.Handler),
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 	}
 	if l.Stream {
 		server.ReadTimeout, server.WriteTimeout = 0, 0
@@ -129,7 +132,8 @@ func (h *host) server(l Listener) *http.Server {
 	return server
 }
 
-// counted lets shutdown wait for every call: net/http does not wait for calls that took over their connection, as WebSockets do.
+// counted lets shutdown wait for every call: net/http does not wait for calls that took over their connection, as
+// WebSockets do.
 func (h *host) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.calls.RLock()

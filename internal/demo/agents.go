@@ -13,57 +13,58 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// maxAgents bounds how many agents are remembered. When it is reached, the one that was called longest ago and that nobody
-// switched is forgotten; it goes on as its name says, and counts anew.
+// maxAgents bounds the table of agents. A full table evicts the agent that was called longest ago, among those that
+// neither DEMO_AGENTS nor a PUT names. An evicted agent begins again as its name says, and its calls count from 0.
 const maxAgents = 1000
 
 var errFull = errors.New("all places are taken by agents that were switched: DELETE one first")
 
-// agents remembers how each agent behaves and how often it was called. It may be used by any number of goroutines.
+// agents holds how each agent behaves and how often it was called. It is safe for concurrent use.
 type agents struct {
+	preset map[string]behaviour // DEMO_AGENTS; not changed
+
 	mu    sync.Mutex
-	told  map[string]behaviour // DEMO_AGENTS; not changed
-	known map[string]*agent
-	clock int64 // counts calls: orders agents by their last one
+	table map[string]*agent
+	clock int64 // counts calls: orders agents by their last call
 }
 
-// agent is what is remembered of one.
+// agent is one entry of the table.
 type agent struct {
 	does     behaviour
 	switched bool  // by a PUT
-	calls    int64 // since it is remembered
+	calls    int64 // since it is in the table
 	turn     int64 // calls since the last switch
 	inFlight int64
 	last     int64 // the clock at its last call
 }
 
-// view is one agent as the control API shows it.
+// view is one agent for the control API.
 type view struct {
 	name string
 	agent
 }
 
-// newAgents takes the agents as DEMO_AGENTS has them: Name=mode or Name=mode:number, with commas between.
+// newAgents reads DEMO_AGENTS: Name=mode or Name=mode:number, with commas between.
 func newAgents(list string) (*agents, error) {
-	a := &agents{told: map[string]behaviour{}, known: map[string]*agent{}}
+	a := &agents{preset: map[string]behaviour{}, table: map[string]*agent{}}
 	if strings.TrimSpace(list) == "" {
 		return a, nil
 	}
 	var errs []error
 	for item := range strings.SplitSeq(list, ",") {
 		item = strings.TrimSpace(item)
-		if err := a.tell(item); err != nil {
+		if err := a.add(item); err != nil {
 			errs = append(errs, fmt.Errorf("DEMO_AGENTS: %q is not allowed: %w", text.Short(item), err))
 		}
 	}
-	if len(a.told) > maxAgents {
+	if len(a.preset) > maxAgents {
 		errs = append(errs, fmt.Errorf("DEMO_AGENTS: want at most %d agents", maxAgents))
 	}
 	return a, errors.Join(errs...)
 }
 
-// tell takes one item of DEMO_AGENTS.
-func (a *agents) tell(item string) error {
+// add reads one item of DEMO_AGENTS.
+func (a *agents) add(item string) error {
 	name, what, ok := strings.Cut(item, "=")
 	if !ok {
 		return errors.New("want Name=mode or Name=mode:number, as FailingAgent=failing or Other=slow:250")
@@ -71,7 +72,7 @@ func (a *agents) tell(item string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	if _, ok := a.told[name]; ok {
+	if _, ok := a.preset[name]; ok {
 		return errors.New("the agent is given twice")
 	}
 	word, param, given := strings.Cut(what, ":")
@@ -90,12 +91,12 @@ func (a *agents) tell(item string) error {
 	if err != nil {
 		return err
 	}
-	a.told[name] = does
-	a.known[name] = &agent{does: does}
+	a.preset[name] = does
+	a.table[name] = &agent{does: does}
 	return nil
 }
 
-// checkName refuses what cannot be an agent: bad names, and the first segments of the control API.
+// checkName refuses bad names and the first segments of the control API.
 func checkName(name string) error {
 	switch name {
 	case "modes", "livez", "readyz", "health":
@@ -109,17 +110,17 @@ func checkName(name string) error {
 
 // first is how an agent behaves until it is switched.
 func (a *agents) first(name string) behaviour {
-	if b, ok := a.told[name]; ok {
+	if b, ok := a.preset[name]; ok {
 		return b
 	}
 	return byName(name)
 }
 
-// begin counts a call, and gives how it is to be answered and which call since the last switch it is. The caller calls end once.
+// begin counts a call. It returns how to answer it, and its number since the last switch. The caller calls end once.
 func (a *agents) begin(name string) (does behaviour, turn int64, end func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	one := a.remember(name)
+	one := a.entry(name)
 	if one == nil {
 		return a.first(name), 1, func() {}
 	}
@@ -135,39 +136,40 @@ func (a *agents) begin(name string) (does behaviour, turn int64, end func()) {
 	}
 }
 
-// remember gives an agent its place. nil: all places belong to agents that must not be forgotten. mu is held.
-func (a *agents) remember(name string) *agent {
-	if one, ok := a.known[name]; ok {
+// entry returns the entry of an agent, a new one if need be; nil if the table is full of entries that must stay. mu is
+// held.
+func (a *agents) entry(name string) *agent {
+	if one, ok := a.table[name]; ok {
 		return one
 	}
-	if len(a.known) >= maxAgents && !a.forgetOldest() {
+	if len(a.table) >= maxAgents && !a.evict() {
 		return nil
 	}
 	one := &agent{does: a.first(name)}
-	a.known[name] = one
+	a.table[name] = one
 	return one
 }
 
-// forgetOldest makes a place free, and says whether it could. mu is held.
-func (a *agents) forgetOldest() bool {
+// evict removes the entry that was called longest ago, if any may go. mu is held.
+func (a *agents) evict() bool {
 	oldest := ""
-	for name, one := range a.known {
-		if _, told := a.told[name]; told || one.switched {
+	for name, one := range a.table {
+		if _, preset := a.preset[name]; preset || one.switched {
 			continue
 		}
-		if oldest == "" || one.last < a.known[oldest].last {
+		if oldest == "" || one.last < a.table[oldest].last {
 			oldest = name
 		}
 	}
-	delete(a.known, oldest)
+	delete(a.table, oldest)
 	return oldest != ""
 }
 
-// put switches an agent; what it did before comes back. errFull: no place for one more.
+// put switches an agent, and returns what it did before. The error is errFull.
 func (a *agents) put(name string, b behaviour) (was behaviour, now view, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	one := a.remember(name)
+	one := a.entry(name)
 	if one == nil {
 		return behaviour{}, view{}, errFull
 	}
@@ -176,39 +178,39 @@ func (a *agents) put(name string, b behaviour) (was behaviour, now view, err err
 	return was, view{name, *one}, nil
 }
 
-// forget puts an agent back to its default, and its count to 0.
-func (a *agents) forget(name string) (was behaviour, now view) {
+// reset returns an agent to its first behaviour, and its count to 0.
+func (a *agents) reset(name string) (was behaviour, now view) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	was = a.first(name)
-	if one, ok := a.known[name]; ok {
+	if one, ok := a.table[name]; ok {
 		was = one.does
 	}
-	delete(a.known, name)
+	delete(a.table, name)
 	fresh := &agent{does: a.first(name)}
-	if _, ok := a.told[name]; ok {
-		a.known[name] = fresh
+	if _, ok := a.preset[name]; ok {
+		a.table[name] = fresh
 	}
 	return was, view{name, *fresh}
 }
 
-// look shows one agent, remembered or not.
+// look shows one agent, in the table or not.
 func (a *agents) look(name string) view {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if one, ok := a.known[name]; ok {
+	if one, ok := a.table[name]; ok {
 		return view{name, *one}
 	}
 	return view{name, agent{does: a.first(name)}}
 }
 
-// list shows all that are remembered, by name.
+// list shows all in the table, by name.
 func (a *agents) list() []view {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out := make([]view, 0, len(a.known))
-	for _, name := range slices.Sorted(maps.Keys(a.known)) {
-		out = append(out, view{name, *a.known[name]})
+	out := make([]view, 0, len(a.table))
+	for _, name := range slices.Sorted(maps.Keys(a.table)) {
+		out = append(out, view{name, *a.table[name]})
 	}
 	return out
 }

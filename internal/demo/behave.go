@@ -16,15 +16,15 @@ import (
 // maxInput bounds, in bytes, the body of a call that a healthy agent repeats in its answer.
 const maxInput = 1 << 20
 
-// call is one call of an agent, on its way to an answer.
+// call is one call of an agent.
 type call struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	agent string
-	path  string // what follows the agent's name, as sent; at least "/"
+	path  string // what follows the agent's name, as it was sent; at least "/"
 	does  behaviour
 	input []byte
-	large bool // the input is longer than maxInput, and not kept
+	large bool // the input was longer than maxInput, and input is empty
 }
 
 // echoed is what a healthy agent answers.
@@ -37,7 +37,7 @@ type echoed struct {
 	At     string `json:"at"`
 }
 
-// serveAgent answers a call as its agent behaves now.
+// serveAgent answers a call in the agent's mode.
 func (s *server) serveAgent(w http.ResponseWriter, r *http.Request, agent, path string) {
 	does, turn, end := s.agents.begin(agent)
 	defer end()
@@ -46,9 +46,9 @@ func (s *server) serveAgent(w http.ResponseWriter, r *http.Request, agent, path 
 	pause(r.Context(), does.wait(delayMs))
 	switch does.now(turn) {
 	case failing:
-		c.fail(does.whole(status), "fails, as it was told to")
+		c.fail(does.whole(status), "fails, as its mode says")
 	case rateLimited:
-		c.fail(http.StatusTooManyRequests, "has had too many calls, as it was told to")
+		c.fail(http.StatusTooManyRequests, "has had too many calls, as its mode says")
 	case streaming:
 		c.stream()
 	case hanging:
@@ -57,19 +57,19 @@ func (s *server) serveAgent(w http.ResponseWriter, r *http.Request, agent, path 
 	case broken:
 		abort()
 	case jsonrpcError:
-		c.rpc("error", map[string]any{"code": -32000, "message": c.agent + " fails, as it was told to"})
+		c.rpc("error", map[string]any{"code": -32000, "message": c.agent + " fails, as its mode says"})
 	case mcpError:
-		text := map[string]any{"type": "text", "text": c.agent + " fails, as it was told to"}
+		text := map[string]any{"type": "text", "text": c.agent + " fails, as its mode says"}
 		c.rpc("result", map[string]any{"content": []any{text}, "isError": true})
 	default:
 		c.answer()
 	}
 }
 
-// abort cuts the connection (in HTTP/2, the stream) where it stands. What was flushed before has been sent.
+// abort cuts the connection, or the stream of HTTP/2. What was flushed before has been sent.
 func abort() { panic(http.ErrAbortHandler) }
 
-// pause waits, but not longer than the client does.
+// pause waits, and aborts when the client leaves.
 func pause(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return
@@ -83,7 +83,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// read takes the body, to its end, and keeps it unless it is large.
+// read reads the body to its end, and keeps it unless it is large.
 func (c *call) read() {
 	input, err := io.ReadAll(io.LimitReader(c.r.Body, maxInput+1))
 	if err == nil && len(input) > maxInput {
@@ -96,7 +96,7 @@ func (c *call) read() {
 	c.input = input
 }
 
-// answer is what a healthy agent says.
+// answer repeats the call.
 func (c *call) answer() {
 	if c.large {
 		problem.New(problem.BodyTooLarge, "the body is larger than %d bytes", maxInput).Write(c.w)
@@ -112,7 +112,7 @@ func (c *call) answer() {
 	writeJSON(c.w, http.StatusOK, echoed{c.agent, c.r.Method, c.path, c.r.URL.RawQuery, input, stamp()})
 }
 
-// fail answers with an error, and with a Retry-After if the agent has one.
+// fail answers with an error, and with the Retry-After that the mode may have.
 func (c *call) fail(status int, what string) {
 	if n := c.does.whole(retryAfter); n > 0 || c.does.mode == rateLimited {
 		c.w.Header().Set("Retry-After", strconv.Itoa(n))
@@ -120,7 +120,7 @@ func (c *call) fail(status int, what string) {
 	writeJSON(c.w, status, map[string]string{"error": c.agent + " " + what})
 }
 
-// rpc answers with a JSON-RPC response that holds field, to the id that was asked with.
+// rpc answers with a JSON-RPC response that holds field, with the id of the request.
 func (c *call) rpc(field string, v any) {
 	var asked struct {
 		ID json.RawMessage `json:"id"`
@@ -131,33 +131,34 @@ func (c *call) rpc(field string, v any) {
 	writeJSON(c.w, http.StatusOK, map[string]any{"jsonrpc": "2.0", "id": asked.ID, field: v})
 }
 
-// stream sends server-sent events: the first at once, each flushed.
+// stream sends server-sent events, the first at once, and flushes each.
 func (c *call) stream() {
 	h := c.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache")
-	h.Set("X-Accel-Buffering", "no") // nginx would keep the events back
+	h.Set("X-Accel-Buffering", "no") // else nginx buffers the events
 	flush := http.NewResponseController(c.w).Flush
 	count, last := c.does.whole(events), c.does.whole(breakAfter)
 	for n := 1; n <= count; n++ {
 		if n > 1 {
 			pause(c.r.Context(), c.does.wait(intervalMs))
 		}
-		_, err := fmt.Fprintf(c.w, "id: %d\ndata: {\"agent\":%q,\"event\":%d,\"of\":%d,\"at\":%q}\n\n", n, c.agent, n, count, stamp())
+		_, err := fmt.Fprintf(c.w, "id: %[2]d\ndata: {\"agent\":%[1]q,\"event\":%[2]d,\"of\":%[3]d,\"at\":%[4]q}\n\n",
+			c.agent, n, count, stamp())
 		if err != nil || flush() != nil || n == last {
 			abort()
 		}
 	}
 }
 
-// stamp is now as JSON shows it.
+// stamp is the time for JSON.
 func stamp() string { return time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
-// writeJSON sends v; it can be marshalled. An error means that the client is gone, which nobody needs to hear.
+// writeJSON sends v, which can be marshalled. It ignores that the client may be gone.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false) // read by people; nosniff keeps it from being HTML
+	enc.SetEscapeHTML(false) // people read it, and nosniff keeps it from being HTML
 	if err := enc.Encode(v); err != nil {
 		panic(fmt.Sprintf("demo: %T cannot be marshalled: %v", v, err))
 	}

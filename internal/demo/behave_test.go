@@ -155,7 +155,7 @@ func TestRPC_ErrorsInsideA200(t *testing.T) {
 	t.Parallel()
 	p := start(t, "Rpc=jsonrpc-error, Mcp=mcp-error")
 	p.do("POST", "/Rpc", `{"jsonrpc":"2.0","id":"q-7","method":"m"}`).want(200, `id="q-7"`, `jsonrpc="2.0"`, `result=null`,
-		`error={"code":-32000,"message":"Rpc fails, as it was told to"}`)
+		`error={"code":-32000,"message":"Rpc fails, as its mode says"}`)
 	p.do("POST", "/Rpc", `not json`).want(200, `id=null`)
 	g := p.do("POST", "/Mcp", `{"jsonrpc":"2.0","id":7}`).want(200, `id=7`, `error=null`)
 	if result, ok := g.json["result"].(map[string]any); !ok || result["isError"] != true || len(result["content"].([]any)) != 1 {

@@ -19,13 +19,13 @@ import (
 // maxSwitch bounds the body of a PUT, in bytes.
 const maxSwitch = 64 << 10
 
-// server answers everything: calls of agents, and the control API.
+// server serves the agents and the control API.
 type server struct {
 	agents *agents
 	log    *slog.Logger
 }
 
-// ServeHTTP goes by the path as it was sent: a mux would clean it.
+// ServeHTTP implements [http.Handler]. It routes by the path as it was sent, which a mux would clean.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	segment, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
@@ -53,7 +53,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// get answers a question that has only one method.
+// get serves a path that takes no other method.
 func (s *server) get(w http.ResponseWriter, r *http.Request, v any) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		notAllowed(w, "GET, HEAD")
@@ -77,7 +77,9 @@ func (s *server) list() map[string]any {
 
 // json is the agent with its settings, flat, as PUT takes them.
 func (v view) json() map[string]any {
-	out := map[string]any{"agent": v.name, "mode": v.does.mode, "default": !v.switched, "calls": v.calls, "in_flight": v.inFlight}
+	out := map[string]any{
+		"agent": v.name, "mode": v.does.mode, "default": !v.switched, "calls": v.calls, "in_flight": v.inFlight,
+	}
 	for name, n := range v.does.settings {
 		out[name] = n
 	}
@@ -100,7 +102,7 @@ func (s *server) control(w http.ResponseWriter, r *http.Request, escaped string)
 	case http.MethodPut:
 		s.put(w, r, name)
 	case http.MethodDelete:
-		was, now := s.agents.forget(name)
+		was, now := s.agents.reset(name)
 		s.switched(r, was, now)
 		writeJSON(w, http.StatusOK, now.json())
 	default:
@@ -124,7 +126,8 @@ func (s *server) put(w http.ResponseWriter, r *http.Request, name string) {
 }
 
 func (s *server) switched(r *http.Request, was behaviour, now view) {
-	s.log.InfoContext(r.Context(), "demo agent switched", "event", "demo_agent.switched", "agent", now.name, "from", was.String(), "to", now.does.String())
+	s.log.InfoContext(r.Context(), "demo agent switched", "event", "demo_agent.switched", "agent", now.name,
+		"from", was.String(), "to", now.does.String())
 }
 
 // readBehaviour reads the body of a PUT: one JSON object of mode and numbers, each name once and spelt exactly.
@@ -156,7 +159,7 @@ func readBehaviour(w http.ResponseWriter, r *http.Request) (behaviour, *problem.
 	return b, nil
 }
 
-// readSettings takes apart what is known to be one JSON value.
+// readSettings reads the mode and the numbers from what is known to be one JSON value.
 func readSettings(dec *json.Decoder) (m mode, given map[string]float64, p *problem.Problem) {
 	dec.UseNumber() // 1e999 is a bad value, not bad JSON
 	if t, _ := dec.Token(); t != json.Delim('{') {
@@ -181,7 +184,8 @@ func readSettings(dec *json.Decoder) (m mode, given map[string]float64, p *probl
 		case json.Number:
 			n, err := v.Float64()
 			if err != nil || name == "mode" {
-				return "", nil, problem.New(problem.InvalidValue, "body.%s: %s is no value for it", text.Short(name), text.Short(v.String()))
+				return "", nil, problem.New(problem.InvalidValue, "body.%s: %s is no value for it",
+					text.Short(name), text.Short(v.String()))
 			}
 			given[name] = n
 		default:

@@ -14,7 +14,7 @@ import (
 
 func TestModes_SwitchWhileAgentsRun(t *testing.T) {
 	t.Parallel()
-	p := start(t, "Told=failing:503")
+	p := start(t, "Preset=failing:503")
 	p.do("GET", "/FailingAgent", "").want(500)
 	p.mode("FailingAgent", `{"mode":"healthy"}`).want(200, `agent="FailingAgent"`, `mode="healthy"`, "default=false", "calls=1", "delay_ms=0", "status=null")
 	p.do("GET", "/FailingAgent", "").want(200)
@@ -24,15 +24,15 @@ func TestModes_SwitchWhileAgentsRun(t *testing.T) {
 	p.do("GET", "/FailingAgent", "").want(500)
 	p.do("DELETE", "/modes/FailingAgent", "").want(200, `mode="failing"`, "default=true", "calls=0")
 	p.do("GET", "/FailingAgent", "").want(500)
-	p.mode("Told", `{"mode":"healthy"}`)
-	p.do("GET", "/Told", "").want(200)
-	p.do("DELETE", "/modes/Told", "").want(200, `mode="failing"`, "status=503", "default=true", "calls=0")
-	p.do("GET", "/Told", "").want(503)
+	p.mode("Preset", `{"mode":"healthy"}`)
+	p.do("GET", "/Preset", "").want(200)
+	p.do("DELETE", "/modes/Preset", "").want(200, `mode="failing"`, "status=503", "default=true", "calls=0")
+	p.do("GET", "/Preset", "").want(503)
 	p.do("DELETE", "/modes/Nobody", "").want(200, `mode="healthy"`)
 	if lines := strings.Count(p.log.String(), `"event":"demo_agent.switched"`); lines != 7 {
 		t.Errorf("%d lines of switches, want 7:\n%s", lines, p.log.String())
 	}
-	for _, want := range []string{`"agent":"Told","from":"failing status=503","to":"healthy"`} {
+	for _, want := range []string{`"agent":"Preset","from":"failing status=503","to":"healthy"`} {
 		if !strings.Contains(p.log.String(), want) {
 			t.Errorf("no %s in\n%s", want, p.log.String())
 		}
@@ -140,9 +140,9 @@ func handler(t *testing.T, list string) (*server, func(method, path, body string
 
 func TestAgents_KeepsAtMostAThousand(t *testing.T) {
 	t.Parallel()
-	s, do := handler(t, "Told=failing")
+	s, do := handler(t, "Preset=failing")
 	do("PUT", "/modes/Switched", `{"mode":"failing"}`)
-	do("GET", "/Told", "")
+	do("GET", "/Preset", "")
 	do("GET", "/oldest", "")
 	for i := range 2 * maxAgents {
 		do("GET", fmt.Sprintf("/a%d", i), "")
@@ -154,7 +154,7 @@ func TestAgents_KeepsAtMostAThousand(t *testing.T) {
 	if s.agents.look("often").calls != 2*maxAgents || s.agents.look("oldest").calls != 0 || s.agents.look("a1999").calls != 1 {
 		t.Error("not the agent that was called longest ago was forgotten")
 	}
-	if s.agents.look("Told").calls != 1 || do("GET", "/Switched", "") != 500 {
+	if s.agents.look("Preset").calls != 1 || do("GET", "/Switched", "") != 500 {
 		t.Error("an agent that somebody named was forgotten")
 	}
 }

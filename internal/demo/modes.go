@@ -29,27 +29,27 @@ const (
 	mcpError     mode = "mcp-error"
 )
 
-// The settings, as JSON spells them. Every one is a number.
+// The settings, as JSON spells them. Each is a number.
 const (
-	delayMs     = "delay_ms" // before whatever the mode does
+	delayMs     = "delay_ms" // before the mode's answer
 	status      = "status"
 	failureRate = "failure_rate"
 	failEvery   = "fail_every"  // 0: failure_rate decides
 	retryAfter  = "retry_after" // seconds; 0 in failing and flaky: no header
 	intervalMs  = "interval_ms"
 	events      = "events"
-	breakAfter  = "break_after" // 0: the stream ends as it should
+	breakAfter  = "break_after" // 0: the stream ends in order
 )
 
-// kind describes a mode.
+// kind describes one mode.
 type kind struct {
 	mode     mode
-	word     string             // in an agent's name, makes this its mode; "": none does
-	short    string             // the setting that mode:number means; "": none
-	settings map[string]float64 // what it takes besides delay_ms, with the defaults
+	word     string             // an agent with it in its name begins in this mode; "": none does
+	short    string             // the setting that mode:number sets; "": none
+	settings map[string]float64 // besides delay_ms, with the defaults
 }
 
-// kinds are the modes; the first whose word an agent's name contains is that agent's.
+// kinds are the modes. The first whose word an agent's name contains is the agent's first mode.
 func kinds() []kind {
 	return []kind{
 		{healthy, "", "", nil},
@@ -65,7 +65,7 @@ func kinds() []kind {
 	}
 }
 
-// bounds is what a setting may be; a part of one only where fraction says so.
+// bounds is the range of a setting: whole numbers, unless fraction is set.
 type bounds struct {
 	least, most float64
 	fraction    bool
@@ -85,13 +85,14 @@ func settings() map[string]bounds {
 	}
 }
 
-// behaviour is a mode with all of its settings. It is never changed once made.
+// behaviour is a mode with all of its settings. It does not change.
 type behaviour struct {
 	mode     mode
 	settings map[string]float64
 }
 
-// newBehaviour checks what was given, and fills the rest with defaults. The error says what is wanted.
+// newBehaviour checks the settings that were given, and takes the defaults of the others. The error says what is
+// allowed.
 func newBehaviour(m mode, given map[string]float64) (behaviour, error) {
 	k, ok := kindOf(m)
 	if !ok {
@@ -101,7 +102,8 @@ func newBehaviour(m mode, given map[string]float64) (behaviour, error) {
 	maps.Copy(b.settings, k.settings)
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if _, ok := b.settings[name]; !ok {
-			return behaviour{}, fmt.Errorf("%s: %s takes only %s", text.Short(name), m, strings.Join(slices.Sorted(maps.Keys(b.settings)), ", "))
+			takes := strings.Join(slices.Sorted(maps.Keys(b.settings)), ", ")
+			return behaviour{}, fmt.Errorf("%s: %s takes only %s", text.Short(name), m, takes)
 		}
 		v, in := given[name], settings()[name]
 		if !(v >= in.least && v <= in.most) || !in.fraction && v != math.Trunc(v) {
@@ -136,7 +138,7 @@ func modeNames() string {
 	return strings.Join(names, ", ")
 }
 
-// byName is how an agent begins of which nobody said anything.
+// byName is the first behaviour of an agent that DEMO_AGENTS does not name.
 func byName(agent string) behaviour {
 	m := healthy
 	for _, k := range kinds() {
@@ -157,7 +159,8 @@ func (b behaviour) wait(name string) time.Duration {
 	return time.Duration(b.settings[name]) * time.Millisecond
 }
 
-// now is what a call meets: slow is healthy after its delay, flaky is failing or healthy. turn counts the calls since the switch, from 1.
+// now is the mode of one call: slow is healthy after its delay, flaky is failing or healthy. turn counts the calls
+// since the last switch, from 1.
 func (b behaviour) now(turn int64) mode {
 	switch b.mode {
 	case slow:
@@ -172,7 +175,7 @@ func (b behaviour) now(turn int64) mode {
 	return b.mode
 }
 
-// String is the behaviour as a log line shows it.
+// String is the behaviour for a log line.
 func (b behaviour) String() string {
 	parts := []string{string(b.mode)}
 	for _, name := range slices.Sorted(maps.Keys(b.settings)) {

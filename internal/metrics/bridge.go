@@ -20,26 +20,29 @@ type Bridge struct {
 
 // NewBridge adds bridge's metrics to m.
 func NewBridge(m *Metrics) *Bridge {
-	buckets := []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name, Help: help, Buckets: []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}, append([]string{"agent"}, labels...))
+		m.registry.MustRegister(v)
+		m.perAgent = append(m.perAgent, v.MetricVec)
+		return v
+	}
 	b := &Bridge{
-		m: m,
-		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "bridge_upstream_first_byte_seconds", Help: "Time until an agent's response header.", Buckets: buckets,
-		}, []string{"agent"}),
-		total: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "bridge_upstream_duration_seconds", Help: "Time until the end of an agent's response.", Buckets: buckets,
-		}, []string{"agent", "outcome"}),
-		status: counters("bridge_upstream_responses_total", "Calls that were made, by what was answered: 2xx, 5xx, …, none.", "status"),
+		m:         m,
+		firstByte: histogram("bridge_upstream_first_byte_seconds", "Time until an agent's response header."),
+		total:     histogram("bridge_upstream_duration_seconds", "Time until the end of an agent's response.", "outcome"),
+		status: m.counters("bridge_upstream_responses_total",
+			"Calls that were made, by what was answered: 2xx, 5xx, …, none.", "status"),
 		executions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bridge_workflow_executions_total", Help: "Executions of workflows that have ended, by how.",
 		}, []string{"status"}),
 	}
-	m.registry.MustRegister(b.firstByte, b.total, b.status, b.executions)
-	m.more = append(m.more, b.firstByte.MetricVec, b.total.MetricVec, b.status.MetricVec)
+	m.registry.MustRegister(b.executions)
 	return b
 }
 
-// Upstream is told of every call that was made.
+// Upstream counts a call of an agent.
 func (b *Bridge) Upstream(t breakerhttp.Timing) {
 	b.m.agents.with(t.Agent, func(label string) {
 		b.firstByte.WithLabelValues(label).Observe(t.FirstByte.Seconds())
@@ -55,5 +58,5 @@ func class(status int) string {
 	return strconv.Itoa(status/100) + "xx"
 }
 
-// Executed is told of every execution that has ended.
+// Executed counts an execution that has ended.
 func (b *Bridge) Executed(s workflow.Status) { b.executions.WithLabelValues(string(s)).Inc() }

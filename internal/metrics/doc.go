@@ -1,6 +1,6 @@
-// Package metrics shows what this replica does and sees to Prometheus. Metrics is a breaker.Observer: the Manager tells it what
-// happens. The state of the fleet's breakers, and the connection pool, it asks for when it is scraped.
+// Package metrics shows Prometheus what this replica does. [Metrics] is a [breaker.Observer], which counts; the states
+// of the fleet's breakers and the connection pool are read at a scrape.
 //
-// Every metric with the label agent shares one table of agents: the first MaxAgents of them have series of their own, all others
-// are counted under the agent "_other", which no agent can be called.
+// All metrics with the label agent share one table of agents: the first maxAgents of them have series of their own, the
+// others are counted under the agent "_other".
 package metrics

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -31,6 +32,25 @@ func scrape(t *testing.T, m *Metrics) string {
 		t.Fatal(res.Code, err)
 	}
 	return strings.Join(regexp.MustCompile(`(?m)^circuit_breaker.*$`).FindAllString(string(text), -1), "\n")
+}
+
+// newMetrics fills in the sources that a test does not need.
+func newMetrics(maxAgents int, s Sources) *Metrics {
+	if s.States == nil {
+		s.States = func(context.Context) (map[string]breaker.State, error) { return nil, nil }
+	}
+	if s.Degraded == nil {
+		s.Degraded = func() bool { return false }
+	}
+	if s.Pool == nil {
+		s.Pool = func() *redis.PoolStats { return &redis.PoolStats{} }
+	}
+	if s.Backlog == nil {
+		s.Backlog = func() breaker.Backlog { return breaker.Backlog{} }
+	}
+	m := New("1.2.3", maxAgents)
+	m.Register(s)
+	return m
 }
 
 func wantLines(t *testing.T, text string, lines ...string) {
@@ -58,7 +78,10 @@ func drive(t *testing.T, m *Metrics, nowMs func() int64, p breaker.Policy) *brea
 func TestMetrics_OfABreakersLife(t *testing.T) {
 	t.Parallel()
 	now := int64(1_770_800_400_000)
-	m := New(Options{Version: "1.2.3", Degraded: func() bool { return true }})
+	m := newMetrics(1000, Sources{
+		Degraded: func() bool { return true },
+		Backlog:  func() breaker.Backlog { return breaker.Backlog{Agents: 3, Oldest: 1500 * time.Millisecond} },
+	})
 	mgr := drive(t, m, func() int64 { return now }, breaker.DefaultPolicy())
 	ctx := t.Context()
 	early, _ := mgr.Acquire(ctx, "AgentName")
@@ -87,7 +110,7 @@ func TestMetrics_OfABreakersLife(t *testing.T) {
 		`circuit_breaker_probes_total{agent="AgentName",result="ignored"} 1`,
 		`circuit_breaker_probes_total{agent="AgentName",result="failure"} 1`,
 		`circuit_breaker_store_duration_seconds_count{result="ok",verb="acquire"} 10`,
-		`circuit_breaker_degraded 1`)
+		`circuit_breaker_degraded 1`, `circuit_breaker_unsent_agents 3`, `circuit_breaker_unsent_age_seconds 1.5`)
 	if !strings.Contains(scrape(t, m), `circuit_breaker_build_info{goversion="go1.`) {
 		t.Error("no build info")
 	}
@@ -97,7 +120,7 @@ func TestMetrics_ObserveCountsWhatItWouldRefuse(t *testing.T) {
 	t.Parallel()
 	p := breaker.DefaultPolicy()
 	p.Mode = breaker.Observe
-	m := New(Options{})
+	m := newMetrics(1000, Sources{})
 	mgr := drive(t, m, nil, p)
 	for range 6 {
 		permit, _ := mgr.Acquire(t.Context(), "a")
@@ -109,7 +132,7 @@ func TestMetrics_ObserveCountsWhatItWouldRefuse(t *testing.T) {
 
 func TestMetrics_CountOnlyTransitionsOfThisReplica(t *testing.T) {
 	t.Parallel()
-	m := New(Options{})
+	m := newMetrics(1000, Sources{})
 	opened := breaker.Event{Kind: machine.EventOpened, From: breaker.Closed, To: breaker.Open}
 	m.Event("a", opened, true)
 	m.Event("a", breaker.Event{Kind: machine.EventManualOpen, From: breaker.Open, To: breaker.Open}, false)
@@ -130,10 +153,11 @@ func TestStates_AreReadOncePerSecond(t *testing.T) {
 	now := time.UnixMilli(0)
 	asked := 0
 	var err error
-	m := New(Options{Now: func() time.Time { return now }, States: func(context.Context) (map[string]breaker.State, error) {
+	m := newMetrics(1000, Sources{States: func(context.Context) (map[string]breaker.State, error) {
 		asked++
 		return map[string]breaker.State{"a": breaker.Closed, "b": breaker.Open, "c": breaker.HalfOpen}, err
 	}})
+	m.states.now = func() time.Time { return now }
 	for range 3 {
 		wantLines(t, scrape(t, m), `circuit_breaker_state{agent="a"} 0`, `circuit_breaker_state{agent="b"} 1`, `circuit_breaker_state{agent="c"} 2`)
 	}
@@ -154,7 +178,7 @@ func TestStates_AreReadOncePerSecond(t *testing.T) {
 
 func TestLabels_AgentsBeyondTheMostShareOne(t *testing.T) {
 	t.Parallel()
-	m := New(Options{MaxAgents: 2, States: func(context.Context) (map[string]breaker.State, error) {
+	m := newMetrics(2, Sources{States: func(context.Context) (map[string]breaker.State, error) {
 		return map[string]breaker.State{"a": breaker.Closed, "b": breaker.Closed, "c": breaker.Open, "d": breaker.HalfOpen}, nil
 	}})
 	call := func(agent string) {
@@ -178,7 +202,7 @@ func TestLabels_AgentsBeyondTheMostShareOne(t *testing.T) {
 
 func TestForget_WhileCountingLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	m := New(Options{MaxAgents: 4})
+	m := newMetrics(4, Sources{})
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -200,14 +224,14 @@ func TestForget_WhileCountingLeavesNothingBehind(t *testing.T) {
 
 func TestMetrics_ShowPoolAndRuntime(t *testing.T) {
 	t.Parallel()
-	m := New(Options{Pool: func() PoolStats {
-		return PoolStats{Hits: 5, Misses: 4, Timeouts: 3, TotalConns: 7, IdleConns: 2, StaleConns: 1}
+	m := newMetrics(1000, Sources{Pool: func() *redis.PoolStats {
+		return &redis.PoolStats{Hits: 5, Misses: 4, Timeouts: 3, TotalConns: 7, IdleConns: 2, StaleConns: 1}
 	}})
 	wantLines(t, scrape(t, m), `circuit_breaker_redis_connections{state="idle"} 2`, `circuit_breaker_redis_connections{state="busy"} 5`,
 		`circuit_breaker_redis_pool_gets_total{result="hit"} 5`, `circuit_breaker_redis_pool_gets_total{result="miss"} 4`,
 		`circuit_breaker_redis_pool_gets_total{result="timeout"} 3`, `circuit_breaker_redis_stale_connections_total 1`)
 	names := map[string]bool{}
-	families, err := m.Registry().Gather()
+	families, err := m.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -259,8 +259,17 @@ func TestHeartbeat_CountsTheReplicasHeardOf(t *testing.T) {
 		if n, err := f.docs.Heartbeat(ctx, "one", time.Minute); err != nil || n != 2 {
 			t.Errorf("%d replicas, %v", n, err)
 		}
+		if err := f.docs.EndHeartbeat(ctx, "three"); err != nil {
+			t.Errorf("of one that has none: %v", err)
+		}
 		if all, err := f.client.ZRange(ctx, f.keys.Replicas(), 0, -1).Result(); err != nil || !slices.Equal(slices.Sorted(slices.Values(all)), []string{"one", "silent", "two"}) {
 			t.Errorf("%q, %v", all, err)
+		}
+		if err := f.docs.EndHeartbeat(ctx, "two"); err != nil {
+			t.Error(err)
+		}
+		if n, err := f.docs.Heartbeat(ctx, "one", time.Minute); err != nil || n != 1 {
+			t.Errorf("after the end of one: %d replicas, %v", n, err)
 		}
 	})
 }

@@ -35,3 +35,10 @@ func (d *Docs) Heartbeat(ctx context.Context, replica string, alive time.Duratio
 	}
 	return int(n.Val()), nil
 }
+
+// EndHeartbeat takes a replica's heartbeat away: from now on it does not count.
+func (d *Docs) EndHeartbeat(ctx context.Context, replica string) error {
+	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	return failed("heartbeat", "", d.client.ZRem(ctx, d.keys.Replicas(), replica).Err())
+}

@@ -3,15 +3,13 @@ package redisdocs
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
-)
 
-// ErrFull says that Redis holds as many workflows as it may.
-var ErrFull = errors.New("too many workflows are kept")
+	"github.com/breakerd/breakerd/internal/workflow"
+)
 
 const (
 	workflowsKept  = 1000      // in the hash of workflows
@@ -58,8 +56,8 @@ func (d *Docs) WorkflowEntries(ctx context.Context) (map[string]string, error) {
 	return out, nil
 }
 
-// PutWorkflow keeps the JSON of a workflow and, in the same moment, its entry in lists. ErrFull: it would be one more
-// than 1,000. (Replicas that put at the same moment may go beyond by as many.)
+// PutWorkflow keeps the JSON of a workflow and, in the same moment, its entry in lists. [workflow.ErrFull]: it would be
+// one more than 1,000. (Replicas that put at the same moment may go beyond by as many.)
 func (d *Docs) PutWorkflow(ctx context.Context, id, text, entry string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
@@ -73,7 +71,7 @@ func (d *Docs) PutWorkflow(ctx context.Context, id, text, entry string) error {
 		}
 	}
 	if !old.Val() && n.Val() >= 2*workflowsKept {
-		return fmt.Errorf("workflow %q: %w", id, ErrFull)
+		return fmt.Errorf("workflow %q: %w", id, workflow.ErrFull)
 	}
 	err := d.write(ctx, key, func() error { return d.client.HSet(ctx, key, id, text, entryOf(id), entry).Err() })
 	return failed("put workflow", "", err)

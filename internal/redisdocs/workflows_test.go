@@ -10,8 +10,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/testkit"
+	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -76,7 +76,7 @@ func TestWorkflows_AreAtMostAThousand(t *testing.T) {
 	if err := f.client.HSet(ctx, f.keys.Workflows(), fields...).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.docs.PutWorkflow(ctx, "one-more", "{}", "[]"); !errors.Is(err, redisdocs.ErrFull) {
+	if err := f.docs.PutWorkflow(ctx, "one-more", "{}", "[]"); !errors.Is(err, workflow.ErrFull) {
 		t.Errorf("one more: %v", err)
 	}
 	if err := f.docs.PutWorkflow(ctx, "w0", "{2}", "[2]"); err != nil {

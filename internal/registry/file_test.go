@@ -20,13 +20,12 @@ import (
 
 const soon = 20 * time.Second
 
-// follow runs a registry on a file until the test ends. changes counts the calls of OnChange.
+// follow runs a registry on a file until the test ends. changes counts the good changes.
 func follow(t *testing.T, path string, log *logLines) (r *registry.Registry, changes *atomic.Int32) {
 	t.Helper()
 	changes = &atomic.Int32{}
 	r, err := registry.New(registry.Options{
 		Path: path, Default: breaker.DefaultPolicy(), Logger: log.logger(), Every: 5 * time.Millisecond,
-		OnChange: func() { changes.Add(1) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +34,7 @@ func follow(t *testing.T, path string, log *logLines) (r *registry.Registry, cha
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		r.Run(ctx)
+		r.Run(ctx, func() { changes.Add(1) })
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -95,7 +94,7 @@ func TestFile_EditCountsHoweverItIsMade(t *testing.T) {
 	waitForHost(t, r, "a", "h2")
 	replace(t, path, one("a", "h3"))
 	waitForHost(t, r, "a", "h3")
-	testkit.Eventually(t, "OnChange", soon, func() error {
+	testkit.Eventually(t, "onChange", soon, func() error {
 		if n := changes.Load(); n != 2 {
 			return fmt.Errorf("called %d times", n)
 		}
@@ -222,7 +221,7 @@ func TestStatus_DoesNotWaitForARead(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		defer close(ended)
-		r.Run(ctx)
+		r.Run(ctx, func() {})
 	}()
 	<-reading // a young file is read at each poll
 	status := make(chan registry.Status, 1)

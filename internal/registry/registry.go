@@ -27,7 +27,6 @@ type Options struct {
 	MaxAgents int               // agents of the file, and names cached of the API; 0: 100,000
 	StoreDown func() bool       // whether Redis is known to be down, so that nobody waits for it; nil: never
 	OnError   func(err error)   // receives the error of a read that Redis did not answer in time; nil: nobody
-	OnChange  func()            // called by Run after each good change of the file; nil: nobody
 }
 
 // Status is the state of the file.
@@ -67,9 +66,6 @@ func New(o Options) (*Registry, error) {
 	if o.OnError == nil {
 		o.OnError = func(error) {}
 	}
-	if o.OnChange == nil {
-		o.OnChange = func() {}
-	}
 	if err := o.Default.Validate(); err != nil {
 		return nil, fmt.Errorf("registry: Options.Default: %w", err)
 	}
@@ -84,9 +80,9 @@ func New(o Options) (*Registry, error) {
 	return r, nil
 }
 
-// Run polls the file until ctx ends. A bad edit, or the file's absence, leaves the last good one in force. It is called
-// once.
-func (r *Registry) Run(ctx context.Context) {
+// Run polls the file until ctx ends, and calls onChange after each good change. A bad edit, or the file's absence, leaves
+// the last good one in force. It is called once.
+func (r *Registry) Run(ctx context.Context, onChange func()) {
 	t := time.NewTicker(r.o.Every)
 	defer t.Stop()
 	for {
@@ -95,13 +91,13 @@ func (r *Registry) Run(ctx context.Context) {
 			return
 		case <-t.C:
 			if r.o.Path != "" {
-				r.poll()
+				r.poll(onChange)
 			}
 		}
 	}
 }
 
-func (r *Registry) poll() {
+func (r *Registry) poll(onChange func()) {
 	last, had := r.file.Load(), r.Status().Problem
 	took, err := r.reload()
 	switch {
@@ -114,7 +110,7 @@ func (r *Registry) poll() {
 		added, changed, removed := r.file.Load().changes(last)
 		r.o.Logger.Info("Agent registry loaded", "event", "circuit_breaker.registry_loaded", "path", r.o.Path,
 			"agents", len(r.file.Load().agents), "added", added, "changed", changed, "removed", removed)
-		r.o.OnChange()
+		onChange()
 	}
 }
 

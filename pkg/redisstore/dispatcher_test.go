@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,7 +126,8 @@ func TestARefusedConnectionIsNotUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	s, err := New(conn.Client, false, Config{Timeout: time.Second})
+	var retried []error
+	s, err := New(conn.Client, false, Config{Timeout: time.Second, OnRetry: func(err error) { retried = append(retried, err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,5 +135,8 @@ func TestARefusedConnectionIsNotUnknown(t *testing.T) {
 	var away *breaker.StoreError
 	if !errors.As(err, &away) || away.Unknown {
 		t.Errorf("%v, want a StoreError that says: not done", err)
+	}
+	if len(retried) == 0 || !errors.Is(retried[0], syscall.ECONNREFUSED) {
+		t.Errorf("sent again after %v", retried)
 	}
 }

@@ -28,6 +28,8 @@ type Config struct {
 	// RoundTrips is how many round trips of this process are in progress at once. Calls that come meanwhile share the
 	// next one. 0 means 2; more did not help (docs/performance.md).
 	RoundTrips int
+	// OnRetry gets the error of a call that cannot have run, before it is sent again. nil: nobody. It must be quick.
+	OnRetry func(err error)
 }
 
 // Store is a breaker.Store on Redis. It is safe for concurrent use.
@@ -37,6 +39,7 @@ type Store struct {
 	scripts  map[string]script
 	ttl      time.Duration
 	timeout  time.Duration
+	onRetry  func(err error)
 	history  int64 // minutes
 	dispatch *dispatcher
 	agents   *agents
@@ -61,8 +64,12 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 	}
 	c.TTL = cmp.Or(max(c.TTL, 0), time.Hour)
 	c.Timeout = cmp.Or(max(c.Timeout, 0), DefaultTimeout)
+	if c.OnRetry == nil {
+		c.OnRetry = func(error) {}
+	}
 	s := &Store{
-		client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
+		onRetry: c.OnRetry,
+		client:  client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
 		timeout: c.Timeout, history: int64(min(max(c.History, 0), 1440)), nowMs: func() string { return "" },
 	}
 	s.agents = newAgents(s.keys, cmp.Or(max(c.MaxAgents, 0), 100_000))
@@ -200,6 +207,7 @@ func (s *Store) retry(ctx, until context.Context, last error, try func(context.C
 		if time.Until(deadline) < s.timeout/10 { // too late to tell a try that was not sent from one that was
 			return struct{}{}, backoff.Permanent(last)
 		}
+		s.onRetry(last)
 		if last = try(ctx); last != nil && !cannotHaveRun(last) {
 			return struct{}{}, backoff.Permanent(last)
 		}

@@ -111,6 +111,32 @@ func TestConfig_PasswordIsNeverShown(t *testing.T) {
 	}
 }
 
+// TestLog_DebugShowsRequestsCallsAndFailedStoreCalls: an operator sees what passes, and what Redis answers.
+func TestLog_DebugShowsRequestsCallsAndFailedStoreCalls(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	loud, quiet := s.bridge("LOG_LEVEL=debug"), s.bridge()
+	for _, b := range []*daemon{loud, quiet} {
+		b.through("Other", "/a/b?secret=1").want(http.StatusOK)
+		b.call(http.MethodGet, "/api/v1/agents/Other", "").want(http.StatusOK)
+		b.call(http.MethodGet, "/nowhere", "").want(http.StatusNotFound)
+	}
+	loud.awaitText(`"level":"DEBUG"`, `"msg":"request"`, `"method":"GET"`, `"path":"/agents/Other/a/b"`, `"agent":"Other"`, `"status":200`, `"duration_seconds":`)
+	loud.awaitText(`"msg":"request"`, `"path":"/api/v1/agents/Other"`, `"agent":"Other"`, `"status":200`)
+	loud.awaitText(`"msg":"request"`, `"path":"/nowhere"`, `"agent":""`, `"status":404`)
+	loud.awaitText(`"level":"DEBUG"`, `"msg":"agent called"`, `"agent":"Other"`, `"status":200`, `"outcome":"success"`, `"duration_seconds":`)
+	s.redis.Kill()
+	loud.through("Other", "/").want(http.StatusOK)
+	loud.awaitText(`"level":"DEBUG"`, `"msg":"store call failed"`, `"verb":"acquire"`, `"agent":"Other"`, `"error":`)
+	loud.awaitText(`"level":"DEBUG"`, `"msg":"store call sent again"`, `"error":`)
+	if strings.Contains(loud.Stderr(), "secret=1") {
+		t.Error("a query is logged")
+	}
+	if line, ok := quiet.logged(`"level":"DEBUG"`); ok {
+		t.Errorf("level info shows %s", line)
+	}
+}
+
 func (d *daemon) mustNotShow(name, password, shown string) {
 	d.t.Helper()
 	for _, text := range []string{d.Stdout(), d.Stderr(), shown} {

@@ -60,6 +60,22 @@ func TestTLS_FaultIsNamed(t *testing.T) {
 	}
 }
 
+// TestRedis_RefusingTheSettingsIsNamed: the replica starts, and the log says what to change.
+func TestRedis_RefusingTheSettingsIsNamed(t *testing.T) {
+	t.Parallel()
+	open, locked := testkit.Start(t), testkit.Start(t, "--requirepass", "right")
+	for url, says := range map[string]string{
+		"redis://:wrong@" + locked.Addr: "WRONGPASS",
+		"redis://" + locked.Addr:        "set REDIS_PASSWORD",
+		"redis://" + open.Addr + "/99":  "no such database",
+		"redis+cluster://" + open.Addr:  "redis:// in place of redis+cluster://",
+	} {
+		d := start(t, "REDIS_URL="+url)
+		d.awaitText("refuses these settings", `"level":"ERROR"`, `"advice":`, says)
+		d.acquire("Agent").want(http.StatusOK).has("degraded", true)
+	}
+}
+
 func TestRedis_UnixSocket(t *testing.T) {
 	t.Parallel()
 	s, _ := testkit.StartUnix(t)

@@ -94,6 +94,9 @@ func TestDrain_SigtermEndsCallsAndLogsTheStats(t *testing.T) {
 		if code := d.ExitCode(); code != 0 {
 			t.Errorf("%v: exit code %d", sig, code)
 		}
+		if beats := redisCLI(t, s, "ZRANGE", "circuit_breaker:replicas", "0", "-1"); beats != "" {
+			t.Errorf("%v: the heartbeat of %s is left", sig, beats)
+		}
 		d.awaitText(`"msg":"stopped"`)
 		checkStats(t, d, "Worker", map[string]any{"state": "closed", "total_successes": 3.0, "total_failures": 0.0, "failure_count": 0.0})
 		checkStats(t, d, "Broken", map[string]any{"state": "open", "total_failures": 5.0, "failure_threshold": 5.0, "cooldown_seconds": 60.0, "state_transitions": 1.0})
@@ -104,7 +107,7 @@ func TestDrain_SigtermEndsCallsAndLogsTheStats(t *testing.T) {
 func checkStats(t *testing.T, d *daemon, agent string, want map[string]any) {
 	t.Helper()
 	var got map[string]any
-	if err := json.Unmarshal([]byte(d.awaitText(`"event":"circuit_breaker.stats"`, `"name":"`+agent+`"`)), &got); err != nil {
+	if err := json.Unmarshal([]byte(d.awaitText(`"event":"circuit_breaker.stats"`, `"agent":"`+agent+`"`)), &got); err != nil {
 		t.Fatal(err)
 	}
 	for name, v := range want {
@@ -113,7 +116,7 @@ func checkStats(t *testing.T, d *daemon, agent string, want map[string]any) {
 		}
 	}
 	maps.DeleteFunc(got, func(name string, _ any) bool {
-		return slices.Contains([]string{"time", "level", "msg", "component", "event"}, name)
+		return slices.Contains([]string{"time", "level", "msg", "component", "event", "agent"}, name)
 	})
 	names := []string{
 		"cooldown_seconds", "failure_count", "failure_threshold", "name", "state", "state_transitions",
