@@ -114,11 +114,11 @@ func (o InboundOptions) verifier(claim string) (func(http.Handler) http.Handler,
 		return nil, err
 	}
 	parser := jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithExpirationRequired())
-	keyFunc := func(*jwt.Token) (any, error) { return key, nil }
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			claims := jwt.MapClaims{}
-			if _, err := parser.ParseWithClaims(bearer(r), claims, keyFunc); err != nil {
+			_, err := parser.ParseWithClaims(bearer(r), claims, func(*jwt.Token) (any, error) { return key, nil })
+			if err != nil {
 				w.Header().Set("WWW-Authenticate", "Bearer")
 				problem.New(problem.InvalidToken,
 					"want one Authorization: Bearer and a token that verifies and expires").Write(w)
