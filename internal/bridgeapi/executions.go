@@ -76,11 +76,7 @@ func (b *bridge) execute(r *route.Request, in executeBody) (out route.Answer[rou
 	if err != nil {
 		return out, workflowProblem(id, err)
 	}
-	length := d.Timeout
-	if length == 0 {
-		length = workflow.DefaultTimeout
-	}
-	r.MayTake(length + writeMargin)
+	r.MayTake(d.MaxDuration() + writeMargin)
 	x := b.Execute(r.Context(), d, in.Input)
 	if err := notBegun(x.Err); err != nil {
 		return out, err

@@ -50,15 +50,14 @@ const (
 
 // Agent is one registration. Its maps and pointers are shared and never change.
 type Agent struct {
-	Name       string
-	URL        *url.URL        // http or https, absolute, no user, query or fragment; nil: a policy without address
-	Config     policy.Override // circuit_breaker_config
-	Configured bool            // circuit_breaker_config was given, also as {} or null
-	Contact    string
-	Labels     map[string]string // nil: none
-	Timeout    time.Duration     // for the response header, and between two reads of its body; default: DefaultTimeout
-	Classify   Classify          // default: ByStatus
-	Origin     Origin
+	Name     string
+	URL      *url.URL         // http or https, absolute, no user, query or fragment; nil: a policy without address
+	Config   *policy.Override // circuit_breaker_config, also if given as {} or null; nil: not given
+	Contact  string
+	Labels   map[string]string // nil: none
+	Timeout  time.Duration     // for the response header, and between two reads of its body; default: DefaultTimeout
+	Classify Classify          // default: ByStatus
+	Origin   Origin
 }
 
 // Form is an Agent as JSON, in the file and in the API. The origin in a file is ignored.
@@ -76,14 +75,12 @@ type Form struct {
 // Form returns the agent as JSON.
 func (a Agent) Form() Form {
 	f := Form{
-		Name: a.Name, Contact: a.Contact, Labels: maps.Clone(a.Labels), Classify: a.Classify, Origin: a.Origin,
+		Name: a.Name, Config: a.Config, Contact: a.Contact, Labels: maps.Clone(a.Labels), Classify: a.Classify,
+		Origin:         a.Origin,
 		TimeoutSeconds: float64(a.Timeout) / float64(time.Second), // d.Seconds() does not make 0.3 of 0.3 s
 	}
 	if a.URL != nil {
 		f.URL = a.URL.String()
-	}
-	if a.Configured || a.Config != (policy.Override{}) {
-		f.Config = new(a.Config)
 	}
 	return f
 }

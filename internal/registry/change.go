@@ -70,7 +70,7 @@ func (r *Registry) List(ctx context.Context) ([]Agent, error) {
 }
 
 // Put registers an agent, or replaces its whole registration: what a lacks falls back to its default. Two things stay:
-// a policy override, if a is not Configured, for an operator may have set it; and fields of the profile that a newer
+// a policy override, if a has no Config, for an operator may have set it; and fields of the profile that a newer
 // version wrote. created is true if the agent had no registration. This replica serves the new one at once.
 //
 // The error is [ErrInFile], [*Faults] (as of [ParseAgent]), [ErrConflict], or the store's: then the profile may have
@@ -161,11 +161,11 @@ func (r *Registry) putProfile(ctx context.Context, a Agent, actor string) (creat
 // putConfig writes the override and returns the agent with the one that is in force.
 func (r *Registry) putConfig(ctx context.Context, a Agent, actor string) (Agent, error) {
 	held, err := r.o.Profiles.Override(ctx, a.Name)
-	if err != nil || !a.Configured {
+	if err != nil || a.Config == nil {
 		return a.configured(held), err
 	}
 	config := ""
-	if a.Config != (policy.Override{}) {
+	if *a.Config != (policy.Override{}) {
 		raw, err := json.Marshal(a.Config)
 		if err != nil {
 			return a, err

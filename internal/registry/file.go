@@ -5,30 +5,22 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/breakerd/breakerd/internal/policy"
 )
 
 // agentsFile is the content of the file. It never changes.
 type agentsFile struct {
 	agents map[string]Agent
-	policy map[string]*policy.Override // of those that have one
 	loaded time.Time
 }
 
-// newFile keeps the pointers to those overrides of last that did not change, so that comparing pointers shows a change.
+// newFile keeps the pointers to those configs of last that did not change, so that comparing pointers shows a change.
 func newFile(agents []Agent, last *agentsFile) *agentsFile {
-	f := &agentsFile{agents: map[string]Agent{}, policy: map[string]*policy.Override{}, loaded: time.Now()}
+	f := &agentsFile{agents: map[string]Agent{}, loaded: time.Now()}
 	for _, a := range agents {
+		if before := last.agents[a.Name].Config; before != nil && a.Config != nil && *before == *a.Config {
+			a.Config = before
+		}
 		f.agents[a.Name] = a
-		if a.Config == (policy.Override{}) {
-			continue
-		}
-		if o := last.policy[a.Name]; o != nil && *o == a.Config {
-			f.policy[a.Name] = o
-		} else {
-			f.policy[a.Name] = &a.Config
-		}
 	}
 	return f
 }

@@ -27,10 +27,8 @@ const (
 	maxLabelValue = 256 // bytes
 )
 
-// Fault is one thing that is wrong with a file or a body. Its message never shows a URL, which may hold a password.
-type Fault = jsondoc.Fault
-
-// Faults is an error: what is wrong with a file or a body, in the order of the text, at most 20 faults.
+// Faults is an error: what is wrong with a file or a body, in the order of the text, at most 20 faults. They do not show
+// URLs, which may hold a password.
 type Faults = jsondoc.Faults //nolint:errname // as it is named there
 
 // ParseAgent parses the registration of one agent, the body of an API call. An unknown field, one given twice, a wrong
@@ -150,7 +148,7 @@ func (p *parser) field(a *Agent, m jsondoc.Member) {
 	case "url":
 		a.URL = p.url(m.Value)
 	case "circuit_breaker_config":
-		a.Config, a.Configured = p.config(m.Value), true
+		a.Config = new(p.config(m.Value))
 	case "contact":
 		a.Contact = p.printable(m.Value, maxContact)
 	case "labels":

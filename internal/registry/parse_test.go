@@ -55,7 +55,7 @@ func TestFile_ListsItsAgents(t *testing.T) {
 		}
 		u, _ := url.Parse("https://[::1]:9/base/")
 		want := registry.Agent{
-			Name: "full", URL: u, Configured: true, Contact: "ops@example.org", Labels: map[string]string{"priority": "low"},
+			Name: "full", URL: u, Config: &policy.Override{}, Contact: "ops@example.org", Labels: map[string]string{"priority": "low"},
 			Timeout: 250 * time.Millisecond, Classify: registry.ByMCP, Origin: registry.FromFile,
 		}
 		if !reflect.DeepEqual(full, want) {
@@ -276,10 +276,10 @@ func TestParseAgent_IsAsStrictAsTheFile(t *testing.T) {
 		return registry.ParseAgent(name, []byte(text), def, map[string]string{"timeout_max_seconds": "environment"})
 	}
 	a, err := parse("a", `{"url": "http://h", "circuit_breaker_config": {}}`)
-	if err != nil || a.Name != "a" || a.Origin != registry.FromAPI || !a.Configured || a.Timeout != registry.DefaultTimeout {
+	if err != nil || a.Name != "a" || a.Origin != registry.FromAPI || a.Config == nil || a.Timeout != registry.DefaultTimeout {
 		t.Errorf("got %+v, %v", a, err)
 	}
-	if a, err = parse("", `{"name": "b"}`); err != nil || a.Name != "b" || a.Configured {
+	if a, err = parse("", `{"name": "b"}`); err != nil || a.Name != "b" || a.Config != nil {
 		t.Errorf("got %+v, %v", a, err)
 	}
 	bad := []struct{ name, text, want string }{

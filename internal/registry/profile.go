@@ -77,7 +77,9 @@ func profileText(held string, a Agent) (string, error) {
 // configured returns the agent with this text of an override. One that does not parse is ignored here: policycache
 // logs it.
 func (a Agent) configured(override string) Agent {
-	o, err := policy.Parse([]byte(override))
-	a.Config, a.Configured = o, err == nil
+	a.Config = nil
+	if o, err := policy.Parse([]byte(override)); err == nil {
+		a.Config = &o
+	}
 	return a
 }

@@ -153,7 +153,12 @@ func (r *Registry) Status() Status {
 
 // Override returns the circuit_breaker_config that the file gives the agent, a layer for [policycache.Cache]; nil:
 // none. The pointer stays the same until the config changes.
-func (r *Registry) Override(agent string) *policy.Override { return r.file.Load().policy[agent] }
+func (r *Registry) Override(agent string) *policy.Override {
+	if o := r.file.Load().agents[agent].Config; o != nil && *o != (policy.Override{}) {
+		return o
+	}
+	return nil
+}
 
 // ParseAgent is [ParseAgent] over this registry's default policy.
 func (r *Registry) ParseAgent(name string, body []byte) (Agent, error) {

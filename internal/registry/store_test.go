@@ -208,7 +208,7 @@ func TestList_IsOfFileAndAPIByName(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %q, %v, want %q", got, err, want)
 		}
-		if list[0].Config.Value("failure_threshold") != 7 || list[2].Configured {
+		if list[0].Config.Value("failure_threshold") != 7 || list[2].Config != nil {
 			t.Errorf("got %+v", list)
 		}
 	})
@@ -243,12 +243,12 @@ func TestPut_KeepsForeignFieldsAndTheOverride(t *testing.T) {
 }
 
 // override parses an override.
-func override(text string) policy.Override {
+func override(text string) *policy.Override {
 	o, err := policy.Parse([]byte(text))
 	if err != nil {
 		panic(err)
 	}
-	return o
+	return &o
 }
 
 func TestPut_StartsAgainAfterAnotherChange(t *testing.T) {
@@ -271,7 +271,7 @@ func TestPut_ManyAtOnceAllSucceed(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 40 {
 			wg.Go(func() {
-				a := registry.Agent{Name: "a", Contact: strconv.Itoa(i), Configured: true, Config: override(fmt.Sprintf(`{"failure_threshold":%d}`, i+1))}
+				a := registry.Agent{Name: "a", Contact: strconv.Itoa(i), Config: override(fmt.Sprintf(`{"failure_threshold":%d}`, i+1))}
 				if first, err := r.Put(t.Context(), a, "tester"); err != nil {
 					t.Error(err)
 				} else if first {
@@ -287,7 +287,7 @@ func TestPut_ManyAtOnceAllSucceed(t *testing.T) {
 		contact, _ := strconv.Atoi(a.Contact)
 		document(t, s.Docs.Profile, "a", `{"contact":"`+a.Contact+`"}`) // both documents are of the same Put
 		document(t, s.Override, "a", fmt.Sprintf(`{"failure_threshold":%d}`, a.Config.Value("failure_threshold")))
-		if a.Config != override(fmt.Sprintf(`{"failure_threshold":%d}`, contact+1)) {
+		if *a.Config != *override(fmt.Sprintf(`{"failure_threshold":%d}`, contact+1)) {
 			t.Errorf("a mixture: %+v", a)
 		}
 	})

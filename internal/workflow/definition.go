@@ -38,63 +38,43 @@ const (
 	FromAPI  Origin = "api"  // the API; it is in Redis
 )
 
-// Definition is one workflow. [ParseDefinition] makes valid ones, which never change and may be shared.
+// Definition is one workflow, in JSON as [ParseDefinition] reads it. ParseDefinition makes valid ones, which never change
+// and may be shared.
 type Definition struct {
-	ID          string // 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit
-	Name        string // may be empty
-	Description string
-	Steps       map[string]Step // by id
-	Timeout     time.Duration   // of an execution; 0: DefaultTimeout
-	Origin      Origin          // set by the Library; not part of the JSON
+	ID          string          `json:"workflow_id"` // 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit
+	Name        string          `json:"name,omitempty"`
+	Description string          `json:"description,omitempty"`
+	Timeout     Seconds         `json:"timeout_seconds,omitempty"` // of an execution; 0: DefaultTimeout
+	Steps       map[string]Step `json:"steps"`                     // by id
+	Origin      Origin          `json:"-"`                         // set by the Library
 }
 
 // Step is one call of an agent.
 type Step struct {
-	ID    string // 1 to 64 of A-Z a-z 0-9 . _ : @ -
-	Agent string // agent_name
-	// Input is input_mapping, of string, bool, nil, json.Number, []any and map[string]any. A string that begins with "$."
-	// is a reference; "$$." at its beginning is a literal "$.".
-	Input     map[string]any
-	DependsOn []string      // besides those whose output Input refers to
-	Path      string        // below the agent's address, begins with "/"; "": the address itself
-	Timeout   time.Duration // of the call; 0: the agent's own
+	ID    string `json:"id"` // 1 to 64 of A-Z a-z 0-9 . _ : @ -
+	Agent string `json:"agent_name"`
+	// Input is of string, bool, nil, json.Number, []any and map[string]any. A string that begins with "$." is a
+	// reference; "$$." at its beginning is a literal "$.".
+	Input     map[string]any `json:"input_mapping"`
+	DependsOn []string       `json:"depends_on,omitempty"`      // besides those whose output Input refers to
+	Path      string         `json:"path,omitempty"`            // below the agent's address, begins with "/"; "": the address
+	Timeout   Seconds        `json:"timeout_seconds,omitempty"` // of the call; 0: the agent's own
 
 	refs map[string]reference // of Input, by their text; nil: ParseDefinition did not make the step
 }
 
-// definitionJSON and stepJSON are a definition as it is written. parse.go reads it, more strictly than encoding/json.
-type definitionJSON struct {
-	ID          string              `json:"workflow_id"`
-	Name        string              `json:"name,omitempty"`
-	Description string              `json:"description,omitempty"`
-	Timeout     float64             `json:"timeout_seconds,omitempty"`
-	Steps       map[string]stepJSON `json:"steps"`
-}
+// Seconds is a duration that JSON shows as a number of seconds.
+type Seconds time.Duration
 
-type stepJSON struct {
-	ID        string         `json:"id"`
-	Agent     string         `json:"agent_name"`
-	Input     map[string]any `json:"input_mapping"`
-	DependsOn []string       `json:"depends_on,omitempty"`
-	Path      string         `json:"path,omitempty"`
-	Timeout   float64        `json:"timeout_seconds,omitempty"`
-}
+// MarshalJSON implements [json.Marshaler].
+func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
 
-// MarshalJSON writes what [ParseDefinition] reads.
-func (d Definition) MarshalJSON() ([]byte, error) {
-	out := definitionJSON{
-		ID: d.ID, Name: d.Name, Description: d.Description, Timeout: d.Timeout.Seconds(), Steps: map[string]stepJSON{},
+// MaxDuration bounds an execution.
+func (d Definition) MaxDuration() time.Duration {
+	if d.Timeout <= 0 {
+		return DefaultTimeout
 	}
-	for id, s := range d.Steps {
-		input := s.Input
-		if input == nil {
-			input = map[string]any{}
-		}
-		out.Steps[id] = stepJSON{
-			ID: s.ID, Agent: s.Agent, Input: input, DependsOn: s.DependsOn, Path: s.Path, Timeout: s.Timeout.Seconds(),
-		}
-	}
-	return encode(out)
+	return time.Duration(d.Timeout)
 }
 
 // encode is json.Marshal without escapes for <, > and &.

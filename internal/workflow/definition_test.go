@@ -43,7 +43,7 @@ const full = `{"workflow_id": "w:1@x", "name": "Ünï", "description": "two\nlin
 func TestDefinition_RoundTrips(t *testing.T) {
 	t.Parallel()
 	d := parsed(t, full)
-	if d.Timeout != time.Hour || d.Steps["a.b"].Timeout != time.Millisecond || d.Steps["a.b"].Path != "/v1/run%20it" || d.Steps["a.b"].ID != "a.b" {
+	if time.Duration(d.Timeout) != time.Hour || time.Duration(d.Steps["a.b"].Timeout) != time.Millisecond || d.Steps["a.b"].Path != "/v1/run%20it" || d.Steps["a.b"].ID != "a.b" {
 		t.Errorf("%+v", d)
 	}
 	want := `{"workflow_id":"w:1@x","name":"Ünï","description":"two\nlines","timeout_seconds":3600,"steps":{` +

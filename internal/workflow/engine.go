@@ -63,10 +63,7 @@ var (
 // Nothing runs if the input lacks what a step refers to (Execution.Err is an [*InputError]), or if too many executions
 // are under way ([ErrTooManyExecutions], at once).
 func (e *Engine) Execute(ctx context.Context, d Definition, input map[string]any) Execution {
-	timeout := d.Timeout
-	if timeout <= 0 {
-		timeout = DefaultTimeout
-	}
+	timeout := d.MaxDuration()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(errStopped)
 	r := newRun(e, d, input, timeout, stop)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/internal/lastgood"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -254,7 +255,7 @@ func (l *Library) Put(ctx context.Context, raw []byte) (d Definition, created bo
 	}
 	if n := small.Len(); n > MaxKept {
 		const words = "%d bytes, not counting blanks; want at most %d: a larger one belongs into WORKFLOWS_DIR"
-		return d, false, &DefinitionError{Faults: []Fault{{Line: 1, Message: fmt.Sprintf(words, n, MaxKept)}}}
+		return d, false, &DefinitionError{Faults: []jsondoc.Fault{{Line: 1, Message: fmt.Sprintf(words, n, MaxKept)}}}
 	}
 	if _, ok := l.dir.now.Load().of[d.ID]; ok {
 		return d, false, fmt.Errorf("workflow %q: %w", d.ID, ErrInDirectory)

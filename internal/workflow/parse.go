@@ -24,9 +24,6 @@ const (
 	maxFaults      = 20     // of one kind that are reported
 )
 
-// Fault is one thing that is wrong with a definition.
-type Fault = jsondoc.Fault
-
 // DefinitionError is what is wrong with a definition, in the order of its text, at most 20 faults.
 type DefinitionError = jsondoc.Faults
 
@@ -246,7 +243,7 @@ func (p *parser) text(v jsondoc.Value, into *string, most int) bool {
 	return true
 }
 
-func (p *parser) seconds(v jsondoc.Value, into *time.Duration) {
+func (p *parser) seconds(v jsondoc.Value, into *Seconds) {
 	if v.Kind() != jsondoc.Number {
 		p.want(v, "a number of seconds")
 		return
@@ -256,7 +253,7 @@ func (p *parser) seconds(v jsondoc.Value, into *time.Duration) {
 		p.Addf(v, "%s is out of range; want 0.001 to 3600 seconds", v.Show())
 		return
 	}
-	*into = time.Duration(math.Round(seconds * float64(time.Second)))
+	*into = Seconds(math.Round(seconds * float64(time.Second)))
 }
 
 func (p *parser) path(v jsondoc.Value, into *string) {

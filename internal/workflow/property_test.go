@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
@@ -171,7 +172,7 @@ func TestParseDefinition_AnyBadEditIsFoundWhereItIs(t *testing.T) {
 				})
 				_, err := workflow.ParseDefinition([]byte(text), nil)
 				var e *workflow.DefinitionError
-				if !errors.As(err, &e) || !slices.ContainsFunc(e.Faults, func(f workflow.Fault) bool { return f.Path == path }) {
+				if !errors.As(err, &e) || !slices.ContainsFunc(e.Faults, func(f jsondoc.Fault) bool { return f.Path == path }) {
 					t.Fatalf("%s: %v, want a fault at %s", text, err, path)
 				}
 			})

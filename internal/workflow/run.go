@@ -83,7 +83,7 @@ func (r *run) start(ctx context.Context) {
 		r.running[id] = now
 		go r.engine.call(ctx, Call{
 			Agent: s.Agent, WorkflowID: r.d.ID, ExecutionID: r.x.ID, StepID: id,
-			Path: s.Path, Timeout: s.Timeout, Input: input,
+			Path: s.Path, Timeout: time.Duration(s.Timeout), Input: input,
 		}, r.results)
 	}
 }
