@@ -108,7 +108,7 @@ func (d *Docs) PutExecution(ctx context.Context, id, text string) error {
 		kept = n.Val()
 		return cmp.Or(set.Err(), n.Err(), lives.Err())
 	})
-	if err == nil && kept > executionsKept { // each that comes sends one away
+	if err == nil && kept > executionsKept { // each new one replaces the oldest
 		var oldest string
 		if oldest, err = d.client.RPop(ctx, list).Result(); err == nil {
 			err = d.client.Unlink(ctx, d.keys.Execution(oldest)).Err()

@@ -36,10 +36,10 @@ func TestWorkflows_AreKeptWithTheirExecutions(t *testing.T) {
 		if got, err := f.client.HGetAll(ctx, "circuit_breaker:workflows").Result(); err != nil || !maps.Equal(got, map[string]string{"w": "{2}", "#w": "[w]"}) {
 			t.Errorf("%v, %v", got, err)
 		}
-		if err := f.client.HSet(ctx, "circuit_breaker:workflows", "by-hand", "{3}").Err(); err != nil {
+		if err := f.client.HSet(ctx, "circuit_breaker:workflows", "external", "{3}").Err(); err != nil {
 			t.Fatal(err)
 		}
-		if all, err := f.docs.WorkflowEntries(ctx); err != nil || !maps.Equal(all, map[string]string{"w": "[w]", "by-hand": ""}) {
+		if all, err := f.docs.WorkflowEntries(ctx); err != nil || !maps.Equal(all, map[string]string{"w": "[w]", "external": ""}) {
 			t.Errorf("%v, %v", all, err)
 		}
 		for _, want := range []bool{true, false} {
@@ -47,7 +47,7 @@ func TestWorkflows_AreKeptWithTheirExecutions(t *testing.T) {
 				t.Errorf("existed %v, %v; want %v", existed, err, want)
 			}
 		}
-		if all, err := f.docs.WorkflowEntries(ctx); err != nil || !maps.Equal(all, map[string]string{"by-hand": ""}) {
+		if all, err := f.docs.WorkflowEntries(ctx); err != nil || !maps.Equal(all, map[string]string{"external": ""}) {
 			t.Errorf("%v, %v", all, err)
 		}
 		if text, err := f.docs.Execution(ctx, "id"); err != nil || text != "" {

@@ -13,8 +13,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
-// neighbour is an agent whose successes share a script with the records of the agent under test. It must not feel what
-// that is: a model of its own says what it must answer and hold.
+// neighbour is an agent whose successes share a script with the records of the agent under test. It must not depend on
+// what that is: a model of its own says what it must answer and hold.
 type neighbour struct {
 	model *storetest.Model
 	turn  int64
@@ -111,17 +111,17 @@ func besideOthers(newEngine func(t testing.TB) *engine) func(t testing.TB) store
 	}
 }
 
-func TestHistoriesBesideOthersOnMiniredis(t *testing.T) {
+func TestHistories_BesideOthersOnMiniredis(t *testing.T) {
 	t.Parallel()
 	storetest.Histories(t, besideOthers(miniEngine), 7, count(100))
 }
 
-func TestHistoriesBesideOthersOnRedis(t *testing.T) {
+func TestHistories_BesideOthersOnRedis(t *testing.T) {
 	t.Parallel()
 	storetest.Histories(t, besideOthers(realEngine), 8, count(1000))
 }
 
-func TestTranscriptsBesideOthers(t *testing.T) {
+func TestTranscripts_BesideOthers(t *testing.T) {
 	t.Parallel()
 	storetest.Transcripts(t, besideOthers(realEngine))
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-func TestContextsOfOneMomentAreOne(t *testing.T) {
+func TestLimit_SharesTheContextOfAMoment(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := limit{timeout: 320 * time.Millisecond}
@@ -37,8 +37,7 @@ func TestContextsOfOneMomentAreOne(t *testing.T) {
 	})
 }
 
-// TestALoneCallerWaitsForAConnectionNoLongerThanItMay: the connection never comes about.
-func TestALoneCallerWaitsForAConnectionNoLongerThanItMay(t *testing.T) {
+func TestApply_WaitsForAConnectionNoLongerThanTheTimeout(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		ctx  func(context.Context) (context.Context, context.CancelFunc)
@@ -82,7 +81,7 @@ func TestALoneCallerWaitsForAConnectionNoLongerThanItMay(t *testing.T) {
 	}
 }
 
-func TestALoneCallersTripHasItsValues(t *testing.T) {
+func TestEarlier_HasTheCallersValues(t *testing.T) {
 	t.Parallel()
 	type key struct{}
 	l := limit{timeout: time.Hour}

@@ -15,17 +15,17 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// wire is a server for a dispatcher: it holds each trip until it is let go.
-type wire struct {
+// heldServer is a server for a dispatcher. It answers each trip when the test opens the gate.
+type heldServer struct {
 	mu    sync.Mutex
 	trips [][]string // the tokens of each
 	gate  chan struct{}
 	reply []any
 }
 
-func (w *wire) send(ctx context.Context, l *trip) {
+func (w *heldServer) send(ctx context.Context, in *trip) {
 	var tokens []string
-	for _, c := range l.calls {
+	for _, c := range in.calls {
 		tokens = append(tokens, c.op.Token)
 	}
 	w.mu.Lock()
@@ -35,41 +35,41 @@ func (w *wire) send(ctx context.Context, l *trip) {
 	select {
 	case <-w.gate:
 	case <-ctx.Done():
-		for _, c := range l.calls {
+		for _, c := range in.calls {
 			c.fail(ctx.Err())
 		}
 		return
 	}
-	for _, c := range l.calls {
+	for _, c := range in.calls {
 		c.result, c.err = parseReply(reply)
 	}
 }
 
-// queued is an acquire of an agent with a token.
-func (d *dispatcher) queued(e *entry, token string) *call {
+// acquire is an acquire of an agent with a token.
+func (d *dispatcher) acquire(e *entry, token string) *call {
 	c := d.newCall()
 	c.agent, c.op, c.share = e, machine.Op{Verb: machine.VerbAcquire, Token: token}, shareAcquire
 	return c
 }
 
-func TestACallerWhoLeavesTakesItsTokenAlong(t *testing.T) {
+func TestDispatcher_ACancelledCallersTokenIsNotSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &wire{gate: make(chan struct{}), reply: []any{"ok", "half_open", "e", int64(1)}}
+		w := &heldServer{gate: make(chan struct{}), reply: []any{"ok", "half_open", "e", int64(1)}}
 		d, e := newDispatcher(1, w.send, time.Second), new(entry)
 		until, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		var wg sync.WaitGroup
 		start := func(ctx context.Context, token string, want error) {
 			wg.Go(func() {
-				if _, _, err := d.do(ctx, until, d.queued(e, token)); !errors.Is(err, want) {
+				if _, _, err := d.do(ctx, until, d.acquire(e, token)); !errors.Is(err, want) {
 					t.Errorf("%s: %v, want %v", token, err, want)
 				}
 			})
 			synctest.Wait()
 		}
 		leaving, leave := context.WithCancel(t.Context())
-		start(t.Context(), "straight", nil) // takes the only lane
+		start(t.Context(), "only", nil) // the only trip is in progress
 		start(leaving, "first", errNotSent)
 		start(t.Context(), "second", nil)
 		leave()
@@ -78,7 +78,7 @@ func TestACallerWhoLeavesTakesItsTokenAlong(t *testing.T) {
 		wg.Wait()
 		for _, trip := range w.trips {
 			if slices.Contains(trip, "first") {
-				t.Error("a lease was asked for with the token of a caller that is gone")
+				t.Error("a lease was asked for with the token of a cancelled caller")
 			}
 		}
 		if len(w.trips) != 2 || w.trips[1][0] != "second" {
@@ -87,18 +87,18 @@ func TestACallerWhoLeavesTakesItsTokenAlong(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsPastTheDeadlineForASecondTry(t *testing.T) {
+func TestDispatcher_ASecondTryKeepsTheDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &wire{gate: make(chan struct{}), reply: []any{"ok", "half_open", "e", int64(1)}}
+		w := &heldServer{gate: make(chan struct{}), reply: []any{"ok", "half_open", "e", int64(1)}}
 		d, e := newDispatcher(1, w.send, 250*time.Millisecond), new(entry)
 		until, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
 		defer cancel()
 		var wg sync.WaitGroup
 		begin := time.Now()
-		for range 3 { // one goes straight, two share a call that only one of them can have
+		for range 3 { // one is sent at once, two share a call whose answer only one of them can have
 			wg.Go(func() {
-				_, _, _ = d.do(t.Context(), until, d.queued(e, "t"))
+				_, _, _ = d.do(t.Context(), until, d.acquire(e, "t"))
 				if took := time.Since(begin); took > 250*time.Millisecond {
 					t.Errorf("a caller waited %v", took)
 				}
@@ -108,12 +108,12 @@ func TestNobodyWaitsPastTheDeadlineForASecondTry(t *testing.T) {
 		<-time.After(200 * time.Millisecond)
 		w.gate <- struct{}{}
 		synctest.Wait()
-		w.gate <- struct{}{} // the shared trip is answered; then the server hangs
+		w.gate <- struct{}{} // the shared trip is answered, then the server hangs
 		wg.Wait()
 	})
 }
 
-func TestARefusedConnectionIsNotUnknown(t *testing.T) {
+func TestApply_ARefusedConnectionIsNotUnknown(t *testing.T) {
 	t.Parallel()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -132,9 +132,9 @@ func TestARefusedConnectionIsNotUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.Apply(t.Context(), "a", breaker.DefaultPolicy(), machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:]})
-	var away *breaker.StoreError
-	if !errors.As(err, &away) || away.Unknown {
-		t.Errorf("%v, want a StoreError that says: not done", err)
+	var failed *breaker.StoreError
+	if !errors.As(err, &failed) || failed.Unknown {
+		t.Errorf("%v, want a StoreError that is not Unknown", err)
 	}
 	if len(retried) == 0 || !errors.Is(retried[0], syscall.ECONNREFUSED) {
 		t.Errorf("sent again after %v", retried)

@@ -25,7 +25,7 @@ type engine struct {
 	store  *redisstore.Store
 	now    int64
 	ttls   bool               // miniredis has no PEXPIRETIME
-	beside *neighbour         // nil: every operation goes by itself
+	beside *neighbour         // nil: each operation is sent by itself
 	read   map[string]string  // stream -> the last entry that was read
 	listed map[string]float64 // agent -> its score among the breakers that are not closed
 }
@@ -62,18 +62,18 @@ func (e *engine) Apply(nowMs int64, agent string, p breaker.Policy, op machine.O
 	e.now = nowMs
 	if e.beside != nil {
 		if r, ok, err := e.applyBeside(nowMs, agent, p, op); ok || err != nil {
-			return r, errors.Join(err, e.toldFleet(agent, r))
+			return r, errors.Join(err, e.checkFleet(agent, r))
 		}
 	}
 	r, err := e.store.Apply(context.Background(), agent, p, op)
 	if err == nil {
-		err = e.toldFleet(agent, r)
+		err = e.checkFleet(agent, r)
 	}
 	return r, err
 }
 
-// toldFleet says whether the fleet's streams end with the events of r, and whether its index has the agent if it must.
-func (e *engine) toldFleet(agent string, r machine.Result) error {
+// checkFleet says whether the fleet's streams end with the events of r, and whether its index has the agent if it must.
+func (e *engine) checkFleet(agent string, r machine.Result) error {
 	if len(r.Events) == 0 {
 		return nil
 	}
@@ -202,7 +202,7 @@ func (e *engine) Edit(agent string, ed storetest.Edit) error {
 	}
 	var reply redis.Error
 	if errors.As(err, &reply) && strings.HasPrefix(err.Error(), "WRONGTYPE") {
-		return nil // as the model: nothing happens
+		return nil // nothing happens, as in the model
 	}
 	return err
 }
@@ -218,22 +218,22 @@ func count(all int) int {
 	return all
 }
 
-func TestHistoriesOnMiniredis(t *testing.T) {
+func TestHistories_OnMiniredis(t *testing.T) {
 	t.Parallel()
 	storetest.Histories(t, onMiniredis, 1, count(500))
 }
 
-func TestHistoriesOnRedis(t *testing.T) {
+func TestHistories_OnRedis(t *testing.T) {
 	t.Parallel()
 	storetest.Histories(t, onRedis, 2, count(10_000))
 }
 
-func TestTranscriptsOnMiniredis(t *testing.T) {
+func TestTranscripts_OnMiniredis(t *testing.T) {
 	t.Parallel()
 	storetest.Transcripts(t, onMiniredis)
 }
 
-func TestTranscriptsOnRedis(t *testing.T) {
+func TestTranscripts_OnRedis(t *testing.T) {
 	t.Parallel()
 	storetest.Transcripts(t, onRedis)
 }

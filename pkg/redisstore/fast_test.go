@@ -31,7 +31,7 @@ func TestFastPath_RunsTheseCommandsAndNoOthers(t *testing.T) {
 	store.SetNow(func() int64 { return now })
 	d := &driver{t: t, store: store, client: client, policy: breaker.DefaultPolicy()}
 	d.agent = "warm"
-	d.apply(machine.Op{Verb: machine.VerbAcquire, Token: "00000000000000aa"}) // the scripts are known
+	d.apply(machine.Op{Verb: machine.VerbAcquire, Token: "00000000000000aa"}) // loads the script
 	d.record(1, 0)
 	for _, c := range []struct {
 		name    string

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(workerURL); url != "" {
 		os.Exit(runWorker(url))
 	}
-	// go-redis looks for a server that died once a second, and ends that only at its next look after Close.
+	// go-redis looks for a dead server once a second, and stops only at the first look after Close.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
@@ -63,14 +63,14 @@ const (
 	fleetCalls      = 60 // admitted calls a goroutine
 )
 
-// TestEightReplicasKeepOneBreaker: 8 processes of 50 goroutines on one agent of a real Redis. No round admits more
-// probes than half_open_max_calls, each epoch has one transition, and every outcome is accounted for, to the unit.
-func TestEightReplicasKeepOneBreaker(t *testing.T) {
+// TestFleet_EightReplicasShareOneBreaker: 8 processes of 50 goroutines on one agent of a real Redis. No round admits
+// more probes than half_open_max_calls, each epoch has one transition, and every outcome is accounted for, to the unit.
+func TestFleet_EightReplicasShareOneBreaker(t *testing.T) {
 	t.Parallel()
 	keepOneBreaker(t, breaker.Strict)
 }
 
-func TestEightCachedReplicasKeepOneBreaker(t *testing.T) {
+func TestFleet_EightCachedReplicasShareOneBreaker(t *testing.T) {
 	t.Parallel()
 	keepOneBreaker(t, breaker.Cached)
 }
@@ -90,7 +90,7 @@ func keepOneBreaker(t *testing.T, mode breaker.Consistency) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What is due is carried out, or the view would be a transition ahead of what was told.
+	// A transition that is due is carried out, or the view would be ahead of what was published.
 	_, err = store.Apply(t.Context(), "shared", fleetPolicy(t.Context(), ""), machine.Op{Verb: machine.VerbAcquire, Draw: machine.ZeroEpoch[1:], Token: machine.ZeroEpoch})
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func keepOneBreaker(t *testing.T, mode breaker.Consistency) {
 		t.Errorf("sent %d = counted %d + late %d + ignored %d + unknown %d does not hold", total.Sent, total.Counted, total.Late, total.Ignored, total.Unknown)
 	}
 	if got := v.Successes + v.Failures; got != total.Counted {
-		t.Errorf("Redis counted %d outcomes, the replicas were told %d", got, total.Counted)
+		t.Errorf("Redis counted %d outcomes, the replicas were answered %d", got, total.Counted)
 	}
 	for epoch, n := range total.Probes {
 		if n-total.Returned[epoch] > 5 {
@@ -136,7 +136,7 @@ func oneTransitionAnEpoch(t *testing.T, in <-chan *redis.Message, v breaker.View
 			}
 			epochs[e.Epoch], at = true, e.To
 		case <-time.After(10 * time.Second):
-			t.Fatalf("%d transitions told of %d", len(epochs), v.Transitions)
+			t.Fatalf("%d transitions published of %d", len(epochs), v.Transitions)
 		}
 	}
 	return len(epochs)
@@ -287,7 +287,7 @@ func oneCall(m *breaker.Manager, mu *sync.Mutex, total *tally) {
 		total.Probes[p.Epoch()]++
 	}
 	switch {
-	case r.Pending: // flushed will tell
+	case r.Pending: // Flushed accounts for it
 	case r.Counted:
 		total.Counted++
 	case r.Why == machine.CodeLate:

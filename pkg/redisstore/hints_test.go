@@ -11,9 +11,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
-// TestAPlainlyClosedBreakerTakesTwoReads follows one breaker through its states: which acquires are reads, which are
-// scripts, and which are first the one and then the other.
-func TestAPlainlyClosedBreakerTakesTwoReads(t *testing.T) {
+// TestHint_APlainlyClosedBreakerTakesTwoReads follows one breaker through its states: which acquires are reads, which
+// are scripts, and which are first the one and then the other.
+func TestHint_APlainlyClosedBreakerTakesTwoReads(t *testing.T) {
 	t.Parallel()
 	e, p, draws := realEngine(t), breaker.DefaultPolicy(), 0
 	calls := func(name string) int {
@@ -37,7 +37,7 @@ func TestAPlainlyClosedBreakerTakesTwoReads(t *testing.T) {
 		}
 		return r.Code
 	}
-	asks := func(when string, code machine.Code, scripts, hgets int) { // a script says HGET only where :state is closed
+	asks := func(when string, code machine.Code, scripts, hgets int) { // a script sends HGET only if :state is closed
 		t.Helper()
 		_ = e.client.ConfigResetStat(t.Context()).Err()
 		got := apply(machine.Op{Verb: machine.VerbAcquire})
@@ -45,7 +45,7 @@ func TestAPlainlyClosedBreakerTakesTwoReads(t *testing.T) {
 			t.Errorf("%s: %s by %d scripts and %d HGET, want %s by %d and %d", when, got, s, h, code, scripts, hgets)
 		}
 	}
-	apply(machine.Op{Verb: machine.VerbAcquire}) // now the script is known
+	apply(machine.Op{Verb: machine.VerbAcquire}) // loads the script
 	asks("nothing there", machine.CodeOK, 1, 0)
 	apply(machine.Op{Verb: machine.VerbRecord, Summary: machine.Summary{Successes: 1}})
 	asks("closed, not known yet", machine.CodeOK, 1, 1)
@@ -60,7 +60,7 @@ func TestAPlainlyClosedBreakerTakesTwoReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	asks("planted", machine.CodeOK, 1, 1)
-	asks("healed", machine.CodeOK, 1, 1)
+	asks("repaired", machine.CodeOK, 1, 1)
 	p.Disabled = true
 	asks("disabled", machine.CodeDisabled, 1, 0)
 }

@@ -36,7 +36,7 @@ func linearModel(agent string, p breaker.Policy) porcupine.Model {
 			}
 			op.ShiftMs = params.Shift(agent)
 			after, want := machine.Step(params, machine.Load(s.raw), op, got.NowMs)
-			want.Fast = got.Fast // nobody edits the keys: the two ways are one
+			want.Fast = got.Fast // nobody edits the keys, so both paths answer alike
 			if fmt.Sprint(want) != fmt.Sprint(got) {
 				return false, s
 			}
@@ -49,9 +49,9 @@ func linearModel(agent string, p breaker.Policy) porcupine.Model {
 	}
 }
 
-// TestHistoriesAreLinearizable: concurrent acquires and records on real Redis have an order in which each got what Step
-// gives.
-func TestHistoriesAreLinearizable(t *testing.T) {
+// TestHistories_AreLinearizable: concurrent acquires and records on real Redis have an order in which each got what
+// Step gives.
+func TestHistories_AreLinearizable(t *testing.T) {
 	t.Parallel()
 	client := testkit.Start(t).Client(t)
 	p := breaker.DefaultPolicy()
@@ -120,8 +120,8 @@ func recordHistory(t *testing.T, store *redisstore.Store, p breaker.Policy, agen
 	return ops
 }
 
-// TestTheCheckerSeesAWrongReply: the proof above can fail.
-func TestTheCheckerSeesAWrongReply(t *testing.T) {
+// TestLinearizability_SeesAWrongReply: the proof above can fail.
+func TestLinearizability_SeesAWrongReply(t *testing.T) {
 	t.Parallel()
 	client := testkit.Start(t).Client(t)
 	p := breaker.DefaultPolicy()

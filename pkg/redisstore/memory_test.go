@@ -23,9 +23,9 @@ const (
 	full = 13
 )
 
-// TestABreakerStaysSmall fills a window, opens and probes under the default policy, and sums MEMORY USAGE of the
+// TestMemory_ABreakerStaysSmall fills a window, opens and probes under the default policy, and sums MEMORY USAGE of the
 // machine's keys, the log apart. What docs/keys.md says may be off by a tenth: allocators differ.
-func TestABreakerStaysSmall(t *testing.T) {
+func TestMemory_ABreakerStaysSmall(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/keys.md")
 	if err != nil {
@@ -71,7 +71,7 @@ func memoryByState(t *testing.T, agent string, failing int) map[breaker.State]in
 	measure := func(state breaker.State) {
 		t.Helper()
 		for _, key := range e.store.Keys().Machine(agent)[:5] {
-			if n, err := e.client.MemoryUsage(t.Context(), key, 0).Result(); err == nil { // else it is absent
+			if n, err := e.client.MemoryUsage(t.Context(), key, 0).Result(); err == nil { // else the key is absent
 				out[state] += n
 			}
 		}

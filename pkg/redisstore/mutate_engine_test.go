@@ -18,13 +18,13 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// mutantEngine sees more than a plain engine: what is published, how long an Idempotency-Key is kept and the log is,
-// and whose clock it is that production reads.
+// mutantEngine also checks what is published, how long an Idempotency-Key is kept, how long the log is, and which clock
+// production reads.
 type mutantEngine struct {
 	*engine
 	clock   *redisstore.Store // the same scripts, on the server's clock
 	scripts map[string]*redis.Script
-	told    *redis.PubSub
+	events  *redis.PubSub
 }
 
 func newMutantEngine(client *redis.Client) (*mutantEngine, error) {
@@ -41,8 +41,8 @@ func newMutantEngine(client *redis.Client) (*mutantEngine, error) {
 		clock:  clock, scripts: map[string]*redis.Script{},
 	}
 	store.SetNow(func() int64 { return e.now })
-	e.told = client.Subscribe(context.Background(), store.Keys().Events())
-	_, err = e.told.ReceiveTimeout(context.Background(), patience) // that it is subscribed
+	e.events = client.Subscribe(context.Background(), store.Keys().Events())
+	_, err = e.events.ReceiveTimeout(context.Background(), patience) // the confirmation of the subscription
 	return e, err
 }
 
@@ -52,8 +52,8 @@ func (e *mutantEngine) setScript(verb, text string) {
 	e.scripts[verb] = redis.NewScript(text)
 }
 
-// transcripts is storetest.Transcripts, but for the first difference ends it, and what noticed the last fault is played
-// first: the next fault is often in the same line.
+// transcripts is storetest.Transcripts, but the first difference ends it, and it begins with the transcript that
+// noticed the last fault: the next fault is often in the same line.
 func (e *mutantEngine) transcripts(order *[]storetest.Part) error {
 	for i, p := range *order {
 		if err := p.Play(e, "t-"); err != nil {
@@ -64,7 +64,7 @@ func (e *mutantEngine) transcripts(order *[]storetest.Part) error {
 	return errors.Join(e.silent(), e.readsClock("t-clock"))
 }
 
-// histories is storetest.Histories, but for the first difference ends it.
+// histories is storetest.Histories, but the first difference ends it.
 func (e *mutantEngine) histories(n int) error {
 	model := storetest.NewModel()
 	for i := range n {
@@ -107,7 +107,7 @@ func (e *mutantEngine) Apply(nowMs int64, agent string, p breaker.Policy, op mac
 	return r, nil
 }
 
-// Dump also looks behind the 64 lines of the log that a Raw shows.
+// Dump also checks that the log has no more than the 64 lines that a Raw shows.
 func (e *mutantEngine) Dump(nowMs int64, agent string) (machine.Raw, error) {
 	raw, err := e.engine.Dump(nowMs, agent)
 	if err != nil {
@@ -117,13 +117,13 @@ func (e *mutantEngine) Dump(nowMs int64, agent string) (machine.Raw, error) {
 	if err == nil && n > int64(len(raw.Log)) {
 		return raw, fmt.Errorf("the log has %d lines, of which %d are shown", n, len(raw.Log))
 	}
-	return raw, nil // an error: planted
+	return raw, nil // an error says that the log is planted
 }
 
-// clockReadings is how often the clock is asked: late in a second, a wrong factor is seen more often than not.
+// clockReadings is how often the clock is read. Late in a second, a wrong factor shows more often than not.
 const clockReadings = 24
 
-// readsClock says whether scripts read the server's time when they are told none, and the told one when they are.
+// readsClock says whether scripts read the server's clock if ARGV has no time, and else go by ARGV.
 func (e *mutantEngine) readsClock(agent string) error {
 	if v, err := e.store.Inspect(context.Background(), agent, breaker.DefaultPolicy()); err != nil || v.NowMs != e.now {
 		return fmt.Errorf("inspect at %d says %d (%w)", e.now, v.NowMs, err)
@@ -136,12 +136,12 @@ func (e *mutantEngine) readsClock(agent string) error {
 			return err
 		}
 	}
-	return e.readsClockShortly()
+	return e.calmReadsClock()
 }
 
-// readsClockShortly says whether record's short way, which heals nothing, is taken on the server's clock. A bucket that
-// ends meanwhile is begun the long way.
-func (e *mutantEngine) readsClockShortly() error {
+// calmReadsClock says whether the calm path of record, which repairs nothing, is taken on the server's clock. A bucket
+// that ends meanwhile makes the general path begin the next one.
+func (e *mutantEngine) calmReadsClock() error {
 	ctx, control := context.Background(), e.store.Keys().Machine("clock")[3]
 	op := machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Summary: machine.Summary{Successes: 1}}
 	for range 3 {
@@ -155,7 +155,7 @@ func (e *mutantEngine) readsClockShortly() error {
 			return nil
 		}
 	}
-	return errors.New("on the server's clock, record does not take its short way")
+	return errors.New("on the server's clock, record does not take its calm path")
 }
 
 // lateInSecond waits until the server's clock has little left of its second, so that microseconds divided by 999 or
@@ -174,7 +174,7 @@ func (e *mutantEngine) readsClockOnce(o breaker.Outcome) error {
 	if err != nil {
 		return err
 	}
-	op := machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Summary: o.Summary()} // a success goes the short way
+	op := machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Summary: o.Summary()} // a success takes the calm path
 	r, err := e.clock.Apply(ctx, "clock", breaker.DefaultPolicy(), op)
 	if err != nil {
 		return err
@@ -209,7 +209,7 @@ func (e *mutantEngine) hears(want string) error {
 
 // heard is the next message.
 func (e *mutantEngine) heard() (string, error) {
-	m, err := e.told.ReceiveTimeout(context.Background(), patience)
+	m, err := e.events.ReceiveTimeout(context.Background(), patience)
 	if err != nil {
 		return "", err
 	}
@@ -220,7 +220,7 @@ func (e *mutantEngine) heard() (string, error) {
 	return got.Payload, nil
 }
 
-// silent says whether nothing was published but what hears has heard.
+// silent says whether nothing was published but what hears has seen.
 func (e *mutantEngine) silent() error {
 	const mark = "end of history"
 	if err := e.client.Publish(context.Background(), e.store.Keys().Events(), mark).Err(); err != nil {

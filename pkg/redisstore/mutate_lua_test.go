@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// token is one word of Lua; comments are none, a string is one.
+// token is one word of Lua. A string is one; a comment is none.
 type token struct {
 	text  string
 	start int
@@ -64,7 +64,7 @@ func tokenLength(s string) int {
 // mutant is one small fault in one script file.
 type mutant struct {
 	file string
-	key  string // names it by the text of its line, so that lines may move
+	key  string // its name: the text of its line, so that lines may move
 	text string // the whole file with the fault
 }
 
@@ -94,7 +94,7 @@ func replacements(tokens []token, i int) []string {
 		flipped := map[string]string{"<": ">=", ">": "<=", "<=": ">", ">=": "<"}[t]
 		shifted := map[string]string{"<": "<=", ">": ">=", "<=": "<", ">=": ">"}[t]
 		out := []string{flipped, shifted}
-		// Of whole numbers, a shift is one of the two steps of the right operand; a literal is changed by itself.
+		// With whole numbers, a shift is a step of the right operand. A literal has mutants of its own.
 		if _, err := strconv.Atoi(next); err != nil {
 			out = append(out, map[string]string{"<": "< -1 +", ">": "> 1 +", "<=": "<= 1 +", ">=": ">= -1 +"}[t])
 		}

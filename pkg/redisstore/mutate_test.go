@@ -26,7 +26,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
-// The scripts. Of the last two Go has no twin; what they must do stands in mutate_directory_test.go.
+// The scripts. The last two have no twin in Go; mutate_configure_test.go says what they must do.
 var mutatedVerbs = []string{"acquire", "record", "records", "replay", "renew", "force", "inspect", "configure", "forget"}
 
 const (
@@ -34,7 +34,7 @@ const (
 	killedList     = "testdata/killed_mutants.txt"
 	mutationSeed   = 3
 	mutationSteps  = 40
-	// patience is how long a script may run; redis-server then lets itself be restarted.
+	// patience is how long a script may run before redis-server can be restarted.
 	patience = 3 * time.Second
 )
 
@@ -149,7 +149,7 @@ func judgeAll(t *testing.T, files map[string]string, all []mutant) map[string]st
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	equivalent := readEquivalent(t)
-	for range runtime.GOMAXPROCS(0) + 1 { // a worker waits for its server half of the time
+	for range runtime.GOMAXPROCS(0) + 1 { // a worker waits half of its time for its server
 		server := testkit.Start(t, "--busy-reply-threshold", "500")
 		order, err := storetest.Parts()
 		if err != nil {
@@ -183,7 +183,7 @@ func judge(t *testing.T, server *testkit.Server, files map[string]string, m muta
 	client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1, DisableIdentity: true})
 	defer client.Close()
 	if err := client.FlushAll(ctx).Err(); err != nil {
-		server.Restart() // the last mutant still runs
+		server.Restart() // the last mutant's script still runs
 	}
 	_ = client.ScriptFlush(ctx).Err()
 	e, err := newMutantEngine(client)
@@ -191,13 +191,13 @@ func judge(t *testing.T, server *testkit.Server, files map[string]string, m muta
 		t.Error(err)
 		return ""
 	}
-	defer e.told.Close()
+	defer e.events.Close()
 	for _, verb := range mutatedVerbs {
 		e.setScript(verb, assemble(files, verb, m))
 	}
-	killers := []func() error{func() error { return e.transcripts(order) }, e.directory, func() error { return e.histories(historyCount()) }}
+	killers := []func() error{func() error { return e.transcripts(order) }, e.documents, func() error { return e.histories(historyCount()) }}
 	if m.file == "configure.lua" || m.file == "forget.lua" {
-		killers = []func() error{e.directory, func() error { return nil }}
+		killers = []func() error{e.documents, func() error { return nil }}
 	}
 	if listed { // the histories would only find that a reason has become stale
 		killers = killers[:2:2]

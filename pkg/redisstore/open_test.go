@@ -15,7 +15,7 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// patience is a time-out for tests in which time is not the matter.
+// patience is the time-out of tests that do not test time-outs.
 const patience = 10 * time.Second
 
 // openURL opens url with patience and closes it with t.
@@ -44,7 +44,7 @@ func roundTrip(t *testing.T, c *Conn) {
 	}
 }
 
-func TestOneServerByURL(t *testing.T) {
+func TestOpen_OneServer(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	c := openURL(t, "redis://"+s.Addr+"/3")
@@ -57,7 +57,7 @@ func TestOneServerByURL(t *testing.T) {
 	}
 }
 
-func TestPasswordOfURLAndOfOptions(t *testing.T) {
+func TestOpen_TakesThePasswordOfURLOrOptions(t *testing.T) {
 	t.Parallel()
 	const pw = "p@ss:w/rd#?%"
 	s := testkit.Start(t, "--requirepass", pw)
@@ -78,7 +78,7 @@ func TestPasswordOfURLAndOfOptions(t *testing.T) {
 	}
 }
 
-func TestUserWithoutPasswordIsRefused(t *testing.T) {
+func TestOpen_RefusesAUserWithoutPassword(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"redis://app@h", "redis://app:@h", "redis://h/m?sentinel_username=u"} {
 		if _, err := Open(t.Context(), url, Options{}); err == nil || !strings.Contains(err.Error(), "without") {
@@ -87,7 +87,7 @@ func TestUserWithoutPasswordIsRefused(t *testing.T) {
 	}
 }
 
-func TestUnixSocketByURL(t *testing.T) {
+func TestOpen_UnixSocket(t *testing.T) {
 	t.Parallel()
 	s, _ := testkit.StartUnix(t, "--requirepass", "pw")
 	c := openURL(t, s.URL())
@@ -97,7 +97,7 @@ func TestUnixSocketByURL(t *testing.T) {
 	}
 }
 
-func TestClusterByURL(t *testing.T) {
+func TestOpen_Cluster(t *testing.T) {
 	t.Parallel()
 	set := testkit.StartCluster(t, "--requirepass", "pw")
 	c := openURL(t, "redis+cluster://:pw@"+set.Nodes[2].Addr)
@@ -124,10 +124,10 @@ func TestClusterByURL(t *testing.T) {
 	}
 }
 
-func TestSentinelFollowsTheMasterAndLeavesAHungSentinel(t *testing.T) {
+func TestOpen_SentinelFollowsTheMasterAndLeavesAHungSentinel(t *testing.T) {
 	t.Parallel()
 	set := testkit.StartSentinel(t, "--requirepass", "pw")
-	// Only the sentinel that will hang is named: the others must be discovered.
+	// The URL names only the sentinel that will hang: the others must be discovered.
 	c := openURL(t, "redis://:pw@"+set.Sentinels[0].Addr+"/mymaster", func(o *Options) { o.Timeout = DefaultTimeout })
 	testkit.Eventually(t, "the first answer", patience, func() error { return c.Client.Ping(t.Context()).Err() })
 	set.Sentinels[0].Pause()
@@ -141,7 +141,7 @@ func TestSentinelFollowsTheMasterAndLeavesAHungSentinel(t *testing.T) {
 	}
 }
 
-func TestServerThatIsAwayIsNoErrorOfOpen(t *testing.T) {
+func TestOpen_DoesNotNeedTheServer(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	c := openURL(t, s.URL(), func(o *Options) { o.Timeout = DefaultTimeout })
@@ -155,11 +155,11 @@ func TestServerThatIsAwayIsNoErrorOfOpen(t *testing.T) {
 		t.Errorf("Check: %v", err)
 	}
 	s.Restart()
-	// After a pool's worth of failures go-redis looks only once a second.
+	// After as many failures as the pool has connections, go-redis looks once a second.
 	testkit.Eventually(t, "the server's return", patience, func() error { return c.Client.Ping(t.Context()).Err() })
 }
 
-func TestUnreachableSentinelsAndClusterAreDialErrors(t *testing.T) {
+func TestDialError_OfUnreachableSentinelsAndCluster(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	s.Kill()
@@ -172,7 +172,7 @@ func TestUnreachableSentinelsAndClusterAreDialErrors(t *testing.T) {
 	}
 }
 
-func TestHungServerCostsOneTimeoutAndRunsOnce(t *testing.T) {
+func TestOpen_AHungServerCostsOneTimeoutAndRunsOnce(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	c := openURL(t, s.URL(), func(o *Options) { o.Timeout = DefaultTimeout })
@@ -191,7 +191,7 @@ func TestHungServerCostsOneTimeoutAndRunsOnce(t *testing.T) {
 	}
 }
 
-func TestCheckWarnsOfEviction(t *testing.T) {
+func TestCheck_WarnsOfEviction(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
 	c := openURL(t, s.URL())
@@ -207,7 +207,7 @@ func TestCheckWarnsOfEviction(t *testing.T) {
 	}
 }
 
-func TestCheckIsContentWithAUserWhoMayNotAsk(t *testing.T) {
+func TestCheck_PassesAUserWhoMayNotAsk(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru",
 		"--user", "app", "on", ">pw", "~*", "-@all", "+ping", "+get", "+set")
@@ -309,7 +309,7 @@ func TestCheck_KnowsWhatEvicts(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesWhatCannotWork(t *testing.T) {
+func TestOpen_RefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -333,7 +333,7 @@ func TestOpen_NamesWhatEmbeddedNeeds(t *testing.T) {
 }
 
 // Not parallel: it counts goroutines.
-func TestCloseLeavesNoGoroutine(t *testing.T) {
+func TestClose_LeavesNoGoroutine(t *testing.T) {
 	s, set := testkit.Start(t), testkit.StartSentinel(t)
 	cluster := testkit.StartCluster(t)
 	before := goleak.IgnoreCurrent()

@@ -51,7 +51,7 @@ func strictPairs(b *testing.B, callers, agents int) {
 		}
 		return err
 	}
-	crowd := func(pairs int64) {
+	run := func(pairs int64) {
 		var left atomic.Int64
 		left.Store(pairs)
 		var wg sync.WaitGroup
@@ -67,11 +67,11 @@ func strictPairs(b *testing.B, callers, agents int) {
 		}
 		wg.Wait()
 	}
-	crowd(int64(20*agents + 200)) // hints are set, connections made
+	run(int64(20*agents + 200)) // hints are set, connections made
 	b.ReportAllocs()
 	b.ResetTimer()
 	before := cpuTime()
-	crowd(int64(b.N))
+	run(int64(b.N))
 	b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/1e3/float64(b.N), "cpu-µs/op")
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// The eight faults of the nearest peer's distributed breaker, as FINDINGS of the design lists them; none may be ours.
+// Faults of the nearest peer's distributed breaker, none of which may be ours.
 
 // fleet is several replicas on one real Redis.
 type fleet struct {
@@ -62,44 +62,44 @@ var (
 	failAgent = func(context.Context) error { return errAgent }
 )
 
-func TestPeerFault1OneTripToAskAndOneToReport(t *testing.T) {
+func TestPeerFault1_OneRoundTripToAskAndOneToReport(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	m := f.managers[0]
 	_ = m.Do(t.Context(), "warm", succeed) // loads the scripts
-	trips := scriptCalls(t, f.client)
+	scripts := scriptCalls(t, f.client)
 	const calls = 50
 	for range calls {
 		if err := m.Do(t.Context(), "a", succeed); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// A script reports. Two reads in one trip ask, but for the first two calls: on those the breaker is not known to be
-	// closed.
-	if got := scriptCalls(t, f.client) - trips; got != calls+2 {
+	// A script reports, and two reads in one round trip ask. Before the first two calls the breaker is not known to be
+	// closed: a script asks.
+	if got := scriptCalls(t, f.client) - scripts; got != calls+2 {
 		t.Errorf("%d scripts for %d calls, want one a call, and two more", got, calls)
 	}
 	for range 5 {
 		_ = m.Do(t.Context(), "sick", failAgent)
 	}
-	trips = scriptCalls(t, f.client)
+	scripts = scriptCalls(t, f.client)
 	for range calls {
 		var refused *breaker.OpenError
 		if err := m.Do(t.Context(), "sick", succeed); !errors.As(err, &refused) {
 			t.Fatal(err)
 		}
 	}
-	if got := scriptCalls(t, f.client) - trips; got != calls {
+	if got := scriptCalls(t, f.client) - scripts; got != calls {
 		t.Errorf("%d commands for %d refusals, want one each", got, calls)
 	}
 }
 
-func TestPeerFault2NothingIsHeldWhileTheAgentIsCalled(t *testing.T) {
+func TestPeerFault2_NothingIsLockedWhileTheAgentIsCalled(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
 	inside, leave := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
-	for i := range 40 { // all are inside at once, or this never ends
+	for i := range 40 { // unless all are inside at once, this never ends
 		wg.Go(func() {
 			_ = f.managers[i%2].Do(t.Context(), "a", func(context.Context) error { inside <- struct{}{}; <-leave; return nil })
 		})
@@ -107,14 +107,14 @@ func TestPeerFault2NothingIsHeldWhileTheAgentIsCalled(t *testing.T) {
 	for range 40 {
 		<-inside
 	}
-	if err := f.managers[0].Do(t.Context(), "a", succeed); err != nil { // nobody waits behind them
+	if err := f.managers[0].Do(t.Context(), "a", succeed); err != nil { // it does not wait for them
 		t.Error(err)
 	}
 	close(leave)
 	wg.Wait()
 }
 
-func TestPeerFault3NoOutcomeIsLostAndNoStaleWriteCloses(t *testing.T) {
+func TestPeerFault3_NoOutcomeIsLostAndNoStaleWriteCloses(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 8, func(p *breaker.Policy) { p.FailureThreshold, p.FailureRateThreshold = breaker.Off, breaker.Off })
 	var wg sync.WaitGroup
@@ -143,7 +143,7 @@ func TestPeerFault3NoOutcomeIsLostAndNoStaleWriteCloses(t *testing.T) {
 	}
 }
 
-func TestPeerFault4EightReplicasSendNoMoreProbesThanOne(t *testing.T) {
+func TestPeerFault4_EightReplicasSendNoMoreProbesThanOne(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 8, func(p *breaker.Policy) { p.HalfOpenMaxCalls = 1 })
 	if _, err := f.managers[0].Force(t.Context(), "a", breaker.Force{Target: breaker.ResetHalfOpen, Actor: "test"}); err != nil {
@@ -171,7 +171,7 @@ func TestPeerFault4EightReplicasSendNoMoreProbesThanOne(t *testing.T) {
 	}
 }
 
-func TestPeerFault5ALongCallKeepsItsPlaceAndSettles(t *testing.T) {
+func TestPeerFault5_ALongCallKeepsItsLeaseAndSettles(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, func(p *breaker.Policy) { p.HalfOpenMaxCalls, p.ProbeTimeout = 1, 600*time.Millisecond })
 	m := f.managers[0]
@@ -202,7 +202,7 @@ func TestPeerFault5ALongCallKeepsItsPlaceAndSettles(t *testing.T) {
 	}
 }
 
-func TestPeerFault6CallsGoOnWithoutRedis(t *testing.T) {
+func TestPeerFault6_CallsGoOnWithoutRedis(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	fb := breaker.NewFallback(f.stores[0], f.stores[0].Ping, 0, nil)
@@ -230,7 +230,7 @@ func onStore(t *testing.T, s breaker.Store) *breaker.Manager {
 	return m
 }
 
-func TestPeerFault7AStoreErrorDoesNotReplaceTheResult(t *testing.T) {
+func TestPeerFault7_AStoreErrorDoesNotReplaceTheResult(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	m := onStore(t, f.stores[0])
@@ -239,7 +239,7 @@ func TestPeerFault7AStoreErrorDoesNotReplaceTheResult(t *testing.T) {
 	}
 }
 
-func TestPeerFault8KeysExpirePanicsCountOneClock(t *testing.T) {
+func TestPeerFault8_KeysExpirePanicsCountAndOneClockRules(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
 	func() {
@@ -265,7 +265,7 @@ func TestPeerFault8KeysExpirePanicsCountOneClock(t *testing.T) {
 	}
 }
 
-func TestPingSeesAServerThatTakesNoWrites(t *testing.T) {
+func TestPing_SeesAServerThatTakesNoWrites(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	if err := f.stores[0].Ping(t.Context()); err != nil {

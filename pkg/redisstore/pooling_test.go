@@ -18,25 +18,25 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// echo answers each call with its own token, never plainly, and counts the successes that it is sent.
+// echo answers each call with its own token, never plainly, and counts the successes that it gets.
 func echo(sent *atomic.Int64) func(context.Context, *trip) {
-	return func(_ context.Context, l *trip) {
+	return func(_ context.Context, in *trip) {
 		for range rand.IntN(20) {
 			runtime.Gosched()
 		}
-		for _, c := range l.calls {
+		for _, c := range in.calls {
 			sent.Add(c.op.Summary.Successes)
 			c.answer(machine.Result{Epoch: c.op.Token, NowMs: 1})
 		}
 	}
 }
 
-// TestNobodyGetsTheAnswerOfACallThatWasGivenUp: calls are used again, and many callers leave theirs, in the queue or on
-// its way.
-func TestNobodyGetsTheAnswerOfACallThatWasGivenUp(t *testing.T) {
+// TestDispatcher_NobodyGetsTheAnswerOfACancelledCall: calls are used again, and many callers leave theirs, in the queue
+// or on its way.
+func TestDispatcher_NobodyGetsTheAnswerOfACancelledCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var sent, told, left atomic.Int64
+		var sent, answered, cancelled atomic.Int64
 		d := newDispatcher(2, echo(&sent), time.Minute)
 		entries := []*entry{{agent: "a"}, {agent: "b"}}
 		one := func(token string) {
@@ -55,9 +55,9 @@ func TestNobodyGetsTheAnswerOfACallThatWasGivenUp(t *testing.T) {
 			r, _, err := d.do(ctx, d.limit.context(), c)
 			switch {
 			case record && err == nil:
-				told.Add(1)
+				answered.Add(1)
 			case record && !errors.Is(err, errNotSent):
-				left.Add(1)
+				cancelled.Add(1)
 			case err == nil && r.Epoch != token:
 				t.Errorf("the caller with token %s was answered %q", token, r.Epoch)
 			}
@@ -72,11 +72,11 @@ func TestNobodyGetsTheAnswerOfACallThatWasGivenUp(t *testing.T) {
 		}
 		wg.Wait()
 		synctest.Wait()
-		if sent.Load() != told.Load()+left.Load() {
-			t.Errorf("%d successes sent, of %d who were told so and %d who had left", sent.Load(), told.Load(), left.Load())
+		if sent.Load() != answered.Load()+cancelled.Load() {
+			t.Errorf("%d successes sent, of %d answered callers and %d cancelled ones", sent.Load(), answered.Load(), cancelled.Load())
 		}
 		if len(d.idle) != 2 || len(d.queue) != 0 {
-			t.Errorf("%d lanes are free, %d calls wait", len(d.idle), len(d.queue))
+			t.Errorf("%d trips are idle, %d calls wait", len(d.idle), len(d.queue))
 		}
 		for _, e := range entries {
 			if e.acquire != nil || e.record != nil {
@@ -86,17 +86,17 @@ func TestNobodyGetsTheAnswerOfACallThatWasGivenUp(t *testing.T) {
 	})
 }
 
-func TestACallGivenUpOnItsWayIsNotUsedAgain(t *testing.T) {
+func TestDispatcher_ACallCancelledOnItsWayIsNotRecycled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		var sent atomic.Int64
 		answer := echo(&sent)
-		d := newDispatcher(1, func(ctx context.Context, l *trip) { <-gate; answer(ctx, l) }, time.Minute)
+		d := newDispatcher(1, func(ctx context.Context, in *trip) { <-gate; answer(ctx, in) }, time.Minute)
 		var wg sync.WaitGroup
 		start := func(ctx context.Context, token string, want error) {
 			wg.Go(func() {
-				r, _, err := d.do(ctx, d.limit.context(), d.queued(&entry{}, token))
+				r, _, err := d.do(ctx, d.limit.context(), d.acquire(&entry{}, token))
 				if !errors.Is(err, want) || errors.Is(err, errNotSent) || err == nil && r.Epoch != token {
 					t.Errorf("%s: answered %q, %v", token, r.Epoch, err)
 				}
@@ -104,13 +104,13 @@ func TestACallGivenUpOnItsWayIsNotUsedAgain(t *testing.T) {
 			synctest.Wait()
 		}
 		leaving, leave := context.WithCancel(t.Context())
-		start(t.Context(), "straight", nil)
+		start(t.Context(), "only", nil)
 		start(leaving, "leaves", context.Canceled)
-		gate <- struct{}{} // the lane is free, and takes the call that waits
+		gate <- struct{}{} // the first trip ends, the next takes the call that waits
 		synctest.Wait()
 		leave()
 		synctest.Wait()
-		for i := range 4 { // the pool must not give them the call that the lane holds
+		for i := range 4 { // the pool must not give them the call that is still in a trip
 			start(t.Context(), fmt.Sprint("next-", i), nil)
 		}
 		close(gate)
@@ -118,15 +118,15 @@ func TestACallGivenUpOnItsWayIsNotUsedAgain(t *testing.T) {
 	})
 }
 
-func TestWhoJoinedACallStandsInForItsFirst(t *testing.T) {
+func TestDispatcher_AJoinedCallReplacesItsCancelledLeader(t *testing.T) {
 	t.Parallel()
 	d, e := newDispatcher(0, nil, time.Minute), new(entry)
 	calls := make([]*call, 4)
 	for i := range calls {
-		calls[i] = d.queued(e, strconv.Itoa(i))
+		calls[i] = d.acquire(e, strconv.Itoa(i))
 		d.enqueue(calls[i])
 	}
-	for _, c := range []*call{calls[2], calls[0], calls[3]} { // one that joined; the first; the one that took its place, or joined that
+	for _, c := range []*call{calls[2], calls[0], calls[3]} { // one that joined; the leader; the one that replaced it, or joined that
 		if err := d.leave(c, context.Canceled); !errors.Is(err, errNotSent) {
 			t.Error(err)
 		}
@@ -142,8 +142,8 @@ func TestWhoJoinedACallStandsInForItsFirst(t *testing.T) {
 	}
 }
 
-// TestAgentsAreNotMixedUp: each agent has an epoch of its own on a real Redis, and many callers leave.
-func TestAgentsAreNotMixedUp(t *testing.T) {
+// TestApply_AgentsAreNotMixedUp: each agent has an epoch of its own on a real Redis, and many callers leave.
+func TestApply_AgentsAreNotMixedUp(t *testing.T) {
 	t.Parallel()
 	s, err := New(testkit.Start(t).Client(t), false, Config{Timeout: 10 * time.Second})
 	if err != nil {
@@ -159,7 +159,7 @@ func TestAgentsAreNotMixedUp(t *testing.T) {
 		}
 		epochs[agent] = r.Epoch
 	}
-	var told, left [8]atomic.Int64
+	var answered, unknown [8]atomic.Int64
 	one := func(i int, token string) {
 		agent := fmt.Sprint("agent-", i)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -173,14 +173,14 @@ func TestAgentsAreNotMixedUp(t *testing.T) {
 			op.Epoch = epochs[agent]
 		}
 		r, err := s.Apply(ctx, agent, p, op)
-		var away *breaker.StoreError
+		var failed *breaker.StoreError
 		switch {
 		case err == nil && (r.Epoch != epochs[agent] || r.Code != machine.CodeOK):
 			t.Errorf("%s of %s: %s in epoch %s, want %s", op.Verb, agent, r.Code, r.Epoch, epochs[agent])
 		case op.Verb == machine.VerbRecord && err == nil:
-			told[i].Add(1)
-		case op.Verb == machine.VerbRecord && errors.As(err, &away) && away.Unknown:
-			left[i].Add(1)
+			answered[i].Add(1)
+		case op.Verb == machine.VerbRecord && errors.As(err, &failed) && failed.Unknown:
+			unknown[i].Add(1)
 		}
 	}
 	var wg sync.WaitGroup
@@ -194,14 +194,14 @@ func TestAgentsAreNotMixedUp(t *testing.T) {
 	wg.Wait()
 	for i := range 8 {
 		v, err := s.Inspect(t.Context(), fmt.Sprint("agent-", i), p)
-		if err != nil || v.Successes < told[i].Load() || v.Successes > told[i].Load()+left[i].Load() {
-			t.Errorf("agent %d: %d successes are recorded, %d callers were told so, %d had left (%v)",
-				i, v.Successes, told[i].Load(), left[i].Load(), err)
+		if err != nil || v.Successes < answered[i].Load() || v.Successes > answered[i].Load()+unknown[i].Load() {
+			t.Errorf("agent %d: %d successes are recorded, %d callers were answered, %d do not know (%v)",
+				i, v.Successes, answered[i].Load(), unknown[i].Load(), err)
 		}
 	}
 }
 
-func TestTheTableOfAgentsIsBounded(t *testing.T) {
+func TestAgents_AreBounded(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int{0, 1, 64, 1_000_000_000} {
 		table := newAgents(Keys{Prefix: "p"}, most)

@@ -16,7 +16,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// calmStore is a store with agents whose next success may share a script.
+// calmStore is a store with agents whose next success can share a script.
 func calmStore(t *testing.T, cluster bool, agents ...string) (*Store, *redis.Client) {
 	t.Helper()
 	client := testkit.Start(t).Client(t)
@@ -26,7 +26,7 @@ func calmStore(t *testing.T, cluster bool, agents ...string) (*Store, *redis.Cli
 	}
 	now := int64(4_102_444_800_000)
 	s.SetNow(func() int64 { return now })
-	for _, successes := range []int64{10, 1, 1} { // the sums hold minimum_calls; the bucket has begun; there was a short way
+	for _, successes := range []int64{10, 1, 1} { // the sums reach minimum_calls; the bucket begins; the hint is set
 		for _, agent := range agents {
 			if _, err := s.Apply(t.Context(), agent, breaker.DefaultPolicy(), success(successes)); err != nil {
 				t.Fatal(err)
@@ -49,7 +49,7 @@ func (s *Store) successOf(agent string) *call {
 	return s.callOf(agent, &p, &op)
 }
 
-// together sends one success of each agent in one trip.
+// together sends a success of each agent in one trip.
 func together(t *testing.T, s *Store, agents ...string) {
 	t.Helper()
 	var calls []*call
@@ -73,7 +73,7 @@ func counts(t *testing.T, s *Store, want int64, agents ...string) {
 	}
 }
 
-// scripts is how many scripts the server has run since it was last asked, be it by name or by text.
+// scripts is how many scripts the server has run since the last call, by name or by text.
 func scripts(t *testing.T, client *redis.Client) (n int) {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`cmdstat_eval(?:sha)?:calls=(\d+).*failed_calls=(\d+)`).
@@ -86,7 +86,7 @@ func scripts(t *testing.T, client *redis.Client) (n int) {
 	return n
 }
 
-func TestSuccessesThatShareATripAreOneScript(t *testing.T) {
+func TestSend_SuccessesOfOneTripAreOneScript(t *testing.T) {
 	t.Parallel()
 	agents := []string{"a", "b", "c"}
 	s, client := calmStore(t, false, agents...)
@@ -109,7 +109,7 @@ func TestSuccessesThatShareATripAreOneScript(t *testing.T) {
 	counts(t, s, 15, "a")
 }
 
-func TestWhoCannotShareAScriptGetsItsOwn(t *testing.T) {
+func TestSend_ARecordThatDoesNotQualifyHasItsOwnScript(t *testing.T) {
 	t.Parallel()
 	agents := []string{"a", "b", "c", "d"}
 	s, client := calmStore(t, false, agents...)
@@ -133,13 +133,13 @@ func TestWhoCannotShareAScriptGetsItsOwn(t *testing.T) {
 	scripts(t, client)
 	together(t, s, agents...)
 	if n := scripts(t, client); n != 4 {
-		t.Errorf("one record alike, and three others, took %d scripts, want 1 and 3", n)
+		t.Errorf("one record that qualifies and three others took %d scripts, want 1 and 3", n)
 	}
 	counts(t, s, 13, "a", "d")
 	counts(t, s, 1, "b", "c")
 }
 
-func TestOnAClusterEachRecordIsItsOwnScript(t *testing.T) {
+func TestSend_OnAClusterEachRecordHasItsOwnScript(t *testing.T) {
 	t.Parallel()
 	s, client := calmStore(t, true, "a", "b")
 	scripts(t, client)
@@ -149,7 +149,7 @@ func TestOnAClusterEachRecordIsItsOwnScript(t *testing.T) {
 	}
 }
 
-func TestRecordsOfTwoPoliciesAreNotOneScript(t *testing.T) {
+func TestMerge_GroupsRecordsByPolicy(t *testing.T) {
 	t.Parallel()
 	a, b := &packedPolicy{rule: "1"}, &packedPolicy{rule: "2"}
 	var calls []*call
@@ -157,15 +157,15 @@ func TestRecordsOfTwoPoliciesAreNotOneScript(t *testing.T) {
 		calls = append(calls, &call{short: true, share: shareRecord, policy: agentPolicy{packedPolicy: policy}})
 	}
 	acquire := &call{short: true, share: shareAcquire, policy: agentPolicy{packedPolicy: a}}
-	var l trip
-	l.merge(append(calls, acquire))
+	var in trip
+	in.merge(append(calls, acquire))
 	want := []*call{calls[0], calls[2], calls[3]}
-	if len(l.groups) != 1 || !slices.Equal(l.groups[0].calls, want) || calls[1].short || !calls[0].short || !acquire.short {
-		t.Errorf("groups %v", l.groups)
+	if len(in.groups) != 1 || !slices.Equal(in.groups[0].calls, want) || calls[1].short || !calls[0].short || !acquire.short {
+		t.Errorf("groups %v", in.groups)
 	}
 }
 
-func TestAnErrorOfManyRecordsIsThatOfEach(t *testing.T) {
+func TestSend_AnErrorOfManyRecordsIsThatOfEach(t *testing.T) {
 	t.Parallel()
 	s := new(Store)
 	for _, c := range []struct {

@@ -12,7 +12,7 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// tlsURL is the URL of s with files of the test's own choice.
+// tlsURL is the URL of s with the files that a test chooses.
 func tlsURL(s *testkit.Server, caFile string, pair testkit.Pair) string {
 	url := "rediss://" + s.Addr + "?ca_file=" + caFile
 	if pair.CertFile != "" {
@@ -40,7 +40,7 @@ func wantIn(t *testing.T, text string, parts ...string) {
 	}
 }
 
-func TestTLSWithClientCertificate(t *testing.T) {
+func TestTLS_WithAClientCertificate(t *testing.T) {
 	t.Parallel()
 	s := testkit.StartTLS(t, testkit.NewCA(t), "--requirepass", "pw")
 	c := openURL(t, s.URL())
@@ -50,7 +50,7 @@ func TestTLSWithClientCertificate(t *testing.T) {
 	}
 }
 
-func TestWrongCAIsNamedWithTheAddress(t *testing.T) {
+func TestTLS_AWrongCAIsNamedWithTheAddress(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	s, wrong := testkit.StartTLS(t, ca), testkit.NewCA(t)
@@ -60,7 +60,7 @@ func TestWrongCAIsNamedWithTheAddress(t *testing.T) {
 	wantIn(t, refusal(t, openURL(t, system)), "not signed by a CA this system trusts", "ca_file", s.Addr)
 }
 
-func TestMissingOrForeignClientCertificateIsNamed(t *testing.T) {
+func TestTLS_AMissingOrForeignClientCertificateIsNamed(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	s, foreign := testkit.StartTLS(t, ca), testkit.NewCA(t).ClientPair(t)
@@ -70,7 +70,7 @@ func TestMissingOrForeignClientCertificateIsNamed(t *testing.T) {
 		"may not accept the client certificate in cert_file "+foreign.CertFile, s.Addr)
 }
 
-func TestServerNameMustMatch(t *testing.T) {
+func TestTLS_TheServersNameMustMatch(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	s := testkit.StartTLS(t, ca)
@@ -78,14 +78,14 @@ func TestServerNameMustMatch(t *testing.T) {
 	roundTrip(t, openURL(t, s.URL()+"&server_name=localhost"))
 }
 
-func TestTLSToAPlainPortSaysSo(t *testing.T) {
+func TestTLS_ToAPlainPortSaysSo(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	c := openURL(t, "rediss://"+s.Addr, func(o *Options) { o.Timeout = DefaultTimeout })
 	wantIn(t, refusal(t, c), s.Addr, "is this a port without TLS")
 }
 
-func TestRenewedFilesAreUsedWithoutReopening(t *testing.T) {
+func TestTLS_RenewedFilesAreUsedWithoutReopening(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	s, old := testkit.StartTLS(t, ca), testkit.NewCA(t)
@@ -99,7 +99,7 @@ func TestRenewedFilesAreUsedWithoutReopening(t *testing.T) {
 	roundTrip(t, c)
 }
 
-func TestHalfWrittenRenewalKeepsTheLastGoodFiles(t *testing.T) {
+func TestTLS_AHalfWrittenRenewalKeepsTheLastGoodFiles(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	s, pair := testkit.StartTLS(t, ca), ca.ClientPair(t)
@@ -108,7 +108,7 @@ func TestHalfWrittenRenewalKeepsTheLastGoodFiles(t *testing.T) {
 	roundTrip(t, c)
 	testkit.CopyFile(t, ca.ClientPair(t).KeyFile, pair.KeyFile)
 	for range 2 {
-		s.Restart() // every connection must be made anew
+		s.Restart() // so that every connection is a new one
 		testkit.Eventually(t, "an answer", patience, func() error { return c.Client.Ping(t.Context()).Err() })
 	}
 	if n := strings.Count(log.String(), "the last good ones stay"); n != 1 {
@@ -116,14 +116,14 @@ func TestHalfWrittenRenewalKeepsTheLastGoodFiles(t *testing.T) {
 	}
 }
 
-func TestSentinelOverTLSVerifiesTheNodeItDials(t *testing.T) {
+func TestTLS_SentinelVerifiesTheNodeItDials(t *testing.T) {
 	t.Parallel()
 	set := testkit.StartTLSSentinel(t, testkit.NewCA(t))
 	roundTrip(t, openURL(t, set.URL()))
 	wantIn(t, refusal(t, openURL(t, set.URL()+"&server_name=localhost")), "for another name", set.Master.Addr)
 }
 
-func TestUnusableTLSFilesFailAtOpen(t *testing.T) {
+func TestTLS_UnusableFilesFailAtOpen(t *testing.T) {
 	t.Parallel()
 	ca := testkit.NewCA(t)
 	pair, empty := ca.ClientPair(t), filepath.Join(t.TempDir(), "empty.pem")

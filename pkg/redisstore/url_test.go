@@ -192,7 +192,7 @@ func TestURL_NeverShowsASecret(t *testing.T) {
 			"redis://user:%s@host/x y",
 		}).Draw(t, "form")
 		if form == "redis://user:%s" {
-			secret = strings.ReplaceAll(secret, "@", "") // what follows it is a host to anyone
+			secret = strings.ReplaceAll(secret, "@", "") // what follows it reads as a host
 		}
 		raw := strings.Replace(form, "%s", secret, 1)
 		parsed, err := parseURL(raw)

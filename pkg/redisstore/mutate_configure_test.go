@@ -17,10 +17,10 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/storetest"
 )
 
-// directory checks configure and forget, of which there is no model, on fixed calls whose answers are written out here
-// [B17], [B21], [B25].
-func (e *mutantEngine) directory() error {
-	d := &directory{mutantEngine: e, ctx: context.Background(), agent: "d1"}
+// documents checks configure and forget, of which there is no model, by fixed calls with fixed answers [B17], [B21],
+// [B25].
+func (e *mutantEngine) documents() error {
+	d := &documents{mutantEngine: e, ctx: context.Background(), agent: "d1"}
 	e.now = storetest.BaseMs
 	if err := e.client.FlushDB(d.ctx).Err(); err != nil {
 		return err
@@ -32,13 +32,13 @@ func (e *mutantEngine) directory() error {
 		d.did = nil
 		clear(e.read)
 		if err := errors.Join(check(), e.client.FlushDB(d.ctx).Err()); err != nil {
-			return fmt.Errorf("directory: %w (%s)", err, strings.Join(d.did, "; "))
+			return fmt.Errorf("documents: %w (%s)", err, strings.Join(d.did, "; "))
 		}
 	}
 	return e.silent()
 }
 
-type directory struct {
+type documents struct {
 	*mutantEngine
 
 	ctx   context.Context //nolint:containedctx // a check has no caller to give it one
@@ -46,19 +46,19 @@ type directory struct {
 	did   []string
 }
 
-func (d *directory) config() string { return d.store.Keys().Config(d.agent) }
-func (d *directory) log() string    { return d.store.Keys().Log(d.agent) }
+func (d *documents) config() string { return d.store.Keys().Config(d.agent) }
+func (d *documents) log() string    { return d.store.Keys().Log(d.agent) }
 
-// run gives a script's raw answer.
-func (d *directory) run(verb string, keys []string, args ...any) ([]any, error) {
+// run gives a script's reply.
+func (d *documents) run(verb string, keys []string, args ...any) ([]any, error) {
 	return d.scripts[verb].Run(d.ctx, d.client, keys, args...).Slice()
 }
 
-// life is that of a new log.
+// life is the expiry of a new log.
 const life = time.Hour
 
 // configure puts text in place of expected; the answer must be want.
-func (d *directory) configure(expected, text string, want ...any) error {
+func (d *documents) configure(expected, text string, want ...any) error {
 	got, err := d.run("configure", d.configureKeys(), d.now, d.who(), life.Milliseconds(), expected, text, "alice", "config "+text)
 	if want[0] == int64(1) {
 		want = append(want, d.entry(text))
@@ -73,25 +73,25 @@ func (d *directory) configure(expected, text string, want ...any) error {
 	return errors.Join(d.hears(d.agent+" "+d.entry(text)), d.streamed(d.entry(text)))
 }
 
-func (d *directory) who() string { return d.store.Keys().Events() + " " + d.agent }
+func (d *documents) who() string { return d.store.Keys().Events() + " " + d.agent }
 
-func (d *directory) configureKeys() []string {
+func (d *documents) configureKeys() []string {
 	k := d.store.Keys()
 	return []string{d.config(), d.log(), k.Stream(), k.Audit()}
 }
 
 // streamed says whether both streams have grown by these events.
-func (d *directory) streamed(events ...string) error {
+func (d *documents) streamed(events ...string) error {
 	k := d.store.Keys()
 	return errors.Join(d.grownBy(d.ctx, k.Stream(), d.agent, events), d.grownBy(d.ctx, k.Audit(), d.agent, events))
 }
 
-func (d *directory) entry(text string) string {
+func (d *documents) entry(text string) string {
 	return fmt.Sprintf("%d configured > 0000000000000000 alice 0/0/0/0 config %s", d.now, text)
 }
 
 // holds says whether the document and the log, newest first, are as they must be.
-func (d *directory) holds(text string, log ...string) error {
+func (d *documents) holds(text string, log ...string) error {
 	got, err := d.client.Get(d.ctx, d.config()).Result()
 	if got != text || errors.Is(err, redis.Nil) != (text == "") {
 		return fmt.Errorf("document %q, not %q (%w)", got, text, err)
@@ -108,7 +108,7 @@ func (d *directory) holds(text string, log ...string) error {
 }
 
 // lives says whether a key expires in at most that time, and not a minute less; 0: never.
-func (d *directory) lives(key string, want time.Duration) error {
+func (d *documents) lives(key string, want time.Duration) error {
 	got, err := d.client.PTTL(d.ctx, key).Result()
 	if err != nil || want > 0 && (got <= want-time.Minute || got > want) || want == 0 && got != -1 {
 		return fmt.Errorf("%s lives %v, not %v (%w)", key, got, want, err)
@@ -116,12 +116,12 @@ func (d *directory) lives(key string, want time.Duration) error {
 	return nil
 }
 
-func (d *directory) writes() error {
+func (d *documents) writes() error {
 	return first(
 		func() error { return d.configure("", "one", int64(1)) },
 		func() error { return d.holds("one", "one") },
 		func() error { return errors.Join(d.lives(d.config(), 0), d.lives(d.log(), life)) },
-		// a log that is there keeps its own life
+		// a log that is there keeps its expiry
 		func() error { return d.client.PExpire(d.ctx, d.log(), 3*life).Err() },
 		func() error { return d.configure("*", "two", int64(1)) },
 		func() error { return errors.Join(d.holds("two", "two", "one"), d.lives(d.log(), 3*life)) },
@@ -132,7 +132,7 @@ func (d *directory) writes() error {
 	)
 }
 
-func (d *directory) compares() error {
+func (d *documents) compares() error {
 	return first(
 		func() error { return d.configure("none", "one", int64(0), "") },
 		func() error { return d.holds("") },
@@ -145,8 +145,8 @@ func (d *directory) compares() error {
 	)
 }
 
-// A document of another type is none, and goes.
-func (d *directory) plantedDocument() error {
+// A document of another type was planted: it reads as absent, and makes room.
+func (d *documents) plantedDocument() error {
 	return first(
 		func() error { return d.client.SAdd(d.ctx, d.config(), "x").Err() },
 		func() error { return d.configure("none", "one", int64(0), "") },
@@ -157,7 +157,7 @@ func (d *directory) plantedDocument() error {
 	)
 }
 
-func (d *directory) plantedLog() error {
+func (d *documents) plantedLog() error {
 	return first(
 		func() error { return d.client.SAdd(d.ctx, d.log(), "x").Err() },
 		func() error { return d.configure("", "one", int64(1)) },
@@ -166,7 +166,7 @@ func (d *directory) plantedLog() error {
 }
 
 // cutLog fills the log beyond its 64 lines.
-func (d *directory) cutLog() error {
+func (d *documents) cutLog() error {
 	var log []string
 	for i := range 70 {
 		text := strconv.Itoa(i)
@@ -182,8 +182,8 @@ func (d *directory) cutLog() error {
 	return nil
 }
 
-// inspectsLog: of a log that a hand made longer, inspect shows 64 lines.
-func (d *directory) inspectsLog() error {
+// inspectsLog: of a log that an external edit made longer, inspect shows 64 lines.
+func (d *documents) inspectsLog() error {
 	for i := range 70 {
 		if err := d.client.RPush(d.ctx, d.log(), i).Err(); err != nil {
 			return err
@@ -196,8 +196,8 @@ func (d *directory) inspectsLog() error {
 	return nil
 }
 
-// configureClock: told no time, configure reads the server's.
-func (d *directory) configureClock() error {
+// configureClock: without a time in ARGV, configure reads the server's clock.
+func (d *documents) configureClock() error {
 	if err := d.lateInSecond(); err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (d *directory) configureClock() error {
 }
 
 // betweenTimes says whether what do publishes bears the time at which it does.
-func (d *directory) betweenTimes(do func() error, rest string) error {
+func (d *documents) betweenTimes(do func() error, rest string) error {
 	before, err := d.client.Time(d.ctx).Result()
 	if err != nil {
 		return err
@@ -239,13 +239,13 @@ func (d *directory) betweenTimes(do func() error, rest string) error {
 }
 
 // keys are all that forget deletes.
-func (d *directory) keys() []string {
+func (d *documents) keys() []string {
 	k := d.store.Keys()
 	return append(k.Machine(d.agent), k.Quarantine(d.agent), k.Config(d.agent), k.Profile(d.agent))
 }
 
 // forget deletes; the answer must be want, and what is left must be as many keys.
-func (d *directory) forget(force string, want, left int64) error {
+func (d *documents) forget(force string, want, left int64) error {
 	do := func() error {
 		k := d.store.Keys()
 		if err := d.client.ZAdd(d.ctx, k.NotClosed(), redis.Z{Score: 1, Member: d.agent}).Err(); err != nil {
@@ -279,7 +279,7 @@ func (d *directory) forget(force string, want, left int64) error {
 	return nil
 }
 
-func (d *directory) forgets() error {
+func (d *documents) forgets() error {
 	if err := d.lateInSecond(); err != nil {
 		return err
 	}
@@ -296,7 +296,7 @@ func (d *directory) forgets() error {
 	return nil
 }
 
-func (d *directory) forgetsHolds() error {
+func (d *documents) forgetsHolds() error {
 	control := d.keys()[3]
 	for _, c := range []struct {
 		force string
@@ -325,7 +325,7 @@ func (d *directory) forgetsHolds() error {
 }
 
 // recordsOnCluster: without the fleet's keys, the eighth key is that of the report [B14].
-func (d *directory) recordsOnCluster() error {
+func (d *documents) recordsOnCluster() error {
 	keys := d.store.Keys().Machine(d.agent)
 	record := func(want string, keys []string, outcomes string) error {
 		policy := "1 5 500000 10 0 0 120000 3600000 0 0 1 60000 3600000 1000 0 3 3 60000 0 0 100000 1 900000"
@@ -341,7 +341,7 @@ func (d *directory) recordsOnCluster() error {
 		func() error { return record("ok", keys, "1") },
 		func() error { return record("ok", reported, "1") },
 		func() error { return record("duplicate", reported, "1") },
-		func() error { return record("ok", keys, "0 5 0 5 5 5 0 a") }, // opens: nobody's keys are at hand to tell it
+		func() error { return record("ok", keys, "0 5 0 5 5 5 0 a") }, // opens, without keys for the streams
 		func() error {
 			got, err := d.heard()
 			if !strings.Contains(got, "opened") {
@@ -353,17 +353,17 @@ func (d *directory) recordsOnCluster() error {
 	)
 }
 
-// documentsOnCluster: configure and forget without the fleet's keys answer with the event, for the replica to tell.
-func (d *directory) documentsOnCluster() error {
+// documentsOnCluster: without the fleet's keys, configure and forget answer the event, which the replica then writes.
+func (d *documents) documentsOnCluster() error {
 	got, err := d.run("configure", []string{d.config(), d.log()}, d.now, d.who(), life.Milliseconds(), "*", "x", "alice", "config x")
 	if want := []any{int64(1), d.entry("x")}; err != nil || !reflect.DeepEqual(got, want) {
 		return fmt.Errorf("configure on a Cluster answers %v, not %v (%w)", got, want, err)
 	}
-	told := d.agent + " " + d.entry("x")
+	published := d.agent + " " + d.entry("x")
 	if got, err = d.run("forget", d.keys(), d.now, d.who(), "0", "alice"); err != nil || len(got) != 2 {
 		return fmt.Errorf("forget on a Cluster answers %v (%w)", got, err)
 	}
-	return errors.Join(d.hears(told), d.hears(fmt.Sprintf("%s %v", d.agent, got[1])), d.streamed())
+	return errors.Join(d.hears(published), d.hears(fmt.Sprintf("%s %v", d.agent, got[1])), d.streamed())
 }
 
 // first carries steps out in turn, until one fails.

@@ -17,17 +17,17 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// before is a replica of the version before this one: its scripts, as Redis got them, and its arguments. It knows six
+// formerReplica is a replica of the former version: its scripts, as Redis got them, and its arguments. It knows six
 // keys, buckets without a shift, and none of the newer fields of :control.
-type before struct {
+type formerReplica struct {
 	client  *redis.Client
 	scripts map[string]*redis.Script
 	keys    redisstore.Keys
 }
 
-func newBefore(t *testing.T, client *redis.Client, keys redisstore.Keys) *before {
+func newFormerReplica(t *testing.T, client *redis.Client, keys redisstore.Keys) *formerReplica {
 	t.Helper()
-	b := &before{client: client, scripts: map[string]*redis.Script{}, keys: keys}
+	b := &formerReplica{client: client, scripts: map[string]*redis.Script{}, keys: keys}
 	for _, verb := range []string{"acquire", "record", "force"} {
 		text, err := os.ReadFile("testdata/before/" + verb + ".lua")
 		if err != nil {
@@ -38,11 +38,11 @@ func newBefore(t *testing.T, client *redis.Client, keys redisstore.Keys) *before
 	return b
 }
 
-// beforePolicy is the policy of the test as that version writes it.
-const beforePolicy = "12000 3600000 5 500000 10 500000 0 1 1000 60000 2000 0 3 2 2000 0 0 100000 1"
+// formerPolicy is the policy of the test as that version packs it.
+const formerPolicy = "12000 3600000 5 500000 10 500000 0 1 1000 60000 2000 0 3 2 2000 0 0 100000 1"
 
-func (b *before) apply(nowMs int64, agent string, op machine.Op) (code, state, epoch string, lease int64, err error) {
-	args := []any{nowMs, agent, b.keys.Events(), op.Draw, op.JitterPPM, "1", "1", beforePolicy}
+func (b *formerReplica) apply(nowMs int64, agent string, op machine.Op) (code, state, epoch string, lease int64, err error) {
+	args := []any{nowMs, agent, b.keys.Events(), op.Draw, op.JitterPPM, "1", "1", formerPolicy}
 	switch m := op.Summary; op.Verb {
 	case machine.VerbAcquire:
 		args = append(args, op.Token, op.RampPPM)
@@ -62,9 +62,9 @@ func (b *before) apply(nowMs int64, agent string, op machine.Op) (code, state, e
 	return text(0), text(1), text(2), lease, nil
 }
 
-// TestOldAndNewReplicasShareABreaker: whatever version answers, no outcome is lost or counted twice, no round has a
-// probe too many, and both see the same state [B2], [B9], [B12], [B14], [B20].
-func TestOldAndNewReplicasShareABreaker(t *testing.T) {
+// TestFormerVersion_SharesABreakerWithThisOne: whatever version answers, no outcome is lost or counted twice, no round
+// has a probe too many, and both see the same state [B2], [B9], [B12], [B14], [B20].
+func TestFormerVersion_SharesABreakerWithThisOne(t *testing.T) {
 	t.Parallel()
 	client := testkit.Start(t).Client(t)
 	store, err := redisstore.New(client, false, redisstore.Config{Timeout: 10 * time.Second})
@@ -76,7 +76,7 @@ func TestOldAndNewReplicasShareABreaker(t *testing.T) {
 	p.HalfOpenSuccessThreshold, p.ProbeTimeout, p.SlowCallDuration, p.SlowCallRateThreshold = 2, 2*time.Second, time.Second, 0.5
 	now := int64(storetest.BaseMs)
 	store.SetNow(func() int64 { return now })
-	old := newBefore(t, client, store.Keys())
+	old := newFormerReplica(t, client, store.Keys())
 	seen := map[machine.State]int{}
 	for h := range 150 {
 		r := rand.New(rand.NewPCG(9, uint64(h)))
@@ -95,11 +95,11 @@ func TestOldAndNewReplicasShareABreaker(t *testing.T) {
 	}
 }
 
-// mixed is one agent of that test.
+// mixed is one agent, on which replicas of both versions operate.
 type mixed struct {
 	t       *testing.T
 	store   *redisstore.Store
-	old     *before
+	old     *formerReplica
 	policy  breaker.Policy
 	r       *rand.Rand
 	agent   string
@@ -121,7 +121,7 @@ func (w *mixed) operation() machine.Op {
 		op = w.owed[i]
 		op.Draw = fmt.Sprintf("%015x", w.draws)
 		op.Summary = machine.One(w.r.IntN(3) == 0, w.r.IntN(4) == 0, 0)
-		if w.r.IntN(8) > 0 { // else it comes twice
+		if w.r.IntN(8) > 0 { // else it is reported twice
 			w.owed = append(w.owed[:i], w.owed[i+1:]...)
 		}
 	}
