@@ -14,8 +14,8 @@ import (
 )
 
 // call is one caller's operation. It belongs to its caller until that queues it, then to the dispatcher until done, and
-// is then used again. A caller that gives up a call which has been sent never sees it again: the trip still refers to
-// it, and drops it.
+// is then used again. A caller that gives up a call which has been sent never sees it again: the round trip still
+// refers to it, and drops it.
 type call struct {
 	script script
 	agent  *entry // nil: keys and args are those of a script that is not one of the machine's
@@ -31,7 +31,7 @@ type call struct {
 	shortReply int // the length of a reply after which the short form will do next time
 
 	short    bool // it is sent in its short form
-	at       int  // where its commands begin in the trip's pipeline
+	at       int  // where its commands begin in the round trip's pipeline
 	answered bool
 	result   machine.Result
 	reply    []any // of a script that is not one of the machine's
@@ -75,17 +75,17 @@ const maxShared = 32
 // by one that takes the queue, in one pipeline. No call waits for others to come. A caller that gives up does not
 // disturb the others: a shared round trip has a deadline of its own.
 type dispatcher struct {
-	send  func(ctx context.Context, t *trip)
+	send  func(ctx context.Context, t *roundTrip)
 	limit limit
 	calls sync.Pool // of *call
 
 	mu    sync.Mutex
-	idle  []*trip
+	idle  []*roundTrip
 	queue []*call
 }
 
-// trip is one round trip in progress. The next one uses its memory again, so nothing may keep a command beyond it.
-type trip struct {
+// roundTrip is one round trip in progress. The next one uses its memory again, so nothing may keep a command beyond it.
+type roundTrip struct {
 	calls  []*call
 	misled []*call // whose hint was wrong
 	groups []group
@@ -98,14 +98,14 @@ type trip struct {
 // group is several records that one script counts.
 type group struct {
 	calls []*call
-	at    int // where its command is in the trip's pipeline
+	at    int // where its command is in the round trip's pipeline
 }
 
-func newDispatcher(trips int, send func(ctx context.Context, t *trip), timeout time.Duration) *dispatcher {
+func newDispatcher(roundTrips int, send func(ctx context.Context, t *roundTrip), timeout time.Duration) *dispatcher {
 	d := &dispatcher{send: send, limit: limit{timeout: timeout}}
 	d.calls.New = func() any { return &call{done: make(chan struct{}, 1)} }
-	for range trips {
-		d.idle = append(d.idle, new(trip))
+	for range roundTrips {
+		d.idle = append(d.idle, new(roundTrip))
 	}
 	return d
 }
@@ -153,7 +153,7 @@ func (d *dispatcher) do(ctx, until context.Context, c *call) (r machine.Result, 
 }
 
 // sendOne sends one call on its caller's goroutine.
-func (d *dispatcher) sendOne(ctx, until context.Context, t *trip, c *call) {
+func (d *dispatcher) sendOne(ctx, until context.Context, t *roundTrip, c *call) {
 	ctx, cancel := earlier(ctx, until)
 	defer cancel()
 	t.calls = append(t.calls[:0], c)
@@ -249,7 +249,7 @@ func (d *dispatcher) promote(c *call) {
 }
 
 // release ends a round trip. If calls are queued, another one follows.
-func (d *dispatcher) release(t *trip) {
+func (d *dispatcher) release(t *roundTrip) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.queue) == 0 {
@@ -260,7 +260,7 @@ func (d *dispatcher) release(t *trip) {
 }
 
 // drain makes one round trip after another until the queue is empty.
-func (d *dispatcher) drain(t *trip) {
+func (d *dispatcher) drain(t *roundTrip) {
 	for d.take(t) {
 		d.send(d.limit.context(), t)
 		for _, c := range t.calls {
@@ -269,9 +269,9 @@ func (d *dispatcher) drain(t *trip) {
 	}
 }
 
-// take moves queued calls into a trip, which becomes idle if there are none. From here on no call can join or leave
-// them.
-func (d *dispatcher) take(t *trip) bool {
+// take moves queued calls into a round trip, which becomes idle if there are none. From here on no call can join or
+// leave them.
+func (d *dispatcher) take(t *roundTrip) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := min(len(d.queue), maxShared)

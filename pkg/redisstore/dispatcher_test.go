@@ -15,21 +15,21 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// heldServer is a server for a dispatcher. It answers each trip when the test opens the gate.
+// heldServer is a server for a dispatcher. It answers each round trip when the test opens the gate.
 type heldServer struct {
 	mu    sync.Mutex
-	trips [][]string // the tokens of each
+	sent  [][]string // the tokens of each
 	gate  chan struct{}
 	reply []any
 }
 
-func (w *heldServer) send(ctx context.Context, in *trip) {
+func (w *heldServer) send(ctx context.Context, in *roundTrip) {
 	var tokens []string
 	for _, c := range in.calls {
 		tokens = append(tokens, c.op.Token)
 	}
 	w.mu.Lock()
-	w.trips = append(w.trips, tokens)
+	w.sent = append(w.sent, tokens)
 	reply := w.reply
 	w.mu.Unlock()
 	select {
@@ -69,20 +69,20 @@ func TestDispatcher_ACancelledCallersTokenIsNotSent(t *testing.T) {
 			synctest.Wait()
 		}
 		leaving, leave := context.WithCancel(t.Context())
-		start(t.Context(), "only", nil) // the only trip is in progress
+		start(t.Context(), "only", nil) // the only round trip is in progress
 		start(leaving, "first", errNotSent)
 		start(t.Context(), "second", nil)
 		leave()
 		synctest.Wait()
 		close(w.gate)
 		wg.Wait()
-		for _, trip := range w.trips {
-			if slices.Contains(trip, "first") {
+		for _, tokens := range w.sent {
+			if slices.Contains(tokens, "first") {
 				t.Error("a lease was asked for with the token of a cancelled caller")
 			}
 		}
-		if len(w.trips) != 2 || w.trips[1][0] != "second" {
-			t.Errorf("%d trips, the second is not the second caller's own", len(w.trips))
+		if len(w.sent) != 2 || w.sent[1][0] != "second" {
+			t.Errorf("%d round trips, the second is not the second caller's own", len(w.sent))
 		}
 	})
 }
@@ -108,7 +108,7 @@ func TestDispatcher_ASecondTryKeepsTheDeadline(t *testing.T) {
 		<-time.After(200 * time.Millisecond)
 		w.gate <- struct{}{}
 		synctest.Wait()
-		w.gate <- struct{}{} // the shared trip is answered, then the server hangs
+		w.gate <- struct{}{} // the shared round trip is answered, then the server hangs
 		wg.Wait()
 	})
 }

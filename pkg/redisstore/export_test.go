@@ -42,7 +42,7 @@ func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy,
 	}
 	a.hint.Store(true)
 	b.hint.Store(true)
-	s.send(ctx, &trip{calls: []*call{a, b}})
+	s.send(ctx, &roundTrip{calls: []*call{a, b}})
 	if err := errors.Join(a.err, b.err); err != nil {
 		return got, otherGot, true, false, err
 	}

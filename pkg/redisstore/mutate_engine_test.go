@@ -139,8 +139,8 @@ func (e *mutantEngine) readsClock(agent string) error {
 	return e.calmReadsClock()
 }
 
-// calmReadsClock says whether the calm path of record, which repairs nothing, is taken on the server's clock. A bucket
-// that ends meanwhile makes the general path begin the next one.
+// calmReadsClock says whether the calm way of record, which repairs nothing, is taken on the server's clock. A bucket
+// that ends meanwhile makes the general way begin the next one.
 func (e *mutantEngine) calmReadsClock() error {
 	ctx, control := context.Background(), e.store.Keys().Machine("clock")[3]
 	op := machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Summary: machine.Summary{Successes: 1}}
@@ -155,7 +155,7 @@ func (e *mutantEngine) calmReadsClock() error {
 			return nil
 		}
 	}
-	return errors.New("on the server's clock, record does not take its calm path")
+	return errors.New("on the server's clock, record does not take its calm way")
 }
 
 // lateInSecond waits until the server's clock has little left of its second, so that microseconds divided by 999 or
@@ -174,7 +174,7 @@ func (e *mutantEngine) readsClockOnce(o breaker.Outcome) error {
 	if err != nil {
 		return err
 	}
-	op := machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Summary: o.Summary()} // a success takes the calm path
+	op := machine.Op{Verb: machine.VerbRecord, Draw: machine.ZeroEpoch[1:], Summary: o.Summary()} // a success takes the calm way
 	r, err := e.clock.Apply(ctx, "clock", breaker.DefaultPolicy(), op)
 	if err != nil {
 		return err

@@ -33,8 +33,8 @@ func openURL(t *testing.T, url string, change ...func(*Options)) *Conn {
 	return c
 }
 
-// roundTrip writes a value and reads it back.
-func roundTrip(t *testing.T, c *Conn) {
+// writeAndRead writes a value and reads it back.
+func writeAndRead(t *testing.T, c *Conn) {
 	t.Helper()
 	if err := c.Client.Set(t.Context(), "k", "v", 0).Err(); err != nil {
 		t.Fatalf("%s: %v", c.Display, err)
@@ -48,7 +48,7 @@ func TestOpen_OneServer(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
 	c := openURL(t, "redis://"+s.Addr+"/3")
-	roundTrip(t, c)
+	writeAndRead(t, c)
 	if n, err := s.Client(t).Get(t.Context(), "k").Result(); !errors.Is(err, redis.Nil) {
 		t.Errorf("database 0 holds the key of database 3: %q, %v", n, err)
 	}
@@ -61,8 +61,8 @@ func TestOpen_TakesThePasswordOfURLOrOptions(t *testing.T) {
 	t.Parallel()
 	const pw = "p@ss:w/rd#?%"
 	s := testkit.Start(t, "--requirepass", pw)
-	roundTrip(t, openURL(t, s.URL()))
-	roundTrip(t, openURL(t, "redis://:wrong@"+s.Addr, func(o *Options) { o.Password = pw }))
+	writeAndRead(t, openURL(t, s.URL()))
+	writeAndRead(t, openURL(t, "redis://:wrong@"+s.Addr, func(o *Options) { o.Password = pw }))
 	wrong := openURL(t, "redis://:s3cret@"+s.Addr)
 	for range 2 {
 		err := wrong.Client.Ping(t.Context()).Err()
@@ -91,7 +91,7 @@ func TestOpen_UnixSocket(t *testing.T) {
 	t.Parallel()
 	s, _ := testkit.StartUnix(t, "--requirepass", "pw")
 	c := openURL(t, s.URL())
-	roundTrip(t, c)
+	writeAndRead(t, c)
 	if strings.Contains(c.Display, "pw@") {
 		t.Error(c.Display)
 	}
@@ -212,7 +212,7 @@ func TestCheck_PassesAUserWhoMayNotAsk(t *testing.T) {
 	s := testkit.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru",
 		"--user", "app", "on", ">pw", "~*", "-@all", "+ping", "+get", "+set")
 	c := openURL(t, "redis://app:pw@"+s.Addr)
-	roundTrip(t, c)
+	writeAndRead(t, c)
 	if w, err := c.Check(t.Context()); err != nil || len(w) != 0 {
 		t.Errorf("Check: %q, %v", w, err)
 	}
@@ -339,7 +339,7 @@ func TestClose_LeavesNoGoroutine(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	for _, url := range []string{s.URL(), set.URL(), cluster.URL()} {
 		c := openURL(t, url)
-		roundTrip(t, c)
+		writeAndRead(t, c)
 		for range 2 {
 			if err := c.Close(); err != nil {
 				t.Errorf("close %s: %v", c.Display, err)

@@ -19,8 +19,8 @@ import (
 )
 
 // echo answers each call with its own token, never plainly, and counts the successes that it gets.
-func echo(sent *atomic.Int64) func(context.Context, *trip) {
-	return func(_ context.Context, in *trip) {
+func echo(sent *atomic.Int64) func(context.Context, *roundTrip) {
+	return func(_ context.Context, in *roundTrip) {
 		for range rand.IntN(20) {
 			runtime.Gosched()
 		}
@@ -76,7 +76,7 @@ func TestDispatcher_NobodyGetsTheAnswerOfACancelledCall(t *testing.T) {
 			t.Errorf("%d successes sent, of %d answered callers and %d cancelled ones", sent.Load(), answered.Load(), cancelled.Load())
 		}
 		if len(d.idle) != 2 || len(d.queue) != 0 {
-			t.Errorf("%d trips are idle, %d calls wait", len(d.idle), len(d.queue))
+			t.Errorf("%d round trips are idle, %d calls wait", len(d.idle), len(d.queue))
 		}
 		for _, e := range entries {
 			if e.acquire != nil || e.record != nil {
@@ -92,7 +92,7 @@ func TestDispatcher_ACallCancelledOnItsWayIsNotRecycled(t *testing.T) {
 		gate := make(chan struct{})
 		var sent atomic.Int64
 		answer := echo(&sent)
-		d := newDispatcher(1, func(ctx context.Context, in *trip) { <-gate; answer(ctx, in) }, time.Minute)
+		d := newDispatcher(1, func(ctx context.Context, in *roundTrip) { <-gate; answer(ctx, in) }, time.Minute)
 		var wg sync.WaitGroup
 		start := func(ctx context.Context, token string, want error) {
 			wg.Go(func() {
@@ -106,11 +106,11 @@ func TestDispatcher_ACallCancelledOnItsWayIsNotRecycled(t *testing.T) {
 		leaving, leave := context.WithCancel(t.Context())
 		start(t.Context(), "only", nil)
 		start(leaving, "leaves", context.Canceled)
-		gate <- struct{}{} // the first trip ends, the next takes the call that waits
+		gate <- struct{}{} // the first round trip ends, the next takes the call that waits
 		synctest.Wait()
 		leave()
 		synctest.Wait()
-		for i := range 4 { // the pool must not give them the call that is still in a trip
+		for i := range 4 { // the pool must not give them the call that is still in a round trip
 			start(t.Context(), fmt.Sprint("next-", i), nil)
 		}
 		close(gate)

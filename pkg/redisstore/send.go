@@ -11,10 +11,10 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// send carries out a trip's calls in one round trip. If a hint was wrong, the call falls back to its script in a second
+// send carries out the calls of one round trip. If a hint was wrong, the call falls back to its script in a second
 // round trip. A script that the server does not know is sent again with its text, by itself: NOSCRIPT says that it has
 // not run.
-func (s *Store) send(ctx context.Context, t *trip) {
+func (s *Store) send(ctx context.Context, t *roundTrip) {
 	hinted := false
 	for _, c := range t.calls {
 		c.short = c.hint != nil && c.hint.Load()
@@ -38,7 +38,7 @@ func (s *Store) send(ctx context.Context, t *trip) {
 }
 
 // exchange sends the commands of calls in one pipeline, and settles all calls but those whose hint was wrong.
-func (s *Store) exchange(ctx context.Context, t *trip, calls []*call) {
+func (s *Store) exchange(ctx context.Context, t *roundTrip, calls []*call) {
 	defer t.reset()
 	t.merge(calls)
 	for _, c := range calls {
@@ -78,13 +78,13 @@ func (s *Store) exchange(ctx context.Context, t *trip, calls []*call) {
 }
 
 // add adds a command to the pipeline and returns its index.
-func (t *trip) add(cmd redis.Cmder) int {
+func (t *roundTrip) add(cmd redis.Cmder) int {
 	t.cmds = append(t.cmds, cmd)
 	return len(t.cmds) - 1
 }
 
 // reset drops the commands and keeps the memory.
-func (t *trip) reset() {
+func (t *roundTrip) reset() {
 	clear(t.cmds)
 	clear(t.args)
 	clear(t.merged)
@@ -93,7 +93,7 @@ func (t *trip) reset() {
 }
 
 // merge groups the records in short form by policy. One that finds no other is sent as its own script.
-func (t *trip) merge(calls []*call) {
+func (t *roundTrip) merge(calls []*call) {
 	t.merged = slices.Grow(t.merged, len(calls)) // groups are parts of one array
 	for i, c := range calls {
 		if !c.short || c.share != shareRecord || grouped(t.groups, c) {
@@ -122,7 +122,7 @@ func grouped(groups []group, c *call) bool {
 }
 
 // command is a call's own script, by name or by text.
-func (s *Store) command(ctx context.Context, t *trip, name, what string, c *call) once {
+func (s *Store) command(ctx context.Context, t *roundTrip, name, what string, c *call) once {
 	from := len(t.args)
 	t.args = append(t.args, name, what, len(c.keys))
 	t.args = append(t.args, c.keys...)
@@ -141,7 +141,7 @@ func unknownScript(err error) bool {
 }
 
 // settle takes the reply of a call's own script.
-func (s *Store) settle(ctx context.Context, t *trip, c *call, cmd once) {
+func (s *Store) settle(ctx context.Context, t *roundTrip, c *call, cmd once) {
 	if unknownScript(cmd.Err()) {
 		cmd = s.command(ctx, t, "eval", c.script.text, c)
 		_ = s.client.Process(ctx, cmd) // the command keeps its error
@@ -180,7 +180,7 @@ func (c *call) settleReads(get, hget *redis.StringCmd) {
 }
 
 // records is one command for several records under one policy: see lua/records.lua.
-func (s *Store) records(ctx context.Context, t *trip, name, what string, calls []*call) onceInts {
+func (s *Store) records(ctx context.Context, t *roundTrip, name, what string, calls []*call) onceInts {
 	from := len(t.args)
 	t.args = append(t.args, name, what, 3*len(calls))
 	for _, c := range calls {
@@ -197,7 +197,7 @@ func (s *Store) records(ctx context.Context, t *trip, name, what string, calls [
 
 // settleRecords takes the reply of such a command. A record that it did not count stays unanswered. An error is that of
 // each record.
-func (s *Store) settleRecords(ctx context.Context, t *trip, calls []*call, cmd onceInts) {
+func (s *Store) settleRecords(ctx context.Context, t *roundTrip, calls []*call, cmd onceInts) {
 	if unknownScript(cmd.Err()) {
 		cmd = s.records(ctx, t, "eval", s.scripts["records"].text, calls)
 		_ = s.client.Process(ctx, cmd)

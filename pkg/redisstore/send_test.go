@@ -49,14 +49,14 @@ func (s *Store) successOf(agent string) *call {
 	return s.callOf(agent, &p, &op)
 }
 
-// together sends a success of each agent in one trip.
+// together sends a success of each agent in one round trip.
 func together(t *testing.T, s *Store, agents ...string) {
 	t.Helper()
 	var calls []*call
 	for _, agent := range agents {
 		calls = append(calls, s.successOf(agent))
 	}
-	s.send(t.Context(), &trip{calls: calls})
+	s.send(t.Context(), &roundTrip{calls: calls})
 	for i, c := range calls {
 		if r := c.result; c.err != nil || r.Code != machine.CodeOK || r.State != breaker.Closed || r.Epoch != machine.ZeroEpoch {
 			t.Errorf("%s: %+v, %v", agents[i], r, c.err)
@@ -86,7 +86,7 @@ func scripts(t *testing.T, client *redis.Client) (n int) {
 	return n
 }
 
-func TestSend_SuccessesOfOneTripAreOneScript(t *testing.T) {
+func TestSend_SuccessesOfOneRoundTripAreOneScript(t *testing.T) {
 	t.Parallel()
 	agents := []string{"a", "b", "c"}
 	s, client := calmStore(t, false, agents...)
@@ -157,7 +157,7 @@ func TestMerge_GroupsRecordsByPolicy(t *testing.T) {
 		calls = append(calls, &call{short: true, share: shareRecord, policy: agentPolicy{packedPolicy: policy}})
 	}
 	acquire := &call{short: true, share: shareAcquire, policy: agentPolicy{packedPolicy: a}}
-	var in trip
+	var in roundTrip
 	in.merge(append(calls, acquire))
 	want := []*call{calls[0], calls[2], calls[3]}
 	if len(in.groups) != 1 || !slices.Equal(in.groups[0].calls, want) || calls[1].short || !calls[0].short || !acquire.short {
@@ -178,7 +178,7 @@ func TestSend_AnErrorOfManyRecordsIsThatOfEach(t *testing.T) {
 			cmd.SetVal(c.reply)
 		}
 		calls := []*call{{}, {}}
-		s.settleRecords(t.Context(), new(trip), calls, onceInts{cmd})
+		s.settleRecords(t.Context(), new(roundTrip), calls, onceInts{cmd})
 		for _, call := range calls {
 			if call.err == nil || call.result.Code != "" || c.err != nil && !errors.Is(call.err, c.err) {
 				t.Errorf("%v: %v, %v", c, call.result, call.err)

@@ -44,7 +44,7 @@ func TestTLS_WithAClientCertificate(t *testing.T) {
 	t.Parallel()
 	s := testkit.StartTLS(t, testkit.NewCA(t), "--requirepass", "pw")
 	c := openURL(t, s.URL())
-	roundTrip(t, c)
+	writeAndRead(t, c)
 	if w, err := c.Check(t.Context()); err != nil || len(w) != 0 {
 		t.Errorf("Check: %v, %v", w, err)
 	}
@@ -75,7 +75,7 @@ func TestTLS_TheServersNameMustMatch(t *testing.T) {
 	ca := testkit.NewCA(t)
 	s := testkit.StartTLS(t, ca)
 	wantIn(t, refusal(t, openURL(t, s.URL()+"&server_name=elsewhere")), "for another name", "server_name", s.Addr)
-	roundTrip(t, openURL(t, s.URL()+"&server_name=localhost"))
+	writeAndRead(t, openURL(t, s.URL()+"&server_name=localhost"))
 }
 
 func TestTLS_ToAPlainPortSaysSo(t *testing.T) {
@@ -96,7 +96,7 @@ func TestTLS_RenewedFilesAreUsedWithoutReopening(t *testing.T) {
 	testkit.CopyFile(t, ca.File, caFile)
 	wantIn(t, refusal(t, c), pair.CertFile)
 	ca.ClientPair(t).CopyTo(t, pair)
-	roundTrip(t, c)
+	writeAndRead(t, c)
 }
 
 func TestTLS_AHalfWrittenRenewalKeepsTheLastGoodFiles(t *testing.T) {
@@ -105,7 +105,7 @@ func TestTLS_AHalfWrittenRenewalKeepsTheLastGoodFiles(t *testing.T) {
 	s, pair := testkit.StartTLS(t, ca), ca.ClientPair(t)
 	var log bytes.Buffer
 	c := openURL(t, tlsURL(s, ca.File, pair), func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-	roundTrip(t, c)
+	writeAndRead(t, c)
 	testkit.CopyFile(t, ca.ClientPair(t).KeyFile, pair.KeyFile)
 	for range 2 {
 		s.Restart() // so that every connection is a new one
@@ -119,7 +119,7 @@ func TestTLS_AHalfWrittenRenewalKeepsTheLastGoodFiles(t *testing.T) {
 func TestTLS_SentinelVerifiesTheNodeItDials(t *testing.T) {
 	t.Parallel()
 	set := testkit.StartTLSSentinel(t, testkit.NewCA(t))
-	roundTrip(t, openURL(t, set.URL()))
+	writeAndRead(t, openURL(t, set.URL()))
 	wantIn(t, refusal(t, openURL(t, set.URL()+"&server_name=localhost")), "for another name", set.Master.Addr)
 }
 
