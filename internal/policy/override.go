@@ -26,7 +26,7 @@ const Enabled = "enabled"
 // CIRCUIT_BREAKER_* of the environment. Its fields are those of [breaker.Knobs]. In JSON every _seconds is a decimal
 // number of seconds, to 1 ms.
 //
-// Every value in it is one that texts may give. The zero value overrides nothing. Overrides are compared with ==.
+// Each of its values is one that [breaker.Knob.Set] accepts. The zero value overrides nothing. Overrides are compared with ==.
 type Override struct {
 	given  uint64         // bit i: the i-th knob of breaker.Knobs
 	values breaker.Policy // of the knobs that are given
@@ -63,7 +63,7 @@ func Parse(data []byte) (Override, error) {
 	return o, nil
 }
 
-// Set gives the field of that name the value that text spells ("30", "0.5", "true", "observe"). An unknown name, or a
+// Set sets the field of that name to the value of a text ("30", "0.5", "true", "observe"). An unknown name, or a
 // value that no policy may have, is a [*breaker.PolicyError] and changes nothing.
 func (o *Override) Set(name, value string) error {
 	i, k, err := find(name)

@@ -92,8 +92,8 @@ func (r *Registry) read(ctx context.Context, name string, last registration) (re
 }
 
 // Known returns which of these agents are registered neither in the file nor through the API, each once, in the order
-// of names. Those of which neither the file nor a fresh answer tells are asked for all at once, for Options.Timeout at
-// most. The error is a [breaker.ErrStoreUnavailable].
+// of names. Those that are neither in the file nor fresh in the cache are read together, for Options.Timeout at most.
+// The error is a [breaker.ErrStoreUnavailable].
 func (r *Registry) Known(ctx context.Context, names []string) (unknown []string, err error) {
 	known := map[string]bool{}
 	var ask []string

@@ -95,7 +95,7 @@ func (p *parser) file(v jsondoc.Value, most int) []Agent {
 
 func (p *parser) agents(v jsondoc.Value, most int) []Agent {
 	var out []Agent
-	first := map[string]jsondoc.Value{} // where a name stands first
+	first := map[string]jsondoc.Value{} // the first place of each name
 	for m := range v.Members() {
 		if len(out) == most {
 			p.Addf(m.Value, "want at most %d agents", most)

@@ -23,7 +23,7 @@ type Options struct {
 	Profiles  Profiles          // the agents registered through the API; nil: there are none, and none can be
 	Logger    *slog.Logger      // nil: silent
 	Timeout   time.Duration     // of a read of one agent's documents; 0: 250 ms
-	Every     time.Duration     // between looks at the file; 0: 1 s
+	Every     time.Duration     // between polls of the file; 0: 1 s
 	MaxAgents int               // agents of the file, and names cached of the API; 0: 100,000
 	StoreDown func() bool       // whether Redis is known to be down, so that nobody waits for it; nil: never
 	OnError   func(err error)   // receives the error of a read that Redis did not answer in time; nil: nobody

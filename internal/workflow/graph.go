@@ -64,13 +64,12 @@ func cycles(on map[string][]string) []string {
 }
 
 func describe(cycle []string) string {
-	var out strings.Builder
-	for i, id := range cycle {
-		if i == maxCycle {
-			out.WriteString("… -> ")
-			break
-		}
-		out.WriteString(text.Short(id) + " -> ")
+	var names []string
+	for _, id := range cycle[:min(len(cycle), maxCycle)] {
+		names = append(names, text.Short(id))
 	}
-	return out.String() + text.Short(cycle[0])
+	if len(cycle) > maxCycle {
+		names = append(names, "…")
+	}
+	return strings.Join(append(names, text.Short(cycle[0])), " -> ")
 }

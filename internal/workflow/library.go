@@ -36,7 +36,7 @@ type LibraryOptions struct {
 	Texts     Texts
 	Logger    *slog.Logger
 	StoreDown func() bool   // whether Redis is known to be down, so that nobody waits for it; nil: never
-	Every     time.Duration // between looks at the directory; 0: a second
+	Every     time.Duration // between polls of the directory; 0: a second
 	MaxBytes  int           // of the texts that are cached for the time when Redis is down; 0: 16 MiB
 }
 
@@ -95,10 +95,10 @@ func NewLibrary(o LibraryOptions) (*Library, error) {
 	l.dir = &directory{path: o.Dir, known: o.Known, logger: slog.New(slog.DiscardHandler), files: map[string]*file{}}
 	l.dir.now.Store(&snapshot{loadedAt: time.Now().UTC()})
 	if o.Dir != "" {
-		l.dir.scan(context.Background()) // whoever starts us waits
+		l.dir.scan(context.Background())
 	}
 	if err := l.dir.fatal(); err != nil {
-		return nil, err // tells who starts us
+		return nil, err // not logged as well
 	}
 	l.dir.logger = o.Logger
 	for _, name := range sortedKeys(l.dir.files) {
@@ -108,7 +108,7 @@ func NewLibrary(o LibraryOptions) (*Library, error) {
 	return l, nil
 }
 
-// Run looks at the directory until ctx ends. A bad edit leaves the last good definition in force.
+// Run polls the directory until ctx ends. A bad edit leaves the last good definition in force.
 func (l *Library) Run(ctx context.Context) {
 	t := time.NewTicker(l.o.Every)
 	defer t.Stop()

@@ -23,7 +23,7 @@ func (d Definition) CheckInput(input map[string]any) error {
 			if r.step != "" {
 				continue
 			}
-			if _, ok := find(object(input), r.path); !ok {
+			if _, ok := find(input, r.path); !ok {
 				missing[text] = true
 			}
 		}
@@ -45,17 +45,9 @@ func (d Definition) CheckInput(input map[string]any) error {
 	return e
 }
 
-// object returns m, or an empty object for nil.
-func object(m map[string]any) any {
-	if m == nil {
-		return map[string]any{}
-	}
-	return m
-}
-
 // values are what references refer to. It is for one goroutine.
 type values struct {
-	input   map[string]any
+	input   map[string]any // not nil
 	outputs map[string]json.RawMessage
 }
 
@@ -70,7 +62,7 @@ type rendering struct {
 // render replaces the references of a step's input_mapping by their values. The error is a [*CallError].
 func (v *values) render(s Step) (json.RawMessage, error) {
 	r := rendering{values: v, refs: s.references(), parts: map[string]map[string]json.RawMessage{}}
-	if err := r.value("input_mapping", object(s.Input)); err != nil {
+	if err := r.value("input_mapping", s.Input); err != nil {
 		return nil, err
 	}
 	return r.out.Bytes(), nil
@@ -150,7 +142,7 @@ func (r *rendering) reference(path, text string) error {
 		return &CallError{CauseBadDefinition, fmt.Errorf("%s: %w", path, err)}
 	}
 	if ref.step == "" {
-		value, ok := find(object(r.values.input), ref.path)
+		value, ok := find(r.values.input, ref.path)
 		if !ok {
 			return &CallError{CauseReference, fmt.Errorf("%s: %s is not in the input", path, text)}
 		}

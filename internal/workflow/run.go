@@ -39,6 +39,9 @@ type run struct {
 
 func newRun(e *Engine, d Definition, input map[string]any, timeout time.Duration, cancel context.CancelCauseFunc) *run {
 	now := time.Now()
+	if input == nil {
+		input = map[string]any{}
+	}
 	r := &run{
 		engine: e, begun: now, d: d, timeout: timeout, cancel: cancel,
 		x: Execution{
