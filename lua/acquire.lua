@@ -2,11 +2,11 @@
 -- Clauses: B2 B3 B12 B16 B17 B21; the rest by the general way.
 -- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
 -- ARGV[6] -> lease token, 16 hex: a token that holds a lease gets the same lease again
--- ARGV[7] -> ramp draw, 0..999999, and after a blank useless_after in ms of the server's time, from when on nobody waits for a lease; 0: not
---            known
+-- ARGV[7] -> ramp draw, 0..999999, a blank, and useless_after: the server's time in ms from which on the caller no
+--            longer waits for a lease; 0: not known
 -- Returns code ok (lease_ms > 0 for a probe), refused (reason, retry_after_ms), observed (reason), expired or disabled.
--- A plainly closed breaker is answered from two reads: {'ok', 'closed', epoch}. The fast path also answers for an open one whose wait
--- or hold goes on, and for a half-open one without a place.
+-- Two reads answer for a plainly closed breaker: {'ok', 'closed', epoch}. The fast path also answers for an open one
+-- whose wait or hold has not ended, and for a half-open one whose round has no free place.
 
 --@numbers
 
@@ -19,19 +19,19 @@ end
 
 --@clock
 
--- stamped says that nobody has edited the timestamp [B19].
+-- stamped says that :open_timestamp is as saved: no external edit [B19].
 local function stamped(opened)
   return redis.pcall('GET', KEYS[2]) == string.format('%.0f.%03.0f', math.floor(opened / 1000), opened % 1000)
 end
 
--- lives says that the expiry is not due for renewal, the breaker's latest deadline being in `left` ms [B25].
+-- lives says that the expiry is not due for renewal. `left` is the time until the breaker's latest deadline [B25].
 local function lives(expires, left)
   expires = whole(expires or '', MAX_TIME)
   return expires and expires >= now + math.max(tonumber(string.match(ARGV[3], '^%d %d+ %d+ %d+ %d+ %d %d+ (%d+)')), left + 86400000)
 end
 
 if state == 'open' then
-  -- waiting answers for an open breaker whose wait or hold goes on.
+  -- waiting answers for an open breaker whose wait or hold has not ended.
   local function waiting()
     local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'wait_ms', 'expires_ms', 'run', 'hold', 'plain')
     local epoch, hold, start, length = c[2], c[7], c[3], c[4] or ''
@@ -55,8 +55,8 @@ if state == 'open' then
   end
   answer = waiting()
 elseif state == 'half_open' then
-  -- leases reads :probes: how many there are, the latest deadline, and how long the first lasts that nobody renews, at most `most`;
-  -- nil if one is over, or bad, or the caller's.
+  -- leases reads :probes. It returns the number of leases, their latest deadline, and the time until the first ends
+  -- that was never renewed, at most `most`; nil if one has lapsed, is bad, or is the caller's.
   local function leases(most)
     local size, n, last = redis.pcall('HLEN', KEYS[5]), 0, now
     if type(size) == 'table' or size > 1024 then return nil end
@@ -73,7 +73,7 @@ elseif state == 'half_open' then
     return n, last, most
   end
 
-  -- busy answers for a half-open breaker without a place.
+  -- busy answers for a half-open breaker whose round has no free place.
   local function busy()
     local c = redis.pcall('HMGET', KEYS[4], 'state', 'epoch', 'opened_ms', 'expires_ms', 'run', 'hold', 'plain',
       'round_max', 'round_need', 'round_ok', 'round_failed')
@@ -81,7 +81,7 @@ elseif state == 'half_open' then
     local opened, run = whole(c[3], now), whole(c[5] or '0', 255)
     local max, need = whole(c[8] or '0', MAX_COUNT), whole(c[9] or '0', MAX_COUNT)
     local ok, failed = whole(c[10] or '0', MAX_COUNT), whole(c[11] or '0', MAX_COUNT)
-    -- A round that is over, or never was, begins anew in the general way.
+    -- The general way begins a new round if this one is over, or missing.
     if not (opened and run and max and need and ok and failed) or ok >= need or failed > max - need then return nil end
     local timeout_max, probe_timeout = string.match(ARGV[3], '^%d %d+ %d+ %d+ %d+ %d %d+ %d+ %d+ %d+ %d+ %d+ (%d+) %d+ %d+ %d+ %d+ (%d+)')
     local n, last, left = leases(math.min(tonumber(timeout_max), tonumber(probe_timeout)))
@@ -106,8 +106,8 @@ function B.refuse(reason, retry)
   return { code = 'refused', reason = reason, retry = retry }
 end
 
--- place is how long until a place becomes free: until the first lease ends that nobody renews. If all are renewed, nothing in the
--- keys says when, and it is one lease's length [B3].
+-- place is the time until a place becomes free: until the first lease ends that was never renewed. If all were renewed,
+-- the keys do not say when, and it is one lease's length [B3].
 function B.place(left)
   for _, lease in pairs(B.leases) do
     if lease.start <= lease.issued then left = math.min(left, B.deadline(lease) - now) end

@@ -1,8 +1,8 @@
--- advance: the second part of the general way: transitions, edits from outside, and what falls due until now. The twin of
--- pkg/breaker/machine (step.go, transition.go); KEYS and ARGV as in load.lua.
+-- advance: the second part of the general way: transitions, external edits, and each step that fell due until now. The
+-- twin of pkg/breaker/machine: step.go and transition.go. KEYS and ARGV: see load.lua.
 -- Clauses: B2 B10 B11 B12 B13 B16 B17 B19 B20.
 
--- ---- transitions ------------------------------------------------------------------------------------------------------
+-- ---- transitions ----
 
 function B.event(at, kind, from, actor, text)
   B.events[#B.events + 1] = string.format('%.0f %s %s>%s %s %s %.0f/%.0f/%.0f/%.0f %s', at, kind, from, S.state, S.epoch, actor,
@@ -24,13 +24,14 @@ function B.evidence(failures, calls, slow, run)
   S.ev_failures, S.ev_calls, S.ev_slow, S.ev_run = failures, calls, slow, run
 end
 
--- blame gives an opening its cause, and keeps the one that began the episode.
+-- blame sets the cause of an opening, and keeps the cause of the episode's first opening.
 function B.blame(cause)
   if S.first_cause == '' and S.cause ~= cause then S.first_cause = S.cause end
   S.cause = cause
 end
 
--- wait is the length of an opening at that time, in integers, by repeated multiplication, and keeps its parts [B10].
+-- wait is the length of an opening that begins at that time [B10]. It multiplies integers step by step, as the twin
+-- does, and keeps the parts.
 function B.wait(at)
   local length = math.min(P.timeout, P.timeout_max)
   local i = 0
@@ -57,7 +58,7 @@ function B.half_open(at)
   if S.opened_ms == 0 then S.opened_ms = at end
 end
 
--- prune takes buckets out of the window, in the general way.
+-- prune removes buckets from the window and adds them to the totals.
 function B.prune(buckets)
   local s, f = prune(buckets)
   S.successes, S.failures, B.folded = S.successes + s, S.failures + f, true
@@ -86,7 +87,7 @@ function B.reopen(at, cause)
   B.event(at, 'opened', 'half_open', '-', cause)
 end
 
--- verdict ends a round as soon as its outcome is certain [B13].
+-- verdict ends a round as soon as the result is certain [B13].
 function B.verdict(at)
   if S.round_ok >= S.round_need then
     if P.slow_rate > 0 and S.round_slow * 1000000 >= P.slow_rate * (S.round_ok + S.round_failed) then
@@ -99,7 +100,7 @@ function B.verdict(at)
   end
 end
 
--- ---- edits, repairs, advancing ----------------------------------------------------------------------------------------
+-- ---- repairs, external edits, advancing ----
 
 function B.repair()
   if S.state == 'half_open' and S.round_max == 0 then
@@ -136,7 +137,7 @@ end
 function B.deadline(lease) return lease.start + lease.length end
 function B.issued(lease) return lease.issued end
 
--- first_lease finds the token with the least value; ties go to the lesser token.
+-- first_lease is the token of the lease with the least value; of equals, the lesser token.
 function B.first_lease(value)
   local best
   for token, lease in pairs(B.leases) do
@@ -171,7 +172,7 @@ function B.advance_once()
   if S.state == 'half_open' then return B.lapse() end
   if S.state ~= 'open' then return false end
   local due = S.opened_ms + S.wait_ms
-  if S.opened_ms == 0 then due = now end -- somebody deleted the timestamp: the wait is over [B19]
+  if S.opened_ms == 0 then due = now end -- the timestamp was deleted: the wait is over [B19]
   if due > now then return false end
   B.half_open(due)
   B.event(due, 'half_opened', 'open', '-', S.cause)

@@ -1,18 +1,19 @@
--- buckets: all buckets of :calls at once: what they add up to, and which have left the window.
+-- buckets: all buckets of :calls at once: their sums, and which have left the window.
 -- Clauses: B9 B20 B25.
 
--- read_buckets reads the thresholds too.
+-- read_buckets reads the policy's thresholds, and what buckets depend on.
 local function read_buckets()
   read_thresholds()
   local window, ttl, shift, history = string.match(ARGV[3], '^%d %d+ %d+ %d+ %d+ %d (%d+) (%d+) (%d+) (%d+)')
   P.window, P.ttl, P.shift, P.history = tonumber(window), tonumber(ttl), tonumber(shift), tonumber(history)
 end
 
--- now_bucket is the start of the bucket that counts now [B9].
+-- now_bucket is the start of the current bucket [B9].
 local function now_bucket() return now - (now - P.shift) % math.ceil(P.window / 12) end
 
--- gather looks at h, the flat list of :calls. It gives the bucket of now: its start and its own counts; the sums s, f and w of the
--- others that count, and until when they hold; and the dead, which have left the window. nil if it meets what load must repair.
+-- gather reads h, the flat list of :calls. It returns the current bucket's start and own counts; the sums s, f and w of
+-- the other buckets in the window, and `till`, until when these are valid; and the dead buckets, which have left the
+-- window. nil: there is something to repair, which is load's.
 local function gather(h)
   local start, oldest, dead = now_bucket(), now, {}
   local sums, own = { s = 0, f = 0, w = 0 }, { s = 0, f = 0, w = 0 }
@@ -34,16 +35,16 @@ local function gather(h)
     till = math.min(start + math.ceil(P.window / 12), oldest + P.window) }
 end
 
--- past writes the sums that gather gave for cached: they hold until the oldest bucket leaves the window, or the keys are due for
--- renewal [B25]; '' if they do not fit. A + says that the sums alone reach minimum_calls.
+-- past packs gather's sums, which `cached` reads; '' if they are too long. They are valid until the oldest bucket
+-- leaves the window, or the keys are due for renewal [B25]. A + says that the sums alone reach minimum_calls.
 local function past(g, expires)
   local mark = g.s + g.f >= P.minimum and '+' or '-'
   local text = string.format('%s%s %.0f %.0f %.0f %.0f', mark, g.start, math.min(g.till, expires - P.ttl + 1) - g.start, g.s, g.f, g.w)
   return #text <= 64 and text or ''
 end
 
--- keep_history adds buckets to their minutes, "calls failures slow", and drops the minutes that are too old. Where save does not
--- follow, expires is when the keys do.
+-- keep_history adds buckets to their minutes, "calls failures slow", and drops the minutes that are too old. If save
+-- does not follow, `expires` is the time at which the keys expire.
 local function keep_history(buckets, expires)
   local n = redis.pcall('HLEN', KEYS[7])
   if type(n) == 'table' or n > 2880 then redis.call('UNLINK', KEYS[7]) end
@@ -63,7 +64,8 @@ local function keep_history(buckets, expires)
   if expires then redis.call('PEXPIREAT', KEYS[7], expires) end
 end
 
--- prune takes buckets out of the window. It returns what they add to the lifetime totals: while a bucket stands it counts itself.
+-- prune removes buckets from the window. It returns the successes and failures that they add to the lifetime totals,
+-- which do not include the buckets in :calls.
 local function prune(buckets, expires)
   local names, s, f = {}, 0, 0
   if #buckets == 0 then return s, f end

@@ -1,14 +1,15 @@
--- calm: a record of successes only, of a closed breaker that nothing troubles.
+-- calm: the shortest way of a record: successes only, while the breaker is calm.
 -- Clauses: B5 B6 B7 B8 B9.
 
--- peek reads what a record needs of :control if :state says closed: {plain, rule, past, run}.
+-- peek reads the fields of :control that a record needs, {plain, rule, past, run}, if :state is closed.
 local function peek(state, control)
   return redis.pcall('GET', state) == 'closed' and redis.pcall('HMGET', control, 'plain', 'rule', 'past', 'run')
 end
 
--- calm counts n successes and returns the epoch; nil: it has written nothing. c is what peek read.
--- Precondition: there is no run, and the cached sums are valid now, reach minimum_calls and are below every threshold. A success
--- only lowers each rate, so it cannot trip. The bucket must have successes already, or its key might be missing, and have no expiry.
+-- calm counts n successes and returns the epoch; nil: it has written nothing. c is peek's answer.
+-- Precondition: there is no run, and the cached sums are valid now, reach minimum_calls and are below every threshold.
+-- A success only lowers each rate, so it cannot trip. The bucket has successes already: else :calls may be missing, and
+-- this would create it without an expiry.
 local function calm(c, calls, rule, epoch, n)
   local plain, past = c[1], c[3]
   if not plain or c[2] ~= rule or not past or c[4] or not (plain == epoch or (epoch == '' and is_hex16(plain))) then return nil end

@@ -1,4 +1,4 @@
--- clock: the time in whole milliseconds, read once. Every verb that decides begins with it.
+-- clock: the time in whole milliseconds, which a script reads once.
 -- Clauses: B1.
 -- ARGV[1] -> now in ms; empty in production: the server's TIME
 

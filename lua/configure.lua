@@ -1,12 +1,12 @@
--- configure: writes or deletes an agent's override or profile if it is still the one that the caller saw, and logs it.
+-- configure: writes or deletes an agent's override or profile if it is still as the caller read it, and logs that.
 -- Clauses: B21 B25.
 -- KEYS[1] -> <agent>:config or <agent>:profile   KEYS[2] -> <agent>:log
 -- not on a Cluster: KEYS[3] -> stream            KEYS[4] -> audit
 -- ARGV[1] -> now in ms; empty in production      ARGV[2] -> events channel, a blank, agent name
--- ARGV[3] -> life of a log that is new, in ms
--- ARGV[4] -> what it must hold now: '*' anything, '' nothing, else that very text
--- ARGV[5] -> what it shall hold; '' deletes      ARGV[6] -> actor          ARGV[7] -> text for the log
--- Returns {1, event} when written, {0, what it holds} when another hand was faster.
+-- ARGV[3] -> TTL of a new log in ms
+-- ARGV[4] -> the text that it must hold; '': it must not exist; '*': whatever it holds
+-- ARGV[5] -> the new text; '' deletes            ARGV[6] -> actor          ARGV[7] -> text for the log
+-- Returns {1, event} if written, {0, text that it holds} if somebody else has changed it.
 
 --@clock
 --@events

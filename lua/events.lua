@@ -1,7 +1,7 @@
--- events: how an event reaches the fleet's streams, and a key of another type is put right.
+-- events: writes events to the fleet's streams, and replaces planted keys.
 -- Clauses: B20.
 
--- heal_and runs a writing command; a key of another type was planted, and goes.
+-- heal_and runs a command that writes. A key of another type was planted: it is deleted, and the command runs again.
 local function heal_and(command, key, ...)
   local answer = redis.pcall(command, key, ...)
   if type(answer) == 'table' and answer.err then
@@ -11,7 +11,7 @@ local function heal_and(command, key, ...)
   return answer
 end
 
--- stream_event adds an event to the stream of all that happened, and what a person did to the audit.
+-- stream_event adds an event to the stream and, if it is a manual action or an external edit, to the audit.
 local function stream_event(stream, audit, agent, e)
   heal_and('XADD', stream, 'MAXLEN', '~', 10000, '*', 'agent', agent, 'event', e)
   local kind = string.match(e, '^%d+ (%S+)')

@@ -2,9 +2,9 @@
 -- Clauses: B17 B18; the rest by the general way.
 -- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
 -- ARGV[6] -> hold_open, hold_closed, reset_closed or reset_half_open
--- ARGV[7] -> length of the hold in ms, 0: without end
+-- ARGV[7] -> length of the hold in ms; 0: it has no end
 -- ARGV[8] -> length of the ramp in ms (reset_closed)
--- ARGV[9] -> reason, whole           ARGV[10] -> reason cut to 64 bytes
+-- ARGV[9] -> reason                  ARGV[10] -> reason, cut to 64 bytes
 -- ARGV[11] -> actor, a word           ARGV[12] -> 1: protected          ARGV[13] -> 1: lifts a protected hold
 -- Returns code ok or hold_protected.
 

@@ -1,6 +1,6 @@
--- forget: deletes everything that is kept of one agent. A protected hold is lifted only by force.
+-- forget: deletes all keys of one agent, but not under a protected hold without force.
 -- Clauses: B17 B25.
--- KEYS[1]..KEYS[10]: the agent's: the machine's seven, quarantine, config, profile
+-- KEYS[1]..KEYS[10] -> the agent's: the machine's seven, quarantine, config, profile
 -- not on a Cluster: KEYS[11] -> notclosed   KEYS[12] -> stream   KEYS[13] -> audit
 -- ARGV[1] -> now in ms; empty in production    ARGV[2] -> events channel, a blank, agent name
 -- ARGV[3] -> 1: also under a protected hold    ARGV[4] -> actor

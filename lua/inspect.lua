@@ -1,10 +1,11 @@
--- inspect: reads all keys of one agent and the clock, and writes nothing. The caller runs Load and Step on the answer, which is
--- how the advanced state is shown without being saved.
+-- inspect: reads all keys of one agent and the clock, and writes nothing. The caller runs Load and Step on the reply,
+-- so that it can show the advanced state without saving it.
 -- Clauses: B1 B11 B20.
--- KEYS[1]..KEYS[7]: see load.lua
+-- KEYS[1]..KEYS[7] -> see load.lua
 -- ARGV[1] -> now in ms; empty in production
--- Returns {now_ms, planted, state, open_timestamp, calls, control, probes, log, history}: planted is a string of the digits of the
--- KEYS that are of a wrong type or have too many fields; hashes are flat lists of fields and values; log is newest first.
+-- Returns {now_ms, planted, state, open_timestamp, calls, control, probes, log, history}. planted has a digit for each
+-- key, by its place in KEYS, that has another type or too many fields. Hashes are flat lists of fields and values. log
+-- is newest first.
 
 --@clock
 

@@ -1,28 +1,29 @@
--- load: the first part of the general way, which three files share: load.lua loads and repairs, advance.lua makes transitions and
--- advances to now, save.lua saves. Together they are the twin of pkg/breaker/machine (Load, Step, Save), with which the suite compares
--- them operation by operation: a change here without the same change there fails.
--- All state stands in few locals, and all functions in one table: Lua 5.1 walks its list of open upvalues at every capture.
+-- load: the first part of the general way. load.lua loads and repairs, advance.lua makes transitions and advances to
+-- now, save.lua saves. Together they are the twin of pkg/breaker/machine (Load, Step, Save). The tests compare the two
+-- operation by operation, so a change here needs the same change there. All state is in few locals, and all functions
+-- are in one table: Lua 5.1 walks its list of open upvalues at every capture.
 -- Clauses: B1 B2 B9 B19 B20.
 --
 -- KEYS[1] -> <agent>:state            KEYS[4] -> <agent>:control          KEYS[7] -> <agent>:history
 -- KEYS[2] -> <agent>:open_timestamp   KEYS[5] -> <agent>:probes
 -- KEYS[3] -> <agent>:calls            KEYS[6] -> <agent>:log
--- not on a Cluster, where they are other slots': KEYS[8] -> notclosed   KEYS[9] -> stream   KEYS[10] -> audit
+-- not on a Cluster, where they have other slots: KEYS[8] -> notclosed   KEYS[9] -> stream   KEYS[10] -> audit
 --
 -- ARGV[1] -> now in ms; empty in production: the server's TIME is read, once
 -- ARGV[2] -> events channel, a blank, agent name
--- ARGV[3] -> the policy, whole numbers joined by blanks: 0: disabled, 1: enabled, 2: observes only; failure threshold, failure rate,
---            minimum calls, slow rate, 1: keeps reporters; window in ms, TTL in ms, shift of the agent's buckets in ms, minutes of history;
---            then those that load_policy names
--- ARGV[4] -> the rule: a number that stands for what the cached sums depend on. ARGV[2] to [4] are made once an agent and policy
+-- ARGV[3] -> the policy, whole numbers joined by blanks: 0 disabled, 1 enabled, 2 observes only; failure threshold,
+--            failure rate, minimum calls, slow rate; 1 keeps reporters; window in ms, TTL in ms, shift of the agent's
+--            buckets in ms, minutes of history; then those that load_policy names
+-- ARGV[4] -> the rule: a number that stands for all that the cached sums depend on. The caller makes ARGV[2] to [4]
+--            once for each agent and policy
 -- ARGV[5] -> epoch draw, 15 hex, a blank, jitter draw, 0..999999
--- ARGV[6].. belong to the verb
+-- ARGV[6].. -> see the verb
 --
--- Returns {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, flags, run, hold, left_ms, counted, event...}; flags: 1 a lease
--- was settled, 2 the fast path answered.
+-- Returns {code, state, epoch, now_ms, retry_after_ms, lease_ms, reason, flags, run, hold, left_ms, counted, event...}.
+-- Flags: 1 a lease was settled, 2 the fast path answered.
 
--- FIELDS is the table of what :control may hold [B20]: a number is the largest value of a whole number, a word is a kind.
--- Every default is "absent", which reads as 0 or ''. pkg/breaker/machine/fields.go has the same rows.
+-- FIELDS says what :control may hold [B20]: a number is the largest value of a whole number, a word is a kind of text.
+-- The default of each field is to be absent, which reads as 0 or ''. pkg/breaker/machine/fields.go has the same rows.
 local TIME, LENGTH, TOTAL, PROBES, RUN = 99999999999999, 259200000000, 9000000000000000, 1000, 255
 local FIELDS = {
   state = 'state', epoch = 'hex', run = RUN, reopens = 1000000,
@@ -42,17 +43,17 @@ local S = setmetatable({}, { __index = function(_, name) return type(FIELDS[name
 -- B is everything else, functions included.
 local B = {
   old = {},                                -- fields of :control as loaded; false for a bad one
-  state_text = nil, ts_value = nil,        -- as stored: nil when absent; ts_value false when bad
+  state_text = nil, ts_value = nil,        -- as stored: nil if absent; ts_value false if bad
   ts_exists = false,
-  calls = {},                              -- the flat list of :calls, without what was bad
+  calls = {},                              -- the flat list of :calls, without bad fields
   reporters = {},                          -- name -> time
   leases = {}, old_leases = {},            -- token -> {issued, start, length}; token -> text
   exists = {}, planted = {},               -- key -> true
-  present = false, known = 0,              -- keys hold a breaker; known fields of :control found
-  edit = nil, edit_text = '',              -- an edit from outside
+  present = false, known = 0,              -- the keys hold a breaker; how many known fields :control has
+  edit = nil, edit_text = '',              -- an external edit: the new state, and the event's text
   edit_manual = false, edit_ts = false,
   wiped_probes = false, folded = false,    -- a transition emptied :probes; buckets went to :history
-  state = 0, timestamp = 0, control = 0, bad_calls = 0, probes = 0, -- repairs
+  state = 0, timestamp = 0, control = 0, bad_calls = 0, probes = 0, -- how many repairs of each key
   drawn = 0, events = {},
 }
 
@@ -69,7 +70,7 @@ function B.load_policy()
   B.draw, B.jitter_draw = string.match(ARGV[5], '^(%x+) (%d+)$')
 end
 
--- ---- loading ----------------------------------------------------------------------------------------------------------
+-- ---- loading ----
 
 function B.accepts(kind, text)
   if kind == 'state' then return STATES[text] end
@@ -120,10 +121,10 @@ function B.load_control()
     end
   end
   if S.epoch == '' then S.epoch = '0000000000000000' end
-  if S.plain ~= '' then S.state, S.epoch = 'closed', S.plain end -- what most acquires read is believed over the rest
+  if S.plain ~= '' then S.state, S.epoch = 'closed', S.plain end -- most acquires go by plain, so it wins
 end
 
--- load_state compares :state with its mirror, to notice an edit [B19].
+-- load_state compares :state with its mirror, to notice an external edit [B19].
 function B.load_state()
   local text, mirror = B.string_at(KEYS[1]), S.state
   B.state_text = text
@@ -208,7 +209,7 @@ function B.unlink_calls()
   B.planted[KEYS[3]] = nil
 end
 
--- load_calls takes what is bad out of :calls at once, for counting writes there, and keeps the rest.
+-- load_calls deletes bad fields of :calls at once, because `add` writes to that key, and keeps the rest.
 function B.load_calls()
   local h, bad = B.hash_at(KEYS[3], 512), {}
   if B.planted[KEYS[3]] then
@@ -225,7 +226,7 @@ function B.load_calls()
     if reporter or start then
       local n = whole(text, reporter and MAX_TIME or MAX_COUNT)
       if not n then B.bad_calls = B.bad_calls + 1 end
-      if not n or (start and (n == 0 or start > now)) then -- a future bucket goes [B1]
+      if not n or (start and (n == 0 or start > now)) then -- a bucket of the future is deleted [B1]
         bad[#bad + 1] = name
         if start and n ~= 0 then S.past = '' end
       elseif reporter then

@@ -1,4 +1,5 @@
-// Package lua holds the Redis scripts and assembles them: what verbs share takes the place of a line in each.
+// Package lua holds the Redis scripts, one for each verb, and puts them together: in a verb's file, a line that begins
+// with --@ stands for a part that several verbs share.
 package lua
 
 import (
@@ -11,18 +12,18 @@ import (
 //go:embed *.lua
 var files embed.FS
 
-// Verbs are the scripts, each named as the file that holds it.
+// Verbs are the names of the scripts. A verb's file has its name.
 func Verbs() []string {
 	return []string{"acquire", "record", "records", "replay", "renew", "force", "configure", "forget", "inspect"}
 }
 
-// Shared are the parts that several verbs have. A line "--@clock" in a verb's file stands for the part clock;
-// "--@general" for the last four, which are the general way and need window and buckets.
+// Shared are the names of the parts, each in a file of its name. The line --@clock stands for the part clock, and
+// --@general for the last four, which are the general way and need window and buckets.
 func Shared() []string {
 	return []string{"clock", "numbers", "calm", "window", "buckets", "reporters", "events", "load", "advance", "save"}
 }
 
-// Source is the whole text of one verb's script, as it is sent to Redis.
+// Source is the whole text of one verb's script, as Redis gets it.
 func Source(verb string) (string, error) {
 	texts := map[string]string{}
 	for _, name := range append(Shared(), verb) {
@@ -35,7 +36,8 @@ func Source(verb string) (string, error) {
 	return Assemble(verb, texts), nil
 }
 
-// Assemble makes the whole text of one verb's script of the texts of its parts.
+// Assemble puts one verb's script together from the texts of files, by their names without .lua. It is for tests, which
+// change a file.
 func Assemble(verb string, texts map[string]string) string {
 	include := regexp.MustCompile(`(?m)^--@(\w+)\n`)
 	return include.ReplaceAllStringFunc(texts[verb], func(line string) string {

@@ -1,4 +1,4 @@
--- numbers: which text of a number, an epoch or a token is believed.
+-- numbers: which texts are a number, an epoch or a token.
 -- Clauses: B20.
 
 local function is_hex16(text) return #text == 16 and not string.find(text, '[^0-9a-f]') end
@@ -9,6 +9,6 @@ local function whole(text, most)
   if v <= most then return v end
 end
 
--- The largest time in ms, and the largest count of a bucket.
+-- The largest time in ms, and the largest count in a bucket.
 local MAX_TIME, MAX_COUNT = 99999999999999, 1000000000000
 

@@ -1,13 +1,13 @@
--- record: counts a summary of outcomes, in the epoch of its permit only. There is one record script, for one call or a thousand.
+-- record: counts a summary of outcomes, of one call or of a thousand, in the epoch of their permits only.
 -- Clauses: B4 B5 B6 B7 B8 B9 B12 B13 B14 B15 B17 B21 B22 B23; the rest by the general way.
 -- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
 -- KEYS[#KEYS] -> <agent>:report:<hash of an Idempotency-Key>, if there is one: the 8th key on a Cluster, else the 11th
--- ARGV[6] -> epoch of the permit; empty with a token: settles that lease or nothing; empty without: no permit
+-- ARGV[6] -> epoch of the permit; empty with a token: only that lease is settled; empty without: there is no permit
 -- ARGV[7] -> lease token; empty: not a probe
--- ARGV[8] -> successes, if they are all and none was slow; else joined by blanks: successes, failures, slow, lead, trail, longest run,
---            wait in ms, and who reports failures or slow calls. 0: an ignored outcome
+-- ARGV[8] -> the number of successes if there is nothing else; else, joined by blanks: successes, failures, slow, lead,
+--            trail, longest run, wait in ms, reporter of the failures or slow calls. 0: an ignored outcome
 -- Returns code ok, ignored, late, foreign, disabled or duplicate.
--- The fast path answers {'ok', 'closed', epoch, now_ms, run}; where nothing troubles the breaker the run is 0 and left out.
+-- The fast path answers {'ok', 'closed', epoch, now_ms, run}. The calm way leaves out the run, which is 0.
 
 --@clock
 --@numbers
@@ -16,7 +16,7 @@
 local EPOCH, TOKEN = ARGV[6], ARGV[7]
 local REPORT = (#KEYS == 8 or #KEYS == 11) and KEYS[#KEYS]
 
--- What a record needs of :control, unless it asks for what only the general way does.
+-- The fields of :control that the fast path needs; false if only the general way can answer.
 local c = string.sub(ARGV[3], 1, 1) ~= '0' and TOKEN == '' and not REPORT and peek(KEYS[1], KEYS[4])
 local SUCCESSES = tonumber(ARGV[8])
 if c and SUCCESSES and SUCCESSES > 0 then
@@ -33,7 +33,7 @@ if not SUCCESSES then
   LONGEST, WAIT, REPORTER = tonumber(longest), tonumber(wait), reporter
 end
 
--- runs gives the run after this record, and the longest that a failure of it has made longer [B6].
+-- runs returns the run after this record, and the longest run that a failure in it made longer [B6].
 local function runs(run)
   local after, peak = TRAIL, LONGEST
   if SUCCESSES == 0 then
@@ -45,7 +45,8 @@ local function runs(run)
   return math.min(after, 255), math.min(peak, 255)
 end
 
--- What follows counts in a plainly closed breaker that stays closed. Before that is certain, it writes nothing.
+-- From here the fast path counts in a plainly closed breaker that stays closed. It writes nothing before that is
+-- certain.
 local plain = c and c[1]
 local run = plain and (not c[4] and 0 or whole(c[4], 255))
 local fast = run and (EPOCH == plain or (EPOCH == '' and is_hex16(plain))) and WAIT == 0 and SUCCESSES + FAILURES > 0
@@ -61,7 +62,7 @@ if start then
   local os, of = not b[1] and 0 or whole(b[1], MAX_COUNT), not b[2] and 0 or whole(b[2], MAX_COUNT)
   local ow = not b[3] and 0 or whole(b[3], MAX_COUNT)
   local after, peak = runs(run)
-  -- A bucket that holds nothing might not be there, and its key would have no expiry.
+  -- Without a count in the bucket :calls may be missing, and `add` would create it without an expiry.
   if (b[1] or b[2] or b[3]) and os and of and ow and not over(peak, s + os + SUCCESSES, f + of + FAILURES, w + ow + SLOW) then
     add(start, SUCCESSES, FAILURES, SLOW)
     if after > 0 then redis.call('HSET', KEYS[4], 'run', after) elseif run > 0 then redis.call('HDEL', KEYS[4], 'run') end
@@ -71,7 +72,7 @@ end
 
 --@buckets
 
--- begin_bucket counts where no sums are cached, as when a bucket begins; nil: the general way must.
+-- begin_bucket counts if no valid sums are cached, as when a bucket begins; nil: the general way must.
 local function begin_bucket()
   read_buckets()
   local k = redis.pcall('HMGET', KEYS[4], 'expires_ms', 'upstream_length_ms', 'successes', 'failures')
@@ -98,7 +99,7 @@ if answer then return answer end
 --@general
 --@reporters
 
--- upstream keeps the longer of two waits; a success clears it [B22].
+-- upstream keeps the longer of two waits that the agent asked for. A success clears it [B22].
 function B.upstream()
   local left, length = S.upstream_ms + S.upstream_length_ms - now, WAIT
   if not P.retry_opens and (not P.retry_extends or TRAIL == 0) then length = 0 end
@@ -110,7 +111,7 @@ function B.upstream()
   end
 end
 
--- tally keeps what every counted record keeps, and returns the longest run that it has made longer [B6].
+-- tally updates what every counted record updates, and returns the longest run that it made longer [B6].
 function B.tally()
   local peak
   S.run, peak = runs(S.run)
@@ -156,7 +157,7 @@ function B.count()
     B.evidence(f, s + f, w, peak)
     B.open(now, cause)
     B.event(now, 'opened', 'closed', '-', cause)
-  elseif S.upstream_length_ms > 0 then -- it is looked at with every record
+  elseif S.upstream_length_ms > 0 then -- every record must look at it
     B.clear('rule', 'past')
   elseif g then
     B.renew_expiry()
@@ -166,7 +167,7 @@ function B.count()
   return { code = 'ok' }
 end
 
--- settle counts a probe's outcome once, while its lease stands [B12]..[B15].
+-- settle counts a probe's outcome once, while its lease lasts [B12]..[B15].
 function B.settle()
   local token = TOKEN
   if EPOCH == '' and token == '' then

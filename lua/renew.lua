@@ -1,4 +1,4 @@
--- renew: lengthens a probe's lease, until timeout_max after its issue; it never shortens one.
+-- renew: lengthens a probe's lease, at most until timeout_max after its issue. It never shortens one.
 -- Clauses: B12 B14; the rest by the general way.
 -- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
 -- ARGV[6] -> epoch of the permit

@@ -1,12 +1,12 @@
--- replay: adds what a replica counted while the store was away, once. Run, upstream wait and state are untouched: what was replayed is
--- evidence for the next record, which may trip.
+-- replay: adds what a replica counted while the store was down, once. It leaves run, upstream wait and state as they
+-- are: the next record counts what was replayed, and may trip.
 -- Clauses: B9 B14 B21 B23 B26; the rest by the general way.
 -- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
 -- KEYS[#KEYS] -> <agent>:replay.<token of the batch>
 -- ARGV[6] -> epoch                    ARGV[7] -> reporter
--- ARGV[8].. -> each bucket, at most twelve, joined by blanks: start in ms, successes, failures, slow
--- Returns code ok (counted: the calls that count), lost (reason epoch, open, expired or disabled) or duplicate (reason and counted of
--- the first time).
+-- ARGV[8].. -> one for each bucket, at most twelve, joined by blanks: start in ms, successes, failures, slow
+-- Returns code ok (counted: how many calls count), lost (reason epoch, open, expired or disabled) or duplicate (reason
+-- and counted of the first time).
 
 --@clock
 --@numbers

@@ -1,10 +1,10 @@
--- reporters: who reported failures.
+-- reporters: who reported failures, and when.
 -- Clauses: B23 B25.
 
--- touch_calls is called before :calls is written: a key that it makes needs an expiry.
+-- touch_calls must run before a write to :calls, so that save gives a key that the write creates an expiry.
 function B.touch_calls() B.new_calls = B.new_calls or redis.call('EXISTS', KEYS[3]) == 0 end
 
--- forget_oldest takes the reporter that failed longest ago out; it says whether there were too many.
+-- forget_oldest removes the reporter whose last failure is the oldest, if there are more than eight. It says whether.
 function B.forget_oldest()
   local n, oldest = 0, nil
   for name, at in pairs(B.reporters) do
@@ -17,7 +17,7 @@ function B.forget_oldest()
   return true
 end
 
--- remember keeps the eight newest reporters [B23].
+-- remember keeps the eight reporters whose failures are the newest [B23].
 function B.remember(reporter)
   B.reporters['r:' .. reporter] = now
   redis.call('HSET', KEYS[3], 'r:' .. reporter, now)

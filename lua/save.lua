@@ -1,5 +1,5 @@
--- save: the last part of the general way: writes what changed, gives all keys one instant to expire at, tells what happened, and
--- answers. The twin of pkg/breaker/machine/save.go; KEYS and ARGV as in load.lua.
+-- save: the last part of the general way: writes what changed, gives all keys the same expiry, publishes events, and
+-- answers. The twin of pkg/breaker/machine/save.go. KEYS and ARGV: see load.lua.
 -- Clauses: B19 B20 B25.
 
 function B.renew_expiry()
@@ -45,7 +45,7 @@ function B.save_control()
     end
   end
   if S.epoch == '' then S.epoch = '0000000000000000' end
-  B.write_hash(KEYS[4], set, del) -- a new :control brings a new expiry for all
+  B.write_hash(KEYS[4], set, del) -- a new :control renews the expiry of all keys anyway
 end
 
 function B.save_probes()
@@ -85,8 +85,8 @@ function B.save_strings(fresh)
   end
 end
 
--- tell writes the events down: newest first in :log, and published; with the fleet's keys at hand also in its streams, and in the
--- index of breakers that are not closed, or held.
+-- tell writes events to :log, newest first, and publishes them. With the fleet's keys it also writes its streams, and
+-- the index of breakers that are not closed, or held.
 function B.tell()
   local channel, agent = string.match(ARGV[2], '^(%S+) (%S+)$')
   for _, e in ipairs(B.events) do
@@ -103,7 +103,7 @@ function B.tell()
   end
 end
 
--- save writes what changed and gives all keys one instant to expire at [B25].
+-- save writes what changed and gives all keys the same expiry [B25].
 function B.save()
   local fresh, expired_before = {}, B.old.expires_ms
   B.renew_expiry()

@@ -1,4 +1,4 @@
--- window: the thresholds, and the sums of the window that :control keeps. The fast path and the general way both count by them.
+-- window: the thresholds, and the window's sums that :control caches. The fast path and the general way both use them.
 -- Clauses: B5 B6 B7 B8 B9 B20.
 -- KEYS and ARGV: see load.lua.
 
@@ -9,8 +9,8 @@ local function read_thresholds()
   P.threshold, P.rate, P.minimum, P.slow_rate, P.track = tonumber(threshold), tonumber(rate), tonumber(minimum), tonumber(slow_rate), track == '1'
 end
 
--- over names the threshold that a run, or the sums of the window, have reached [B6] [B7] [B8]. Sums are cut to 9e9: times a million
--- they are exact.
+-- over names the threshold that a run, or the window's sums, reach [B6] [B7] [B8]. Sums are cut to 9e9, so that a
+-- million times a sum is exact.
 local function over(peak, s, f, w)
   if P.threshold > 0 and peak >= P.threshold then return 'consecutive_failures' end
   local calls = math.min(s + f, 9000000000)
@@ -19,8 +19,8 @@ local function over(peak, s, f, w)
   if P.slow_rate > 0 and math.min(w, 9000000000) * 1000000 >= P.slow_rate * calls then return 'slow_rate' end
 end
 
--- cached gives the start of the bucket that counts now, and the sums s, f and w of the other buckets, if :control keeps those of this
--- rule and of now.
+-- cached returns the start of the current bucket, and the sums s, f and w of the other buckets, if :control has them
+-- for this rule and they are valid now.
 local function cached(rule, past)
   if not past or rule ~= ARGV[4] then return nil end
   local start, length, s, f, w = string.match(past, '^[+-]([1-9]%d*) (%d+) (%d+) (%d+) (%d+)$')
@@ -30,7 +30,7 @@ local function cached(rule, past)
   return start, tonumber(s), tonumber(f), tonumber(w)
 end
 
--- add counts in the bucket that begins at start.
+-- add counts in the bucket with this start.
 local function add(start, s, f, w)
   if s > 0 then redis.call('HINCRBY', KEYS[3], 's' .. start, s) end
   if f > 0 then redis.call('HINCRBY', KEYS[3], 'f' .. start, f) end

@@ -1,4 +1,4 @@
-// Command show prints a whole script as Redis gets it: go run ./lua/cmd/show record.
+// Command show prints the whole script of a verb, as Redis gets it: go run ./lua/cmd/show record.
 package main
 
 import (
