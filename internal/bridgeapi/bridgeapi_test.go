@@ -332,3 +332,8 @@ func TestTheBridgesPageShowsEveryOperation(t *testing.T) {
 	t.Parallel()
 	newFixture(t).OnThePage()
 }
+
+func TestAPI_KeepsTheLimitsOfItsDocument(t *testing.T) {
+	t.Parallel()
+	newFixture(t).RefusesBeyondLimits()
+}

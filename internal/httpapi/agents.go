@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
@@ -16,12 +19,31 @@ import (
 
 // profile is what people write about an agent.
 type profile struct {
-	Contact string            `json:"contact,omitempty" doc:"Whom to call; at most 500 bytes of printable text."`
-	URL     string            `json:"url,omitempty"     doc:"http or https, without user, query and fragment; at most 2000 bytes."`
-	Labels  map[string]string `json:"labels,omitempty"  doc:"At most 32; a name is 1 to 64 of A-Z a-z 0-9 . _ : @ -, a value at most 256 bytes."`
+	Contact string `json:"contact,omitempty" doc:"Whom to call; at most 500 bytes of printable text."`
+	URL     string `json:"url,omitempty"     doc:"http or https, without user, query and fragment; at most 2000 bytes."`
+	Labels  labels `json:"labels,omitempty"  doc:"At most 32; a name is 1 to 64 of A-Z a-z 0-9 . _ : @ -, a value at most 256 bytes."`
 
 	TimeoutSeconds *float64 `json:"timeout_seconds,omitempty" doc:"How long the bridge waits for its answer to begin, and for each next part." minimum:"0.001" maximum:"3600"`
-	Classify       string   `json:"classify,omitempty"        doc:"What the bridge judges an answer by; default status."               enum:"status,jsonrpc,mcp"`
+	Classify       *string  `json:"classify,omitempty"        doc:"What the bridge judges an answer by; default status."               enum:"status,jsonrpc,mcp"`
+}
+
+// labels refuse a null where a text belongs.
+type labels map[string]string
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (l *labels) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	var texts map[string]*string
+	if err := jsonv2.UnmarshalDecode(dec, &texts); err != nil || texts == nil {
+		return err
+	}
+	*l = labels{}
+	for name, text := range texts {
+		if text == nil {
+			return &jsonv2.SemanticError{JSONPointer: dec.StackPointer().AppendToken(name), GoType: reflect.TypeFor[string]()}
+		}
+		(*l)[name] = *text
+	}
+	return nil
 }
 
 type agentReply struct {
@@ -95,7 +117,7 @@ func (a *api) agentAnswer(r *route.Request, text string) (out route.Answer[agent
 	out.Body = agentReply{
 		AgentID: r.Agent, Contact: view.TextOrNull(p.Contact), URL: view.TextOrNull(p.URL), Labels: p.Labels,
 		State: e.State, Reason: e.Reason, OpenedAt: e.OpenedAt, Until: e.TimeoutUntil, Degraded: e.Degraded,
-		Protected: v.Hold.Protected == 1, TimeoutSeconds: p.TimeoutSeconds, Classify: view.TextOrNull(p.Classify),
+		Protected: v.Hold.Protected == 1, TimeoutSeconds: p.TimeoutSeconds, Classify: p.Classify,
 	}
 	if p.Labels == nil {
 		out.Body.Labels = map[string]string{}

@@ -65,7 +65,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 		"circuit_breakers/a/renew":       {`{}`, `{"permit":""}`, `{"permit":"v2.closed.0000000000000000.-.00000000"}`, `{"permit":7}`},
 		"circuit_breakers/a/acquire":     {`{"parent":7}`, `{"parent":"` + strings.Repeat("p", 300) + `"}`},
 		"batch":                          {`{}`, `{"operations":null}`, `{"operations":[null]}`, `{"operations":[{"op":"steal","agent":"a"}]}`, `{"operations":[{"op":"acquire"}]}`, `{"operations":[{"op":"acquire","agent":"a","Agent":"b"}]}`},
-		"admin/circuit_breakers/a/reset": {`{}`, `{"target_state":"OPEN"}`, `{"target_state":"closed"}`, `{"target_state":"CLOSED","gradual_seconds":-1}`, `{"target_state":"CLOSED","gradual_seconds":1e12}`, `{"target_state":"CLOSED","gradual_seconds":1e-9}`, `{"target_state":"HALF_OPEN","gradual_seconds":1}`, `{"target_state":"CLOSED","reason":"a\nb"}`, `{"target_state":"CLOSED","force":"yes"}`, `{"target_state":"CLOSED","actor":"a b"}`},
+		"admin/circuit_breakers/a/reset": {`{}`, `{"target_state":"OPEN"}`, `{"target_state":""}`, `{"target_state":"half open"}`, `{"target_state":"CLOSED","gradual_seconds":-1}`, `{"target_state":"CLOSED","gradual_seconds":1e12}`, `{"target_state":"CLOSED","gradual_seconds":1e-9}`, `{"target_state":"HALF_OPEN","gradual_seconds":1}`, `{"target_state":"CLOSED","reason":"a\nb"}`, `{"target_state":"CLOSED","force":"yes"}`, `{"target_state":"CLOSED","actor":"a b"}`},
 		"admin/circuit_breakers/a/open":  {`{"timeout_seconds":-1}`, `{"timeout_seconds":0}`, `{"timeout_seconds":1e308}`, `{"timeout_seconds":"1"}`, `{"reason":"` + strings.Repeat("r", 501) + `"}`, `{"reason":"a\u202eb"}`, `{"reason":"a\u200bb"}`, `{"protected":1}`, `{"actor":"\r\n"}`},
 		"admin/circuit_breakers/a/close": {`{"timeout_seconds":2592000.001}`, `{"reason":"\u0000"}`},
 	} {
@@ -84,4 +84,9 @@ func TestBadValuesAreRefused(t *testing.T) {
 	f.Do("DELETE", "/v1/admin/circuit_breakers/a?force=yes", "").WantProblem(422, problem.InvalidValue)
 	f.Do("PUT", "/v1/admin/agents/a", "{}", "If-None-Match", `"x"`).WantProblem(422, problem.InvalidValue)
 	f.Unharmed("all")
+}
+
+func TestAPI_KeepsTheLimitsOfItsDocument(t *testing.T) {
+	t.Parallel()
+	newFixture(t).RefusesBeyondLimits()
 }

@@ -2,11 +2,12 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/problem"
@@ -23,10 +24,10 @@ type batchBody struct {
 // batchOp is one data verb; which fields it takes depends on op, as in the verb's own body.
 type batchOp struct {
 	Op             string   `json:"op"                            enum:"acquire,report,renew"`
-	Agent          string   `json:"agent"`
+	Agent          *string  `json:"agent"                         nullable:"false"`
 	Parent         string   `json:"parent,omitempty"              maxLength:"256"`
 	Permit         string   `json:"permit,omitempty"              maxLength:"256"`
-	Outcome        string   `json:"outcome,omitempty"             enum:"success,failure,ignored"`
+	Outcome        *string  `json:"outcome,omitempty"             enum:"success,failure,ignored"`
 	DurationMs     *float64 `json:"duration_ms,omitempty"         minimum:"0"`
 	Error          string   `json:"error,omitempty"`
 	RetryAfter     *float64 `json:"retry_after_seconds,omitempty" minimum:"0"`
@@ -44,26 +45,26 @@ type batchResult struct {
 	body   any
 }
 
-// MarshalJSON puts the status before the body's fields; a problem has its own.
-func (r batchResult) MarshalJSON() ([]byte, error) {
+// MarshalJSONTo puts the status before the body's fields; a problem has its own.
+func (r batchResult) MarshalJSONTo(enc *jsontext.Encoder) error {
 	switch b := r.body.(type) {
 	case acquireReply:
-		return json.Marshal(struct {
+		return jsonv2.MarshalEncode(enc, struct {
 			Status int `json:"status"`
 			acquireReply
 		}{r.status, b})
 	case reportReply:
-		return json.Marshal(struct {
+		return jsonv2.MarshalEncode(enc, struct {
 			Status int `json:"status"`
 			reportReply
 		}{r.status, b})
 	case renewReply:
-		return json.Marshal(struct {
+		return jsonv2.MarshalEncode(enc, struct {
 			Status int `json:"status"`
 			renewReply
 		}{r.status, b})
 	default:
-		return json.Marshal(b)
+		return jsonv2.MarshalEncode(enc, b)
 	}
 }
 
@@ -94,10 +95,10 @@ func (a *api) batch(r *route.Request, ops []batchOp) []batchResult {
 	queues := map[string][]int{}
 	var agents []string
 	for i, op := range ops {
-		if queues[op.Agent] == nil {
-			agents = append(agents, op.Agent)
+		if queues[*op.Agent] == nil {
+			agents = append(agents, *op.Agent)
 		}
-		queues[op.Agent] = append(queues[op.Agent], i)
+		queues[*op.Agent] = append(queues[*op.Agent], i)
 	}
 	var wg sync.WaitGroup
 	places := make(chan struct{}, batchAtOnce)
@@ -136,12 +137,15 @@ func (a *api) batchOne(r *route.Request, op batchOp) (result batchResult) {
 func batchFailure(p *problem.Problem) batchResult { return batchResult{status: p.Status, body: p} }
 
 func (a *api) batchVerb(ctx context.Context, op batchOp) (any, error) {
-	if !breaker.ValidName(op.Agent) {
+	if !breaker.ValidName(*op.Agent) {
 		return nil, breaker.ErrBadName
 	}
 	report := reportBody{
-		Permit: op.Permit, Outcome: op.Outcome, DurationMs: op.DurationMs, Error: op.Error, RetryAfter: op.RetryAfter,
+		Permit: op.Permit, DurationMs: op.DurationMs, Error: op.Error, RetryAfter: op.RetryAfter,
 		Reporter: op.Reporter,
+	}
+	if op.Outcome != nil {
+		report.Outcome = *op.Outcome
 	}
 	switch {
 	case op.Op != "report" && (report != reportBody{Permit: op.Permit} || op.IdempotencyKey != ""):
@@ -150,19 +154,19 @@ func (a *api) batchVerb(ctx context.Context, op batchOp) (any, error) {
 		return nil, problem.BadValue("parent", op.Parent, "none with "+op.Op)
 	case op.Op == "acquire" && op.Permit != "":
 		return nil, problem.BadValue("permit", op.Permit, "none with acquire")
-	case op.Op == "report" && op.Outcome == "":
+	case op.Op == "report" && op.Outcome == nil:
 		return nil, problem.BadValue("outcome", "", "success, failure or ignored")
 	}
 	switch op.Op {
 	case "acquire":
-		return a.acquire(ctx, op.Agent)
+		return a.acquire(ctx, *op.Agent)
 	case "renew":
-		return a.renew(ctx, op.Agent, renewBody{Permit: op.Permit})
+		return a.renew(ctx, *op.Agent, op.Permit)
 	}
 	if op.IdempotencyKey != "" {
 		if _, err := checkIdempotencyKey("idempotency_key", op.IdempotencyKey); err != nil {
 			return nil, err
 		}
 	}
-	return a.report(ctx, op.Agent, report, op.IdempotencyKey)
+	return a.report(ctx, *op.Agent, report, op.IdempotencyKey)
 }

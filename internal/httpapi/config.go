@@ -209,7 +209,7 @@ func overrideProblem(err error) error {
 		errs = joined.Unwrap()
 	}
 	for _, e := range errs[:min(len(errs), route.MaxErrors)] {
-		f := problem.FieldError{Message: text.Clip(e.Error(), route.MaxMessage)}
+		f := problem.FieldError{Location: "body", Message: text.Clip(e.Error(), route.MaxMessage)}
 		if bad, ok := errors.AsType[*breaker.PolicyError](e); ok {
 			f = problem.FieldError{Location: "body." + text.Short(bad.Field), Message: "want " + bad.Allowed, Value: text.Short(bad.Value)}
 		}

@@ -49,7 +49,7 @@ type reportReply struct {
 }
 
 type renewBody struct {
-	Permit string `json:"permit" maxLength:"256"`
+	Permit *string `json:"permit" maxLength:"256" nullable:"false"`
 }
 
 type renewReply struct {
@@ -93,7 +93,7 @@ func (a *api) dataRoutes() {
 		Summary: "Lengthen a probe's lease", Codes: []problem.Code{problem.BodyRequired, problem.InvalidPermit, problem.LeaseLost, problem.StoreUnavailable},
 	},
 		func(r *route.Request, in renewBody) (route.Answer[renewReply], error) {
-			out, err := a.renew(r.Context(), r.Agent, in)
+			out, err := a.renew(r.Context(), r.Agent, *in.Permit)
 			return route.Answer[renewReply]{Body: out}, err
 		})
 	a.batchRoute()
@@ -147,7 +147,7 @@ func outcome(in reportBody) (breaker.Outcome, error) {
 	}
 	if ms := in.DurationMs; ms != nil {
 		if *ms > float64(breaker.MaxDuration.Milliseconds()) {
-			return o, problem.BadValue("body.duration_ms", formatNumber(*ms), "milliseconds from 0 to "+
+			return o, problem.BadValue("body.duration_ms", route.FormatNumber(*ms), "milliseconds from 0 to "+
 				strconv.FormatInt(breaker.MaxDuration.Milliseconds(), 10))
 		}
 		o.Duration = time.Duration(*ms * float64(time.Millisecond))
@@ -159,8 +159,8 @@ func outcome(in reportBody) (breaker.Outcome, error) {
 	return o, err
 }
 
-func (a *api) renew(ctx context.Context, agent string, in renewBody) (renewReply, error) {
-	p, err := a.Manager.Resume(agent, in.Permit)
+func (a *api) renew(ctx context.Context, agent, permit string) (renewReply, error) {
+	p, err := a.Manager.Resume(agent, permit)
 	if err != nil {
 		return renewReply{}, err
 	}
@@ -188,5 +188,3 @@ func checkIdempotencyKey(location, id string) (string, error) {
 	}
 	return id, nil
 }
-
-func formatNumber(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }

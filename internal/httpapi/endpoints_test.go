@@ -117,7 +117,7 @@ func TestHoldsResetsAndTheirEvents(t *testing.T) {
 	f.Do("POST", "/v1/circuit_breakers/8f3a2b1c/acquire", "").Want(429, `reason="forced_open"`, "retry_after_seconds=3600")
 	f.Do("POST", at+"/reset", `{"target_state":"HALF_OPEN","reason":"issue_resolved"}`).
 		Want(200, `status="reset"`, `agent_id="8f3a2b1c"`, `state="HALF_OPEN"`)
-	f.Do("POST", at+"/reset", `{"target_state":"CLOSED","gradual_seconds":60,"actor":"bob"}`).Want(200, `state="CLOSED"`)
+	f.Do("POST", at+"/reset", `{"target_state":"closed","gradual_seconds":60,"actor":"bob"}`).Want(200, `state="CLOSED"`)
 	f.Do("GET", at, "").Want(200, `ramp.until="2026-02-11T09:01:00Z"`, "hold=null", "reason=null")
 	f.Do("POST", at+"/close", `{"reason":"`+strings.Repeat("long ", 30)+`"}`).Want(200, `status="closed"`, `state="CLOSED"`)
 	f.Do("GET", at, "").Want(200, `hold.kind="CLOSED"`, "hold.until=null", "timeout_until=null", `reason="`+strings.Repeat("long ", 30)+`"`)

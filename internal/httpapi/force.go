@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -12,11 +13,20 @@ import (
 )
 
 type resetBody struct {
-	TargetState    string   `json:"target_state"              enum:"HALF_OPEN,CLOSED"`
+	TargetState    upper    `json:"target_state"              enum:"HALF_OPEN,CLOSED"`
 	Reason         string   `json:"reason,omitempty"          doc:"For the log; at most 500 bytes of printable text."`
 	Force          bool     `json:"force,omitempty"           doc:"Lifts a protected hold too."`
 	GradualSeconds *float64 `json:"gradual_seconds,omitempty" doc:"CLOSED: admit a growing share of calls, all after so long." minimum:"0"`
 	Actor          string   `json:"actor,omitempty"           doc:"As the header X-Actor."`
+}
+
+// upper is a word that is taken in either case.
+type upper string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (u *upper) UnmarshalText(text []byte) error {
+	*u = upper(strings.ToUpper(string(text)))
+	return nil
 }
 
 type holdBody struct {
@@ -84,12 +94,12 @@ func (a *api) breakerRoutes() {
 
 func (a *api) reset(r *route.Request, in resetBody) (route.Answer[forceReply], error) {
 	f := breaker.Force{Target: breaker.ResetHalfOpen, Override: in.Force}
-	if in.TargetState == breaker.Closed.Upper() {
+	if string(in.TargetState) == breaker.Closed.Upper() {
 		f.Target = breaker.ResetClosed
 	}
 	if in.GradualSeconds != nil && *in.GradualSeconds != 0 {
 		if f.Target != breaker.ResetClosed {
-			return route.Answer[forceReply]{}, problem.BadValue("body.gradual_seconds", formatNumber(*in.GradualSeconds), "none with target_state HALF_OPEN")
+			return route.Answer[forceReply]{}, problem.BadValue("body.gradual_seconds", route.FormatNumber(*in.GradualSeconds), "none with target_state HALF_OPEN")
 		}
 		ramp, err := seconds("body.gradual_seconds", *in.GradualSeconds, time.Millisecond)
 		if err != nil {

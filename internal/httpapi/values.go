@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -28,8 +29,8 @@ func reasonText(text string) (string, error) {
 func seconds(location string, v float64, least time.Duration) (time.Duration, error) {
 	ms := math.Round(v * 1000)
 	if math.IsNaN(ms) || ms < float64(least.Milliseconds()) || ms > float64(breaker.MaxDuration.Milliseconds()) {
-		return 0, problem.BadValue(location, formatNumber(v), "seconds from "+formatNumber(least.Seconds())+" to "+
-			formatNumber(breaker.MaxDuration.Seconds()))
+		return 0, problem.BadValue(location, route.FormatNumber(v), "seconds from "+route.FormatNumber(least.Seconds())+" to "+
+			route.FormatNumber(breaker.MaxDuration.Seconds()))
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }

@@ -1,6 +1,7 @@
 package jsondoc
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -67,8 +68,8 @@ func (e *Faults) Error() string {
 // found is a fault that has no path and no line yet.
 type found struct {
 	at      int    // byte of the text; -1: the text was not looked at
-	node    int    // -1: of the text as a whole
-	field   string // of the node, which lacks it; "": of the node itself
+	ofText  bool   // of the text as a whole
+	field   string // of the value, which lacks it; "": of the value itself
 	message string
 }
 
@@ -79,13 +80,12 @@ func (d *Doc) Addf(v Value, format string, args ...any) { d.add(v, "", format, a
 func (d *Doc) Missingf(v Value, field, format string, args ...any) { d.add(v, field, format, args) }
 
 func (d *Doc) addTextf(at int, format string, args ...any) {
-	d.found = append(d.found, found{at: at, node: -1, message: fmt.Sprintf(format, args...)})
+	d.found = append(d.found, found{at: at, ofText: true, message: fmt.Sprintf(format, args...)})
 }
 
 // add keeps the first faults in the order of the text, and counts the others.
 func (d *Doc) add(v Value, field, format string, args []any) {
-	at := int(v.node().at)
-	i := slices.IndexFunc(d.found, func(f found) bool { return f.at > at })
+	i := slices.IndexFunc(d.found, func(f found) bool { return f.at > v.at })
 	if i < 0 {
 		i = len(d.found)
 	}
@@ -95,7 +95,7 @@ func (d *Doc) add(v Value, field, format string, args []any) {
 		}
 		d.found = d.found[:mostFaults-1]
 	}
-	d.found = slices.Insert(d.found, i, found{at: at, node: v.i, field: field, message: fmt.Sprintf(format, args...)})
+	d.found = slices.Insert(d.found, i, found{at: v.at, field: field, message: fmt.Sprintf(format, args...)})
 }
 
 // Err is what was found, a *Faults; nil: nothing.
@@ -106,15 +106,15 @@ func (d *Doc) Err() error {
 	e := &Faults{More: d.more}
 	for _, x := range d.found {
 		before := d.text[:min(max(0, x.at), len(d.text))]
-		f := Fault{File: d.o.File, Line: 1 + strings.Count(before, "\n"), Message: x.message}
+		f := Fault{File: d.o.File, Line: 1 + bytes.Count(before, []byte("\n")), Message: x.message}
 		switch {
-		case x.node >= 0:
-			f.Path = d.path(x.node)
+		case !x.ofText:
+			f.Path = d.path(x.at)
 			if x.field != "" {
 				f.Path = Field(f.Path, x.field)
 			}
 		case x.at >= 0:
-			f.Column = 1 + utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:])
+			f.Column = 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
 		}
 		e.Faults = append(e.Faults, f)
 	}
@@ -125,30 +125,23 @@ func (d *Doc) Err() error {
 func (d *Doc) Under(root string) { d.o.Root = root }
 
 // Path is where the value stands, from what Options.Root says.
-func (v Value) Path() string { return v.d.path(v.i) }
+func (v Value) Path() string { return v.d.path(v.at) }
 
-// path goes down from the whole to a node.
-func (d *Doc) path(to int) string {
-	path := d.o.Root
-	for at := 0; at < to; {
-		object := d.text[d.nodes[at].at] == '{'
-		at++
-		for n := 0; ; n++ {
-			value := at
-			if object && at < to {
-				value++
-			}
-			if next := int(d.nodes[value].next); next <= to {
-				at = next
-				continue
-			}
-			if object {
-				path = Field(path, Value{d, at}.name())
-			} else {
-				path = Item(path, n)
-			}
-			at = value
-			break
+// path is that of the value, or the name, that begins at a byte.
+func (d *Doc) path(at int) string {
+	dec := d.decoder(0, len(d.text))
+	for int(dec.InputOffset()) <= at {
+		if _, err := dec.ReadToken(); err != nil {
+			break // it was reported
+		}
+	}
+	path, level := d.o.Root, 0
+	for token := range dec.StackPointer().Tokens() {
+		level++
+		if within, _ := dec.StackIndex(level); within == '[' {
+			path += "[" + token + "]"
+		} else {
+			path = Field(path, token)
 		}
 	}
 	return path

@@ -1,17 +1,19 @@
 package jsondoc
 
 import (
-	"encoding/json"
+	"bytes"
 	"iter"
 	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/breakerd/breakerd/internal/text"
 )
 
 // Value is one value of a Doc, or a name.
 type Value struct {
-	d *Doc
-	i int
+	d       *Doc
+	at, end int // its bytes; of an array or object that is being read, of its bracket
 }
 
 // Kind is what a value is, by the first byte of its kind.
@@ -45,11 +47,13 @@ func (k Kind) String() string {
 }
 
 // Root is the whole. It is there if Parse said ok.
-func (d *Doc) Root() Value { return Value{d, 0} }
+func (d *Doc) Root() Value {
+	return Value{d, d.skip(0), len(bytes.TrimRight(d.text, blank))}
+}
 
 // Kind is what the value is.
 func (v Value) Kind() Kind {
-	switch c := v.d.text[v.node().at]; c {
+	switch c := v.d.text[v.at]; c {
 	case '{', '[', '"', 't', 'n':
 		return Kind(c)
 	case 'f':
@@ -58,27 +62,16 @@ func (v Value) Kind() Kind {
 	return Number
 }
 
-func (v Value) node() *node { return &v.d.nodes[v.i] }
-
 // Raw is the value as it is written.
-func (v Value) Raw() string { return v.d.text[v.node().at:v.node().end] }
+func (v Value) Raw() string { return string(v.d.text[v.at:v.end]) }
 
-// Text is the content of a text; "" of another value. It does not hold the whole document in memory.
+// Text is the content of a text; "" of another value.
 func (v Value) Text() string {
 	if v.Kind() != Text {
 		return ""
 	}
-	return strings.Clone(v.name())
-}
-
-// name is the content of a text, and a part of the document where that is possible.
-func (v Value) name() (s string) {
-	raw := v.Raw()
-	if strings.IndexByte(raw, '\\') < 0 {
-		return raw[1 : len(raw)-1]
-	}
-	_ = json.Unmarshal([]byte(raw), &s) // it is well-formed, and a text
-	return s
+	plain, _ := jsontext.AppendUnquote(nil, v.d.text[v.at:v.end]) // it is well-formed
+	return string(plain)
 }
 
 // Show is the value in a message: short and printable.
@@ -87,16 +80,16 @@ func (v Value) Show() string {
 	case Object, Array:
 		return v.Kind().String()
 	case Text:
-		return text.Quote(v.name())
+		return text.Quote(v.Text())
 	default:
 		return text.Short(v.Raw())
 	}
 }
 
 // Line is where the value begins, from 1.
-func (v Value) Line() int { return 1 + strings.Count(v.d.text[:v.node().at], "\n") }
+func (v Value) Line() int { return 1 + bytes.Count(v.d.text[:v.at], []byte("\n")) }
 
-// Member is a value within an object or an array. In an object it has a name, which is part of the document: who keeps it clones it.
+// Member is a value within an object or an array. In an object it has a name.
 type Member struct {
 	Value
 
@@ -113,11 +106,14 @@ func (v Value) Members() iter.Seq[Member] {
 		if kind != Object && kind != Array {
 			return
 		}
-		for i := v.i + 1; i < int(v.node().next); i = int(v.d.nodes[i].next) {
-			m := Member{Value: Value{v.d, i}, Key: Value{v.d, i}}
-			if kind == Object {
-				i++
-				m.Value, m.Name, m.Twice = Value{v.d, i}, m.Key.name(), m.Key.node().twice
+		dec, seen := v.d.decoder(v.at, v.end), map[string]bool{}
+		_, _ = dec.ReadToken() // its bracket
+		for dec.PeekKind() != '}' && dec.PeekKind() != ']' {
+			m := Member{Key: v.next(dec)}
+			if m.Value = m.Key; kind == Object {
+				m.Name, m.Value = m.Key.Text(), v.next(dec)
+				key := v.d.o.Names.key(m.Name)
+				m.Twice, seen[key] = seen[key], true
 			}
 			if (!m.Twice || v.d.o.Names == Free) && !yield(m) {
 				return
@@ -126,12 +122,28 @@ func (v Value) Members() iter.Seq[Member] {
 	}
 }
 
-// All are the value and all within it, in the order of the text, without names.
-func (v Value) All() iter.Seq[Value] {
+// next is the value that dec, a decoder of v, reads next.
+func (v Value) next(dec *jsontext.Decoder) Value {
+	raw, _ := dec.ReadValue() // it was checked
+	end := v.at + int(dec.InputOffset())
+	return Value{v.d, end - len(raw), end}
+}
+
+// Leaves are the texts, numbers, booleans and nulls within the value, or itself, in the order of the text, without names.
+func (v Value) Leaves() iter.Seq[Value] {
 	return func(yield func(Value) bool) {
-		for i := v.i; i < int(v.node().next); i++ {
-			if !v.d.nodes[i].name && !yield(Value{v.d, i}) {
+		dec := v.d.decoder(v.at, v.end)
+		for {
+			within, n := dec.StackIndex(dec.StackDepth())
+			switch kind := dec.PeekKind(); {
+			case kind == jsontext.KindInvalid: // the end
 				return
+			case strings.IndexByte("{}[]", byte(kind)) >= 0, within == '{' && n%2 == 0:
+				_, _ = dec.ReadToken() // it was checked
+			default:
+				if !yield(v.next(dec)) {
+					return
+				}
 			}
 		}
 	}

@@ -207,7 +207,7 @@ func (p *parser) labels(v jsondoc.Value) map[string]string {
 			p.Addf(v, "want at most %d labels", maxLabels)
 			return out
 		default:
-			out[strings.Clone(m.Name)] = p.printable(m.Value, maxLabelValue)
+			out[m.Name] = p.printable(m.Value, maxLabelValue)
 		}
 	}
 	if len(out) == 0 {

@@ -31,9 +31,9 @@ func (a *API) Properties(ref *huma.Schema) map[string]*huma.Schema {
 // ProblemProperties are the documented fields of a problem.
 func (a *API) ProblemProperties() map[string]*huma.Schema { return a.Properties(a.problem) }
 
-// Describe enters an operation into the document, fills in its defaults, and gives the schema of its body. What is on no mux, as the gate,
+// Describe enters an operation into the document, and fills in its defaults. What is on no mux, as the gate,
 // is described alone.
-func (a *API) Describe(o *Operation, in, out reflect.Type) *huma.Schema {
+func (a *API) Describe(o *Operation, in, out reflect.Type) {
 	if o.Status == 0 {
 		o.Status = http.StatusOK
 	}
@@ -74,7 +74,6 @@ func (a *API) Describe(o *Operation, in, out reflect.Type) *huma.Schema {
 		a.OpenAPI.Tags = append(a.OpenAPI.Tags, &huma.Tag{Name: o.Tag})
 	}
 	a.OpenAPI.AddOperation(op)
-	return o.In
 }
 
 // problems documents what may go wrong, by status.

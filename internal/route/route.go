@@ -3,16 +3,17 @@
 package route
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
@@ -86,13 +87,14 @@ type Encoded []byte
 // Serve documents an operation and puts it on the mux: In is its body, Out its answer. In may be json.RawMessage, for an operation
 // that reads its body itself.
 func Serve[In, Out any](a *API, o Operation, fn func(*Request, In) (Answer[Out], error)) {
-	schema := a.Describe(&o, reflect.TypeFor[In](), reflect.TypeFor[Out]())
+	a.Describe(&o, reflect.TypeFor[In](), reflect.TypeFor[Out]())
+	limits := limitsOf(reflect.TypeFor[In]())
 	a.mux.HandleFunc(o.Method+" "+o.Path, func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		if o.Body != NoBody {
-			body, p := readBody(w, r, o.Free)
+			body, p := readBody(w, r)
 			if p == nil {
-				p = a.decode(o, schema, body, &in)
+				p = o.decode(body, limits, &in)
 			}
 			if p != nil {
 				p.Write(w)
@@ -179,18 +181,16 @@ func (a *API) Fail(w http.ResponseWriter, r *http.Request, err error) {
 func WriteJSON(w http.ResponseWriter, status int, body any) {
 	encoded, is := body.(Encoded)
 	if !is {
-		var out bytes.Buffer
-		enc := json.NewEncoder(&out)
-		enc.SetEscapeHTML(false) // people read it; nosniff keeps it from being HTML
-		if err := enc.Encode(body); err != nil {
+		var err error
+		if encoded, err = jsonv2.Marshal(body, jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false)); err != nil { // nosniff keeps it from being HTML
 			panic(fmt.Sprintf("%T cannot be marshalled: %v", body, err))
 		}
-		encoded = out.Bytes()
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(encoded)
 	if is {
-		_, _ = io.WriteString(w, "\n")
+		_, _ = w.Write(encoded)
+		encoded = nil
 	}
+	_, _ = w.Write(append(encoded, '\n'))
 }

@@ -120,7 +120,7 @@ func (p *parser) steps(v jsondoc.Value, into map[string]Step) {
 		return
 	}
 	for m := range v.Members() {
-		p.ids[strings.Clone(m.Name)] = true
+		p.ids[m.Name] = true
 	}
 	switch {
 	case len(p.ids) == 0:
@@ -139,7 +139,7 @@ func (p *parser) steps(v jsondoc.Value, into map[string]Step) {
 }
 
 func (p *parser) step(m jsondoc.Member) Step {
-	s := Step{ID: strings.Clone(m.Name), Input: map[string]any{}, refs: map[string]reference{}}
+	s := Step{ID: m.Name, Input: map[string]any{}, refs: map[string]reference{}}
 	p.object(m.Value, map[string]func(jsondoc.Value){
 		"id": func(v jsondoc.Value) {
 			var id string
@@ -173,7 +173,7 @@ func (p *parser) step(m jsondoc.Member) Step {
 
 // mapping parses the references in an input_mapping.
 func (p *parser) mapping(within jsondoc.Value, step Step) {
-	for v := range within.All() {
+	for v := range within.Leaves() {
 		text := v.Text()
 		if !isReference(text) {
 			continue

@@ -1,7 +1,9 @@
 package routetest
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -119,5 +121,87 @@ func (c *Client) RefusesBadBodies(skip ...string) {
 			c.Errorf("bad chunk: %d %s", cut.Status, cut.Text)
 		}
 		c.Unharmed(op.Path)
+	}
+}
+
+// RefusesBeyondLimits sends, for each operation that takes a body, its example with one value changed to what the document does not
+// allow: a wrong type, a word that is not in the enum, a number or a length beyond its bound, a missing or an unknown field.
+func (c *Client) RefusesBeyondLimits(skip ...string) {
+	c.Helper()
+	tried := 0
+	for id, op := range c.Operations() {
+		example := exampleBody(op)
+		if example == "" || slices.Contains(skip, id) {
+			continue
+		}
+		var value any
+		if err := json.Unmarshal([]byte(example), &value); err != nil {
+			c.Fatalf("%s: %v", id, err)
+		}
+		c.violate(op.RequestBody.Content["application/json"].Schema, value, "body", func(where string, changed any) {
+			tried++
+			body, err := json.Marshal(changed)
+			if err != nil {
+				c.Fatal(err)
+			}
+			g := c.Do(op.Method, Path(op), string(body))
+			if g.Status != 422 || g.JSON["code"] != string(problem.InvalidValue) || !strings.Contains(g.Text, `"location":"`+where) {
+				c.Errorf("%s: %s: %.200s: %d %.300s", id, where, body, g.Status, g.Text)
+			}
+		})
+		c.Unharmed(id)
+	}
+	if tried < 20 {
+		c.Errorf("only %d bodies tried", tried)
+	}
+}
+
+// violate tries values that a schema does not allow, at its place in the whole body.
+func (c *Client) violate(s *huma.Schema, value any, at string, try func(where string, changed any)) {
+	if s.Ref != "" {
+		s = c.Doc.Components.Schemas.SchemaFromRef(s.Ref)
+	}
+	wrong := map[string]any{huma.TypeString: 7, huma.TypeNumber: "x", huma.TypeInteger: "x", huma.TypeBoolean: "x", huma.TypeArray: "x", huma.TypeObject: "x"}
+	if s.Type != "" {
+		try(at, wrong[s.Type])
+	}
+	if s.Enum != nil {
+		try(at, "no such word")
+	}
+	if s.Pattern != "" {
+		try(at, "a b")
+	}
+	if s.MaxLength != nil {
+		try(at, strings.Repeat("x", *s.MaxLength+1))
+	}
+	if s.Minimum != nil {
+		try(at, *s.Minimum-1)
+	}
+	if s.Maximum != nil {
+		try(at, *s.Maximum+1)
+	}
+	if items, ok := value.([]any); ok && len(items) > 0 {
+		if s.MaxItems != nil {
+			try(at, slices.Repeat(items[:1], *s.MaxItems+1))
+		}
+		c.violate(s.Items, items[0], at+"[0]", func(where string, changed any) { try(where, []any{changed}) })
+	}
+	fields, _ := value.(map[string]any)
+	with := func(name string, changed any) map[string]any {
+		out := maps.Clone(fields)
+		if out[name] = changed; changed == nil {
+			delete(out, name)
+		}
+		return out
+	}
+	if fields == nil || s.Properties == nil {
+		return
+	}
+	for _, name := range s.Required {
+		try(at, with(name, nil))
+	}
+	try(at+".nonsense", with("nonsense", 1))
+	for name, property := range s.Properties {
+		c.violate(property, fields[name], at+"."+name, func(where string, changed any) { try(where, with(name, changed)) })
 	}
 }
