@@ -37,7 +37,7 @@ func scrape(t *testing.T, m *Metrics) string {
 // newMetrics fills in the sources that a test does not need.
 func newMetrics(maxAgents int, s Sources) *Metrics {
 	if s.States == nil {
-		s.States = func(context.Context) (map[string]breaker.State, error) { return nil, nil }
+		s.States = func(context.Context) (map[string]breaker.State, error) { return map[string]breaker.State{}, nil }
 	}
 	if s.Degraded == nil {
 		s.Degraded = func() bool { return false }
