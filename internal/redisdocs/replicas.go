@@ -10,10 +10,11 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-// forgetReplicas is when a replica that is no more leaves the heartbeats.
+// forgetReplicas is the age at which the heartbeat of a replica that died is deleted.
 const forgetReplicas = 24 * time.Hour
 
-// Heartbeat says that a replica lives, and counts those heard of within alive, by the server's clock.
+// Heartbeat says that a replica is up, and counts the replicas whose last heartbeat is at most so old, by the server's
+// clock.
 func (d *Docs) Heartbeat(ctx context.Context, replica string, alive time.Duration) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
@@ -27,7 +28,7 @@ func (d *Docs) Heartbeat(ctx context.Context, replica string, alive time.Duratio
 	pipe.ZRemRangeByScore(ctx, d.keys.Replicas(), "-inf", ms(now.Add(-forgetReplicas)))
 	n := pipe.ZCount(ctx, d.keys.Replicas(), ms(now.Add(-alive)), "+inf")
 	_, err = pipe.Exec(ctx)
-	if redis.HasErrorPrefix(err, "WRONGTYPE") { // planted: the next beat finds room [B20]
+	if redis.HasErrorPrefix(err, "WRONGTYPE") { // planted: it makes room for the next heartbeat [B20]
 		_ = d.client.Unlink(ctx, d.keys.Replicas()).Err()
 	}
 	if err != nil {
@@ -36,7 +37,7 @@ func (d *Docs) Heartbeat(ctx context.Context, replica string, alive time.Duratio
 	return int(n.Val()), nil
 }
 
-// EndHeartbeat takes a replica's heartbeat away: from now on it does not count.
+// EndHeartbeat deletes a replica's heartbeat: Heartbeat counts it no longer.
 func (d *Docs) EndHeartbeat(ctx context.Context, replica string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()

@@ -25,11 +25,11 @@ func (d *Docs) Workflow(ctx context.Context, id string) (string, error) {
 	return text, failed("read workflow", "", err)
 }
 
-// entryOf is the field of a workflow's entry in lists; no workflow's id begins so.
+// entryOf is the field of a workflow's entry. No workflow's id begins with #.
 func entryOf(id string) string { return "#" + id }
 
-// WorkflowEntries reads what lists show of the workflows that were made through the API, as PutWorkflow was given it,
-// by id; "" where somebody put a text there without. The texts are not read.
+// WorkflowEntries reads the entries, by id, of the workflows that were made through the API; "" for a text that an
+// external edit put there without an entry. It does not read the texts.
 func (d *Docs) WorkflowEntries(ctx context.Context) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
@@ -56,8 +56,9 @@ func (d *Docs) WorkflowEntries(ctx context.Context) (map[string]string, error) {
 	return out, nil
 }
 
-// PutWorkflow keeps the JSON of a workflow and, in the same moment, its entry in lists. [workflow.ErrFull]: it would be
-// one more than 1,000. (Replicas that put at the same moment may go beyond by as many.)
+// PutWorkflow writes the JSON of a workflow together with its entry, which is what lists show of it.
+// [workflow.ErrFull]: there would be more than 1,000. Replicas that put at the same moment may exceed that, by one
+// each.
 func (d *Docs) PutWorkflow(ctx context.Context, id, text, entry string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
@@ -85,8 +86,7 @@ func (d *Docs) DropWorkflow(ctx context.Context, id string) (bool, error) {
 	return n > 0, failed("delete workflow", "", err)
 }
 
-// Execution reads the JSON of a finished execution; "" when there is none, or it ended more than an hour, or 10,000
-// others, ago.
+// Execution reads the JSON of a finished execution; "" when there is none, or no longer.
 func (d *Docs) Execution(ctx context.Context, id string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
@@ -94,7 +94,7 @@ func (d *Docs) Execution(ctx context.Context, id string) (string, error) {
 	return text, failed("read execution", "", err)
 }
 
-// PutExecution keeps the JSON of a finished execution for an hour, but no longer than it is among the 10,000 newest.
+// PutExecution keeps the JSON of a finished execution for an hour, or until there are 10,000 newer ones.
 func (d *Docs) PutExecution(ctx context.Context, id, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()

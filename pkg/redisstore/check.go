@@ -158,7 +158,7 @@ func memoryConfig(ctx context.Context, client *redis.Client) (map[string]string,
 // unlessHidden drops the error of a command that an ACL denies, or that was renamed or left out. The server is there,
 // and has accepted the user.
 func unlessHidden(err error) error {
-	_, notConnected := errors.AsType[*DialError](err)
+	_, notConnected := errors.AsType[*dialError](err)
 	if !notConnected && (redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown")) {
 		return nil
 	}

@@ -66,6 +66,9 @@ func (c *call) fail(err error) { c.err, c.answered = err, true }
 // errNotSent says that a caller gave up before its call left this process.
 var errNotSent = errors.New("not sent")
 
+// maxRoundTrips is how many round trips of one process are in progress at once. More did not help (docs/performance.md).
+const maxRoundTrips = 2
+
 // maxShared bounds how many calls share one round trip: with more, Redis idles while a pipeline is written, and callers
 // idle while it is run (docs/performance.md).
 const maxShared = 32

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Keys names every key in Redis; no other file does. On a Cluster an agent's name is in braces, so that its keys share
-// a slot. It is for authors of what reads or writes beside a [Store].
+// Keys names every key in Redis. On a Cluster an agent's name is in braces, so that its keys share a slot. Keys is for
+// authors of what reads or writes beside a [Store].
 type Keys struct {
 	Prefix  string
 	Cluster bool

@@ -39,9 +39,6 @@ type Options struct {
 	// REDIS_PASSWORD_FILE and its like.
 	Username, Password, SentinelPassword string
 
-	// PoolSize is the number of connections, per node in a Cluster. 0 means go-redis's default.
-	PoolSize int
-
 	// Embedded starts the server that embedded:// names: set it to Start of package embedded, below this one. Other URLs
 	// do not need it.
 	Embedded func(listen string) (Engine, error)
@@ -75,17 +72,17 @@ type Conn struct {
 	closeErr  error
 }
 
-// DialError says that no connection came about. The command whose error it is was not sent, and may be sent again.
-type DialError struct {
+// dialError says that no connection came about. The command whose error it is was not sent, and may be sent again.
+type dialError struct {
 	Addr string // as it was asked for; behind Sentinel the master's name
 	Err  error
 }
 
-func (e *DialError) Error() string { return fmt.Sprintf("connect to redis %s: %v", e.Addr, e.Err) }
+func (e *dialError) Error() string { return fmt.Sprintf("connect to redis %s: %v", e.Addr, e.Err) }
 
 // Unwrap returns a slice because go-redis takes one layer off the errors of its handshake with errors.Unwrap, which
 // leaves this form alone.
-func (e *DialError) Unwrap() []error { return []error{e.Err} }
+func (e *dialError) Unwrap() []error { return []error{e.Err} }
 
 // Open validates rawURL and o and builds the client. It does not connect: a Redis that is down is met by the first
 // command, and by Check. Errors never hold a password. The caller owns the Conn and must Close it.
@@ -93,8 +90,8 @@ func Open(ctx context.Context, rawURL string, o Options) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
 	}
-	if o.Timeout < 0 || o.PoolSize < 0 {
-		return nil, errors.New("open redis: the time-out and the pool size must not be negative")
+	if o.Timeout < 0 {
+		return nil, errors.New("open redis: the time-out must not be negative")
 	}
 	t, err := parseURL(rawURL)
 	if err != nil {
@@ -163,7 +160,7 @@ func (c *Conn) connect(t target, o Options) {
 	u.Protocol = 2 // to which go-redis falls back where an ACL denies HELLO: so replies have the same shape everywhere
 	u.MaxRetries, u.DialerRetries, u.MaxRedirects = -1, 1, clusterRedirects
 	u.DialTimeout, u.ReadTimeout, u.WriteTimeout, u.PoolTimeout = o.Timeout, o.Timeout, o.Timeout, o.Timeout
-	u.PoolSize, u.ContextTimeoutEnabled, u.DisableIdentity = o.PoolSize, true, true
+	u.ContextTimeoutEnabled, u.DisableIdentity = true, true
 	// Each handshake would have a command more, which Redis 7 refuses and counts as an error.
 	u.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	switch t.kind {
@@ -194,7 +191,7 @@ func (c *Conn) Close() error {
 	return c.closeErr
 }
 
-// dialHook makes DialErrors of the errors of dialling, go-redis's own included.
+// dialHook makes dialErrors of the errors of dialling, go-redis's own included.
 type dialHook struct{ name string }
 
 func (h dialHook) DialHook(next redis.DialHook) redis.DialHook {
@@ -204,7 +201,7 @@ func (h dialHook) DialHook(next redis.DialHook) redis.DialHook {
 			if h.name != "" {
 				addr = h.name
 			}
-			return nil, &DialError{Addr: addr, Err: err}
+			return nil, &dialError{Addr: addr, Err: err}
 		}
 		return conn, nil
 	}

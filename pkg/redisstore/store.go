@@ -25,9 +25,6 @@ type Config struct {
 	TTL       time.Duration // REDIS_TTL_SECONDS [B25]; 0 means one hour
 	History   int           // HISTORY_MINUTES: how far :history goes back, up to 1440; 0 keeps none
 	Timeout   time.Duration // REDIS_TIMEOUT_MS: no operation takes longer, retries included; 0 means DefaultTimeout
-	// RoundTrips is how many round trips of this process are in progress at once. Calls that come meanwhile share the
-	// next one. 0 means 2; more did not help (docs/performance.md).
-	RoundTrips int
 	// OnRetry gets the error of a call that cannot have run, before it is sent again. nil: nobody. It must be quick.
 	OnRetry func(err error)
 }
@@ -73,7 +70,7 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 		timeout: c.Timeout, history: int64(min(max(c.History, 0), 1440)), nowMs: func() string { return "" },
 	}
 	s.agents = newAgents(s.keys, cmp.Or(max(c.MaxAgents, 0), 100_000))
-	s.dispatch = newDispatcher(cmp.Or(max(c.RoundTrips, 0), 2), s.send, c.Timeout)
+	s.dispatch = newDispatcher(maxRoundTrips, s.send, c.Timeout)
 	return s, nil
 }
 
@@ -247,7 +244,7 @@ func refusals() []string {
 
 // cannotHaveRun says that a command may be sent again without being carried out twice.
 func cannotHaveRun(err error) bool {
-	_, notConnected := errors.AsType[*DialError](err)
+	_, notConnected := errors.AsType[*dialError](err)
 	return notConnected || slices.ContainsFunc(refusals(), func(r string) bool { return redis.HasErrorPrefix(err, r) })
 }
 

@@ -148,7 +148,7 @@ func (d *tlsDialer) explainRefusal(err error) (ok bool, refused error) {
 }
 
 // tlsConn explains an end of the connection before the first byte: in TLS 1.3 the server refuses a client's certificate
-// only after the handshake. Nothing but go-redis's own greeting can have been sent by then: the error is a DialError.
+// only after the handshake. Nothing but go-redis's own greeting can have been sent by then: the error is a dialError.
 // tlsConn embeds *tls.Conn, so that go-redis sees its other methods.
 type tlsConn struct {
 	*tls.Conn
@@ -176,7 +176,7 @@ func (c *tlsConn) explain(err error) error {
 		return err
 	}
 	if ok, refused := c.dialer.explainRefusal(err); ok {
-		return &DialError{Addr: c.addr, Err: fmt.Errorf("TLS: %w", refused)}
+		return &dialError{Addr: c.addr, Err: fmt.Errorf("TLS: %w", refused)}
 	}
 	return err
 }
