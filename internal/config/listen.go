@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
-// ErrOpenListener says that a listener would let other machines operate the breakers, or call agents, without anyone
-// having said so.
+// ErrOpenListener is the error of a listener that other machines reach, where nobody allowed that.
 var ErrOpenListener = errors.New("other machines could use it: want a loopback address")
 
-// CheckListen reports a BREAKERD_LISTEN that is no host:port (as an *Error), or that is not loopback while nobody set
-// BREAKERD_AUTH=none (as ErrOpenListener). A name other than localhost is not loopback: who knows what it resolves to.
+// CheckListen reports a BREAKERD_LISTEN that is no host:port, as an [*Error], or that is not loopback without
+// BREAKERD_AUTH=none, as [ErrOpenListener]. A name other than localhost counts as not loopback, for it may resolve to
+// anything.
 func (c Config) CheckListen() error {
 	return checkListen("BREAKERD", c.Listen, c.Auth, "127.0.0.1:18180")
 }
 
-// CheckBridge is CheckListen for BRIDGE_LISTEN and BRIDGE_AUTH, with what the inbound guard needs.
+// CheckBridge is CheckListen for BRIDGE_LISTEN and BRIDGE_AUTH. It checks the variables of the inbound guard as well.
 func (c Config) CheckBridge() error {
 	errs := []error{checkListen("BRIDGE", c.BridgeListen, c.BridgeAuth, "127.0.0.1:8000")}
 	switch {

@@ -6,13 +6,13 @@ import (
 	"log/slog"
 )
 
-// hidden stands where a secret stood.
+// hidden is shown in place of a secret.
 const hidden = "***"
 
-// Secret is text that no log line, error or JSON shows: however it is formatted, it is ***. Reveal gives the text.
+// Secret is text that is formatted, logged and encoded as ***. [Secret.Reveal] returns it.
 type Secret string
 
-// Reveal gives the secret, for the one who has to present it.
+// Reveal returns the secret.
 func (s Secret) Reveal() string { return string(s) }
 
 // String hides the secret; an empty one is empty.
@@ -23,11 +23,11 @@ func (s Secret) String() string {
 	return hidden
 }
 
-// Format hides the secret from every verb, wrong ones included.
+// Format implements [fmt.Formatter], so that no verb shows the secret.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// MarshalText hides the secret from encoders.
+// MarshalText implements [encoding.TextMarshaler].
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// LogValue hides the secret from log/slog.
+// LogValue implements [slog.LogValuer].
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

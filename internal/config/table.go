@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Table is a Markdown table of every variable: name, default, what is allowed, meaning, where there is more.
-// It is what stands in docs/configuration.md between <!-- config:begin --> and <!-- config:end -->.
+// Table is the Markdown table of every variable that docs/configuration.md has between <!-- config:begin --> and
+// <!-- config:end -->.
 func Table() string {
 	var b strings.Builder
 	b.WriteString("| Variable | Default | Allowed | Meaning | More |\n|---|---|---|---|---|\n")
@@ -34,12 +34,12 @@ func more(clause string) string {
 	return "[" + strings.TrimSuffix(page, ".md") + "](" + clause + ")"
 }
 
-// cell keeps text from ending the cell that it stands in, and a * from starting italics.
+// cell escapes what would end a cell of the table, or begin italics.
 func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "*", `\*`).Replace(text)
 }
 
-// Example is a complete ENV_FILE with every variable at its default: .env.example.
+// Example is .env.example: an ENV_FILE with every variable at its default.
 func Example() string {
 	var b strings.Builder
 	b.WriteString("# Every variable at its default. What differs goes into .env; an empty value counts as not set.\n" +
@@ -50,7 +50,7 @@ func Example() string {
 	return b.String()
 }
 
-// documented is variables with the _FILE twin after each secret.
+// documented lists every variable, each secret followed by its _FILE twin.
 func documented() []variable {
 	var list []variable
 	for _, v := range variables() {
