@@ -16,7 +16,8 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// raw sends bytes that no client library would, and reads one answer. The other side may close before it has read everything.
+// raw sends bytes that no client library would send, and reads one response. The server may close before it has read
+// all of them.
 func raw(t testing.TB, addr, text string) reply {
 	t.Helper()
 	conn := dial(t, addr)
@@ -36,7 +37,7 @@ func raw(t testing.TB, addr, text string) reply {
 	return r
 }
 
-// bad wants a refusal that is the caller's fault: one of ours, with a stable code, or net/http's own, in plain words.
+// bad wants a 4xx: a problem of ours with a stable code, or net/http's own text.
 func (r reply) bad(codes ...string) {
 	r.t.Helper()
 	var p struct {
@@ -54,7 +55,7 @@ func (r reply) bad(codes ...string) {
 	}
 }
 
-// message is a request as text. A body makes a Content-Length.
+// message builds a request as text, with a Content-Length if there is a body.
 func message(method, target, body string, header ...string) string {
 	lines := append([]string{method + " " + target + " HTTP/1.1", "Host: localhost", "Connection: close"}, header...)
 	if body != "" {
@@ -66,7 +67,7 @@ func message(method, target, body string, header ...string) string {
 	return strings.Join(lines, "\r\n") + "\r\n\r\n" + body
 }
 
-// badSegments are names as they stand in a request line, none of which names anything.
+// badSegments are path segments that are no valid name, as a request line has them.
 func badSegments() []string {
 	return []string{
 		"", "a b", "a%20b", "a%00", "a\x00", "a\r\nX: y", "a%0d%0ab", "*", "%2A", "{}", "a}b", "a%2Fb", strings.Repeat("a", 129), strings.Repeat("a", 60_000),
@@ -81,7 +82,7 @@ func TestBridge_RefusesBadPaths(t *testing.T) {
 	for _, name := range badSegments() {
 		for _, target := range []string{"/agents/" + name, "/agents/" + name + "/x", "/api/v1/agents/" + name, "/api/v1/workflows/" + name, "/api/v1/executions/" + name} {
 			if name == "" && strings.HasPrefix(target, "/api") {
-				continue // that is the list with a slash too many
+				continue // the list's path with a slash at its end
 			}
 			raw(t, b.addr, message("GET", target, "")).bad()
 		}
@@ -110,7 +111,7 @@ func TestBridge_RefusesBadPaths(t *testing.T) {
 	s.unharmed(b)
 }
 
-// unharmed: no panic, nothing was made, and the next call works.
+// unharmed checks that nothing panicked, no agent or workflow came into being, and the next call works.
 func (s *site) unharmed(b *daemon) {
 	s.t.Helper()
 	s.called("FailingAgent", 0)
@@ -179,7 +180,7 @@ func TestBridge_RefusesBadBodies(t *testing.T) {
 	s.unharmed(b)
 }
 
-// TestBridge_RefusesBrokenHTTP: what no HTTP is, what two readers could take for two things, and what never comes to its end.
+// TestBridge_RefusesBrokenHTTP sends what is not HTTP, what is ambiguous, and what never ends.
 func TestBridge_RefusesBrokenHTTP(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -225,8 +226,8 @@ func TestBridge_RefusesBrokenHTTP(t *testing.T) {
 	s.unharmed(b)
 }
 
-// TestGateway_SmugglesNoRequestToAnAgent: where Content-Length and Transfer-Encoding disagree, the agent gets one request, told in one
-// way, and whatever follows is judged by bridge.
+// TestGateway_SmugglesNoRequestToAnAgent sends Content-Length and Transfer-Encoding that disagree. The agent gets one
+// request with one framing, and bridge parses the rest.
 func TestGateway_SmugglesNoRequestToAnAgent(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -258,7 +259,7 @@ func TestGateway_SmugglesNoRequestToAnAgent(t *testing.T) {
 	}
 }
 
-// TestGateway_RefusalDoesNotWaitForTheBody, of a breaker or of the gateway itself.
+// TestGateway_RefusalDoesNotWaitForTheBody covers refusals by a breaker and by the gateway itself.
 func TestGateway_RefusalDoesNotWaitForTheBody(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

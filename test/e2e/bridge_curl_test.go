@@ -16,20 +16,20 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// protocols is each way in which curl is to speak to the bridge.
+// protocols lists curl's option for each HTTP version.
 func protocols() []string { return []string{"--http1.1", "--http2-prior-knowledge"} }
 
-// curled is what one run of curl has brought.
+// curled is the result of one run of curl.
 type curled struct {
 	exit     int
 	status   int
-	head     string // every header block that came, of 1xx answers too, and the trailers; lines end with \n
+	head     string // all header blocks, 1xx and trailers included; lines end with \n
 	body     []byte
 	uploaded int64 // bytes of body that were sent
 	stderr   string
 }
 
-// curl runs the real curl; it need not succeed.
+// curl runs the real curl. A failure of curl is a result, not the test's.
 func curl(t testing.TB, args ...string) curled {
 	t.Helper()
 	need(t, "curl")
@@ -55,7 +55,7 @@ func curl(t testing.TB, args ...string) curled {
 	return c
 }
 
-// readFile gives nothing for a file that is not there.
+// readFile returns nothing for a file that does not exist.
 func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -65,7 +65,7 @@ func readFile(t testing.TB, path string) []byte {
 	return text
 }
 
-// ok wants an answer of this status, whole.
+// ok wants a complete response with this status.
 func (c curled) ok(t testing.TB, status int) curled {
 	t.Helper()
 	if c.exit != 0 || c.status != status {
@@ -74,7 +74,7 @@ func (c curled) ok(t testing.TB, status int) curled {
 	return c
 }
 
-// header is every value of a header, from all blocks, whatever its case.
+// header returns every value of a header in all blocks, whatever its case.
 func (c curled) header(name string) (values []string) {
 	for line := range strings.Lines(c.head) {
 		if key, value, ok := strings.Cut(line, ":"); ok && strings.EqualFold(key, name) {
@@ -84,7 +84,7 @@ func (c curled) header(name string) (values []string) {
 	return values
 }
 
-// one wants a header to be there once, with this value.
+// one wants the header exactly once, with this value.
 func (c curled) one(t testing.TB, name, want string) curled {
 	t.Helper()
 	if got := c.header(name); len(got) != 1 || got[0] != want {
@@ -93,14 +93,14 @@ func (c curled) one(t testing.TB, name, want string) curled {
 	return c
 }
 
-// handled is a bridge in front of one agent, Agent, that is a handler of the test's own.
+// handled is a bridge in front of one agent, Agent, which is the test's handler.
 type handled struct {
 	*daemon
 	redis *testkit.Server
 	url   string // of the agent, through the bridge; no slash at its end
 }
 
-// behind starts an agent and a bridge before it. env is further environment of the bridge.
+// behind starts an agent and a bridge in front of it. env is added to the bridge's environment.
 func behind(t testing.TB, agent http.Handler, env ...string) *handled {
 	t.Helper()
 	return behindPolicy(t, agent, "{}", env...)
@@ -121,7 +121,7 @@ func behindPolicy(t testing.TB, agent http.Handler, policy string, env ...string
 	return &handled{d, s, "http://" + d.addr + "/agents/Agent"}
 }
 
-// outcomes waits until the calls of the agent have ended so: as many as wanted with this outcome.
+// outcomes waits until the agent has this number of calls with this outcome.
 func (h *handled) outcomes(outcome string, want int) {
 	h.t.Helper()
 	await(h.daemon, `bridge_upstream_duration_seconds_count{agent="Agent",outcome="`+outcome+`"} `+strconv.Itoa(want))

@@ -12,12 +12,12 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// late is a workflow whose one step waits for as long as its agent does.
+// late is a workflow of one step, which lasts as long as its agent.
 func late(agent string) string {
 	return `{"workflow_id":"late","steps":{"s":{"id":"s","agent_name":"` + agent + `","path":"/step"}}}`
 }
 
-// begun runs an execution of late, and gives its answer when there is one.
+// begun executes late and returns a channel of its answer.
 func (h *handled) begun() <-chan reply {
 	h.t.Helper()
 	h.call(http.MethodPost, "/api/v1/workflows", late("Agent")).want(http.StatusCreated)
@@ -32,7 +32,8 @@ func (h *handled) begun() <-chan reply {
 	return answer
 }
 
-// patient is an agent that streams on /stream, and elsewhere answers when it is let go; arrived hears of each call.
+// patient is an agent that streams on /stream, and on other paths answers once it is released. arrived receives each
+// call.
 type patient struct {
 	stream           *stepwise
 	arrived, release chan struct{}
@@ -94,7 +95,7 @@ func TestDrain_BridgeEndsStreamsAndExecutions(t *testing.T) {
 	checkStats(t, h.daemon, "Agent", map[string]any{"state": "closed", "total_successes": 3.0, "total_failures": 0.0})
 }
 
-// TestDrain_BridgeTakesCallsWhileNotReady, for as long as SHUTDOWN_DELAY_SECONDS: balancers need a moment.
+// TestDrain_BridgeTakesCallsWhileNotReady holds for SHUTDOWN_DELAY_SECONDS, in which load balancers notice.
 func TestDrain_BridgeTakesCallsWhileNotReady(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -117,7 +118,7 @@ func TestDrain_BridgeTakesCallsWhileNotReady(t *testing.T) {
 	}
 }
 
-// TestDaemon_EveryProgramKnowsItsNameAndWhetherItIsReady: --health is what a container's health check runs.
+// TestDaemon_EveryProgramKnowsItsNameAndWhetherItIsReady uses --health, which container health checks run.
 func TestDaemon_EveryProgramKnowsItsNameAndWhetherItIsReady(t *testing.T) {
 	t.Parallel()
 	for _, p := range []program{breakerd, bridge, demoAgent} {
@@ -149,7 +150,7 @@ func TestDaemon_EveryProgramKnowsItsNameAndWhetherItIsReady(t *testing.T) {
 	}
 }
 
-// TestDrain_CutsAStreamAtItsEnd, and the exit is still an orderly one.
+// TestDrain_CutsAStreamAtItsEnd wants exit code 0 all the same.
 func TestDrain_CutsAStreamAtItsEnd(t *testing.T) {
 	t.Parallel()
 	agent := newPatient()

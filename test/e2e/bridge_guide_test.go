@@ -16,7 +16,8 @@ import (
 
 const guide = "circuit-breaker-test"
 
-// TestGuide_FiveFailuresStopTheSixthCallAndAMendedAgentCloses is the deployment guide's section Testing, rows W4, W5, W7, W10 and W11.
+// TestGuide_FiveFailuresStopTheSixthCallAndAMendedAgentCloses is the deployment guide's section Testing, rows W4, W5,
+// W7, W10 and W11.
 func TestGuide_FiveFailuresStopTheSixthCallAndAMendedAgentCloses(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -74,7 +75,7 @@ func TestGuide_FiveFailuresStopTheSixthCallAndAMendedAgentCloses(t *testing.T) {
 		`circuit_breaker_transitions_total{agent="FailingAgent",from="half_open",to="closed"} 1`)
 }
 
-// await waits for lines on the page of metrics: the states are asked for once a second at most.
+// await waits for lines of /metrics, whose states are read at most once a second.
 func await(d *daemon, lines ...string) {
 	d.t.Helper()
 	testkit.Eventually(d.t, "metrics", 10*time.Second, func() error { return d.measured(lines...) })
@@ -117,7 +118,7 @@ func TestGuide_DisabledForAllAgents(t *testing.T) {
 	}
 }
 
-// TestRegistry_FileIsReadAgainWhileRunning is row W3: one agent is switched off, and a bad edit changes nothing but the health.
+// TestRegistry_FileIsReadAgainWhileRunning is row W3: one agent is disabled; a bad edit changes only the health.
 func TestRegistry_FileIsReadAgainWhileRunning(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -145,7 +146,7 @@ func TestRegistry_FileIsReadAgainWhileRunning(t *testing.T) {
 		}
 	}
 	for range 8 {
-		b.execute(guide).failed() // still off, still at its address
+		b.execute(guide).failed() // the agent is still disabled, and has its address
 	}
 	s.write("agents.json", "["+s.agent("FailingAgent", `,"circuit_breaker_config":{"failure_threshold":2}`)+"]")
 	s.health(b, "registry", "healthy")
@@ -156,7 +157,7 @@ func TestRegistry_FileIsReadAgainWhileRunning(t *testing.T) {
 	b.execute(guide).stopped()
 }
 
-// health waits until one part of a bridge's health is so; nothing else is wrong, so the whole is the same.
+// health waits until one part of a bridge's health has this status. Nothing else is wrong, so the whole has it too.
 func (s *site) health(d *daemon, part, want string) {
 	s.t.Helper()
 	testkit.Eventually(s.t, "health "+want, 15*time.Second, func() error {
@@ -201,7 +202,7 @@ func TestWorkflows_FilesAreReadAgainWhileRunning(t *testing.T) {
 	}
 	s.health(b, "workflows", "healthy")
 	b.execute("chain").want(http.StatusNotFound)
-	b.execute(guide).failed() // the other file is as it was
+	b.execute(guide).failed() // the other file is unchanged
 
 	s.write("workflows/early.json", `{"workflow_id":"early","steps":{"a":{"id":"a","agent_name":"Newcomer"}}}`)
 	s.health(b, "workflows", "degraded")
@@ -211,7 +212,7 @@ func TestWorkflows_FilesAreReadAgainWhileRunning(t *testing.T) {
 	b.execute("early").want(http.StatusOK)
 }
 
-// TestRegistry_BadFilesAtStartAreRefusedWithTheirPlace: nothing starts on a registry or workflow that cannot be taken.
+// TestRegistry_BadFilesAtStartAreRefusedWithTheirPlace: bridge does not start with a bad registry or workflow.
 func TestRegistry_BadFilesAtStartAreRefusedWithTheirPlace(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// request is what the agent got, as it shows it.
+// request is a request as the agent received it.
 type request struct {
 	Method string      `json:"method"`
 	URI    string      `json:"uri"`
@@ -26,7 +26,7 @@ type request struct {
 	Header http.Header `json:"header"`
 }
 
-// answering is an agent that answers many ways, by its path.
+// answering is an agent whose path says how it responds.
 func answering() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/base/file", func(w http.ResponseWriter, r *http.Request) {
@@ -63,7 +63,7 @@ func answering() http.Handler {
 	return mux
 }
 
-// show answers with the request.
+// show responds with the request.
 func show(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	showWith(w, r, body)
@@ -167,7 +167,7 @@ func TestGateway_NamesTheCallerToTheAgent(t *testing.T) {
 	}
 }
 
-// TestGateway_UpgradedConnectionGoesBothWays: what a WebSocket does, but for its frames.
+// TestGateway_UpgradedConnectionGoesBothWays upgrades as a WebSocket does, without its frames.
 func TestGateway_UpgradedConnectionGoesBothWays(t *testing.T) {
 	t.Parallel()
 	h := behind(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -205,7 +205,7 @@ func TestGateway_UpgradedConnectionGoesBothWays(t *testing.T) {
 	curl(t, "--http1.1", h.url+"/ws").ok(t, 400)
 }
 
-// dial is a connection that cannot hang for ever.
+// dial opens a connection with a deadline.
 func dial(t testing.TB, addr string) net.Conn {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
@@ -219,7 +219,8 @@ func dial(t testing.TB, addr string) net.Conn {
 	return conn
 }
 
-// TestGateway_AsksForTheBodyWhenTheAgentReadsIt is of HTTP/1.1: in HTTP/2 net/http takes Expect away and asks by itself.
+// TestGateway_AsksForTheBodyWhenTheAgentReadsIt covers HTTP/1.1. In HTTP/2, net/http removes Expect and sends 100
+// itself.
 func TestGateway_AsksForTheBodyWhenTheAgentReadsIt(t *testing.T) {
 	t.Parallel()
 	var read, refused atomic.Int64
@@ -233,11 +234,11 @@ func TestGateway_AsksForTheBodyWhenTheAgentReadsIt(t *testing.T) {
 		read.Add(n)
 	}))
 	const size = 3 << 20
-	// Without --expect100-timeout curl sends after a second whatever comes.
+	// Without --expect100-timeout, curl sends the body after a second.
 	args := []string{"--expect100-timeout", "20", "-H", "Expect: 100-continue", "--data-binary", "@" + zeros(t, size)}
 	for _, proto := range protocols() {
 		r := curl(t, append(args, proto, h.url+"/take")...).ok(t, 200)
-		if !strings.Contains(r.head, " 100") || r.uploaded != size { // net/http may say it twice: for the agent, and for the reading
+		if !strings.Contains(r.head, " 100") || r.uploaded != size { // net/http may send it twice: for the agent, and for the read
 			t.Errorf("%s: sent %d bytes on\n%s", proto, r.uploaded, r.head)
 		}
 	}
@@ -251,7 +252,7 @@ func TestGateway_AsksForTheBodyWhenTheAgentReadsIt(t *testing.T) {
 	h.outcomes("ignored", 1)
 }
 
-// TestGateway_TrailersGoBothWays, to a client that curl is not: one with trailers of its own.
+// TestGateway_TrailersGoBothWays uses a Go client, for curl sends no trailers.
 func TestGateway_TrailersGoBothWays(t *testing.T) {
 	t.Parallel()
 	h := behind(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

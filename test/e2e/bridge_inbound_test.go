@@ -13,8 +13,8 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// TestInbound_BansTheCallingAgent is row S7, and S2 on the way: the guarded API refuses what one agent sends, and after five
-// times does not even get it, until an operator lets the agent in again.
+// TestInbound_BansTheCallingAgent is row S7, with S2: the guarded API refuses one agent's requests. After five of them
+// bridge no longer forwards them, until an operator resets the agent's breaker.
 func TestInbound_BansTheCallingAgent(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
@@ -57,7 +57,7 @@ func TestInbound_BansTheCallingAgent(t *testing.T) {
 			t.Errorf("%s; the API was called %d times more", r.body, calls.Load()-before)
 		}
 		for range 6 {
-			post(proto, honest, `{"claim":"crash"}`).ok(t, 500) // not the caller's doing
+			post(proto, honest, `{"claim":"crash"}`).ok(t, 500) // a 5xx is not the caller's fault
 		}
 		r = post(proto, honest, `{"claim":"good"}`).ok(t, 200)
 		var got request
@@ -66,7 +66,7 @@ func TestInbound_BansTheCallingAgent(t *testing.T) {
 		}
 		core.show(flooder).has("state", "OPEN").has("failure_count", 5.0)
 		core.show(honest).has("state", "CLOSED").has("failure_count", 0.0)
-		core.acquire(flooder).refused("OPEN", "open") // the same breaker for whoever asks
+		core.acquire(flooder).refused("OPEN", "open") // breakerd sees the same breaker
 		core.reset(flooder, "CLOSED")
 		post(proto, flooder, `{"claim":"good"}`).ok(t, 200)
 		core.call(http.MethodPost, adminPath+honest+"/open", `{"reason":"manual ban","timeout_seconds":600}`).want(http.StatusOK)
@@ -78,14 +78,14 @@ func TestInbound_BansTheCallingAgent(t *testing.T) {
 	if !strings.Contains(string(r.body), `"invalid_agent_name"`) {
 		t.Errorf("nameless: %s", r.body)
 	}
-	b.through("8f3a2b1c", "/").want(http.StatusNotFound) // the two listeners do not mix
+	b.through("8f3a2b1c", "/").want(http.StatusNotFound) // the main listener does not serve it
 	if got := curl(t, guard+"/agents/x", "-H", "X-Agent-Key: late").ok(t, 200); !strings.Contains(string(got.body), `"/v1/agents/x"`) {
 		t.Errorf("a path of the API: %s", got.body)
 	}
 	await(b, `circuit_breaker_rejections_total{agent="8f3a2b1c",reason="open"} 1`)
 }
 
-// inbound is where a bridge guards the API.
+// inbound returns the address at which a bridge guards the API.
 func (d *daemon) inbound() string {
 	d.t.Helper()
 	var line struct {
@@ -97,7 +97,7 @@ func (d *daemon) inbound() string {
 	return line.Address
 }
 
-// TestInbound_RefusesBadInput: the guard has no API of its own, so what is bad in HTTP and in its paths is all there is.
+// TestInbound_RefusesBadInput covers HTTP and paths: the guard has no API of its own.
 func TestInbound_RefusesBadInput(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
@@ -108,7 +108,7 @@ func TestInbound_RefusesBadInput(t *testing.T) {
 	t.Cleanup(api.Close)
 	b := bridge.start(t, "INBOUND_LISTEN=127.0.0.1:0", "INBOUND_URL="+api.URL+"/v1/")
 	addr, callers := b.inbound(), 0
-	me := func() string { // another each time: what is bad is the caller's failure
+	me := func() string { // a new agent each time, for a bad request is the calling agent's failure
 		callers++
 		return fmt.Sprintf("X-Agent-ID: caller-%d", callers)
 	}
@@ -128,5 +128,5 @@ func TestInbound_RefusesBadInput(t *testing.T) {
 		t.Errorf("the API was called %d times", n)
 	}
 	raw(t, addr, message("GET", "/..x", "", me())).want(http.StatusOK)
-	raw(t, addr, message("POST", "/x", "\x00\xff", me())).want(http.StatusOK) // a body is the API's to judge
+	raw(t, addr, message("POST", "/x", "\x00\xff", me())).want(http.StatusOK) // the API judges the body
 }

@@ -39,7 +39,7 @@ func TestBridge_ReplicasShareRegistryAndWorkflows(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	a, b := s.bridge(), s.bridge()
-	b.through("Newcomer", "/x").want(http.StatusNotFound).has("code", "agent_unknown") // which b may believe for a second
+	b.through("Newcomer", "/x").want(http.StatusNotFound).has("code", "agent_unknown") // b may cache that for a second
 	a.call(http.MethodPost, "/api/v1/agents", s.agent("Newcomer", "")).want(http.StatusCreated).has("origin", "api")
 	a.through("Newcomer", "/x").want(http.StatusOK)
 	begin := time.Now()
@@ -74,7 +74,7 @@ func TestBridge_ReplicasShareRegistryAndWorkflows(t *testing.T) {
 	})
 }
 
-// TestBridge_AnswersAloneWhileRedisIsDown: who calls notices nothing, who watches does.
+// TestBridge_AnswersAloneWhileRedisIsDown: callers notice nothing; health and metrics do.
 func TestBridge_AnswersAloneWhileRedisIsDown(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -123,7 +123,7 @@ func TestBridge_AnswersAloneWhileRedisIsDown(t *testing.T) {
 	}
 }
 
-// keepCalling calls the agent that is well, over and over, until stop; every call must be answered by it.
+// keepCalling calls the healthy agent until stop. Every call must succeed.
 func keepCalling(d *daemon) (stop func() (calls int, err error)) {
 	ctx, cancel := context.WithCancel(d.t.Context())
 	calls, ended := 0, make(chan error, 1)

@@ -11,7 +11,7 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// site is what bridges of one fleet share: a Redis, the demo agents, a registry file and a directory of workflows.
+// site is what the bridges of a fleet share: Redis, the demo agents, a registry file and a directory of workflows.
 type site struct {
 	t     testing.TB
 	redis *testkit.Server
@@ -33,7 +33,7 @@ const guideWorkflow = `{
   }
 }`
 
-// newSite has the guide's workflow, and two agents: FailingAgent does as its name says, Other is well.
+// newSite has the guide's workflow and two agents: FailingAgent, which fails, and Other, which works.
 func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{t: t, redis: testkit.Start(t), demo: demoAgent.start(t), dir: t.TempDir()}
@@ -67,13 +67,13 @@ func (s *site) bridge(env ...string) *daemon {
 	}, env...)...)
 }
 
-// mode switches a demo agent.
+// mode sets how a demo agent responds.
 func (s *site) mode(agent, mode string) {
 	s.t.Helper()
 	s.demo.call(http.MethodPut, "/modes/"+agent, `{"mode":"`+mode+`"}`).want(http.StatusOK)
 }
 
-// called is how often a demo agent was.
+// called wants a demo agent to have had n calls.
 func (s *site) called(agent string, want int) {
 	s.t.Helper()
 	s.demo.call(http.MethodGet, "/modes/"+agent, "").want(http.StatusOK).has("calls", float64(want))
@@ -85,7 +85,7 @@ func (d *daemon) execute(id string) reply {
 	return d.call(http.MethodPost, "/api/v1/workflows/"+id+"/execute", `{"input": {}}`)
 }
 
-// failed wants an execution of the guide's workflow that the agent failed.
+// failed wants an execution that failed at the agent.
 func (r reply) failed() reply {
 	r.t.Helper()
 	return r.want(http.StatusBadGateway).has("code", "agent_failed").has("step", "step-1").has("agent", "FailingAgent").
@@ -108,13 +108,13 @@ func (d *daemon) through(agent, path string) reply {
 	return d.call(http.MethodGet, "/agents/"+agent+path, "")
 }
 
-// breakerOf is the breaker of a registered agent as bridge shows it: a path into it, as totals.failures.
+// breakerOf reads the breaker of a registered agent from bridge. path is for example totals.failures.
 func (d *daemon) breakerOf(agent, path string) any {
 	d.t.Helper()
 	return d.call(http.MethodGet, "/api/v1/agents/"+agent, "").want(http.StatusOK).get("breaker." + path)
 }
 
-// measured wants lines on the page of metrics.
+// measured wants lines in /metrics.
 func (d *daemon) measured(lines ...string) error {
 	d.t.Helper()
 	page := "\n" + string(d.call(http.MethodGet, "/metrics", "").want(http.StatusOK).body)
@@ -126,7 +126,7 @@ func (d *daemon) measured(lines ...string) error {
 	return nil
 }
 
-// missing is the error of what should be there.
+// missing is the error for lines that are absent.
 type missing string
 
 func (m missing) Error() string { return "there is no " + string(m) }

@@ -18,9 +18,9 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// stepwise is an agent that sends an event each time it is told to.
+// stepwise is an agent that sends one event for each receive from next.
 type stepwise struct {
-	next  chan struct{} // closed: to the end
+	next  chan struct{} // closed: all remaining events
 	ended chan error    // of each call: why it ended
 }
 
@@ -49,7 +49,7 @@ func (s *stepwise) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.ended <- nil
 }
 
-// streaming runs curl until its test ends it, its body on stdout as it comes.
+// streaming runs curl until the test ends it. curl prints the body as it arrives.
 func streaming(t testing.TB, args ...string) *process {
 	t.Helper()
 	need(t, "curl")
@@ -75,12 +75,12 @@ func TestStream_EachEventArrivesBeforeTheNextIsSent(t *testing.T) {
 		for _, path := range []string{"/sse", "/plain"} {
 			c := streaming(t, proto, h.url+path)
 			for i := range 3 {
-				c.awaitOut(fmt.Sprintf("data: %d\n\n", i)) // the agent waits for us now
+				c.awaitOut(fmt.Sprintf("data: %d\n\n", i)) // the agent has not been asked for the next
 				agent.next <- struct{}{}
 			}
 			c.awaitOut("data: 3\n\n")
 			c.signal(syscall.SIGKILL)
-			select { // a client that is gone is gone for the agent too
+			select { // the agent sees that the client has gone
 			case err := <-agent.ended:
 				if err == nil {
 					t.Error("the agent came to its end")
@@ -148,7 +148,7 @@ func TestStream_RequestStreamsWhileTheResponseDoes(t *testing.T) {
 	}
 }
 
-// reuses makes one more call, and says whether it went over a connection that was there.
+// reuses makes one more call and reports whether it reused a connection.
 func reuses(t testing.TB, transport http.RoundTripper, url string) (reused bool) {
 	t.Helper()
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
@@ -164,7 +164,7 @@ func reuses(t testing.TB, transport http.RoundTripper, url string) (reused bool)
 	return reused
 }
 
-// TestStream_AgentThatDiesHalfWayIsAFailure: a truncated answer must not look whole.
+// TestStream_AgentThatDiesHalfWayIsAFailure: a truncated response must not look complete.
 func TestStream_AgentThatDiesHalfWayIsAFailure(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -199,7 +199,7 @@ func TestStream_AgentThatDiesHalfWayIsAFailure(t *testing.T) {
 	}
 }
 
-// TestStream_ProbeKeepsItsLease: its lease is a second, its stream takes three.
+// TestStream_ProbeKeepsItsLease: the lease is one second, the stream takes three.
 func TestStream_ProbeKeepsItsLease(t *testing.T) {
 	t.Parallel()
 	agent := newStepwise()
@@ -231,7 +231,7 @@ func TestStream_ProbeKeepsItsLease(t *testing.T) {
 	t.Logf("%d times two calls were refused meanwhile", refused)
 }
 
-// zeros is a file of so many bytes.
+// zeros creates a file of size zero bytes.
 func zeros(t testing.TB, size int64) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "body")
@@ -244,8 +244,8 @@ func zeros(t testing.TB, size int64) string {
 	return file
 }
 
-// bodies is an agent that moves large ones: GET /bytes/{n} sends n zero bytes, POST /echo sends each part back before it reads the
-// next, and counts them in the trailer X-Body-Bytes.
+// bodies is an agent for large bodies: GET /bytes/{n} sends n zero bytes; POST /echo returns each part before it reads
+// the next, and counts the bytes in the trailer X-Body-Bytes.
 func bodies() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /bytes/{n}", func(w http.ResponseWriter, r *http.Request) {
@@ -261,14 +261,14 @@ func bodies() http.Handler {
 		w.Header().Set("Trailer", "X-Body-Bytes")
 		n, err := io.Copy(flushing{w}, r.Body)
 		if err != nil {
-			panic(http.ErrAbortHandler) // an answer that ends well would look whole
+			panic(http.ErrAbortHandler) // a clean end would look complete
 		}
 		w.Header().Set("X-Body-Bytes", strconv.FormatInt(n, 10))
 	})
 	return http.StripPrefix("/base", mux)
 }
 
-// flushing sends each part of an answer as it is written.
+// flushing flushes after each write.
 type flushing struct{ http.ResponseWriter }
 
 func (f flushing) Write(p []byte) (int, error) {
@@ -276,7 +276,7 @@ func (f flushing) Write(p []byte) (int, error) {
 	return n, errors.Join(err, http.NewResponseController(f.ResponseWriter).Flush())
 }
 
-// TestStream_HundredMegabytesTakeConstantMemory runs bridge without the race detector, whose shadow memory is not bridge's.
+// TestStream_HundredMegabytesTakeConstantMemory runs bridge without the race detector, which needs memory of its own.
 func TestStream_HundredMegabytesTakeConstantMemory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -309,7 +309,7 @@ func TestStream_HundredMegabytesTakeConstantMemory(t *testing.T) {
 	}
 }
 
-// peakMemory is the most that a process has ever held, in bytes.
+// peakMemory is the peak resident memory of a process, in bytes.
 func peakMemory(t testing.TB, d *daemon) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.PID()))

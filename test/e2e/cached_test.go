@@ -45,7 +45,7 @@ func TestCached_CountsAllWithFewCommands(t *testing.T) {
 	if n := scripts(t, s) - before; n > calls/10 {
 		t.Errorf("%d scripts for %d calls", n, calls)
 	}
-	a.show(agent).has("totals.successes", float64(calls+1)) // whoever counted sees it
+	a.show(agent).has("totals.successes", float64(calls+1)) // inspect flushes first
 	if text := a.call(http.MethodGet, "/metrics", "").want(http.StatusOK); !strings.Contains(string(text.body),
 		fmt.Sprintf("circuit_breaker_calls_total{agent=%q,result=\"success\"} %d\n", agent, calls+1)) ||
 		!strings.Contains(string(text.body), "circuit_breaker_unsent_agents 0\n") {
@@ -61,9 +61,9 @@ func TestCached_OtherReplicaSeesATrip(t *testing.T) {
 		d.run(agent, "success", 2)
 	}
 	late := b.acquire(agent).want(http.StatusOK).text("permit")
-	b.show(agent) // sends its successes: none comes between the failures
+	b.show(agent) // flushes its successes, so that none comes between the failures
 	a.run(agent, "failure", 5)
-	a.acquire(agent).refused("OPEN", "open") // behind one's own failures at once
+	a.acquire(agent).refused("OPEN", "open") // a replica sees its own failures at once
 	testkit.Eventually(t, "the other replica to refuse", 2*time.Second, func() error {
 		if r := b.acquire(agent); r.status != http.StatusTooManyRequests {
 			return fmt.Errorf("status %d", r.status)
@@ -120,7 +120,7 @@ func TestCached_AnswersAloneWhileRedisIsDown(t *testing.T) {
 	a.acquire(agent).refused("OPEN", "open")
 }
 
-// TestCached_DeletedAgentStaysAbsent: outcomes that were not sent yet do not bring it back, not even at the end, when all are sent.
+// TestCached_DeletedAgentStaysAbsent: unsent outcomes do not bring it back, the flush at the end included.
 func TestCached_DeletedAgentStaysAbsent(t *testing.T) {
 	t.Parallel()
 	a, b, s := cachedPair(t, "CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=1000")

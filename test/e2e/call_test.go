@@ -20,7 +20,7 @@ type reply struct {
 	body   []byte
 }
 
-// try sends one request; any goroutine may do so. header is name, value, name, value….
+// try sends one request. Any goroutine may call it. header is name, value, name, value….
 func (d *daemon) try(method, path, body string, header ...string) (reply, error) {
 	r := reply{t: d.t, what: method + " " + path}
 	req, err := http.NewRequestWithContext(d.t.Context(), method, "http://"+d.addr+path, strings.NewReader(body))
@@ -62,7 +62,7 @@ func (r reply) want(status int) reply {
 	return r
 }
 
-// get gives a value by its path: policy.failure_threshold.value; nil if it is not there.
+// get returns the value at a path such as policy.failure_threshold.value; nil if there is none.
 func (r reply) get(path string) any {
 	r.t.Helper()
 	var v any
@@ -83,7 +83,7 @@ func (r reply) text(path string) string {
 	return s
 }
 
-// has wants a value at a path; numbers are float64.
+// has wants this value at a path. Numbers are float64.
 func (r reply) has(path string, want any) reply {
 	r.t.Helper()
 	if got := r.get(path); got != want {
@@ -92,7 +92,7 @@ func (r reply) has(path string, want any) reply {
 	return r
 }
 
-// refused wants the refusal that a breaker in this state gives for this reason.
+// refused wants a refusal with this state and reason.
 func (r reply) refused(state, reason string) reply {
 	r.t.Helper()
 	r.want(http.StatusTooManyRequests).has("code", "circuit_breaker_open").has("reason", reason)
@@ -124,7 +124,7 @@ func reportBody(permit, outcome string) string {
 	return `{"permit":"` + permit + `","outcome":"` + outcome + `"}`
 }
 
-// run makes n calls to the agent that end so, and wants each to be admitted and counted.
+// run makes n calls with this outcome. Each must be admitted and counted.
 func (d *daemon) run(agent, outcome string, n int) {
 	d.t.Helper()
 	for range n {
@@ -144,7 +144,7 @@ func (d *daemon) reset(agent, target string) {
 	d.call(http.MethodPost, adminPath+agent+"/reset", `{"target_state":"`+target+`","reason":"test"}`).want(http.StatusOK).has("state", target)
 }
 
-// override sets the agent's policy; it must have none yet.
+// override sets the agent's override, of which there must be none yet.
 func (d *daemon) override(agent, policy string) {
 	d.t.Helper()
 	d.call(http.MethodPut, adminPath+agent+"/config", policy).want(http.StatusCreated)

@@ -14,14 +14,14 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// exchange is one call and the status it must have.
+// exchange is one request and the status that it must get.
 type exchange struct {
 	method, path, body string
 	status             int
 	header             []string
 }
 
-// life is every operation on one agent, but for those that need a permit: from the first profile to the last open hold.
+// life lists every operation on one agent that needs no permit: those before the calls of live, and those after.
 func life(agent string) (before, after []exchange) {
 	admin, profile := adminPath+agent, "/v1/admin/agents/"+agent
 	before = []exchange{
@@ -57,7 +57,7 @@ func (d *daemon) exchange(list ...exchange) (last reply, err error) {
 	return last, nil
 }
 
-// live runs all of life, with calls in the middle: five failures open, a probe is renewed and succeeds.
+// live runs all of life. Between its halves, five failures open the breaker, and a probe is renewed and succeeds.
 func (d *daemon) live(agent string) error {
 	before, after := life(agent)
 	if _, err := d.exchange(before...); err != nil {
@@ -101,7 +101,7 @@ func (d *daemon) live(agent string) error {
 	return err
 }
 
-// each does the same for every agent, a few at a time.
+// each calls do for every agent, four at a time.
 func each(t *testing.T, agents []string, do func(agent string) error) {
 	t.Helper()
 	queue := make(chan string)
@@ -173,7 +173,7 @@ func TestCluster_TakesEveryOperation(t *testing.T) {
 	})
 }
 
-// clusterKeys are the keys of each master. Those of agents must carry the agent in braces.
+// clusterKeys returns each master's keys of agents. Such a key must have the agent in braces.
 func clusterKeys(t *testing.T, set *testkit.ClusterSet) [][]string {
 	t.Helper()
 	var all [][]string
@@ -192,7 +192,7 @@ func clusterKeys(t *testing.T, set *testkit.ClusterSet) [][]string {
 	return all
 }
 
-// ofFleet tells the keys that belong to no agent.
+// ofFleet says whether a key belongs to the fleet and to no agent.
 func ofFleet(key string) bool {
 	return strings.Count(key, ":") == 1 // an agent's keys have three segments, the fleet's two
 }

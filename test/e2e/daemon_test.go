@@ -20,8 +20,8 @@ type daemon struct {
 	client *http.Client
 }
 
-// launch starts breakerd on a free port and does not wait until it listens. inside is the command that runs it elsewhere, as in
-// a network namespace.
+// launch starts breakerd on a free port and does not wait until it listens. inside is a command that runs it elsewhere,
+// such as in a network namespace.
 func launch(t testing.TB, inside []string, env ...string) *daemon {
 	t.Helper()
 	return breakerd.launch(t, inside, env...)
@@ -33,7 +33,7 @@ func start(t testing.TB, env ...string) *daemon {
 	return breakerd.start(t, env...)
 }
 
-// launch is for any program. env is added to nothing: what the test's own environment holds does not matter.
+// launch is for any program. The program's environment is env alone, without the test's.
 func (p program) launch(t testing.TB, inside []string, env ...string) *daemon {
 	t.Helper()
 	return p.launchBinary(t, append(inside, p.binary()), env...)
@@ -59,7 +59,7 @@ func (p program) start(t testing.TB, env ...string) *daemon {
 	return d
 }
 
-// awaitListening reads the address from the log line that tells it.
+// awaitListening waits for the log line with the address.
 func (d *daemon) awaitListening() {
 	d.t.Helper()
 	var line struct {
@@ -74,7 +74,7 @@ func (d *daemon) awaitListening() {
 	d.t.Cleanup(transport.CloseIdleConnections)
 }
 
-// end stops the daemon as an operator would, and checks what every run owes: exit 0, no data race, a log of JSON objects.
+// end sends SIGTERM and checks each run: exit code 0, no data race, a log of JSON objects.
 func (d *daemon) end() {
 	t := d.t
 	if d.client != nil {

@@ -1,5 +1,6 @@
-// Package e2e tests the real binaries (breakerd, bridge, demo-agent), from outside: real processes, real Redis servers, real curl, jq and redis-cli.
+// Package e2e tests the real binaries (breakerd, bridge, demo-agent) from outside: real processes, Redis servers, curl,
+// jq, redis-cli.
 //
-// Every process listens on a free loopback port of its own, or in a network namespace of its own where a document names the
-// port, and ends with its test.
+// Every process listens on a free loopback port of its own, or in a network namespace of its own where a document names
+// the port, and ends with its test.
 package e2e

@@ -15,7 +15,7 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// tripped wants a working breaker: five failures open it, and Redis says so.
+// tripped checks that the breaker works: five failures open it, and Redis has that.
 func tripped(t *testing.T, d *daemon, s *testkit.Server) {
 	t.Helper()
 	d.run("FailingAgent", "failure", 5)

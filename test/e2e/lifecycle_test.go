@@ -20,7 +20,7 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// slowReport is a report whose body is sent late: a request in flight for as long as the test wants.
+// slowReport is a report whose body arrives late, so that the request is in flight for as long as the test wants.
 type slowReport struct {
 	t    testing.TB
 	conn net.Conn
@@ -52,7 +52,7 @@ func beginReport(d *daemon, agent, permit string) *slowReport {
 	return s
 }
 
-// finish sends the body, and gives the answer.
+// finish sends the body and returns the response.
 func (s *slowReport) finish() reply {
 	s.t.Helper()
 	if _, err := io.WriteString(s.conn, s.body); err != nil {
@@ -103,7 +103,7 @@ func TestDrain_SigtermEndsCallsAndLogsTheStats(t *testing.T) {
 	}
 }
 
-// checkStats wants the line with the nine figures of one agent, with these values among them.
+// checkStats wants the stats line of one agent with these values.
 func checkStats(t *testing.T, d *daemon, agent string, want map[string]any) {
 	t.Helper()
 	var got map[string]any
@@ -205,7 +205,7 @@ func TestConfig_EnvFileWinsOverTheEnvironment(t *testing.T) {
 		}
 	}
 	env := []string{"ENV_FILE=" + file, "CIRCUIT_BREAKER_FAILURE_THRESHOLD=7", "CIRCUIT_BREAKER_TIMEOUT_SECONDS=60", "REDIS_URL=" + s.URL()}
-	// What is not of the breaker only fills what is not set: REDIS_URL here does not count.
+	// Variables that are not of the breaker only fill what is not set, so REDIS_URL here does not count.
 	write("# edited by hand", "CIRCUIT_BREAKER_FAILURE_THRESHOLD=2", "REDIS_URL="+other.URL(), "LOG_LEVEL=debug")
 	d := start(t, env...)
 	d.run("Agent", "failure", 2)

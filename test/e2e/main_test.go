@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// program is one of ours, and what says where it listens.
+// program is one of our programs; listen is the variable of its address.
 type program struct{ name, listen string }
 
 var (
@@ -43,8 +43,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// build compiles programs into a directory; how is a flag of go build. VCS stamping is off: another process may be writing to the
-// repository.
+// build compiles programs into a directory. how is a flag of go build. VCS stamping is off, for another process may be
+// writing to the repository.
 func build(to, how string, programs ...program) error {
 	args := []string{"build", how, "-buildvcs=false", "-o", to + string(filepath.Separator)}
 	for _, p := range programs {
@@ -63,13 +63,13 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// packages says where Debian has the tools that the tests use.
+// packages maps a tool to its Debian package.
 var packages = map[string]string{
 	"redis-server": "redis-server", "redis-cli": "redis-tools", "jq": "jq", "curl": "curl", "bash": "bash", "grep": "grep",
 	"script": "bsdutils", "unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2",
 }
 
-// need stops the test if a tool is missing; a test that cannot run has failed.
+// need fails the test if a tool is missing.
 func need(t testing.TB, tools ...string) {
 	t.Helper()
 	for _, tool := range tools {

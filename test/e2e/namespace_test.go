@@ -12,14 +12,14 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// namespace is a network of its own, with nothing in it but a loopback device: the ports that documents name are free there.
-type namespace struct{ enter []string } // what runs a command in it
+// namespace is a network namespace with a loopback device only, in which the ports that documents name are free.
+type namespace struct{ enter []string } // the command that runs another in it
 
 func newNamespace(t testing.TB) namespace {
 	t.Helper()
 	need(t, "unshare", "nsenter", "ip")
 	unshare, enter := []string{"unshare", "-n"}, []string{"nsenter", "-n"}
-	if os.Geteuid() != 0 { // as root of a user namespace of our own
+	if os.Geteuid() != 0 { // root of a new user namespace
 		unshare, enter = []string{"unshare", "-r", "-n"}, []string{"nsenter", "-U", "--preserve-credentials", "-n"}
 	}
 	p := spawn(t, append(unshare, "sh", "-c", "ip link set lo up && echo ready && exec sleep infinity"), os.Environ())
@@ -36,7 +36,7 @@ func newNamespace(t testing.TB) namespace {
 	return namespace{append(enter, "-t", strconv.Itoa(p.PID()))}
 }
 
-// redis starts a server on the port that everybody expects.
+// redis starts a server on Redis' usual port.
 func (ns namespace) redis(t testing.TB) {
 	t.Helper()
 	need(t, "redis-server", "redis-cli")

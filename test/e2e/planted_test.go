@@ -12,13 +12,13 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// planted is one agent whose keys hold what they cannot hold.
+// planted is one agent with planted keys [B20].
 type planted struct {
 	agent string
 	cli   [][]string // redis-cli commands; @ stands for circuit_breaker:<agent>:
-	state string     // as the first call should find it
+	state string     // that the first call must find
 	heals bool       // the machine's own keys: counted and logged
-	types string     // "state string calls hash": keys and their types when healed
+	types string     // "state string calls hash": keys and their types after the repair
 }
 
 func plants() []planted {
@@ -44,7 +44,7 @@ func plants() []planted {
 	}
 }
 
-// exercise makes every kind of call on a planted agent; each must be answered as if nothing were there.
+// exercise makes every kind of call on a planted agent. Each must be answered as if no key had been planted.
 func (p planted) exercise(t *testing.T, d *daemon) {
 	t.Helper()
 	at := func(r reply, statuses ...int) {
@@ -89,7 +89,7 @@ func TestPlantedKeys_FailNoCall(t *testing.T) {
 				t.Fatalf("%s: %s", p.agent, out)
 			}
 		}
-		if fields := strings.Fields(p.types); p.heals { // the type is looked at before a reset takes the key away
+		if fields := strings.Fields(p.types); p.heals { // checked before a reset deletes the key
 			d.acquire(p.agent)
 			if got := redisCLI(t, s, "TYPE", prefix+fields[0]); got != fields[1] && got != "none" {
 				t.Errorf("%s: %s is of type %s after a call, want %s", p.agent, fields[0], got, fields[1])
@@ -122,7 +122,7 @@ func TestPlantedKeys_FailNoCall(t *testing.T) {
 	}
 }
 
-// TestPlantedKeys_BadDocumentsCanBeReplaced: what a hand wrote into an override or a profile is replaced over the API.
+// TestPlantedKeys_BadDocumentsCanBeReplaced: an override or a profile of nonsense is replaced over the API.
 func TestPlantedKeys_BadDocumentsCanBeReplaced(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)
@@ -175,7 +175,7 @@ func TestNames_BadOnesLeaveNoTrace(t *testing.T) {
 	// A hostile reason, actor or error does not break a line of the log either.
 	d.call(http.MethodPost, adminPath+"Good/open", `{"reason":"a\nb"}`).want(http.StatusUnprocessableEntity)
 	for key := range strings.FieldsSeq(redisCLI(t, s, "KEYS", "*")) {
-		if key != "circuit_breaker:replicas" && key != "circuit_breaker:born" { // our own heartbeat, and the identity of the data
+		if key != "circuit_breaker:replicas" && key != "circuit_breaker:born" { // the heartbeats, and the identity of the data
 			t.Errorf("key %s", key)
 		}
 	}
@@ -190,7 +190,7 @@ func TestNames_BadOnesLeaveNoTrace(t *testing.T) {
 	}
 }
 
-// TestPlantedKeys_IndexIsRepaired: the index of agents is never authoritative, and a list does not stay empty for its sake.
+// TestPlantedKeys_IndexIsRepaired: the index is rebuilt from the agents' keys.
 func TestPlantedKeys_IndexIsRepaired(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)

@@ -21,10 +21,10 @@ type process struct {
 	*testkit.Process
 
 	t         testing.TB
-	signalled bool // the test ends it
+	signalled bool // the test has ended it
 }
 
-// spawn starts a program with this environment and no other.
+// spawn starts a program with exactly this environment.
 func spawn(t testing.TB, argv, environ []string) *process {
 	t.Helper()
 	return &process{Process: testkit.Run(t, argv, environ), t: t}
@@ -36,7 +36,7 @@ func (p *process) signal(sig syscall.Signal) {
 	p.Signal(sig)
 }
 
-// awaitText waits for a line on stderr that holds all of these.
+// awaitText waits for a line of stderr that contains all of these texts.
 func (p *process) awaitText(parts ...string) string {
 	p.t.Helper()
 	found := ""
@@ -50,7 +50,7 @@ func (p *process) awaitText(parts ...string) string {
 	return found
 }
 
-// logged is the first line on stderr that holds all of these.
+// logged returns the first line of stderr that contains all of these texts.
 func (p *process) logged(parts ...string) (line string, ok bool) {
 	lines := p.allLogged(parts...)
 	if len(lines) == 0 {
@@ -59,7 +59,7 @@ func (p *process) logged(parts ...string) (line string, ok bool) {
 	return lines[0], true
 }
 
-// allLogged are the whole lines on stderr that hold all of these.
+// allLogged returns the complete lines of stderr that contain all of these texts.
 func (p *process) allLogged(parts ...string) []string {
 	var found []string
 	for line := range strings.Lines(p.Stderr()) {

@@ -36,10 +36,10 @@ func TestReplicas_FailuresOfOneStopTheOther(t *testing.T) {
 			t.Errorf("DEL of %s: %s", key, got)
 		}
 	}
-	a.run(agent, "failure", 4) // those from before do not count any more
+	a.run(agent, "failure", 4) // earlier failures no longer count
 	b.acquire(agent).want(http.StatusOK)
 	a.acquire(agent).want(http.StatusOK)
-	b.run(agent, "failure", 1) // the run goes on over replicas
+	b.run(agent, "failure", 1) // the run spans replicas
 	a.acquire(agent).refused("OPEN", "open")
 }
 
@@ -155,7 +155,7 @@ func TestReplicas_HalfOpenProbesAreExact(t *testing.T) {
 	}
 }
 
-// probesOf asks each replica n times at once for leave to call a half-open agent, and gives the permits.
+// probesOf acquires n times at once at each replica of a half-open agent, and returns the permits.
 func probesOf(agent string, n int, replicas ...*daemon) ([]string, error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup

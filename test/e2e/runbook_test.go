@@ -11,7 +11,7 @@ import (
 	"github.com/breakerd/breakerd/test/runbook"
 )
 
-// playDocument runs a document's commands against breakerd with a profile, all on the ports that the document names.
+// playDocument runs a document's commands against breakerd with a profile, on the ports that the document names.
 func playDocument(t *testing.T, script, profile string) {
 	t.Helper()
 	ns := newNamespace(t)
@@ -42,8 +42,7 @@ func TestRunbook_DeploymentGuideWorksWordForWord(t *testing.T) {
 	playDocument(t, "deployment-guide.txt", "workflow.env")
 }
 
-// TestRunbook_WhatIsLeftOutIsKnown keeps the list of commands that are not run short and known: whoever leaves out another
-// has to say so here too.
+// TestRunbook_WhatIsLeftOutIsKnown lists the commands that are not run. Whoever leaves out another must add it here.
 func TestRunbook_WhatIsLeftOutIsKnown(t *testing.T) {
 	t.Parallel()
 	want := []string{

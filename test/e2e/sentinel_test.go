@@ -13,7 +13,7 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// traffic is what several clients see who call without a pause.
+// traffic is what clients that call without a pause have seen.
 type traffic struct {
 	stop    context.CancelFunc
 	clients sync.WaitGroup
@@ -27,8 +27,8 @@ type traffic struct {
 	errs     []error
 }
 
-// drive begins the traffic: each client has an agent of its own that works, goes from replica to replica, and asks now and then
-// for the agent that must stay refused.
+// drive begins the traffic. Each client calls a healthy agent of its own through one replica after the other, and now
+// and then acquires the agent that must stay refused.
 func drive(t testing.TB, clients int, banned string, replicas ...*daemon) *traffic {
 	ctx, cancel := context.WithCancel(t.Context())
 	tr := &traffic{stop: cancel}
@@ -51,7 +51,7 @@ func drive(t testing.TB, clients int, banned string, replicas ...*daemon) *traff
 	return tr
 }
 
-// work is one call: leave from one replica, the report to the next.
+// work is one call: acquire at one replica, report at the next.
 func (tr *traffic) work(from, to *daemon, agent string) {
 	if r, ok := tr.call(from, dataPath+agent+"/acquire", "", http.StatusOK); ok {
 		tr.call(to, dataPath+agent+"/report", reportBody(r.text("permit"), "success"), http.StatusOK)
@@ -87,7 +87,7 @@ func (tr *traffic) end() {
 	tr.clients.Wait()
 }
 
-// replicated waits until every write so far has reached both of the master's replicas.
+// replicated waits until both of the master's replicas have every write so far.
 func replicated(t *testing.T, master *testkit.Server) {
 	t.Helper()
 	conn := master.Client(t).Conn()

@@ -13,10 +13,10 @@ import (
 
 const module = "github.com/breakerd/breakerd/"
 
-// TestExported_EachNameHasAUser fails for an exported function, type, variable, constant or method of pkg and internal that no other
-// package uses, tests and examples outside the package included. A method that an interface asks for has a user, as has a type in the
-// signature of an exported function or in a field, and each constant of a named type of which one has.
-// testdata/unused.txt lists the names that stay all the same, each with its reason.
+// TestExported_EachNameHasAUser fails for an exported function, type, variable, constant or method of pkg and internal
+// that no other package uses, tests and examples outside the package included. A method that an interface asks for has
+// a user, as has a type in the signature of an exported function or in a field, and each constant of a named type of
+// which one has. testdata/unused.txt lists the names that stay all the same, each with its reason.
 func TestExported_EachNameHasAUser(t *testing.T) {
 	t.Parallel()
 	all := slices.Concat(load(t, "../.."), load(t, "../../bench"))
@@ -207,7 +207,8 @@ func isAsked(o types.Object, interfaces []*types.Interface) bool {
 	})
 }
 
-// alike is types.Implements by the names of methods: the interface may stem from another type check of the same package.
+// alike is types.Implements by the names of methods: the interface may stem from another type check of the same
+// package.
 func alike(t types.Type, i *types.Interface) bool {
 	if _, pointer := t.(*types.Pointer); !pointer {
 		t = types.NewPointer(t)

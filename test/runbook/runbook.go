@@ -131,7 +131,8 @@ type Session struct {
 	setup string // testdata/session.sh, and the variables that were set
 }
 
-// Play runs the steps in their order. It ends the test at the first that is not as wanted, for what follows builds on it.
+// Play runs the steps in their order. It ends the test at the first that is not as wanted, for what follows builds on
+// it.
 func (s *Session) Play(t *testing.T, steps []Step) {
 	t.Helper()
 	setup, err := os.ReadFile("testdata/session.sh")
