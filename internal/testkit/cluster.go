@@ -81,8 +81,8 @@ func (set *ClusterSet) URL() string {
 	return "redis+cluster://" + set.Nodes[0].userinfo() + strings.Join(set.addrs(), ",")
 }
 
-// Client returns a client of the Cluster. t closes it.
-func (set *ClusterSet) Client(t T) *redis.ClusterClient {
+// client returns a client of the Cluster. t closes it.
+func (set *ClusterSet) client(t T) *redis.ClusterClient {
 	t.Helper()
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: set.addrs(), Password: set.Nodes[0].Password})
 	t.Cleanup(func() { _ = client.Close() })

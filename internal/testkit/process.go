@@ -50,7 +50,7 @@ func Run(t T, argv, environ []string) *Process {
 	if err := <-started; err != nil {
 		t.Fatalf("testkit: start %s: %v", argv[0], err)
 	}
-	t.Cleanup(p.Kill)
+	t.Cleanup(p.kill)
 	return p
 }
 
@@ -78,8 +78,8 @@ func (p *Process) Signal(sig syscall.Signal) {
 	}
 }
 
-// Kill ends the process as a crash would (SIGKILL), and waits until it has ended.
-func (p *Process) Kill() {
+// kill ends the process as a crash would (SIGKILL), and waits until it has ended.
+func (p *Process) kill() {
 	p.t.Helper()
 	p.Signal(syscall.SIGKILL)
 	<-p.done

@@ -198,7 +198,7 @@ func (s *Server) PID() int { return s.proc.PID() }
 // Kill ends the server as a crash would (SIGKILL) and waits until it has ended.
 func (s *Server) Kill() {
 	s.t.Helper()
-	s.proc.Kill()
+	s.proc.kill()
 }
 
 // Pause stops the process (SIGSTOP): the kernel still accepts connections to its port, but nothing answers.

@@ -210,7 +210,7 @@ func TestSentinelSet_FailsOver(t *testing.T) {
 func TestClusterSet_ServesEverySlot(t *testing.T) {
 	t.Parallel()
 	set := StartCluster(t)
-	client := set.Client(t)
+	client := set.client(t)
 	for i := range 50 {
 		key := "k" + strconv.Itoa(i)
 		if err := client.Set(t.Context(), key, i, 0).Err(); err != nil {

@@ -13,7 +13,7 @@ import (
 const (
 	MaxDefinition  = 1 << 20           // bytes of its JSON
 	MaxKept        = 64 << 10          // bytes of one in Redis, without blanks
-	MaxSteps       = 256               // steps
+	maxSteps       = 256               // steps
 	MinTimeout     = time.Millisecond  // the least timeout_seconds, of a step or an execution
 	MaxTimeout     = time.Hour         // the most
 	DefaultTimeout = 600 * time.Second // of an execution whose definition has none

@@ -15,8 +15,8 @@ import (
 
 // Defaults of EngineOptions. Each execution may hold MaxOutputs bytes, and MaxInput for each step that runs.
 const (
-	DefaultMaxParallel   = 8
-	DefaultMaxExecutions = 32
+	defaultMaxParallel   = 8
+	defaultMaxExecutions = 32
 )
 
 // MaxOutputs bounds the outputs of all steps of one execution, in bytes.
@@ -41,8 +41,8 @@ type Engine struct {
 
 // NewEngine makes an Engine.
 func NewEngine(o EngineOptions) *Engine {
-	o.MaxParallel = cmp.Or(o.MaxParallel, DefaultMaxParallel)
-	o.MaxExecutions = cmp.Or(o.MaxExecutions, DefaultMaxExecutions)
+	o.MaxParallel = cmp.Or(o.MaxParallel, defaultMaxParallel)
+	o.MaxExecutions = cmp.Or(o.MaxExecutions, defaultMaxExecutions)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

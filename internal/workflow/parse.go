@@ -125,8 +125,8 @@ func (p *parser) steps(v jsondoc.Value, into map[string]Step) {
 	switch {
 	case len(p.ids) == 0:
 		p.Addf(v, "no steps; want at least one")
-	case len(p.ids) > MaxSteps:
-		p.Addf(v, "%d steps; want at most %d", len(p.ids), MaxSteps)
+	case len(p.ids) > maxSteps:
+		p.Addf(v, "%d steps; want at most %d", len(p.ids), maxSteps)
 		return
 	}
 	for m := range v.Members() {

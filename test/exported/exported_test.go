@@ -193,7 +193,7 @@ func isAsked(o types.Object, interfaces []*types.Interface) bool {
 		return false
 	}
 	switch f.Name() { // of interfaces of the standard library that nobody here names
-	case "Error", "Unwrap", "Is", "As", "String", "MarshalJSON", "UnmarshalJSON", "MarshalText", "UnmarshalText":
+	case "Format", "LogValue", "Error", "Unwrap", "Is", "As", "String", "MarshalJSON", "UnmarshalJSON", "MarshalText", "UnmarshalText":
 		return true
 	}
 	t := f.Signature().Recv().Type()
