@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Defaults of EngineOptions. Each execution may hold MaxOutputs bytes, and MaxInput for each step that runs.
+// Defaults of EngineOptions. Each execution may hold MaxOutputs bytes, and maxInput for each step that runs.
 const (
 	defaultMaxParallel   = 8
 	defaultMaxExecutions = 32
@@ -29,8 +29,8 @@ var ErrTooManyExecutions = errors.New("too many executions are under way")
 type EngineOptions struct {
 	Caller        Caller
 	Logger        *slog.Logger // logs a Caller that panics; nil: silent
-	MaxParallel   int          // calls of one execution at once; 0: DefaultMaxParallel
-	MaxExecutions int          // executions at once; 0: DefaultMaxExecutions
+	MaxParallel   int          // calls of one execution at once; 0: defaultMaxParallel
+	MaxExecutions int          // executions at once; 0: defaultMaxExecutions
 }
 
 // Engine executes workflows. It is safe for concurrent use.

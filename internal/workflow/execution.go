@@ -51,7 +51,7 @@ type Call struct {
 	StepID      string
 	Path        string          // of the step; "": the agent's own address
 	Timeout     time.Duration   // of the step; 0: the agent's own. The Caller applies it: it is the agent's failure
-	Input       json.RawMessage // an object, at most MaxInput bytes
+	Input       json.RawMessage // an object, at most maxInput bytes
 }
 
 // CallError is an agent's failure with its cause, a word such as timeout, connection or status_503.

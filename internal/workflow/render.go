@@ -8,8 +8,8 @@ import (
 	"github.com/breakerd/breakerd/internal/jsondoc"
 )
 
-// MaxInput bounds the input of one step, in bytes of JSON, once its references are filled in.
-const MaxInput = 8 << 20
+// maxInput bounds the input of one step, in bytes of JSON, once its references are filled in.
+const maxInput = 8 << 20
 
 // MaxLookInto bounds an output of which a reference takes a part, in bytes.
 const MaxLookInto = 1 << 20
@@ -69,8 +69,8 @@ func (v *values) render(s Step) (json.RawMessage, error) {
 }
 
 func (r *rendering) value(path string, value any) error {
-	if r.out.Len() > MaxInput {
-		return &CallError{CauseInputTooLarge, fmt.Errorf("%s: the step's input is larger than %d bytes", path, MaxInput)}
+	if r.out.Len() > maxInput {
+		return &CallError{CauseInputTooLarge, fmt.Errorf("%s: the step's input is larger than %d bytes", path, maxInput)}
 	}
 	switch v := value.(type) {
 	case string:
@@ -128,8 +128,8 @@ func (r *rendering) literal(path string, value any) error {
 }
 
 func (r *rendering) raw(path string, text []byte) error {
-	if r.out.Len()+len(text) > MaxInput {
-		return &CallError{CauseInputTooLarge, fmt.Errorf("%s: the step's input is larger than %d bytes", path, MaxInput)}
+	if r.out.Len()+len(text) > maxInput {
+		return &CallError{CauseInputTooLarge, fmt.Errorf("%s: the step's input is larger than %d bytes", path, maxInput)}
 	}
 	r.out.Write(text)
 	return nil
