@@ -50,11 +50,11 @@ type header struct{ name, value string }
 
 // New makes the problem of a code, with its status.
 func New(c Code, format string, args ...any) *Problem {
-	return Custom(string(c), c.Status(), fmt.Sprintf(format, args...))
+	return custom(string(c), c.Status(), fmt.Sprintf(format, args...))
 }
 
-// Custom makes a problem whose code is not one of ours.
-func Custom(code string, status int, detail string) *Problem {
+// custom makes a problem whose code is not one of ours.
+func custom(code string, status int, detail string) *Problem {
 	return &Problem{
 		Type: "urn:breakerd:problem:" + code, Title: http.StatusText(status), Status: status, Detail: detail, Code: Code(code),
 		Errors: []FieldError{},
@@ -143,9 +143,9 @@ func (p *Problem) WithStatus(status int) *Problem {
 	return p
 }
 
-// SetHeader sets p's response headers, in place of those of the same names. HTTP/1 sends the names in lower case, as runbooks grep
+// setHeader sets p's response headers, in place of those of the same names. HTTP/1 sends the names in lower case, as runbooks grep
 // retry-after and x-circuit-breaker-state.
-func (p *Problem) SetHeader(h http.Header) {
+func (p *Problem) setHeader(h http.Header) {
 	for _, x := range p.header {
 		h.Del(x.name)
 		h[strings.ToLower(x.name)] = []string{x.value}
@@ -160,7 +160,7 @@ func (p *Problem) Write(w http.ResponseWriter) {
 	if err := enc.Encode(p); err != nil {
 		panic(fmt.Sprintf("problem: %s cannot be marshalled: %v", p.Code, err))
 	}
-	p.SetHeader(w.Header())
+	p.setHeader(w.Header())
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
 	_, _ = body.WriteTo(w)

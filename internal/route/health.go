@@ -104,7 +104,7 @@ func (a *API) Health(o HealthOptions) {
 			return Answer[checksReply]{Status: status, Body: h}, nil
 		})
 	if o.Metrics != nil {
-		a.Mount(Operation{
+		a.mount(Operation{
 			Method: http.MethodGet, Path: "/metrics", ID: "metrics", Tag: "health", Summary: "Prometheus metrics",
 			ContentType: "text/plain", Out: &huma.Schema{Type: huma.TypeString},
 		}, o.Metrics)

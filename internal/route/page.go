@@ -27,7 +27,7 @@ func (a *API) mountPage() {
 	policy := fmt.Sprintf("default-src 'none'; script-src %s; style-src %s; connect-src 'self'; img-src data:; base-uri 'none'; "+
 		"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 		sourceHash(pageJS), sourceHash(pageCSS))
-	a.Mount(Operation{
+	a.mount(Operation{
 		Method: http.MethodGet, Path: "/docs", ID: "docs", Tag: "document", Summary: "The same document, as a page to read; works offline",
 		ContentType: "text/html", Out: &huma.Schema{Type: huma.TypeString},
 	}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -120,8 +120,8 @@ func Serve[In, Out any](a *API, o Operation, fn func(*Request, In) (Answer[Out],
 	})
 }
 
-// Mount documents a handler that writes its answer itself, and puts it on the mux.
-func (a *API) Mount(o Operation, h http.Handler) {
+// mount documents a handler that writes its answer itself, and puts it on the mux.
+func (a *API) mount(o Operation, h http.Handler) {
 	a.Describe(&o, reflect.TypeFor[None](), reflect.TypeFor[None]())
 	a.mux.Handle(o.Method+" "+o.Path, h)
 }
@@ -131,7 +131,7 @@ func (a *API) Finish() error {
 	a.mux.HandleFunc("/", a.noRoute)
 	a.mountPage()
 	var document []byte
-	a.Mount(Operation{
+	a.mount(Operation{
 		Method: http.MethodGet, Path: "/openapi.json", ID: "openapi", Tag: "document", Summary: "This document",
 		Out: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true},
 	},

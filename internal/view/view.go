@@ -68,19 +68,19 @@ func Entry(agent string, v breaker.View, p breaker.Policy) BreakerEntry {
 		e.FailureRate = math.Round(float64(failures)/float64(calls)*1e6) / 1e6
 	}
 	if v.State == breaker.Open {
-		e.TimeoutUntil = Deadline(v.DeadlineMs())
+		e.TimeoutUntil = deadline(v.DeadlineMs())
 	}
 	if h := v.Hold; h.Kind != "" {
 		e.Hold = &holdView{Kind: h.Kind.Upper(), Since: Stamp(h.StartMs), Actor: h.Actor, Protected: h.Protected == 1}
 		if h.LengthMs > 0 {
-			e.Hold.Until = Deadline(v.DeadlineMs())
+			e.Hold.Until = deadline(v.DeadlineMs())
 		}
 	}
 	if v.State == breaker.HalfOpen {
 		e.Probes = &probeView{Max: v.Round.Max, Need: v.Round.Need, Succeeded: v.Round.OK, Failed: v.Round.Failed, Live: len(v.Leases)}
 	}
 	if v.Ramp.LengthMs > 0 {
-		e.Ramp = &rampView{Since: Stamp(v.Ramp.StartMs), Until: Deadline(v.Ramp.StartMs + v.Ramp.LengthMs)}
+		e.Ramp = &rampView{Since: Stamp(v.Ramp.StartMs), Until: deadline(v.Ramp.StartMs + v.Ramp.LengthMs)}
 	}
 	return e
 }
@@ -113,8 +113,8 @@ func Stamp(ms int64) *string {
 	return &text
 }
 
-// Deadline is Stamp, rounded up: what it names is not over before it.
-func Deadline(ms int64) *string {
+// deadline is Stamp, rounded up: what it names is not over before it.
+func deadline(ms int64) *string {
 	if ms == 0 {
 		return nil
 	}

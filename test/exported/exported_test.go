@@ -231,10 +231,13 @@ func allowed(t *testing.T) map[string]bool {
 	}
 	out := map[string]bool{}
 	for line := range strings.Lines(string(text)) {
-		if n, why, ok := strings.Cut(strings.TrimSpace(line), " | "); ok && why != "" {
-			out[n] = true
-		} else if line != "\n" && line[0] != '#' {
+		n, why, _ := strings.Cut(strings.TrimSpace(line), " | ")
+		switch {
+		case n == "", n[0] == '#':
+		case why == "":
 			t.Errorf("testdata/unused.txt: not \"name | reason\": %s", line)
+		default:
+			out[n] = true
 		}
 	}
 	return out
