@@ -37,22 +37,26 @@ func When(wanted bool, g Guard) Guard {
 
 // Refuse answers in place of the handler, with the headers that every answer of ours has.
 func Refuse(w http.ResponseWriter, p *problem.Problem) {
-	setPrivate(w.Header())
+	h := w.Header()
+	h[contentTypeOptions], h[cacheControl] = []string{noSniff}, []string{noStore}
 	p.Write(w)
 }
 
 // Private keeps answers from being stored, and from being taken for another media type.
 func Private(next http.Handler) http.Handler {
+	sniff, store := []string{noSniff}, []string{noStore} // of all answers: nobody writes into a header's values
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		setPrivate(w.Header())
+		h := w.Header()
+		h[contentTypeOptions], h[cacheControl] = sniff, store
 		next.ServeHTTP(w, r)
 	})
 }
 
-func setPrivate(h http.Header) {
-	h["X-Content-Type-Options"] = []string{"nosniff"}
-	h["Cache-Control"] = []string{"no-store"}
-}
+// The headers of every answer of ours, in their canonical form.
+const (
+	contentTypeOptions, noSniff = "X-Content-Type-Options", "nosniff"
+	cacheControl, noStore       = "Cache-Control", "no-store"
+)
 
 // Deadlines bounds how long a request may take to arrive and its answer to be sent, both counted from now, so that a slow client
 // does not hold the connection. It is for a server whose other answers have no bound: else the time-outs of http.Server do this.

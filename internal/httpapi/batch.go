@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/danielgtaylor/huma/v2"
 	jsonv2 "github.com/go-json-experiment/json"
@@ -15,7 +16,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-const batchAtOnce = 64 // operations of one batch that run at the same time
+const batchAtOnce = 64 // agents of one batch that are served at the same time
 
 type batchBody struct {
 	Operations []batchOp `json:"operations" maxItems:"256" nullable:"false"`
@@ -39,34 +40,29 @@ type batchReply struct {
 	Results []batchResult `json:"results" doc:"In the order of the operations." nullable:"false"`
 }
 
-// batchResult is the status and the fields of what the verb alone would have answered: its reply, or its problem.
-type batchResult struct {
-	status int
-	body   any
+// batchResult is the status and the fields of what the verb alone would have answered: its reply, or its problem, which has its own.
+type batchResult struct{ body any }
+
+// MarshalJSONTo implements json.MarshalerTo.
+func (r batchResult) MarshalJSONTo(enc *jsontext.Encoder) error {
+	return jsonv2.MarshalEncode(enc, r.body)
 }
 
-// MarshalJSONTo puts the status before the body's fields; a problem has its own.
-func (r batchResult) MarshalJSONTo(enc *jsontext.Encoder) error {
-	switch b := r.body.(type) {
-	case acquireReply:
-		return jsonv2.MarshalEncode(enc, struct {
-			Status int `json:"status"`
-			acquireReply
-		}{r.status, b})
-	case reportReply:
-		return jsonv2.MarshalEncode(enc, struct {
-			Status int `json:"status"`
-			reportReply
-		}{r.status, b})
-	case renewReply:
-		return jsonv2.MarshalEncode(enc, struct {
-			Status int `json:"status"`
-			renewReply
-		}{r.status, b})
-	default:
-		return jsonv2.MarshalEncode(enc, b)
+// The results of the verbs.
+type (
+	acquireResult struct {
+		Status int `json:"status"`
+		acquireReply
 	}
-}
+	reportResult struct {
+		Status int `json:"status"`
+		reportReply
+	}
+	renewResult struct {
+		Status int `json:"status"`
+		renewReply
+	}
+)
 
 // Schema implements huma.SchemaProvider.
 func (batchResult) Schema(huma.Registry) *huma.Schema {
@@ -89,54 +85,67 @@ func (a *api) batchRoute() {
 		})
 }
 
-// batch runs the operations of different agents at once, those of one agent in their order.
+// batch runs the operations of different agents at once, those of one agent in their order. Each worker starts the next before its first
+// agent: operations that wait for the store wait together, and those that do not are done before another goroutine begins.
 func (a *api) batch(r *route.Request, ops []batchOp) []batchResult {
 	results := make([]batchResult, len(ops))
-	queues := map[string][]int{}
-	var agents []string
-	for i, op := range ops {
-		if queues[*op.Agent] == nil {
-			agents = append(agents, *op.Agent)
-		}
-		queues[*op.Agent] = append(queues[*op.Agent], i)
-	}
+	first, next := byAgent(ops)
 	var wg sync.WaitGroup
-	places := make(chan struct{}, batchAtOnce)
-	for _, agent := range agents {
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
-			for _, i := range queues[agent] {
-				results[i] = a.batchOne(r, ops[i])
+	var taken, workers atomic.Int32
+	var work func()
+	work = func() {
+		last := workers.Add(1) >= batchAtOnce
+		for n := int(taken.Add(1)); n <= len(first); n = int(taken.Add(1)) {
+			if !last && n < len(first) {
+				last = true
+				wg.Go(work)
 			}
-		})
+			for i := first[n-1]; i >= 0; i = next[i] {
+				results[i].body = a.batchOne(r, &ops[i])
+			}
+		}
 	}
+	work()
 	wg.Wait()
 	return results
 }
 
+// byAgent gives the first operation of each agent, and after each the next of its agent; -1: none.
+func byAgent(ops []batchOp) (first, next []int) {
+	next = make([]int, len(ops))
+	last := make(map[string]int, len(ops))
+	for i := range ops {
+		next[i] = -1
+		if before, ok := last[*ops[i].Agent]; ok {
+			next[before] = i
+		} else {
+			first = append(first, i)
+		}
+		last[*ops[i].Agent] = i
+	}
+	return first, next
+}
+
 // batchOne runs one operation; a panic is its own result alone.
-func (a *api) batchOne(r *route.Request, op batchOp) (result batchResult) {
+func (a *api) batchOne(r *route.Request, op *batchOp) (result any) {
 	defer func() {
 		if v := recover(); v != nil {
 			guard.LogPanic(a.Logger, r.Request, v)
-			result = batchFailure(problem.Unexpected())
+			result = problem.Unexpected()
 		}
 	}()
-	body, err := a.batchVerb(r.Context(), op)
-	if err != nil {
-		p, expected := problem.Of(err)
-		if !expected {
-			a.Logger.ErrorContext(r.Context(), "operation of a batch failed", "event", "http.failed", "op", op.Op, "error", err)
-		}
-		return batchFailure(p)
+	result, err := a.batchVerb(r.Context(), op)
+	if err == nil {
+		return result
 	}
-	return batchResult{status: http.StatusOK, body: body}
+	p, expected := problem.Of(err)
+	if !expected {
+		a.Logger.ErrorContext(r.Context(), "operation of a batch failed", "event", "http.failed", "op", op.Op, "error", err)
+	}
+	return p
 }
 
-func batchFailure(p *problem.Problem) batchResult { return batchResult{status: p.Status, body: p} }
-
-func (a *api) batchVerb(ctx context.Context, op batchOp) (any, error) {
+func (a *api) batchVerb(ctx context.Context, op *batchOp) (any, error) {
 	if !breaker.ValidName(*op.Agent) {
 		return nil, breaker.ErrBadName
 	}
@@ -159,14 +168,17 @@ func (a *api) batchVerb(ctx context.Context, op batchOp) (any, error) {
 	}
 	switch op.Op {
 	case "acquire":
-		return a.acquire(ctx, *op.Agent)
+		out, err := a.acquire(ctx, *op.Agent)
+		return &acquireResult{http.StatusOK, out}, err
 	case "renew":
-		return a.renew(ctx, *op.Agent, op.Permit)
+		out, err := a.renew(ctx, *op.Agent, op.Permit)
+		return &renewResult{http.StatusOK, out}, err
 	}
 	if op.IdempotencyKey != "" {
 		if _, err := checkIdempotencyKey("idempotency_key", op.IdempotencyKey); err != nil {
 			return nil, err
 		}
 	}
-	return a.report(ctx, *op.Agent, report, op.IdempotencyKey)
+	out, err := a.report(ctx, *op.Agent, report, op.IdempotencyKey)
+	return &reportResult{http.StatusOK, out}, err
 }

@@ -1,11 +1,19 @@
 package httpapi
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route/routetest"
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 func TestAcquireAndReportGoAnswerByAnswer(t *testing.T) {
@@ -242,4 +250,50 @@ func TestFiguresAreOfTheWindowWhileClosedAndOfTheEvidenceAfter(t *testing.T) {
 	f.fail("a", 5)
 	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "failure_count=5", "failure_rate=1", `reason="consecutive_failures"`,
 		`timeout_until="2026-02-11T09:04:00Z"`)
+}
+
+// barrier is a store that answers when so many calls wait.
+type barrier struct {
+	*routetest.Store
+
+	waiting atomic.Int32
+	tooMany atomic.Bool
+	full    chan struct{}
+	once    sync.Once
+}
+
+func (b *barrier) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
+	n := b.waiting.Add(1)
+	defer b.waiting.Add(-1)
+	if n > batchAtOnce {
+		b.tooMany.Store(true)
+	}
+	if n == batchAtOnce {
+		b.once.Do(func() { close(b.full) })
+	}
+	select {
+	case <-b.full:
+		return b.Store.Apply(ctx, agent, p, op)
+	case <-time.After(20 * time.Second):
+		return machine.Result{}, errors.New("the others did not come")
+	}
+}
+
+func TestBatch_AgentsWaitForTheStoreTogether(t *testing.T) {
+	t.Parallel()
+	store := &barrier{Store: routetest.NewStore(), full: make(chan struct{})}
+	f := newFixture(t, func(o *Options) {
+		var err error
+		if o.Manager, err = breaker.NewManager(breaker.Options{Store: store, Logger: o.Logger}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	var ops []string
+	for i := range 2 * batchAtOnce {
+		ops = append(ops, fmt.Sprintf(`{"op":"acquire","agent":"a%d"}`, i))
+	}
+	g := f.Do("POST", "/v1/batch", `{"operations":[`+strings.Join(ops, ",")+`]}`).Want(200)
+	if n := strings.Count(g.Text, `"allowed":true`); n != len(ops) || store.tooMany.Load() {
+		t.Errorf("%d allowed, too many at once: %v: %.500s", n, store.tooMany.Load(), g.Text)
+	}
 }

@@ -66,7 +66,7 @@ func (a *api) documentGate() {
 func (a *api) gateOr(routes http.Handler) http.Handler {
 	gate := guard.Private(http.HandlerFunc(a.serveGate))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.EscapedPath(), gatePath) {
+		if strings.HasPrefix(r.URL.Path, gatePath) && strings.HasPrefix(r.URL.EscapedPath(), gatePath) { // as it was sent, too
 			gate.ServeHTTP(w, r)
 			return
 		}

@@ -34,13 +34,13 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem.Problem)
 	} else {
 		body, err = io.ReadAll(http.MaxBytesReader(unwrapped(w), r.Body, maxBody))
 	}
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, problem.New(problem.BodyTooLarge, "the body is larger than %d bytes", maxBody)
-	case err != nil:
+	if err != nil {
+		if _, large := errors.AsType[*http.MaxBytesError](err); large {
+			return nil, problem.New(problem.BodyTooLarge, "the body is larger than %d bytes", maxBody)
+		}
 		return nil, problem.New(problem.InvalidJSON, "the body ended before its end")
-	case len(body) == 0:
+	}
+	if len(body) == 0 {
 		return nil, nil
 	}
 	if !isJSON(r.Header.Get("Content-Type")) {

@@ -110,13 +110,12 @@ func (l *limit) wants(f reflect.Value) (want, value string) {
 			return "at most " + strconv.Itoa(l.maxLength) + " characters", value
 		}
 	case reflect.Float64:
-		if l.minimum != nil && f.Float() < *l.minimum {
-			want = "at least " + FormatNumber(*l.minimum)
+		switch n := f.Float(); {
+		case l.minimum != nil && n < *l.minimum:
+			return "at least " + FormatNumber(*l.minimum), FormatNumber(n)
+		case l.maximum != nil && n > *l.maximum:
+			return "at most " + FormatNumber(*l.maximum), FormatNumber(n)
 		}
-		if l.maximum != nil && f.Float() > *l.maximum {
-			want = "at most " + FormatNumber(*l.maximum)
-		}
-		return want, FormatNumber(f.Float())
 	case reflect.Slice:
 		if l.maxItems > 0 && f.Len() > l.maxItems {
 			return "at most " + strconv.Itoa(l.maxItems) + " items", ""

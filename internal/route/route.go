@@ -186,7 +186,7 @@ func WriteJSON(w http.ResponseWriter, status int, body any) {
 			panic(fmt.Sprintf("%T cannot be marshalled: %v", body, err))
 		}
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = []string{"application/json"}
 	w.WriteHeader(status)
 	if is {
 		_, _ = w.Write(encoded)
