@@ -57,6 +57,21 @@ func variables() []variable {
 	return list
 }
 
+// documented lists every variable, each secret followed by its _FILE twin.
+func documented() []variable {
+	var list []variable
+	for _, v := range variables() {
+		list = append(list, v)
+		if v.secret {
+			list = append(list, variable{
+				name: v.name + "_FILE", check: "text the path of a file", clause: v.clause,
+				doc: "file that holds " + v.name + " instead; its final newline does not count",
+			})
+		}
+	}
+	return list
+}
+
 // parts are the kind of a check, its bounds and all that follows the kind.
 func (v variable) parts() (kind, low, high, rest string) {
 	kind, rest, _ = strings.Cut(v.check, " ")

@@ -19,7 +19,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/breakerd/breakerd/internal/logging"
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
@@ -43,7 +42,7 @@ func testProgram(mux *http.ServeMux, drain time.Duration, stopped chan<- bool) P
 			return Config{}, errors.New("TEST_LISTEN is not set")
 		}
 		return Config{
-			Listen: listen, LogFormat: logging.Auto, ShutdownTimeout: drain, Warnings: []string{"mind the step"},
+			Listen: listen, LogFormat: "auto", ShutdownTimeout: drain, Warnings: []string{"mind the step"},
 			Open: func(_ context.Context, _ *slog.Logger, ready func(context.Context) error) (Service, error) {
 				if listen == "nowhere" {
 					return Service{}, errors.New("TEST_LISTEN: nowhere")

@@ -10,7 +10,6 @@ import (
 
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/daemon"
-	"github.com/breakerd/breakerd/internal/logging"
 )
 
 // drainTimeout is short: a hanging call never ends.
@@ -49,7 +48,7 @@ func configure(environ []string) (daemon.Config, error) {
 		return daemon.Config{}, err
 	}
 	return daemon.Config{
-		Listen: v.Listen, LogLevel: slog.LevelInfo, LogFormat: logging.Auto, ShutdownTimeout: drainTimeout,
+		Listen: v.Listen, LogLevel: slog.LevelInfo, LogFormat: "auto", ShutdownTimeout: drainTimeout,
 		Open: func(_ context.Context, log *slog.Logger, _ func(context.Context) error) (daemon.Service, error) {
 			// Stream: a stream and a delay last as long as the agent's mode says.
 			l := daemon.Listener{Listen: v.Listen, Variable: "DEMO_LISTEN", Handler: &server{a, log}, Stream: true}

@@ -9,23 +9,16 @@ import (
 	"github.com/lmittmann/tint"
 )
 
-// Formats, as LOG_FORMAT spells them.
-const (
-	Auto = "auto" // colours on a terminal, JSON elsewhere
-	Text = "text"
-	JSON = "json"
-)
-
-// New makes a logger that writes to w; format is auto, text or json.
+// New makes a logger that writes to w. format is auto (colours on a terminal, JSON elsewhere), text or json.
 func New(w io.Writer, level slog.Level, format string) *slog.Logger {
 	return slog.New(handler(w, level, format)).With("component", "Circuit Breaker")
 }
 
 func handler(w io.Writer, level slog.Level, format string) slog.Handler {
 	switch {
-	case format == Text:
+	case format == "text":
 		return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
-	case format == JSON || !Terminal(w):
+	case format == "json" || !Terminal(w):
 		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 	default:
 		return tint.NewTextHandler(w, &tint.Options{Level: level, NoColor: os.Getenv("NO_COLOR") != ""})
