@@ -40,7 +40,7 @@ func TestProfiles_GiveThePolicyOfTheirSeed(t *testing.T) {
 	}
 }
 
-// The deployment guide's eight variables stand there themselves, not only as defaults.
+// The profile sets the eight variables of the deployment guide, though they are the defaults.
 func TestProfiles_WorkflowSetsTheEightVariables(t *testing.T) {
 	t.Parallel()
 	c := profile(t, "workflow")
@@ -58,7 +58,7 @@ func TestProfiles_WorkflowSetsTheEightVariables(t *testing.T) {
 	}
 }
 
-// "More than 30 %", in the runbook, and "three close, three reopen", as the machine counts them.
+// The runbook says "more than 30 %", and that three probes close and three reopen. The machine counts so.
 func TestProfiles_StemedbBansAboveThirtyPercent(t *testing.T) {
 	t.Parallel()
 	p := profile(t, "stemedb").Policy.Params(time.Hour, 0)

@@ -34,7 +34,7 @@ type running struct {
 	orderly chan bool // what Stop was called with
 }
 
-// testProgram serves mux, /readyz besides, at TEST_LISTEN. stopped receives what Stop is called with; it may be nil.
+// testProgram serves mux and /readyz at TEST_LISTEN. stopped receives what Stop is called with.
 func testProgram(mux *http.ServeMux, drain time.Duration, stopped chan<- bool) Program {
 	return Program{Name: "tester", About: "tests.", Help: "TEST_LISTEN\n", Configure: func(environ []string) (Config, error) {
 		listen := strings.TrimPrefix(strings.Join(environ, ""), "TEST_LISTEN=")
@@ -91,7 +91,7 @@ func start(t *testing.T, mux *http.ServeMux, drain time.Duration) *running {
 	return r
 }
 
-// wantExit waits for the end of the program, and puts the code back for what waits next.
+// wantExit waits for the end of the program. It puts the code back for the cleanup.
 func (r *running) wantExit(code int) {
 	r.t.Helper()
 	got := <-r.exit
@@ -192,7 +192,7 @@ func TestHealth_AsksTheOneThatRuns(t *testing.T) {
 	}
 }
 
-// hold answers after it was told to; began is sent to when a call has come.
+// hold serves /hold: it sends to began when a call has come, and answers once release is closed.
 func hold(began chan<- struct{}, release <-chan struct{}) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/hold", func(w http.ResponseWriter, r *http.Request) {

@@ -91,7 +91,7 @@ func (h *host) serve(ctx context.Context, s Service) (code int) {
 	select {
 	case err := <-served:
 		h.log.Error("the listener failed", "error", err)
-		_ = all.close() // the error is logged
+		all.close()
 		return exitFailed
 	case <-ctx.Done():
 	case sig := <-h.signals:
@@ -177,7 +177,7 @@ func (h *host) shutdown(all servers) int {
 	case err := <-drained:
 		if err != nil {
 			h.log.Warn("stopped with calls still under way", "error", err)
-			_ = all.close() // the calls are logged
+			all.close()
 			last, cancel := context.WithTimeout(context.Background(), lastCalls)
 			defer cancel()
 			_ = h.idle(last) // a call that was cut settles its permit
@@ -185,7 +185,7 @@ func (h *host) shutdown(all servers) int {
 		return exitOK
 	case sig := <-h.signals:
 		h.log.Warn("stopped by a second signal", "signal", sig.String())
-		_ = all.close() // the end is forced
+		all.close()
 		return exitFailed
 	}
 }
@@ -195,21 +195,18 @@ type servers []*http.Server
 
 // shutdown ends them together, each when its calls have ended.
 func (all servers) shutdown(ctx context.Context) error {
-	done := make(chan error, len(all))
-	for _, s := range all {
-		go func() { done <- s.Shutdown(ctx) }()
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, s := range all {
+		wg.Go(func() { errs[i] = s.Shutdown(ctx) })
 	}
-	var errs []error
-	for range all {
-		errs = append(errs, <-done)
-	}
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
-func (all servers) close() error {
-	var errs []error
+// close cuts their connections.
+func (all servers) close() {
 	for _, s := range all {
-		errs = append(errs, s.Close())
+		_ = s.Close() // its listener was closed before, or fails
 	}
-	return errors.Join(errs...)
 }

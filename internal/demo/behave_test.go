@@ -73,7 +73,7 @@ func TestFlaky_FailsAsOftenAsItsSettingsSay(t *testing.T) {
 	statuses := func() string {
 		var out strings.Builder
 		for range 7 {
-			out.WriteByte(p.do("GET", "/F", "").text[2]) // of "agent" or of "error"
+			out.WriteByte(p.do("GET", "/F", "").text[2]) // the first letter of "agent" or "error"
 		}
 		return out.String()
 	}
@@ -166,7 +166,7 @@ func TestRPC_ErrorsInsideA200(t *testing.T) {
 func TestStreaming_FlushesEachEvent(t *testing.T) {
 	t.Parallel()
 	p := start(t, "")
-	p.mode("StreamingAgent", `{"mode":"streaming","interval_ms":3600000,"events":2}`) // the second will not come in this test's life
+	p.mode("StreamingAgent", `{"mode":"streaming","interval_ms":3600000,"events":2}`) // the second event is an hour away
 	for _, client := range []*http.Client{p.client, p.h2c} {
 		res, err := client.Do(p.request("POST", "/StreamingAgent", strings.NewReader("{}")))
 		if err != nil {

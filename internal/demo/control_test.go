@@ -121,7 +121,7 @@ func TestControl_RefusesBadInput(t *testing.T) {
 	p.do("GET", "/modes", "").want(200, "agents=[]")
 }
 
-// handler is a demo agent without a listener, where a thousand calls are wanted.
+// handler is a demo agent without a listener, for thousands of calls.
 func handler(t *testing.T, list string) (*server, func(method, path, body string) int) {
 	t.Helper()
 	a, err := newAgents(list)

@@ -138,7 +138,7 @@ func (p *demoAgent) wantInFlight(agent string, n int) {
 	})
 }
 
-// dial opens a plain connection, for what no client would send.
+// dial opens a TCP connection, for requests that no client sends.
 func (p *demoAgent) dial() net.Conn {
 	p.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// scrape gives our own lines.
+// scrape returns the lines of circuit_breaker metrics.
 func scrape(t *testing.T, m *Metrics) string {
 	t.Helper()
 	res := httptest.NewRecorder()
@@ -62,7 +62,7 @@ func wantLines(t *testing.T, text string, lines ...string) {
 	}
 }
 
-// drive makes a manager on a store in memory tell m of real calls.
+// drive makes a manager on a store in memory, with m as its observer.
 func drive(t *testing.T, m *Metrics, nowMs func() int64, p breaker.Policy) *breaker.Manager {
 	t.Helper()
 	mgr, err := breaker.NewManager(breaker.Options{
