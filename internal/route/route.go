@@ -126,7 +126,7 @@ func (a *API) mount(o Operation, h http.Handler) {
 	a.mux.Handle(o.Method+" "+o.Path, h)
 }
 
-// Finish adds the answer to what no operation does, /docs, and /openapi.json: the document is complete then.
+// Finish adds /docs, /openapi.json, and the answer to a request that no operation takes. Call it after all operations.
 func (a *API) Finish() error {
 	a.mux.HandleFunc("/", a.noRoute)
 	a.mountPage()

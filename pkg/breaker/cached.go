@@ -159,7 +159,8 @@ func (m *Manager) sweepAfter(add func()) bool {
 const (
 	// sweepsPerStaleness is how often the sweeper looks at each Agent within Options.MaxStaleness.
 	sweepsPerStaleness = 5
-	// minIdle is how long an Agent is kept, at least, after it last asked the store. It is longer than an answer takes.
+	// minIdle is how long an Agent is kept, at least, after it last asked the store. An answer that takes longer is not
+	// cached.
 	minIdle = time.Second
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// call is one caller's operation. It belongs to its caller until that queues it, then to the dispatcher until done, and
-// is then used again. A caller that gives up a call which has been sent never sees it again: the round trip still
+// call is one caller's operation. The caller owns it until it is queued, and the dispatcher from then on. After done it is
+// pooled. A caller that gives up a call which has been sent never sees it again: the round trip still
 // refers to it, and drops it.
 type call struct {
 	script script
@@ -24,8 +24,8 @@ type call struct {
 	keys   []any
 	args   []any
 
-	// The short form of an acquire is two reads, of a record one script with others. The hint says that it will do; nil:
-	// there is none.
+	// An acquire may be sent as two reads, and a record in one script with others: its short form. hint says whether the
+	// short form is expected to do; nil: the call has none.
 	share      share
 	hint       *atomic.Bool
 	shortReply int // the length of a reply after which the short form will do next time
@@ -66,11 +66,12 @@ func (c *call) fail(err error) { c.err, c.answered = err, true }
 // errNotSent says that a caller gave up before its call left this process.
 var errNotSent = errors.New("not sent")
 
-// maxRoundTrips is how many round trips of one process are in progress at once. More did not help (docs/performance.md).
+// maxRoundTrips is how many round trips of one process are in progress at once. With more, the section "strict" of bench
+// was not faster.
 const maxRoundTrips = 2
 
-// maxShared bounds how many calls share one round trip: with more, Redis idles while a pipeline is written, and callers
-// idle while it is run (docs/performance.md).
+// maxShared bounds how many commands share one round trip, beside the calls that joined one of them. With more, Redis
+// idles while a pipeline is written, and callers idle while it is run.
 const maxShared = 32
 
 // dispatcher shares round trips among concurrent callers. Only so many are in progress at once. While there are fewer,
@@ -124,7 +125,7 @@ func (d *dispatcher) recycle(c *call) {
 	d.calls.Put(c)
 }
 
-// do carries out c before ctx or until ends, whichever is first, and takes c over. It answers a result, or the reply of
+// do executes c before ctx or until ends, whichever is first. The caller must not use c afterwards. do answers a result, or the reply of
 // a script that is not one of the machine's.
 func (d *dispatcher) do(ctx, until context.Context, c *call) (r machine.Result, reply []any, err error) {
 	for {

@@ -66,7 +66,8 @@ func (m *machine) clampFuture() {
 	}
 }
 
-// repair logs what Load dropped, and takes from the policy what an open or half-open breaker cannot be without [B20].
+// repair logs what Load dropped. If the wait of an open breaker or the size of a round is among it, the policy's value
+// takes its place [B20].
 func (m *machine) repair(r repairs) {
 	if m.State == HalfOpen && m.Round.Max == 0 {
 		m.Round = Round{StartMs: m.now, Max: m.p.MaxCalls, Need: m.p.Need}
@@ -179,8 +180,9 @@ func (m *machine) firstLease(value func(Lease) int64) (token string, ok bool) {
 	return token, ok
 }
 
-// renewExpiry keeps the one instant at which all keys expire. It moves by up to twice the TTL when less than one is
-// left, beyond the deadlines of the breaker by a day, and after every edit, which may have left a key without it [B25].
+// renewExpiry keeps the one instant at which all keys of the agent expire [B25]: at least one TTL from now, and a day after
+// the last deadline. When it is nearer, it moves one TTL beyond that bound, so that it moves rarely. It is also set after
+// every edit, for the edit may have left a key without an expiry.
 func (m *machine) renewExpiry() {
 	if !m.Present {
 		return
