@@ -1,61 +1,49 @@
 package route
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/jsondoc"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 )
 
-// limits are what the tags of a body's type promise in the document, kept at run time: enum, minimum, maximum, maxLength, maxItems, and
-// which fields have to be there.
+// limits are what the schema of a struct promises and its Go type does not keep, by field: enum, minimum, maximum,
+// maxLength, maxItems, and whether the field is required. A required field that may be empty is a pointer.
 type limits []limit
 
-// limit is that of one field.
 type limit struct {
-	field               int
-	name                string
-	required            bool
-	enum                []string
-	minimum, maximum    *float64
-	maxLength, maxItems int    // 0: no bound; of characters and of items
-	items               limits // of the items, structs
+	field    int
+	name     string
+	required bool
+	*huma.Schema
+	items limits // of each item of a slice of structs
 }
 
-// limitsOf reads the tags of a struct; another type has no limits.
-func limitsOf(t reflect.Type) (all limits) {
-	if t.Kind() != reflect.Struct {
+// limitsOf finds the limits of a type in its schema; a type that is no struct has none.
+func (a *API) limitsOf(t reflect.Type, s *huma.Schema) (all limits) {
+	if s != nil && s.Ref != "" {
+		s = a.schemas().SchemaFromRef(s.Ref)
+	}
+	if s == nil || t.Kind() != reflect.Struct {
 		return nil
 	}
 	for i := range t.NumField() {
-		tag, of := t.Field(i).Tag, t.Field(i).Type
-		name, rest, _ := strings.Cut(tag.Get("json"), ",")
-		l := limit{field: i, name: name, required: !strings.Contains(rest, "omit"), minimum: number(tag, "minimum"), maximum: number(tag, "maximum")}
-		if enum := tag.Get("enum"); enum != "" {
-			l.enum = strings.Split(enum, ",")
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		l := limit{field: i, name: name, required: slices.Contains(s.Required, name), Schema: s.Properties[name]}
+		if of := t.Field(i).Type; of.Kind() == reflect.Slice {
+			l.items = a.limitsOf(of.Elem(), l.Items)
 		}
-		l.maxLength, _ = strconv.Atoi(tag.Get("maxLength"))
-		l.maxItems, _ = strconv.Atoi(tag.Get("maxItems"))
-		if of.Kind() == reflect.Slice {
-			l.items = limitsOf(of.Elem())
-		}
-		if l.required || l.enum != nil || l.minimum != nil || l.maximum != nil || l.maxLength > 0 || l.maxItems > 0 || l.items != nil {
-			all = append(all, l)
-		}
+		all = append(all, l)
 	}
 	return all
-}
-
-func number(tag reflect.StructTag, name string) *float64 {
-	n, err := strconv.ParseFloat(tag.Get(name), 64)
-	if err != nil {
-		return nil
-	}
-	return &n
 }
 
 // place is where a value stands: at a path, or as an item of what stands there.
@@ -66,70 +54,67 @@ type place struct {
 
 func (p place) field(name string) string {
 	if p.item >= 0 {
-		return p.path + "[" + strconv.Itoa(p.item) + "]." + name
+		return jsondoc.Item(p.path, p.item) + "." + name
 	}
 	return p.path + "." + name
 }
 
-// check adds to bad what is beyond the limits in a struct.
+// check adds to bad what is beyond the limits in a struct. A path is put together for a fault only.
 func (all limits) check(v reflect.Value, at place, bad []problem.FieldError) []problem.FieldError {
 	for i := range all {
-		l := &all[i]
-		f := v.Field(l.field)
-		if f.IsZero() {
-			if l.required {
-				bad = append(bad, problem.FieldError{Location: at.field(l.name), Message: "missing" + l.oneOf(": want ")})
+		l, f := &all[i], v.Field(all[i].field)
+		switch {
+		case f.IsZero() && l.required:
+			want := "a value"
+			if l.Enum != nil {
+				want = l.oneOf()
 			}
-			continue
-		}
-		if f.Kind() == reflect.Pointer {
-			f = f.Elem()
-		}
-		if want, value := l.wants(f); want != "" {
-			bad = append(bad, problem.FieldError{Location: at.field(l.name), Message: "want " + want, Value: text.Short(value)})
-		}
-		if l.items == nil {
-			continue
-		}
-		for n, path := 0, at.field(l.name); n < f.Len() && len(bad) < MaxErrors; n++ {
-			bad = l.items.check(f.Index(n), place{path, n}, bad)
+			bad = append(bad, problem.FieldError{Location: at.field(l.name), Message: "missing: want " + want})
+		case f.IsZero():
+		default:
+			f = reflect.Indirect(f)
+			if want := l.wants(f); want != "" {
+				bad = append(bad, problem.FieldError{Location: at.field(l.name), Message: "want " + want, Value: text.Short(fmt.Sprint(f))})
+			}
+			if l.items == nil {
+				continue
+			}
+			for n, path := 0, at.field(l.name); n < f.Len() && len(bad) < MaxErrors; n++ {
+				bad = l.items.check(f.Index(n), place{path, n}, bad)
+			}
 		}
 	}
 	return bad
 }
 
-// wants says what is wanted where a value is beyond its limits; "": it is not.
-func (l *limit) wants(f reflect.Value) (want, value string) {
+// wants is what is wanted in place of a value beyond its limits; "": nothing.
+func (l *limit) wants(f reflect.Value) string {
 	switch f.Kind() {
 	case reflect.String:
-		value = f.String()
-		if l.enum != nil && !slices.Contains(l.enum, value) {
-			return l.oneOf(""), value
+		s := f.String()
+		if l.Enum != nil && !slices.ContainsFunc(l.Enum, func(word any) bool { return word == s }) {
+			return l.oneOf()
 		}
-		if l.maxLength > 0 && utf8.RuneCountInString(value) > l.maxLength {
-			return "at most " + strconv.Itoa(l.maxLength) + " characters", value
+		if l.MaxLength != nil && utf8.RuneCountInString(s) > *l.MaxLength {
+			return "at most " + strconv.Itoa(*l.MaxLength) + " characters"
 		}
 	case reflect.Float64:
-		switch n := f.Float(); {
-		case l.minimum != nil && n < *l.minimum:
-			return "at least " + FormatNumber(*l.minimum), FormatNumber(n)
-		case l.maximum != nil && n > *l.maximum:
-			return "at most " + FormatNumber(*l.maximum), FormatNumber(n)
+		if l.Minimum != nil && f.Float() < *l.Minimum {
+			return "at least " + FormatNumber(*l.Minimum)
+		}
+		if l.Maximum != nil && f.Float() > *l.Maximum {
+			return "at most " + FormatNumber(*l.Maximum)
 		}
 	case reflect.Slice:
-		if l.maxItems > 0 && f.Len() > l.maxItems {
-			return "at most " + strconv.Itoa(l.maxItems) + " items", ""
+		if l.MaxItems != nil && f.Len() > *l.MaxItems {
+			return "at most " + strconv.Itoa(*l.MaxItems) + " items"
 		}
 	}
-	return "", ""
+	return ""
 }
 
-// oneOf names the words of an enum, if there is one.
-func (l *limit) oneOf(before string) string {
-	if l.enum == nil {
-		return ""
-	}
-	return before + "one of " + strings.Join(l.enum, ", ")
+func (l *limit) oneOf() string {
+	return "one of " + strings.ReplaceAll(strings.Trim(fmt.Sprint(l.Enum), "[]"), " ", ", ")
 }
 
 // FormatNumber is a number in a message.

@@ -88,7 +88,7 @@ type Encoded []byte
 // that reads its body itself.
 func Serve[In, Out any](a *API, o Operation, fn func(*Request, In) (Answer[Out], error)) {
 	a.Describe(&o, reflect.TypeFor[In](), reflect.TypeFor[Out]())
-	limits := limitsOf(reflect.TypeFor[In]())
+	limits := a.limitsOf(reflect.TypeFor[In](), o.In)
 	a.mux.HandleFunc(o.Method+" "+o.Path, func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		if o.Body != NoBody {
