@@ -10,7 +10,7 @@ import (
 	"github.com/breakerd/breakerd/internal/registry"
 )
 
-func TestAgentsAreRegisteredReplacedAndDeleted(t *testing.T) {
+func TestAgents_AreRegisteredReplacedAndDeleted(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", agentsPath, `{"name":"a","url":"http://a:9000/v1","circuit_breaker_config":{"failure_threshold":3,"timeout_seconds":1.5},`+
@@ -30,7 +30,7 @@ func TestAgentsAreRegisteredReplacedAndDeleted(t *testing.T) {
 	f.Do("DELETE", agentsPath+"/a", "").WantProblem(404, problem.AgentUnknown)
 }
 
-func TestAgentsAreListedInPages(t *testing.T) {
+func TestAgents_AreListedInPages(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, name := range []string{"c", "a", "b"} {
@@ -65,14 +65,14 @@ func (contended) Put(context.Context, registry.Agent, string) (bool, error) {
 	return false, fmt.Errorf("register: %w", registry.ErrConflict)
 }
 
-func TestAChangeThatOthersKeepFromHappeningIsAConflict(t *testing.T) {
+func TestAgents_ChangeThatOthersPreventIsAConflict(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(o *Options) { o.Agents = contended{o.Agents} })
 	f.Do("PUT", agentsPath+"/a", `{}`).WantProblem(409, problem.AgentConflict).Want(409, `agent="a"`)
 	f.Do("POST", agentsPath, `{"name":"a"}`).WantProblem(409, problem.AgentConflict)
 }
 
-func TestTheAgentsFileIsNotChangedByTheAPI(t *testing.T) {
+func TestAgents_OfTheFileAreNotChanged(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("PUT", agentsPath+"/FileAgent", `{"url":"http://elsewhere"}`).WantProblem(409, problem.AgentInFile).Want(409, `agent="FileAgent"`)
@@ -82,7 +82,7 @@ func TestTheAgentsFileIsNotChangedByTheAPI(t *testing.T) {
 	f.Unharmed("all")
 }
 
-func TestTheBreakerOfAnAgentIsShownWithIt(t *testing.T) {
+func TestAgents_AreShownWithTheirBreaker(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", agentsPath, `{"name":"FailingAgent"}`).Want(201)
@@ -93,7 +93,7 @@ func TestTheBreakerOfAnAgentIsShownWithIt(t *testing.T) {
 	f.Do("GET", agentsPath+"/FailingAgent", "").Want(200, `breaker.state="OPEN"`, "breaker.failure_count=5", `breaker.reason="consecutive_failures"`)
 }
 
-func TestEachFaultOfARegistrationIsNamed(t *testing.T) {
+func TestAgents_EachFaultOfARegistrationIsNamed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", agentsPath, `{"name":"a b","url":"ftp://x","circuit_breaker_config":{"failure_threshold":-1,"mode":"maybe"},"labels":{"a":1},`+

@@ -25,8 +25,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fixture is the bridge's API on the real registry, library, engine and store, over records in memory; the agents are stubs. Its registry
-// file holds FileAgent, its directory the workflow in-directory.
+// fixture is the bridge's API on the real registry, library, engine and store, over records in memory; the agents are
+// stubs. Its registry file holds FileAgent, its directory the workflow in-directory.
 type fixture struct {
 	*routetest.Client
 
@@ -201,14 +201,14 @@ func (f *fixture) workflow(id, agent string) {
 	}
 }
 
-func TestOptionsThatAreMissingAreNamed(t *testing.T) {
+func TestNew_NamesMissingOptions(t *testing.T) {
 	t.Parallel()
 	if _, err := New(Options{}); err == nil || !strings.Contains(err.Error(), "required") {
 		t.Error(err)
 	}
 }
 
-func TestTheBridgeHasWhatEveryServerHas(t *testing.T) {
+func TestAPI_HasHealthAndGuards(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(o *Options) { o.LoopbackOnly = true })
 	f.Do("GET", "/livez", "").Want(200, `status="ok"`)
@@ -258,25 +258,20 @@ func samples() map[string]routetest.Sample[*fixture] {
 	}
 }
 
-func TestEveryOperationOfTheBridgeAnswersAsDocumented(t *testing.T) {
+func TestAPI_AnswersAsDocumented(t *testing.T) {
 	t.Parallel()
-	routetest.LiveAsDocumented(t, func(t testing.TB) (*fixture, *routetest.Client) {
+	routetest.AnswersAsDocumented(t, func(t testing.TB) (*fixture, *routetest.Client) {
 		f := newFixture(t, func(o *Options) { o.LoopbackOnly = true })
 		return f, f.Client
 	}, samples(), "callAgentGet", "callAgentPost")
 }
 
-func TestBadNamesAreRefusedByTheBridge(t *testing.T) {
+func TestAPI_ConformsToItsDocument(t *testing.T) {
 	t.Parallel()
-	newFixture(t).RefusesBadNames("callAgentGet", "callAgentPost")
+	routetest.Conforms(t, func(t testing.TB) *routetest.Client { return newFixture(t).Client }, "callAgentGet", "callAgentPost")
 }
 
-func TestBadBodiesAreRefusedByTheBridge(t *testing.T) {
-	t.Parallel()
-	newFixture(t).RefusesBadBodies("callAgentPost")
-}
-
-func TestOddPathsOfTheBridgeAreNotRedirected(t *testing.T) {
+func TestPaths_AreNotRedirected(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for target, want := range map[string]int{
@@ -302,7 +297,7 @@ func TestOddPathsOfTheBridgeAreNotRedirected(t *testing.T) {
 	f.Unharmed("all")
 }
 
-func TestStoreAwayIsSaidSoByTheBridge(t *testing.T) {
+func TestStoreDown_IsA503(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", agentsPath, `{"name":"Registered"}`).Want(201)
@@ -326,14 +321,4 @@ func TestStoreAwayIsSaidSoByTheBridge(t *testing.T) {
 	} {
 		f.Do(r[0], r[1], r[2]).WantProblem(503, problem.StoreUnavailable)
 	}
-}
-
-func TestTheBridgesPageShowsEveryOperation(t *testing.T) {
-	t.Parallel()
-	newFixture(t).OnThePage()
-}
-
-func TestAPI_KeepsTheLimitsOfItsDocument(t *testing.T) {
-	t.Parallel()
-	newFixture(t).RefusesBeyondLimits()
 }

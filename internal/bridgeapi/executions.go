@@ -18,120 +18,128 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// executeBody may be left out.
 type executeBody struct {
-	Input object `json:"input,omitempty" doc:"What $.input refers to."`
+	Input input `json:"input,omitempty" doc:"What $.input refers to."`
 }
 
-// object is a JSON object of the caller's own. Its numbers stay as they were written.
-type object map[string]any
+// input is the JSON object that a caller gives a workflow. Its numbers stay as they were written.
+type input map[string]any
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (o *object) UnmarshalJSON(text []byte) error {
+// UnmarshalJSON implements [json.Unmarshaler].
+func (i *input) UnmarshalJSON(text []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
-	return dec.Decode((*map[string]any)(o))
+	return dec.Decode((*map[string]any)(i))
 }
 
 // Schema implements huma.SchemaProvider.
-func (object) Schema(huma.Registry) *huma.Schema {
+func (input) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
 }
 
 func (b *bridge) executionRoutes() {
 	schema := b.executionSchema()
 	route.Serve(b.API, route.Operation{
-		Method: http.MethodPost, Path: workflowsPath + "/{workflow}/execute", ID: "executeWorkflow", Tag: "workflows", Body: route.OptionalBody,
-		Free: true, Out: schema, Summary: "Run a workflow to its end. A problem of a run that began holds the whole execution",
-		Example: `{"input": {}}`, Refusals: []int{http.StatusServiceUnavailable}, Codes: []problem.Code{
-			problem.WorkflowUnknown, problem.InputMissing, problem.AgentFailed, problem.CircuitBreakerOpen, problem.WorkflowTimeout, problem.ExecutionCancelled,
-			problem.StoreUnavailable, problem.TooManyExecutions, problem.WorkflowInvalid,
+		Route: "POST " + workflowsPath + "/{workflow}/execute", ID: "executeWorkflow", Tag: "workflows",
+		Optional: true, Free: true, Out: schema, Example: `{"input": {}}`,
+		Summary:  "Run a workflow to its end. A problem of a run that began holds the whole execution",
+		Refusals: []int{http.StatusServiceUnavailable},
+		Codes: []problem.Code{
+			problem.WorkflowUnknown, problem.InputMissing, problem.AgentFailed, problem.CircuitBreakerOpen,
+			problem.WorkflowTimeout, problem.ExecutionCancelled, problem.StoreUnavailable, problem.TooManyExecutions,
+			problem.WorkflowInvalid,
 		},
 	}, b.execute)
 	route.Serve(b.API, route.Operation{
-		Method: http.MethodGet, Path: executionsPath + "/{execution}", ID: "getExecution", Tag: "workflows", Out: schema,
-		Summary: "What became of an execution; kept for an hour", Codes: []problem.Code{problem.ExecutionUnknown, problem.StoreUnavailable},
+		Route: "GET " + executionsPath + "/{execution}", ID: "getExecution", Tag: "workflows", Out: schema,
+		Summary: "What became of an execution; kept for an hour",
+		Codes:   []problem.Code{problem.ExecutionUnknown, problem.StoreUnavailable},
 	}, b.getExecution)
 }
 
-// executionSchema documents an execution, and what a problem says of one.
+// executionSchema documents an execution, and the fields that a problem has of one.
 func (b *bridge) executionSchema() *huma.Schema {
 	schema := b.SchemaOf(workflow.Execution{})
-	statuses := []any{string(workflow.Completed), string(workflow.Failed), string(workflow.Refused), string(workflow.Cancelled)}
+	statuses := []any{
+		string(workflow.Completed), string(workflow.Failed), string(workflow.Refused), string(workflow.Cancelled),
+	}
 	b.Properties(schema)["status"].Enum = statuses
-	b.Properties(b.SchemaOf(workflow.StepResult{}))["status"].Enum = append(slices.Clip(statuses), string(workflow.Skipped))
+	ofStep := b.Properties(b.SchemaOf(workflow.StepResult{}))
+	ofStep["status"].Enum = append(slices.Clip(statuses), string(workflow.Skipped))
 	fields := b.ProblemProperties()
-	fields["step"] = &huma.Schema{Type: huma.TypeString, Description: "Of a workflow: the step that stopped it."}
-	fields["cause"] = &huma.Schema{Type: huma.TypeString, Description: "Of a workflow: why, in a word."}
+	fields["step"] = textSchema("Of a workflow: the step that stopped it.")
+	fields["cause"] = textSchema("Of a workflow: why, in a word.")
 	fields["execution"] = schema
 	return schema
 }
 
-// writeMargin is how long an answer may take to be sent.
+// writeMargin is how long an answer may take to be sent after the workflow's own time.
 const writeMargin = 30 * time.Second
 
-func (b *bridge) execute(r *route.Request, in executeBody) (out route.Answer[route.Encoded], err error) {
+func (b *bridge) execute(r *route.Request, in executeBody) (json.RawMessage, error) {
 	id := r.PathValue("workflow")
 	d, err := b.Workflows.Get(r.Context(), id)
 	if err != nil {
-		return out, workflowProblem(id, err)
+		return nil, workflowProblem(id, err)
 	}
 	r.MayTake(d.MaxDuration() + writeMargin)
 	x := b.Execute(r.Context(), d, in.Input)
 	if err := notBegun(x.Err); err != nil {
-		return out, err
+		return nil, err
 	}
-	text, err := b.Executions.Keep(r.Context(), x)
+	record, err := b.Executions.Keep(r.Context(), x)
 	if err != nil {
-		return out, err
+		return nil, err
 	}
-	out.Body = route.Encoded(text)
-	return out, executionProblem(x, text)
+	return record, executionProblem(x, record)
 }
 
-// notBegun is the problem of an execution of which nothing ran; nil: it began.
+// notBegun is the problem of an execution that ran no step; nil: it began.
 func notBegun(err error) error {
 	missing, ok := errors.AsType[*workflow.InputError](err)
 	switch {
 	case errors.Is(err, workflow.ErrTooManyExecutions):
-		return problem.New(problem.TooManyExecutions, "this bridge runs as many executions as it may; nothing was done").With("Retry-After", "1")
+		return problem.New(problem.TooManyExecutions, "this bridge runs as many executions as it may; nothing was done").
+			With("Retry-After", "1")
 	case !ok:
 		return nil
 	}
 	p := problem.New(problem.InputMissing, "the input lacks what the workflow refers to")
 	for _, m := range missing.Missing {
 		p.Errors = append(p.Errors, problem.FieldError{
-			Location: route.BodyPath(strings.TrimPrefix(m.Reference, "$.")), Message: "missing; wanted by " + text.Short(m.UsedBy),
+			Location: route.BodyPath(strings.TrimPrefix(m.Reference, "$.")),
+			Message:  "missing; wanted by " + text.Short(m.UsedBy),
 		})
 	}
 	return p
 }
 
-// executionProblem is nil for one that is complete. record is the execution as JSON.
+// executionProblem is the problem of an execution that is not complete; nil: it is. record is the execution in JSON.
 func executionProblem(x workflow.Execution, record json.RawMessage) error {
 	if x.Status == workflow.Completed || x.Error == nil {
 		return nil
 	}
 	e := x.Error
-	var p *problem.Problem
+	reason := text.Clip(e.Reason, route.MaxMessage)
 	open, refused := errors.AsType[*breaker.OpenError](x.Err)
 	_, ofCall := errors.AsType[*workflow.CallError](x.Err)
+	var p *problem.Problem
 	switch {
 	case refused:
 		p = problem.Refusal(open).WithStatus(http.StatusServiceUnavailable)
 		p.Detail = "step " + e.Step + ": " + p.Detail
 	case x.Status == workflow.Cancelled:
-		p = problem.New(problem.ExecutionCancelled, "the execution was cancelled: %s", text.Clip(e.Reason, route.MaxMessage))
+		p = problem.New(problem.ExecutionCancelled, "the execution was cancelled: %s", reason)
 	case e.Cause == workflow.CauseTimeout && !ofCall:
-		p = problem.New(problem.WorkflowTimeout, "the workflow's time is up: %s", text.Clip(e.Reason, route.MaxMessage))
+		p = problem.New(problem.WorkflowTimeout, "the workflow's time is up: %s", reason)
 	default:
-		p = stepProblem(e)
+		p = stepProblem(e, reason)
 	}
 	p.Step, p.Agent, p.Cause, p.Execution = e.Step, e.Agent, text.Short(e.Cause), record
 	return p
 }
 
-// notTheAgents are the causes for which no agent is to blame, and what they are answered with.
+// notTheAgents are the codes of causes for which the agent is not to blame.
 func notTheAgents() map[string]problem.Code {
 	return map[string]problem.Code{
 		string(problem.StoreUnavailable): problem.StoreUnavailable,
@@ -145,27 +153,26 @@ func notTheAgents() map[string]problem.Code {
 	}
 }
 
-// stepProblem is that of a step which failed.
-func stepProblem(e *workflow.ExecutionError) *problem.Problem {
-	reason := text.Clip(e.Reason, route.MaxMessage)
-	c := notTheAgents()[e.Cause]
-	switch c {
+// stepProblem is the problem of a step that failed.
+func stepProblem(e *workflow.ExecutionError, reason string) *problem.Problem {
+	switch c := notTheAgents()[e.Cause]; c {
 	case "":
-		return problem.New(problem.AgentFailed, "step %s: agent %s failed (%s): %s", e.Step, e.Agent, text.Short(e.Cause), reason)
+		return problem.New(problem.AgentFailed,
+			"step %s: agent %s failed (%s): %s", e.Step, e.Agent, text.Short(e.Cause), reason)
 	case problem.StoreUnavailable:
-		return problem.New(c, "step %s: %s", e.Step, reason).With("Retry-After", "1")
+		return problem.Unavailable("step %s: %s", e.Step, reason)
 	case problem.Internal:
 		return problem.New(c, "step %s: unexpected error; the log of this replica says which", e.Step)
+	default:
+		return problem.New(c, "step %s (agent %s was not called): %s: %s", e.Step, e.Agent, e.Cause, reason)
 	}
-	return problem.New(c, "step %s (agent %s was not called): %s: %s", e.Step, e.Agent, e.Cause, reason)
 }
 
-func (b *bridge) getExecution(r *route.Request, _ route.None) (out route.Answer[route.Encoded], err error) {
+func (b *bridge) getExecution(r *route.Request, _ route.None) (json.RawMessage, error) {
 	id := r.PathValue("execution")
-	text, err := b.Executions.Get(r.Context(), id)
-	out.Body = route.Encoded(text)
+	record, err := b.Executions.Get(r.Context(), id)
 	if errors.Is(err, workflow.ErrUnknown) {
 		err = problem.New(problem.ExecutionUnknown, "no execution %s is known; they are kept for an hour", id)
 	}
-	return out, err
+	return record, err
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
-func TestAnExecutionThatCompletesIsAnsweredAndKept(t *testing.T) {
+func TestExecute_CompletedExecutionIsAnsweredAndKept(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", workflowsPath, `{"workflow_id":"w","steps":{"one":{"agent_name":"A","input_mapping":{"n":"$.input.n"}},`+
@@ -35,7 +35,7 @@ func TestAnExecutionThatCompletesIsAnsweredAndKept(t *testing.T) {
 	}
 }
 
-func TestAFailingAgentIsA502AndItsOpenBreakerA503(t *testing.T) {
+func TestExecute_FailingAgentIsA502AndItsOpenBreakerA503(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", workflowsPath, `{"workflow_id":"w","steps":{"step-1":{"agent_name":"FailingAgent"},"step-2":{"agent_name":"A","depends_on":["step-1"]}}}`).Want(201)
@@ -62,7 +62,7 @@ func TestAFailingAgentIsA502AndItsOpenBreakerA503(t *testing.T) {
 	f.Do("POST", workflowsPath+"/w/execute", "").WantProblem(502, problem.AgentFailed) // a probe
 }
 
-func TestAnInputThatLacksSomethingRunsNothing(t *testing.T) {
+func TestExecute_InputThatLacksSomethingRunsNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", workflowsPath, `{"workflow_id":"w","steps":{"s":{"agent_name":"FailingAgent","input_mapping":{"t":"$.input.text","u":["$.input.u.v"]}}}}`).Want(201)
@@ -81,7 +81,7 @@ func TestAnInputThatLacksSomethingRunsNothing(t *testing.T) {
 	}
 }
 
-func TestAWorkflowsOwnTimeIsItsOwnAndAnAgentsTheAgents(t *testing.T) {
+func TestExecute_TellsTheWorkflowsTimeoutFromTheAgents(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", workflowsPath, `{"workflow_id":"slow","timeout_seconds":0.001,"steps":{"s":{"agent_name":"Slow"}}}`).Want(201)
@@ -91,7 +91,7 @@ func TestAWorkflowsOwnTimeIsItsOwnAndAnAgentsTheAgents(t *testing.T) {
 	f.Do("POST", workflowsPath+"/w/execute", "").WantProblem(502, problem.AgentFailed).Want(502, `cause="timeout"`, `agent="TimingOut"`)
 }
 
-func TestAWorkflowsOwnTimeDoesNotOpenAHealthyAgentsBreaker(t *testing.T) {
+func TestExecute_WorkflowsTimeoutDoesNotOpenAHealthyBreaker(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", workflowsPath, `{"workflow_id":"short","timeout_seconds":0.001,"steps":{"s":{"agent_name":"Slow"}}}`).Want(201)
@@ -100,7 +100,7 @@ func TestAWorkflowsOwnTimeDoesNotOpenAHealthyAgentsBreaker(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotTheAgentsFaultIsNotBlamedOnIt(t *testing.T) {
+func TestExecute_AgentIsNotBlamedForTheFaultsOfOthers(t *testing.T) {
 	t.Parallel()
 	broken := map[string]error{}
 	for _, cause := range []string{"store_unavailable", "agent_unknown", "agent_has_no_url", "internal", "bad_output", "status_418"} {
@@ -153,7 +153,7 @@ type callFunc func(c workflow.Call) (json.RawMessage, error)
 
 func (f callFunc) Call(_ context.Context, c workflow.Call) (json.RawMessage, error) { return f(c) }
 
-func TestTooManyExecutionsAreTurnedAway(t *testing.T) {
+func TestExecute_TooManyAreTurnedAway(t *testing.T) {
 	t.Parallel()
 	begun, end := make(chan struct{}), make(chan struct{})
 	f := newFixture(t, func(o *Options) {
@@ -184,7 +184,7 @@ func TestTooManyExecutionsAreTurnedAway(t *testing.T) {
 	}
 }
 
-func TestACallerThatLeavesEndsItsExecution(t *testing.T) {
+func TestExecute_CallerThatLeavesEndsIt(t *testing.T) {
 	t.Parallel()
 	begun, kept := make(chan struct{}), make(keptExecutions, 1)
 	f := newFixture(t, func(o *Options) {
@@ -219,7 +219,7 @@ func (k keptExecutions) Get(context.Context, string) (json.RawMessage, error) {
 	return nil, workflow.ErrUnknown
 }
 
-func TestAnExecutionThatIsCancelledIsSaidSo(t *testing.T) {
+func TestExecute_CancelledIsA503(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.workflow("w", "Slow")
@@ -242,7 +242,7 @@ type deadlines struct {
 func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = t; return nil }
 func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = t; return nil }
 
-func TestTheServersTimeoutsDoNotCutALongExecution(t *testing.T) {
+func TestExecute_ServersTimeoutsDoNotCutIt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(o *Options) {
 		o.Execute = func(_ context.Context, d workflow.Definition, _ map[string]any) workflow.Execution {

@@ -15,106 +15,113 @@ import (
 
 type workflowsReply struct {
 	Workflows []workflow.Entry `json:"workflows"          nullable:"false"`
-	Degraded  bool             `json:"degraded,omitempty" doc:"Redis is away: these are what this replica knows."`
+	Degraded  bool             `json:"degraded,omitempty" doc:"Redis is down: these are what this replica knows."`
 }
 
-const workflowExample = `{"workflow_id": "circuit-breaker-test", "steps": {"step-1": {"id": "step-1", "agent_name": "FailingAgent", ` +
-	`"input_mapping": {"text": "test"}}}}`
+const workflowExample = `{"workflow_id": "circuit-breaker-test", "steps": {"step-1": {"id": "step-1", ` +
+	`"agent_name": "FailingAgent", "input_mapping": {"text": "test"}}}}`
 
 func (b *bridge) workflowRoutes() {
 	one, schema := workflowsPath+"/{workflow}", definitionSchema()
 	route.Serve(b.API, route.Operation{
-		Method: http.MethodGet, Path: workflowsPath, ID: "listWorkflows", Tag: "workflows", Summary: "All workflows, by id",
+		Route: "GET " + workflowsPath, ID: "listWorkflows", Tag: "workflows", Summary: "All workflows, by id",
+		Codes: []problem.Code{problem.InvalidValue},
 	}, b.listWorkflows)
 	route.Serve(b.API, route.Operation{
-		Method: http.MethodPost, Path: workflowsPath, ID: "putWorkflow", Tag: "workflows", Body: route.RequiredBody, Free: true,
-		Summary: "Make a workflow, or replace it as a whole", In: schema, Out: schema, Also: []int{http.StatusCreated}, Example: workflowExample,
-		Codes: []problem.Code{problem.BodyRequired, problem.WorkflowInDirectory, problem.TooManyWorkflows, problem.StoreUnavailable},
+		Route: "POST " + workflowsPath, ID: "putWorkflow", Tag: "workflows", Free: true, In: schema, Out: schema,
+		Summary: "Make a workflow, or replace it as a whole", Also: []int{http.StatusCreated}, Example: workflowExample,
+		Codes: []problem.Code{problem.WorkflowInDirectory, problem.TooManyWorkflows, problem.StoreUnavailable},
 	}, b.putWorkflow)
 	route.Serve(b.API, route.Operation{
-		Method: http.MethodGet, Path: one, ID: "getWorkflow", Tag: "workflows", Summary: "One workflow, as putWorkflow takes it", Out: schema,
-		Codes: []problem.Code{problem.WorkflowUnknown, problem.StoreUnavailable},
+		Route: "GET " + one, ID: "getWorkflow", Tag: "workflows", Out: schema,
+		Summary: "One workflow, as putWorkflow takes it",
+		Codes:   []problem.Code{problem.WorkflowUnknown, problem.StoreUnavailable},
 	}, b.getWorkflow)
 	route.Serve(b.API, route.Operation{
-		Method: http.MethodDelete, Path: one, ID: "deleteWorkflow", Tag: "workflows", Status: http.StatusNoContent,
-		Summary: "Delete a workflow; executions of it go on", Codes: []problem.Code{problem.WorkflowUnknown, problem.WorkflowInDirectory, problem.StoreUnavailable},
+		Route: "DELETE " + one, ID: "deleteWorkflow", Tag: "workflows", Status: http.StatusNoContent,
+		Summary: "Delete a workflow; executions of it go on",
+		Codes:   []problem.Code{problem.WorkflowUnknown, problem.WorkflowInDirectory, problem.StoreUnavailable},
 	}, b.deleteWorkflow)
 	b.executionRoutes()
 }
 
-// definitionSchema documents a definition; package workflow is what checks one.
+// definitionSchema documents a definition, which package workflow checks.
 func definitionSchema() *huma.Schema {
-	text := func(about string) *huma.Schema { return &huma.Schema{Type: huma.TypeString, Description: about} }
 	seconds := func(about string) *huma.Schema {
 		return &huma.Schema{
 			Type: huma.TypeNumber, Description: about,
 			Minimum: new(workflow.MinTimeout.Seconds()), Maximum: new(workflow.MaxTimeout.Seconds()),
 		}
 	}
-	step := &huma.Schema{Type: huma.TypeObject, AdditionalProperties: false, Required: []string{"agent_name"}, Properties: map[string]*huma.Schema{
-		"id":         text("The same as its name in steps."),
+	step := objectSchema(map[string]*huma.Schema{
+		"id":         textSchema("The same as its name in steps."),
 		"agent_name": {Type: huma.TypeString, Pattern: route.NamePattern},
 		"input_mapping": {
 			Type: huma.TypeObject, AdditionalProperties: true,
-			Description: `The agent's input: literals, and references such as "$.input.text" or "$.steps.step-1.output.text"; "$$." begins a literal "$.".`,
+			Description: `The agent's input: literals, and references such as "$.input.text" or ` +
+				`"$.steps.step-1.output.text"; "$$." begins a literal "$.".`,
 		},
-		"depends_on":      {Type: huma.TypeArray, Items: text(""), Description: "Steps to wait for, besides those that input_mapping refers to."},
-		"path":            text("Below the agent's address."),
+		"depends_on": {
+			Type: huma.TypeArray, Items: textSchema(""),
+			Description: "Steps to wait for, besides those that input_mapping refers to.",
+		},
+		"path":            textSchema("Below the agent's address."),
 		"timeout_seconds": seconds("Of this call; default: the agent's own."),
-	}}
-	return &huma.Schema{
-		Type: huma.TypeObject, AdditionalProperties: false, Required: []string{"workflow_id", "steps"}, Properties: map[string]*huma.Schema{
-			"workflow_id": {Type: huma.TypeString, Pattern: route.NamePattern},
-			"name":        text("For people."), "description": text(""),
-			"timeout_seconds": seconds("Of a whole execution; default 600."),
-			"steps":           {Type: huma.TypeObject, AdditionalProperties: step, Description: "By id; those that wait for nothing run at once."},
+	}, "agent_name")
+	return objectSchema(map[string]*huma.Schema{
+		"workflow_id": {Type: huma.TypeString, Pattern: route.NamePattern},
+		"name":        textSchema("For people."), "description": textSchema(""),
+		"timeout_seconds": seconds("Of a whole execution; default 600."),
+		"steps": {
+			Type: huma.TypeObject, AdditionalProperties: step,
+			Description: "By id; those that wait for nothing run at once.",
 		},
-	}
+	}, "workflow_id", "steps")
 }
 
-// listWorkflows shows what is known without Redis, when that is away.
-func (b *bridge) listWorkflows(r *route.Request, _ route.None) (out route.Answer[workflowsReply], err error) {
-	out.Body.Workflows, err = b.Workflows.List(r.Context())
-	if out.Body.Degraded = errors.Is(err, breaker.ErrStoreUnavailable); out.Body.Degraded {
+// listWorkflows lists the workflows that this replica knows while Redis is down.
+func (b *bridge) listWorkflows(r *route.Request, _ route.None) (out workflowsReply, err error) {
+	if _, err := r.Params(); err != nil {
+		return out, err
+	}
+	out.Workflows, err = b.Workflows.List(r.Context())
+	if out.Degraded = errors.Is(err, breaker.ErrStoreUnavailable); out.Degraded {
 		err = nil
 	}
 	return out, err
 }
 
-func (b *bridge) getWorkflow(r *route.Request, _ route.None) (out route.Answer[workflow.Definition], err error) {
+func (b *bridge) getWorkflow(r *route.Request, _ route.None) (workflow.Definition, error) {
 	id := r.PathValue("workflow")
-	out.Body, err = b.Workflows.Get(r.Context(), id)
+	out, err := b.Workflows.Get(r.Context(), id)
 	return out, workflowProblem(id, err)
 }
 
-func (b *bridge) putWorkflow(r *route.Request, in json.RawMessage) (out route.Answer[workflow.Definition], err error) {
-	d, created, err := b.Workflows.Put(r.Context(), in)
-	if err != nil {
-		return out, workflowProblem(d.ID, err)
+func (b *bridge) putWorkflow(r *route.Request, in json.RawMessage) (workflow.Definition, error) {
+	out, created, err := b.Workflows.Put(r.Context(), in)
+	if created {
+		r.Status = http.StatusCreated
 	}
-	if out.Body = d; created {
-		out.Status = http.StatusCreated
-	}
-	return out, nil
+	return out, workflowProblem(out.ID, err)
 }
 
-func (b *bridge) deleteWorkflow(r *route.Request, _ route.None) (out route.Answer[route.None], err error) {
+func (b *bridge) deleteWorkflow(r *route.Request, _ route.None) (none route.None, err error) {
 	id := r.PathValue("workflow")
-	return out, workflowProblem(id, b.Workflows.Delete(r.Context(), id))
+	return none, workflowProblem(id, b.Workflows.Delete(r.Context(), id))
 }
 
-// workflowProblem names the library's errors; others, and nil, stay as they are.
+// workflowProblem gives the problem of an error of the library. It returns other errors, and nil, unchanged.
 func workflowProblem(id string, err error) error {
 	bad, invalid := errors.AsType[*workflow.DefinitionError](err)
 	switch {
 	case errors.Is(err, workflow.ErrUnknown):
 		return problem.New(problem.WorkflowUnknown, "there is no workflow %s", id)
 	case errors.Is(err, workflow.ErrInDirectory):
-		return problem.New(problem.WorkflowInDirectory, "workflow %s stands in a file of WORKFLOWS_DIR: change it there", id)
+		return problem.New(problem.WorkflowInDirectory, "workflow %s is in a file of WORKFLOWS_DIR: change it there", id)
 	case errors.Is(err, workflow.ErrFull):
 		return problem.New(problem.TooManyWorkflows, "%v", workflow.ErrFull)
-	case !invalid:
-		return err
+	case invalid:
+		return route.Invalid("workflow", bad)
 	}
-	return route.Invalid("workflow", bad)
+	return err
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/breakerd/breakerd/internal/problem"
 )
 
-func TestWorkflowsAreMadeReplacedAndDeleted(t *testing.T) {
+func TestWorkflows_AreMadeReplacedAndDeleted(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", workflowsPath, workflowExample).Want(201, `workflow_id="circuit-breaker-test"`, `steps.step-1.agent_name="FailingAgent"`,
@@ -26,7 +26,7 @@ func TestWorkflowsAreMadeReplacedAndDeleted(t *testing.T) {
 	f.Do("POST", workflowsPath+"/circuit-breaker-test/execute", "").WantProblem(404, problem.WorkflowUnknown)
 }
 
-func TestTheDirectoryIsNotChangedByTheAPI(t *testing.T) {
+func TestWorkflows_OfTheDirectoryAreNotChanged(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", workflowsPath, `{"workflow_id":"in-directory","steps":{"a":{"agent_name":"A"}}}`).WantProblem(409, problem.WorkflowInDirectory)
@@ -39,7 +39,7 @@ func TestTheDirectoryIsNotChangedByTheAPI(t *testing.T) {
 	f.Do("POST", workflowsPath, `{"workflow_id":"d","steps":{"a":{"agent_name":"A"}}}`).WantProblem(409, problem.TooManyWorkflows)
 }
 
-func TestEachFaultOfAWorkflowIsNamed(t *testing.T) {
+func TestWorkflows_EachFaultIsNamed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", workflowsPath, `{"workflow_id":"a b","nonsense":1,"steps":{"a":{"agent_name":"A","depends_on":["b"]},"b":{"agent_name":"B c",`+
@@ -77,7 +77,7 @@ func manySteps(n int) string {
 	return strings.Join(steps, ",")
 }
 
-func TestTheInputOfAWorkflowMayNestAndNameAsItLikes(t *testing.T) {
+func TestWorkflows_InputNestsAndNamesAsItLikes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	deep := strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20)

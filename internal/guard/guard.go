@@ -1,5 +1,5 @@
-// Package guard is what stands before the handlers of both programs, each guard a middleware of its own: recovery from panics,
-// deadlines, the host, the headers of every answer of ours, the path as it was sent, and pages of other sites.
+// Package guard checks requests before the handlers of breakerd and of the bridge. Each guard is a middleware:
+// recovery from panics, deadlines, the host, the headers of our own answers, the path as it was sent, and the origin.
 package guard
 
 import (
@@ -35,16 +35,16 @@ func When(wanted bool, g Guard) Guard {
 	return func(next http.Handler) http.Handler { return next }
 }
 
-// Refuse answers in place of the handler, with the headers that every answer of ours has.
+// Refuse answers with a problem in place of the handler, with the headers that [Private] sets.
 func Refuse(w http.ResponseWriter, p *problem.Problem) {
 	h := w.Header()
 	h[contentTypeOptions], h[cacheControl] = []string{noSniff}, []string{noStore}
 	p.Write(w)
 }
 
-// Private keeps answers from being stored, and from being taken for another media type.
+// Private sets headers that keep an answer from being stored, and from being taken for another media type.
 func Private(next http.Handler) http.Handler {
-	sniff, store := []string{noSniff}, []string{noStore} // of all answers: nobody writes into a header's values
+	sniff, store := []string{noSniff}, []string{noStore} // all answers share them: nobody writes to a header's values
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h[contentTypeOptions], h[cacheControl] = sniff, store
@@ -52,18 +52,19 @@ func Private(next http.Handler) http.Handler {
 	})
 }
 
-// The headers of every answer of ours, in their canonical form.
+// The headers of Private, in canonical form.
 const (
 	contentTypeOptions, noSniff = "X-Content-Type-Options", "nosniff"
 	cacheControl, noStore       = "Cache-Control", "no-store"
 )
 
-// Deadlines bounds how long a request may take to arrive and its answer to be sent, both counted from now, so that a slow client
-// does not hold the connection. It is for a server whose other answers have no bound: else the time-outs of http.Server do this.
+// Deadlines bounds how long a request may take to arrive and its answer to be sent, so that a slow client does not
+// hold the connection. It is for a handler beside others that have no bounds; for a whole server, [http.Server] has
+// time-outs.
 func Deadlines(read, write time.Duration) Guard {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c := http.NewResponseController(w) // only a test's writer has no deadlines
+			c := http.NewResponseController(w) // only a test's writer cannot do this
 			_ = c.SetReadDeadline(time.Now().Add(read))
 			_ = c.SetWriteDeadline(time.Now().Add(write))
 			next.ServeHTTP(w, r)
@@ -71,12 +72,13 @@ func Deadlines(read, write time.Duration) Guard {
 	}
 }
 
-// Loopback refuses a request whose Host is not a name of this machine for itself. A page of another site whose name resolves to
-// 127.0.0.1 has the origin of this listener, and only its Host tells (DNS rebinding).
+// Loopback refuses a request whose Host is not a loopback name. It keeps out a page of another site whose name
+// resolves to 127.0.0.1: to a browser, that page has the same origin as this listener (DNS rebinding).
 func Loopback(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !loopbackHost(r.Host) {
-			Refuse(w, problem.New(problem.HostNotAllowed, "this listener answers to loopback names only, such as localhost or 127.0.0.1"))
+			Refuse(w, problem.New(problem.HostNotAllowed,
+				"this listener answers to loopback names only, such as localhost or 127.0.0.1"))
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -92,7 +94,7 @@ func loopbackHost(host string) bool {
 	return ip.IsLoopback() || ip == nil && (host == "" || strings.EqualFold(host, "localhost"))
 }
 
-// SameOrigin refuses what a page of another site would change.
+// SameOrigin refuses a request of a page of another site, unless its method is safe.
 func SameOrigin(next http.Handler) http.Handler {
 	cross := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -104,8 +106,8 @@ func SameOrigin(next http.Handler) http.Handler {
 	})
 }
 
-// SameOriginUpgrades is SameOrigin, and refuses a page of another site a WebSocket too: that begins with a GET whose answer no browser
-// keeps from the page.
+// SameOriginUpgrades is SameOrigin for a handler that accepts WebSockets. A WebSocket begins with a GET, but no
+// browser keeps its answer from the page, so it is refused as a change is.
 func SameOriginUpgrades(next http.Handler) http.Handler {
 	cross := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -126,7 +128,7 @@ func refuseCrossOrigin(w http.ResponseWriter) {
 	Refuse(w, problem.New(problem.CrossOrigin, "a page of another site may not change anything here"))
 }
 
-// Recover turns a panic of the handler into a logged 500, or into a cut connection if the answer had begun.
+// Recover logs a panic of the handler, and answers 500. If the answer had begun, it closes the connection.
 func Recover(log *slog.Logger) Guard {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -150,7 +152,7 @@ func Recover(log *slog.Logger) Guard {
 	}
 }
 
-// LogPanic logs what a handler panicked with.
+// LogPanic logs the value and the stack of a panic. Only a deferred function may call it.
 func LogPanic(log *slog.Logger, r *http.Request, v any) {
 	log.ErrorContext(r.Context(), "panic in a request", "event", "http.panic", "method", text.Short(r.Method),
 		"path", text.Clip(r.URL.EscapedPath(), maxPath), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
@@ -159,7 +161,7 @@ func LogPanic(log *slog.Logger, r *http.Request, v any) {
 // maxPath bounds a path in a log line, in characters.
 const maxPath = 500
 
-// response remembers whether the answer has begun.
+// response records whether the answer has begun.
 type response struct {
 	http.ResponseWriter
 	begun bool

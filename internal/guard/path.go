@@ -9,22 +9,22 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Named is a path whose next segment is the name of something.
+// Named is a prefix of paths whose next segment is a name.
 type Named struct {
 	Prefix string // with its slashes: /v1/circuit_breakers/
 	Valid  func(string) bool
 	Refuse func() *problem.Problem // of a name that is not valid
 }
 
-// AgentsUnder is a path whose next segment is an agent's name.
+// AgentsUnder is a prefix of paths whose next segment is an agent's name.
 func AgentsUnder(prefix string) Named {
 	return Named{Prefix: prefix, Valid: breaker.ValidName, Refuse: func() *problem.Problem {
 		return problem.New(problem.InvalidAgentName, "%v", breaker.ErrBadName)
 	}}
 }
 
-// Paths refuses, by its text as it was sent, a path that holds a bad name or that a mux would clean: a redirect would lose the body,
-// and a name with a slash would become another path.
+// Paths refuses a path with an invalid name, and a path that [http.ServeMux] would clean: its redirect loses the
+// body. It looks at the path as it was sent, in which a name with an escaped slash is still one segment.
 func Paths(named ...Named) Guard {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,7 +64,7 @@ func checkPath(path string, named []Named) *problem.Problem {
 
 func noPath() *problem.Problem { return problem.New(problem.NotFound, "no such path") }
 
-// escapedSlash stands for a slash within a segment. No name and no path of ours holds it.
+// escapedSlash is written for a slash within a segment. No name and no path of ours has this byte.
 const escapedSlash = "\x00"
 
 // unescape decodes each segment.
@@ -82,7 +82,7 @@ func unescape(path string) (plain string, ok bool) {
 
 func badSegment(s string) bool { return s == "." || s == ".." || strings.Contains(s, escapedSlash) }
 
-// check takes what follows the prefix: a name, or a name and a verb. More slashes are within the name.
+// check checks what follows the prefix: a name, or a name and a verb. If there are more slashes, the name is not valid.
 func (n Named) check(rest string) *problem.Problem {
 	name, verb := rest, ""
 	if i := strings.LastIndexByte(rest, '/'); i >= 0 {

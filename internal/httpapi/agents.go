@@ -27,7 +27,7 @@ type profile struct {
 	Classify       *string  `json:"classify,omitempty"        doc:"What the bridge judges an answer by; default status."               enum:"status,jsonrpc,mcp"`
 }
 
-// labels refuse a null where a text belongs.
+// labels refuses null as a label's value, which encoding/json would read as "".
 type labels map[string]string
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
@@ -67,42 +67,41 @@ type quarantineReply struct {
 	Items []json.RawMessage `json:"items" doc:"Failed and refused calls, newest first." nullable:"false"`
 }
 
-const quarantineMost = 50
+const maxQuarantine = 50
 
 func (a *api) agentRoutes() {
 	path := "/v1/admin/agents/{agent}"
 	route.Serve(a.API, route.Operation{
-		Method: http.MethodGet, Path: path, ID: "getAgent", Tag: "agents",
+		Route: "GET " + path, ID: "getAgent", Tag: "agents",
 		Summary: "Whom to call about an agent, and how its breaker stands; ETag of the profile, if there is one",
 		Codes:   []problem.Code{problem.AgentUnknown, problem.StoreUnavailable}, Headers: etagHeader(false),
 	}, a.getAgent)
 	route.Serve(a.API, route.Operation{
-		Method: http.MethodPut, Path: path, ID: "putAgent", Tag: "agents", Body: route.RequiredBody,
+		Route: "PUT " + path, ID: "putAgent", Tag: "agents", Also: []int{http.StatusCreated}, Headers: etagHeader(true),
 		Summary: "Set its profile as a whole; also for an agent that is not known yet (201)",
 		Params:  []*huma.Param{route.ActorParam(), ifMatchParam(), ifNoneMatchParam()},
-		Codes:   []problem.Code{problem.BodyRequired, problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired},
-		Also:    []int{http.StatusCreated}, Headers: etagHeader(true),
+		Codes:   []problem.Code{problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired},
 		Example: `{"contact": "ops@example.org", "url": "http://agent.internal:9000", "labels": {"priority": "low"}}`,
 	}, a.putAgent)
 	route.Serve(a.API, route.Operation{
-		Method: http.MethodGet, Path: "/v1/admin/quarantine", ID: "listQuarantine", Tag: "agents",
+		Route: "GET /v1/admin/quarantine", ID: "listQuarantine", Tag: "agents",
 		Summary: "An agent's newest failed and refused calls",
 		Params: []*huma.Param{route.AgentParam("agent_id", "query"), route.QueryParam("limit", "50 at most and by default.",
-			&huma.Schema{Type: huma.TypeInteger, Minimum: new(1.0), Maximum: new(float64(quarantineMost))})},
+			&huma.Schema{Type: huma.TypeInteger, Minimum: new(1.0), Maximum: new(float64(maxQuarantine))})},
 		Codes: []problem.Code{problem.InvalidAgentName, problem.AgentUnknown, problem.StoreUnavailable},
 	}, a.quarantine)
 }
 
-func (a *api) getAgent(r *route.Request, _ route.None) (out route.Answer[agentReply], err error) {
+func (a *api) getAgent(r *route.Request, _ route.None) (agentReply, error) {
 	text, err := a.Directory.Profile(r.Context(), r.Agent)
 	if err != nil {
-		return out, err
+		return agentReply{}, err
 	}
-	return a.agentAnswer(r, text)
+	return a.showAgent(r, text)
 }
 
-// agentAnswer shows an agent with this profile.
-func (a *api) agentAnswer(r *route.Request, text string) (out route.Answer[agentReply], err error) {
+// showAgent shows an agent that has this profile.
+func (a *api) showAgent(r *route.Request, text string) (out agentReply, err error) {
 	v, policy, err := a.inspect(r)
 	if err != nil {
 		return out, err
@@ -112,51 +111,47 @@ func (a *api) agentAnswer(r *route.Request, text string) (out route.Answer[agent
 		return out, err
 	}
 	var p profile
-	_ = json.Unmarshal([]byte(text), &p) // what a hand wrote is shown as far as it can be read
+	_ = json.Unmarshal([]byte(text), &p) // an external edit is shown as far as it can be read
 	e := view.Entry(r.Agent, v, policy)
-	out.Body = agentReply{
+	out = agentReply{
 		AgentID: r.Agent, Contact: view.TextOrNull(p.Contact), URL: view.TextOrNull(p.URL), Labels: p.Labels,
 		State: e.State, Reason: e.Reason, OpenedAt: e.OpenedAt, Until: e.TimeoutUntil, Degraded: e.Degraded,
 		Protected: v.Hold.Protected == 1, TimeoutSeconds: p.TimeoutSeconds, Classify: p.Classify,
 	}
-	if p.Labels == nil {
-		out.Body.Labels = map[string]string{}
+	if out.Labels == nil {
+		out.Labels = map[string]string{}
 	}
 	if !seen.IsZero() {
-		out.Body.LastSeen = view.Stamp(seen.UnixMilli())
+		out.LastSeen = view.Stamp(seen.UnixMilli())
 	}
-	out.ETag = etagOf(text)
+	r.ETag = etagOf(text)
 	return out, nil
 }
 
-func (a *api) putAgent(r *route.Request, in profile) (out route.Answer[agentReply], err error) {
+func (a *api) putAgent(r *route.Request, in profile) (agentReply, error) {
 	text, err := json.Marshal(in)
 	if err != nil {
-		return out, err
+		return agentReply{}, err
 	}
-	if _, err := registry.ParseAgent(r.Agent, text, breaker.DefaultPolicy(), nil); err != nil { // or the bridge would not take it
+	// The bridge has to be able to read the profile as a registration.
+	if _, err := registry.ParseAgent(r.Agent, text, breaker.DefaultPolicy(), nil); err != nil {
 		if faults, bad := errors.AsType[*registry.Faults](err); bad {
 			err = route.Invalid("registration", faults)
 		}
-		return out, err
+		return agentReply{}, err
 	}
-	created, err := a.change(r, a.Directory.Profile, a.Directory.PutProfile, string(text))
-	if err != nil {
-		return out, err
+	if err := a.change(r, a.Directory.Profile, a.Directory.PutProfile, string(text)); err != nil {
+		return agentReply{}, err
 	}
-	out, err = a.agentAnswer(r, string(text))
-	if created {
-		out.Status = http.StatusCreated
-	}
-	return out, err
+	return a.showAgent(r, string(text))
 }
 
-func (a *api) quarantine(r *route.Request, _ route.None) (out route.Answer[quarantineReply], err error) {
-	q, err := r.Params("agent_id", "limit")
+func (a *api) quarantine(r *route.Request, _ route.None) (out quarantineReply, err error) {
+	q, err := r.Params()
 	if err != nil {
 		return out, err
 	}
-	limit, err := route.Whole(q, "limit", quarantineMost, quarantineMost)
+	limit, err := route.Whole(q, "limit", maxQuarantine)
 	if err != nil {
 		return out, err
 	}
@@ -170,10 +165,10 @@ func (a *api) quarantine(r *route.Request, _ route.None) (out route.Answer[quara
 	if err != nil {
 		return out, err
 	}
-	out.Body.Items = []json.RawMessage{}
+	out.Items = []json.RawMessage{}
 	for _, text := range texts[:min(len(texts), limit)] {
 		if item := json.RawMessage(text); json.Valid(item) {
-			out.Body.Items = append(out.Body.Items, item)
+			out.Items = append(out.Items, item)
 		}
 	}
 	return out, nil

@@ -8,10 +8,14 @@ import (
 	"github.com/breakerd/breakerd/internal/route/routetest"
 )
 
-func TestBadNamesAreRefusedByEveryEndpoint(t *testing.T) {
+func TestAPI_ConformsToItsDocument(t *testing.T) {
+	t.Parallel()
+	routetest.Conforms(t, func(t testing.TB) *routetest.Client { return newFixture(t).Client }, "gate", "gateBelow")
+}
+
+func TestQuarantine_RefusesBadNames(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.RefusesBadNames("gate", "gateBelow") // the gate judges its own paths
 	for what, name := range routetest.BadNames() {
 		if strings.Contains(name.Text, "%") || !name.Ours || name.Text == "a+b" || len(name.Text) > 1000 {
 			continue
@@ -24,7 +28,7 @@ func TestBadNamesAreRefusedByEveryEndpoint(t *testing.T) {
 	f.Unharmed("all")
 }
 
-func TestOddPathsAreNotRedirected(t *testing.T) {
+func TestPaths_AreNotRedirected(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for target, want := range map[string]int{
@@ -47,12 +51,7 @@ func TestOddPathsAreNotRedirected(t *testing.T) {
 	f.Unharmed("all")
 }
 
-func TestBadBodiesAreRefusedByEveryEndpoint(t *testing.T) {
-	t.Parallel()
-	newFixture(t).RefusesBadBodies()
-}
-
-func TestBadValuesAreRefused(t *testing.T) {
+func TestBodies_BadValuesAreRefused(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for verb, bodies := range map[string][]string{
@@ -84,9 +83,4 @@ func TestBadValuesAreRefused(t *testing.T) {
 	f.Do("DELETE", "/v1/admin/circuit_breakers/a?force=yes", "").WantProblem(422, problem.InvalidValue)
 	f.Do("PUT", "/v1/admin/agents/a", "{}", "If-None-Match", `"x"`).WantProblem(422, problem.InvalidValue)
 	f.Unharmed("all")
-}
-
-func TestAPI_KeepsTheLimitsOfItsDocument(t *testing.T) {
-	t.Parallel()
-	newFixture(t).RefusesBeyondLimits()
 }

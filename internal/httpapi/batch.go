@@ -16,7 +16,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-const batchAtOnce = 64 // agents of one batch that are served at the same time
+const batchWorkers = 64 // of one batch
 
 type batchBody struct {
 	Operations []batchOp `json:"operations" maxItems:"256" nullable:"false"`
@@ -40,7 +40,7 @@ type batchReply struct {
 	Results []batchResult `json:"results" doc:"In the order of the operations." nullable:"false"`
 }
 
-// batchResult is the status and the fields of what the verb alone would have answered: its reply, or its problem, which has its own.
+// batchResult is what the verb alone would have answered, with its status: its reply, or its problem, which has one.
 type batchResult struct{ body any }
 
 // MarshalJSONTo implements json.MarshalerTo.
@@ -48,7 +48,16 @@ func (r batchResult) MarshalJSONTo(enc *jsontext.Encoder) error {
 	return jsonv2.MarshalEncode(enc, r.body)
 }
 
-// The results of the verbs.
+// Schema implements huma.SchemaProvider.
+func (batchResult) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"status"}, AdditionalProperties: true,
+		Properties:  map[string]*huma.Schema{"status": {Type: huma.TypeInteger}},
+		Description: "The status and the fields of the verb's own answer, or of its problem.",
+	}
+}
+
+// The replies of the verbs, with their status.
 type (
 	acquireResult struct {
 		Status int `json:"status"`
@@ -64,29 +73,20 @@ type (
 	}
 )
 
-// Schema implements huma.SchemaProvider.
-func (batchResult) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{
-		Type: huma.TypeObject, Required: []string{"status"}, AdditionalProperties: true,
-		Properties:  map[string]*huma.Schema{"status": {Type: huma.TypeInteger}},
-		Description: "The status and the fields of the verb's own answer, or of its problem.",
-	}
-}
-
 func (a *api) batchRoute() {
 	route.Serve(a.API, route.Operation{
-		Method: http.MethodPost, Path: "/v1/batch", ID: "batch", Tag: "calls", Body: route.RequiredBody,
+		Route: "POST /v1/batch", ID: "batch", Tag: "calls",
 		Summary: "Several acquires, reports and renewals at once; those of one agent run in their order",
-		Codes:   []problem.Code{problem.BodyRequired},
-		Example: `{"operations": [{"op": "acquire", "agent": "FailingAgent"}, {"op": "report", "agent": "Other", "outcome": "success"}]}`,
-	},
-		func(r *route.Request, in batchBody) (route.Answer[batchReply], error) {
-			return route.Answer[batchReply]{Body: batchReply{Results: a.batch(r, in.Operations)}}, nil
-		})
+		Example: `{"operations": [{"op": "acquire", "agent": "FailingAgent"}, ` +
+			`{"op": "report", "agent": "Other", "outcome": "success"}]}`,
+	}, func(r *route.Request, in batchBody) (batchReply, error) {
+		return batchReply{a.batch(r, in.Operations)}, nil
+	})
 }
 
-// batch runs the operations of different agents at once, those of one agent in their order. Each worker starts the next before its first
-// agent: operations that wait for the store wait together, and those that do not are done before another goroutine begins.
+// batch runs the operations of different agents concurrently, those of one agent in their order. Each worker starts the
+// next before its first agent. So operations that wait for the store wait together, and operations that do not wait are
+// done before another goroutine runs.
 func (a *api) batch(r *route.Request, ops []batchOp) []batchResult {
 	results := make([]batchResult, len(ops))
 	first, next := byAgent(ops)
@@ -94,7 +94,7 @@ func (a *api) batch(r *route.Request, ops []batchOp) []batchResult {
 	var taken, workers atomic.Int32
 	var work func()
 	work = func() {
-		last := workers.Add(1) >= batchAtOnce
+		last := workers.Add(1) >= batchWorkers
 		for n := int(taken.Add(1)); n <= len(first); n = int(taken.Add(1)) {
 			if !last && n < len(first) {
 				last = true
@@ -110,7 +110,7 @@ func (a *api) batch(r *route.Request, ops []batchOp) []batchResult {
 	return results
 }
 
-// byAgent gives the first operation of each agent, and after each the next of its agent; -1: none.
+// byAgent lists the first operation of each agent, and for each operation the next of its agent; -1: none.
 func byAgent(ops []batchOp) (first, next []int) {
 	next = make([]int, len(ops))
 	last := make(map[string]int, len(ops))
@@ -126,7 +126,7 @@ func byAgent(ops []batchOp) (first, next []int) {
 	return first, next
 }
 
-// batchOne runs one operation; a panic is its own result alone.
+// batchOne runs one operation. A panic is the result of this operation alone.
 func (a *api) batchOne(r *route.Request, op *batchOp) (result any) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -150,15 +150,15 @@ func (a *api) batchVerb(ctx context.Context, op *batchOp) (any, error) {
 		return nil, breaker.ErrBadName
 	}
 	report := reportBody{
-		Permit: op.Permit, DurationMs: op.DurationMs, Error: op.Error, RetryAfter: op.RetryAfter,
-		Reporter: op.Reporter,
+		Permit: op.Permit, DurationMs: op.DurationMs, Error: op.Error, RetryAfter: op.RetryAfter, Reporter: op.Reporter,
 	}
 	if op.Outcome != nil {
 		report.Outcome = *op.Outcome
 	}
 	switch {
 	case op.Op != "report" && (report != reportBody{Permit: op.Permit} || op.IdempotencyKey != ""):
-		return nil, problem.BadValue("outcome, duration_ms, error, retry_after_seconds, reporter, idempotency_key", "", "none of them with "+op.Op)
+		return nil, problem.BadValue("outcome, duration_ms, error, retry_after_seconds, reporter, idempotency_key", "",
+			"none of them with "+op.Op)
 	case op.Op != "acquire" && op.Parent != "":
 		return nil, problem.BadValue("parent", op.Parent, "none with "+op.Op)
 	case op.Op == "acquire" && op.Permit != "":
@@ -175,7 +175,7 @@ func (a *api) batchVerb(ctx context.Context, op *batchOp) (any, error) {
 		return &renewResult{http.StatusOK, out}, err
 	}
 	if op.IdempotencyKey != "" {
-		if _, err := checkIdempotencyKey("idempotency_key", op.IdempotencyKey); err != nil {
+		if err := checkIdempotencyKey("idempotency_key", op.IdempotencyKey); err != nil {
 			return nil, err
 		}
 	}

@@ -65,7 +65,8 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// BenchmarkHandler is what breakerd's API costs in cached mode beyond a bare handler: CPU of a verb less that of its bare twin.
+// BenchmarkHandler is what breakerd's API costs in cached mode beyond a bare handler: CPU of a verb less that of its
+// bare twin.
 func BenchmarkHandler(b *testing.B) {
 	p := breaker.DefaultPolicy()
 	p.Consistency = breaker.Cached

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policy"
@@ -13,7 +12,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// breakerDetail is one agent's breaker in full.
+// breakerDetail is one agent's breaker with its policy.
 type breakerDetail struct {
 	view.BreakerEntry
 	Policy        map[string]policyValue `json:"policy"              doc:"Each value by name, and where it came from."`
@@ -26,7 +25,7 @@ type policyValue struct {
 	Origin string `json:"origin"`
 }
 
-// inspect shows one agent that is known, or says that it is not. While Redis is away it shows what this replica remembers.
+// inspect gives the breaker of an agent that is known. While Redis is down, it is what this replica remembers.
 func (a *api) inspect(r *route.Request) (breaker.View, breaker.Policy, error) {
 	err := a.known(r)
 	if err != nil && !errors.Is(err, breaker.ErrStoreUnavailable) {
@@ -42,11 +41,12 @@ func (a *api) inspect(r *route.Request) (breaker.View, breaker.Policy, error) {
 	return v, p, nil
 }
 
-// known refuses an agent that nobody ever heard of: a typo must not make a breaker.
+// known refuses an agent that is not known: a typo must not make a breaker.
 func (a *api) known(r *route.Request) error {
 	ok, err := a.Directory.Known(r.Context(), r.Agent)
 	if err == nil && !ok {
-		p := problem.New(problem.AgentUnknown, "no agent %s has a breaker, an override or a profile, or was seen within 30 days", r.Agent)
+		p := problem.New(problem.AgentUnknown,
+			"no agent %s has a breaker, an override or a profile, or was seen within 30 days", r.Agent)
 		p.Agent = r.Agent
 		return p
 	}
@@ -54,12 +54,12 @@ func (a *api) known(r *route.Request) error {
 }
 
 // detail is GET of one breaker.
-func (a *api) detail(r *route.Request, _ route.None) (route.Answer[breakerDetail], error) {
+func (a *api) detail(r *route.Request, _ route.None) (out breakerDetail, err error) {
 	v, p, err := a.inspect(r)
 	if err != nil {
-		return route.Answer[breakerDetail]{}, err
+		return out, err
 	}
-	out := breakerDetail{BreakerEntry: view.Entry(r.Agent, v, p), Policy: map[string]policyValue{}}
+	out = breakerDetail{BreakerEntry: view.Entry(r.Agent, v, p), Policy: map[string]policyValue{}}
 	p, origins, err := a.Policies.Describe(r.Context(), r.Agent)
 	if err != nil {
 		out.PolicyProblem = text.Clip(err.Error(), route.MaxMessage)
@@ -67,16 +67,20 @@ func (a *api) detail(r *route.Request, _ route.None) (route.Answer[breakerDetail
 	for _, f := range policy.Fields(p) {
 		out.Policy[f.Name] = policyValue{Value: f.Value, Origin: origins[f.Name]}
 	}
+	// 0 stands for all probes of a round.
+	need := out.Policy["half_open_success_threshold"]
+	need.Value = p.Params(0, 0).Need
+	out.Policy["half_open_success_threshold"] = need
 	for name, at := range v.Reporters {
 		if out.Reporters == nil {
 			out.Reporters = map[string]string{}
 		}
 		out.Reporters[name] = *view.Stamp(max(at, 1))
 	}
-	return route.Answer[breakerDetail]{Body: out}, nil
+	return out, nil
 }
 
-// eventView is one line of an agent's log.
+// eventView is one event of an agent's log.
 type eventView struct {
 	At       string  `json:"at"       doc:"When it fell due, which may be before it was noticed." format:"date-time"`
 	AtMs     int64   `json:"at_ms"    doc:"The same, milliseconds since 1970."`
@@ -96,18 +100,21 @@ type eventsReply struct {
 	Events []eventView `json:"events" doc:"Newest first, at most 64." nullable:"false"`
 }
 
-func (a *api) events(r *route.Request, _ route.None) (route.Answer[eventsReply], error) {
+func (a *api) events(r *route.Request, _ route.None) (eventsReply, error) {
+	out := eventsReply{Events: []eventView{}}
+	if _, err := r.Params(); err != nil {
+		return out, err
+	}
 	v, _, err := a.inspect(r)
 	if err != nil {
-		return route.Answer[eventsReply]{}, err
+		return out, err
 	}
-	out := eventsReply{Events: []eventView{}}
 	for _, e := range v.Log {
 		out.Events = append(out.Events, eventView{
-			At: time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339), AtMs: e.AtMs, Event: e.Kind, Epoch: e.Epoch, Reason: e.Text,
-			From: view.TextOrNull(e.From.Upper()), To: view.TextOrNull(e.To.Upper()), Actor: view.TextOrNull(strings.TrimPrefix(e.Actor, "-")),
-			Failures: e.Failures, Calls: e.Calls, Run: e.Run, Slow: e.Slow,
+			At: time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339), AtMs: e.AtMs, Event: e.Kind, Epoch: e.Epoch,
+			From: view.TextOrNull(e.From.Upper()), To: view.TextOrNull(e.To.Upper()), Actor: view.Actor(e.Actor),
+			Reason: e.Text, Failures: e.Failures, Calls: e.Calls, Run: e.Run, Slow: e.Slow,
 		})
 	}
-	return route.Answer[eventsReply]{Body: out}, nil
+	return out, nil
 }

@@ -18,6 +18,117 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
+func (a *api) configRoutes() {
+	path := oneAdminPath + "/config"
+	schema := route.OverrideSchema()
+	changes := []problem.Code{
+		problem.AgentUnknown, problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired,
+	}
+	route.Serve(a.API, route.Operation{
+		Route: "GET " + path, ID: "getConfig", Tag: "configuration", Out: schema, Headers: etagHeader(true),
+		Summary: "The agent's policy override in Redis, with its ETag",
+		Codes: []problem.Code{
+			problem.AgentUnknown, problem.ConfigAbsent, problem.ConfigInvalid, problem.StoreUnavailable,
+		},
+	}, a.getConfig)
+	route.Serve(a.API, route.Operation{
+		Route: "PUT " + path, ID: "putConfig", Tag: "configuration", In: schema, Out: schema,
+		Summary: "Set it as a whole; also for an agent that is not known yet (201)", Also: []int{http.StatusCreated},
+		Params: []*huma.Param{route.ActorParam(), ifMatchParam(), ifNoneMatchParam()}, Codes: changes,
+		Headers: etagHeader(true), Example: `{"failure_threshold": 3, "timeout_seconds": 30}`,
+	}, a.putConfig)
+	route.Serve(a.API, route.Operation{
+		Route: "DELETE " + path, ID: "deleteConfig", Tag: "configuration", Status: http.StatusNoContent,
+		Summary: "Remove it: registry, environment and defaults count again",
+		Params:  []*huma.Param{route.ActorParam(), ifMatchParam()}, Codes: append(changes, problem.ConfigAbsent),
+	}, a.deleteConfig)
+}
+
+func configAbsent(agent string) error {
+	p := problem.New(problem.ConfigAbsent, "agent %s has no override; its policy is at %s/%s", agent, adminPath, agent)
+	p.Agent = agent
+	return p
+}
+
+func (a *api) getConfig(r *route.Request, _ route.None) (out policy.Override, err error) {
+	record, err := a.Directory.Override(r.Context(), r.Agent)
+	if err != nil {
+		return out, err
+	}
+	if record == "" {
+		if err := a.known(r); err != nil {
+			return out, err
+		}
+		return out, configAbsent(r.Agent)
+	}
+	r.ETag = etagOf(record)
+	if out, err = policy.Parse([]byte(record)); err != nil { // an external edit
+		return out, problem.New(problem.ConfigInvalid, "the override in Redis is not valid and not in force: %s",
+			text.Clip(err.Error(), route.MaxMessage)).With("ETag", r.ETag)
+	}
+	return out, nil
+}
+
+func (a *api) putConfig(r *route.Request, in json.RawMessage) (policy.Override, error) {
+	override, err := policy.Parse(in)
+	if err == nil {
+		err = a.Policies.Check(r.Context(), r.Agent, override)
+	}
+	if err != nil {
+		return override, overrideProblem(err)
+	}
+	record, err := json.Marshal(override)
+	if err != nil {
+		return override, err
+	}
+	if err := a.change(r, a.Directory.Override, a.Directory.PutOverride, string(record)); err != nil {
+		return override, err
+	}
+	a.Policies.Refresh(r.Context(), r.Agent)
+	r.ETag = etagOf(string(record))
+	return override, nil
+}
+
+func (a *api) deleteConfig(r *route.Request, _ route.None) (none route.None, err error) {
+	if err := a.known(r); err != nil {
+		return none, err
+	}
+	if err := a.change(r, a.Directory.Override, a.Directory.PutOverride, ""); err != nil {
+		return none, err
+	}
+	a.Policies.Refresh(r.Context(), r.Agent)
+	return none, nil
+}
+
+// change replaces a document if the request's precondition holds. A new document is answered with 201; text "" deletes
+// the document, which has to exist.
+func (a *api) change(r *route.Request, get func(context.Context, string) (string, error),
+	put func(ctx context.Context, agent, expected, text, actor string) error, text string,
+) error {
+	actor, err := r.Actor("")
+	if err != nil {
+		return err
+	}
+	current, err := get(r.Context(), r.Agent)
+	if err != nil {
+		return err
+	}
+	if err := precondition(r, current); err != nil {
+		return err
+	}
+	switch {
+	case current == "" && text == "":
+		return configAbsent(r.Agent)
+	case current == "":
+		r.Status = http.StatusCreated
+	}
+	err = put(r.Context(), r.Agent, current, text, actor)
+	if errors.Is(err, ErrConflict) {
+		return problem.New(problem.PreconditionFailed, "it was changed meanwhile: read it again")
+	}
+	return err
+}
+
 // etagOf is the strong tag of a document's text; "" for a document that does not exist.
 func etagOf(text string) string {
 	if text == "" {
@@ -27,10 +138,11 @@ func etagOf(text string) string {
 	return `"` + hex.EncodeToString(sum[:12]) + `"`
 }
 
-// precondition compares If-Match and If-None-Match with the text that stands there.
+// precondition compares If-Match and If-None-Match with the current text.
 func precondition(r *route.Request, current string) error {
 	etag := etagOf(current)
-	match, noneMatch := strings.Join(r.Header.Values("If-Match"), ","), strings.Join(r.Header.Values("If-None-Match"), ",")
+	match := strings.Join(r.Header.Values("If-Match"), ",")
+	noneMatch := strings.Join(r.Header.Values("If-None-Match"), ",")
 	changed := problem.New(problem.PreconditionFailed, "it is not what you read: read it again")
 	if etag != "" {
 		changed = changed.With("ETag", etag)
@@ -41,14 +153,15 @@ func precondition(r *route.Request, current string) error {
 	case noneMatch == "*" && etag != "":
 		return changed
 	case match == "" && etag != "":
-		return problem.New(problem.PreconditionRequired, "it exists: send If-Match with the ETag that you read").With("ETag", etag)
+		return problem.New(problem.PreconditionRequired, "it exists: send If-Match with the ETag that you read").
+			With("ETag", etag)
 	case match != "" && !matches(match, etag):
 		return changed
 	}
 	return nil
 }
 
-// matches says whether one of a list of tags is etag, compared strongly; * is any that exists.
+// matches reports whether a list of tags has etag, compared strongly. The tag * matches every document that exists.
 func matches(list, etag string) bool {
 	if etag == "" {
 		return false
@@ -65,159 +178,6 @@ func etagHeader(always bool) map[string]*huma.Param {
 	return map[string]*huma.Param{"etag": route.HeaderParam("For If-Match.", always)}
 }
 
-func (a *api) configRoutes() {
-	path := oneAdminPath + "/config"
-	schema := route.OverrideSchema()
-	changes := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired}
-	route.Serve(a.API, route.Operation{
-		Method: http.MethodGet, Path: path, ID: "getConfig", Tag: "configuration", Out: schema, Headers: etagHeader(true),
-		Summary: "The agent's policy override in Redis, with its ETag",
-		Codes:   []problem.Code{problem.AgentUnknown, problem.ConfigAbsent, problem.ConfigInvalid, problem.StoreUnavailable},
-	}, a.getConfig)
-	route.Serve(a.API, route.Operation{
-		Method: http.MethodPut, Path: path, ID: "putConfig", Tag: "configuration", In: schema, Out: schema, Body: route.RequiredBody,
-		Summary: "Set it as a whole; also for an agent that is not known yet (201)",
-		Params:  []*huma.Param{route.ActorParam(), ifMatchParam(), ifNoneMatchParam()}, Codes: append(changes, problem.BodyRequired),
-		Also: []int{http.StatusCreated}, Headers: etagHeader(true), Example: `{"failure_threshold": 3, "timeout_seconds": 30}`,
-	}, a.putConfig)
-	route.Serve(a.API, route.Operation{
-		Method: http.MethodDelete, Path: path, ID: "deleteConfig", Tag: "configuration", Status: http.StatusNoContent,
-		Summary: "Remove it: registry, environment and defaults count again", Params: []*huma.Param{route.ActorParam(), ifMatchParam()},
-		Codes: append(changes, problem.ConfigAbsent),
-	}, a.deleteConfig)
-}
-
-func configAbsent(agent string) *problem.Problem {
-	p := problem.New(problem.ConfigAbsent, "agent %s has no override; its policy stands at %s/%s", agent, adminPath, agent)
-	p.Agent = agent
-	return p
-}
-
-func (a *api) getConfig(r *route.Request, _ route.None) (out route.Answer[json.RawMessage], err error) {
-	record, err := a.Directory.Override(r.Context(), r.Agent)
-	if err != nil {
-		return out, err
-	}
-	if record == "" {
-		if err := a.known(r); err != nil {
-			return out, err
-		}
-		return out, configAbsent(r.Agent)
-	}
-	override, err := policy.Parse([]byte(record))
-	if err != nil { // a hand wrote it
-		p := problem.New(problem.ConfigInvalid, "the override in Redis is not valid and not in force: %s", text.Clip(err.Error(), route.MaxMessage))
-		return out, p.With("ETag", etagOf(record))
-	}
-	return answerOverride(override, record)
-}
-
-func answerOverride(o policy.Override, text string) (out route.Answer[json.RawMessage], err error) {
-	out.ETag = etagOf(text)
-	out.Body, err = json.Marshal(o)
-	return out, err
-}
-
-func (a *api) putConfig(r *route.Request, in json.RawMessage) (out route.Answer[json.RawMessage], err error) {
-	override, err := policy.Parse(in)
-	if err == nil {
-		err = a.Policies.Check(r.Context(), r.Agent, override)
-	}
-	if err != nil {
-		return out, overrideProblem(err)
-	}
-	canonical, err := json.Marshal(override)
-	if err != nil {
-		return out, err
-	}
-	created, err := a.change(r, a.Directory.Override, a.Directory.PutOverride, string(canonical))
-	if err != nil {
-		return out, err
-	}
-	a.Policies.Refresh(r.Context(), r.Agent)
-	out, err = answerOverride(override, string(canonical))
-	if created {
-		out.Status = http.StatusCreated
-	}
-	return out, err
-}
-
-func (a *api) deleteConfig(r *route.Request, _ route.None) (out route.Answer[route.None], err error) {
-	if err := a.known(r); err != nil {
-		return out, err
-	}
-	existed, err := a.remove(r)
-	if err == nil && !existed {
-		err = configAbsent(r.Agent)
-	}
-	if err == nil {
-		a.Policies.Refresh(r.Context(), r.Agent)
-	}
-	return out, err
-}
-
-func (a *api) remove(r *route.Request) (existed bool, err error) {
-	current, err := a.Directory.Override(r.Context(), r.Agent)
-	if err != nil {
-		return false, err
-	}
-	actor, err := r.Actor("")
-	if err != nil {
-		return false, err
-	}
-	if err := precondition(r, current); err != nil || current == "" {
-		return false, err
-	}
-	return true, conflictProblem(a.Directory.PutOverride(r.Context(), r.Agent, current, "", actor))
-}
-
-// conflictProblem names ErrConflict; others, and nil, stay as they are.
-func conflictProblem(err error) error {
-	if errors.Is(err, ErrConflict) {
-		return problem.New(problem.PreconditionFailed, "it was changed meanwhile: read it again")
-	}
-	return err
-}
-
-// change writes a document if the request's precondition holds; created says that there was none.
-func (a *api) change(r *route.Request, get func(context.Context, string) (string, error),
-	put func(ctx context.Context, agent, expected, text, actor string) error, text string,
-) (created bool, err error) {
-	actor, err := r.Actor("")
-	if err != nil {
-		return false, err
-	}
-	current, err := get(r.Context(), r.Agent)
-	if err != nil {
-		return false, err
-	}
-	if err := precondition(r, current); err != nil {
-		return false, err
-	}
-	return current == "", conflictProblem(put(r.Context(), r.Agent, current, text, actor))
-}
-
-// overrideProblem lists every bad value of an override.
-func overrideProblem(err error) error {
-	if errors.Is(err, breaker.ErrStoreUnavailable) {
-		return err
-	}
-	p := problem.New(problem.InvalidValue, "the override is not valid")
-	var joined interface{ Unwrap() []error }
-	errs := []error{err}
-	if errors.As(err, &joined) {
-		errs = joined.Unwrap()
-	}
-	for _, e := range errs[:min(len(errs), route.MaxErrors)] {
-		f := problem.FieldError{Location: "body", Message: text.Clip(e.Error(), route.MaxMessage)}
-		if bad, ok := errors.AsType[*breaker.PolicyError](e); ok {
-			f = problem.FieldError{Location: "body." + text.Short(bad.Field), Message: "want " + bad.Allowed, Value: text.Short(bad.Value)}
-		}
-		p.Errors = append(p.Errors, f)
-	}
-	return p
-}
-
 func ifMatchParam() *huma.Param {
 	return &huma.Param{
 		Name: "If-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
@@ -230,4 +190,26 @@ func ifNoneMatchParam() *huma.Param {
 		Name: "If-None-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"*"}},
 		Description: "* creates, and refuses to replace.",
 	}
+}
+
+// overrideProblem names each bad value of an override.
+func overrideProblem(err error) error {
+	if errors.Is(err, breaker.ErrStoreUnavailable) {
+		return err
+	}
+	p := problem.New(problem.InvalidValue, "the override is not valid")
+	var joined interface{ Unwrap() []error }
+	errs := []error{err}
+	if errors.As(err, &joined) {
+		errs = joined.Unwrap()
+	}
+	for _, e := range errs {
+		f := problem.FieldError{Location: "body", Message: text.Clip(e.Error(), route.MaxMessage)}
+		if bad, ok := errors.AsType[*breaker.PolicyError](e); ok {
+			f.Location, f.Message = "body."+text.Short(bad.Field), "want "+bad.Allowed
+			f.Value = text.Short(bad.Value)
+		}
+		p.Errors = append(p.Errors, f)
+	}
+	return p
 }

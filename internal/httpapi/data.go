@@ -2,8 +2,7 @@ package httpapi
 
 import (
 	"context"
-	"net/http"
-	"strconv"
+	"math"
 	"strings"
 	"time"
 	"unicode"
@@ -27,7 +26,7 @@ type acquireReply struct {
 	Allowed      bool    `json:"allowed"`
 	Permit       string  `json:"permit"          doc:"Owes one report, to any replica."`
 	State        string  `json:"state"           enum:"CLOSED,HALF_OPEN"`
-	Degraded     bool    `json:"degraded"        doc:"Given by this replica alone, because Redis is away."`
+	Degraded     bool    `json:"degraded"        doc:"Given by this replica alone, because Redis is down."`
 	LeaseSeconds float64 `json:"lease_seconds"   doc:"Of a probe: report or renew within it. 0: no lease."`
 	Would        string  `json:"would,omitempty" doc:"Mode observe: why the call would have been refused."`
 }
@@ -45,7 +44,7 @@ type reportReply struct {
 	State    *string `json:"state"              enum:"CLOSED,OPEN,HALF_OPEN" doc:"After it; null when Redis was not asked."`
 	Counted  bool    `json:"counted"`
 	Why      string  `json:"why,omitempty"      doc:"Not counted: late, foreign, ignored, duplicate, observed, disabled, lost, unknown."`
-	Degraded bool    `json:"degraded,omitempty" doc:"Counted by this replica alone, because Redis is away."`
+	Degraded bool    `json:"degraded,omitempty" doc:"Counted by this replica alone, because Redis is down."`
 }
 
 type renewBody struct {
@@ -57,45 +56,42 @@ type renewReply struct {
 }
 
 const (
-	breakerPath   = "/v1/circuit_breakers/{agent}"
-	maxIdempotent = 200 // bytes of an Idempotency-Key
+	breakerPath       = "/v1/circuit_breakers/{agent}"
+	maxIdempotencyKey = 200 // bytes
 )
 
 func (a *api) dataRoutes() {
 	route.Serve(a.API, route.Operation{
-		Method: http.MethodPost, Path: breakerPath + "/acquire", ID: "acquire", Tag: "calls", Body: route.OptionalBody,
-		Summary: "Ask for leave to call an agent", Example: "{}", Codes: []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable},
-	},
-		func(r *route.Request, _ acquireBody) (route.Answer[acquireReply], error) {
-			out, err := a.acquire(r.Context(), r.Agent)
-			return route.Answer[acquireReply]{Body: out}, err
-		})
+		Route: "POST " + breakerPath + "/acquire", ID: "acquire", Tag: "calls", Optional: true, Example: "{}",
+		Summary: "Ask for leave to call an agent",
+		Codes:   []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable},
+	}, func(r *route.Request, _ acquireBody) (acquireReply, error) { return a.acquire(r.Context(), r.Agent) })
 	route.Serve(a.API, route.Operation{
-		Method: http.MethodPost, Path: breakerPath + "/report", ID: "report", Tag: "calls", Body: route.RequiredBody,
-		Example: `{"permit": "v1.closed.0000000000000000.-.e40c292c", "outcome": "failure", "duration_ms": 12.5, "error": "connection refused"}`,
-		Summary: "Say how a call ended", Codes: []problem.Code{problem.BodyRequired, problem.InvalidPermit, problem.StoreUnavailable},
+		Route: "POST " + breakerPath + "/report", ID: "report", Tag: "calls", Summary: "Say how a call ended",
+		Example: `{"permit": "v1.closed.0000000000000000.-.e40c292c", "outcome": "failure", "duration_ms": 12.5, ` +
+			`"error": "connection refused"}`,
+		Codes: []problem.Code{problem.InvalidPermit, problem.StoreUnavailable},
 		Params: []*huma.Param{{
-			Name: "Idempotency-Key", In: "header", Description: "Two reports with the same key, within 10 minutes, count once.",
-			Schema: &huma.Schema{Type: huma.TypeString, MaxLength: new(maxIdempotent)},
+			Name: "Idempotency-Key", In: "header",
+			Description: "Two reports with the same key, within 10 minutes, count once.",
+			Schema:      &huma.Schema{Type: huma.TypeString, MaxLength: new(maxIdempotencyKey)},
 		}},
-	},
-		func(r *route.Request, in reportBody) (route.Answer[reportReply], error) {
-			id, err := idempotencyKey(r)
-			if err != nil {
-				return route.Answer[reportReply]{}, err
+	}, func(r *route.Request, in reportBody) (reportReply, error) {
+		key := strings.Join(r.Header.Values("Idempotency-Key"), "\n")
+		if _, given := r.Header["Idempotency-Key"]; given {
+			if err := checkIdempotencyKey("header.Idempotency-Key", key); err != nil {
+				return reportReply{}, err
 			}
-			out, err := a.report(r.Context(), r.Agent, in, id)
-			return route.Answer[reportReply]{Body: out}, err
-		})
+		}
+		return a.report(r.Context(), r.Agent, in, key)
+	})
 	route.Serve(a.API, route.Operation{
-		Method: http.MethodPost, Path: breakerPath + "/renew", ID: "renew", Tag: "calls", Body: route.RequiredBody,
+		Route: "POST " + breakerPath + "/renew", ID: "renew", Tag: "calls", Summary: "Lengthen a probe's lease",
 		Example: `{"permit": "v1.half_open.0123456789abcdef.0123456789abcdef.e40c292c"}`,
-		Summary: "Lengthen a probe's lease", Codes: []problem.Code{problem.BodyRequired, problem.InvalidPermit, problem.LeaseLost, problem.StoreUnavailable},
-	},
-		func(r *route.Request, in renewBody) (route.Answer[renewReply], error) {
-			out, err := a.renew(r.Context(), r.Agent, *in.Permit)
-			return route.Answer[renewReply]{Body: out}, err
-		})
+		Codes:   []problem.Code{problem.InvalidPermit, problem.LeaseLost, problem.StoreUnavailable},
+	}, func(r *route.Request, in renewBody) (renewReply, error) {
+		return a.renew(r.Context(), r.Agent, *in.Permit)
+	})
 	a.batchRoute()
 	a.documentGate()
 }
@@ -111,12 +107,12 @@ func (a *api) acquire(ctx context.Context, agent string) (acquireReply, error) {
 	}, nil
 }
 
-func (a *api) report(ctx context.Context, agent string, in reportBody, id string) (reportReply, error) {
+func (a *api) report(ctx context.Context, agent string, in reportBody, key string) (out reportReply, err error) {
 	o, err := outcome(in)
 	if err != nil {
-		return reportReply{}, err
+		return out, err
 	}
-	o.ReportID = id
+	o.ReportID = key
 	var r breaker.Report
 	if in.Permit == "" {
 		r, err = a.Manager.Record(ctx, agent, o)
@@ -127,28 +123,34 @@ func (a *api) report(ctx context.Context, agent string, in reportBody, id string
 		}
 	}
 	if err != nil {
-		return reportReply{}, err
+		return out, err
 	}
-	if r.Degraded && r.Why == machine.CodeLost { // nobody counted it, and on_store_error does not let this replica do so
-		return reportReply{}, problem.Unavailable("Redis is away, and the outcome was not counted")
+	if r.Degraded && r.Why == machine.CodeLost { // while Redis is down, only on_store_error=local counts
+		return out, problem.Unavailable("Redis is down, and the outcome was not counted")
 	}
-	out := reportReply{Counted: r.Counted, Why: string(r.Why), Degraded: r.Degraded}
+	out = reportReply{Counted: r.Counted, Why: string(r.Why), Degraded: r.Degraded}
 	if r.State != "" {
 		out.State = view.TextOrNull(r.State.Upper())
 	}
 	return out, nil
 }
 
-// outcome checks a report's values.
+// maxReason bounds an operator's reason, and an error's text in a report, in bytes.
+const maxReason = 500
+
+// outcome checks the values of a report. An error's text is cut, not refused: the outcome must not be lost for it.
 func outcome(in reportBody) (breaker.Outcome, error) {
-	o := breaker.Outcome{Kind: breaker.OutcomeKind(in.Outcome), Class: text.Line(in.Error, maxReason), Reporter: in.Reporter}
+	o := breaker.Outcome{
+		Kind: breaker.OutcomeKind(in.Outcome), Class: text.Line(in.Error, maxReason), Reporter: in.Reporter,
+	}
 	if in.Reporter != "" && !breaker.ValidWord(in.Reporter) {
 		return o, problem.BadValue("body.reporter", in.Reporter, "1 to 64 of A-Z a-z 0-9 . _ : @ -")
 	}
 	if ms := in.DurationMs; ms != nil {
-		if *ms > float64(breaker.MaxDuration.Milliseconds()) {
-			return o, problem.BadValue("body.duration_ms", route.FormatNumber(*ms), "milliseconds from 0 to "+
-				strconv.FormatInt(breaker.MaxDuration.Milliseconds(), 10))
+		most := float64(breaker.MaxDuration.Milliseconds())
+		if *ms > most {
+			want := "milliseconds from 0 to " + route.FormatNumber(most)
+			return o, problem.BadValue("body.duration_ms", route.FormatNumber(*ms), want)
 		}
 		o.Duration = time.Duration(*ms * float64(time.Millisecond))
 	}
@@ -164,7 +166,7 @@ func (a *api) renew(ctx context.Context, agent, permit string) (renewReply, erro
 	if err != nil {
 		return renewReply{}, err
 	}
-	if strings.HasPrefix(p.String(), "v1.foreign.") { // another agent's: it has no lease here
+	if strings.HasPrefix(p.String(), "v1.foreign.") { // another agent's permit has no lease here
 		return renewReply{}, breaker.ErrLeaseLost
 	}
 	if err := p.Renew(ctx); err != nil {
@@ -173,18 +175,20 @@ func (a *api) renew(ctx context.Context, agent, permit string) (renewReply, erro
 	return renewReply{LeaseSeconds: p.Lease().Seconds()}, nil
 }
 
-func idempotencyKey(r *route.Request) (string, error) {
-	values := r.Header.Values("Idempotency-Key")
-	if len(values) == 0 {
-		return "", nil
+func checkIdempotencyKey(location, key string) error {
+	bad := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }
+	if key == "" || len(key) > maxIdempotencyKey || strings.ContainsFunc(key, bad) {
+		return problem.BadValue(location, key, "1 to 200 printable ASCII characters, once")
 	}
-	return checkIdempotencyKey("header.Idempotency-Key", strings.Join(values, "\n"))
+	return nil
 }
 
-func checkIdempotencyKey(location, id string) (string, error) {
-	bad := func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }
-	if id == "" || len(id) > maxIdempotent || strings.ContainsFunc(id, bad) {
-		return "", problem.BadValue(location, id, "1 to 200 printable ASCII characters, once")
+// seconds converts a number of seconds to a duration, to 1 ms. least is the least that is allowed.
+func seconds(location string, v float64, least time.Duration) (time.Duration, error) {
+	ms := math.Round(v * 1000)
+	if math.IsNaN(ms) || ms < float64(least.Milliseconds()) || ms > float64(breaker.MaxDuration.Milliseconds()) {
+		return 0, problem.BadValue(location, route.FormatNumber(v), "seconds from "+route.FormatNumber(least.Seconds())+
+			" to "+route.FormatNumber(breaker.MaxDuration.Seconds()))
 	}
-	return id, nil
+	return time.Duration(ms) * time.Millisecond, nil
 }

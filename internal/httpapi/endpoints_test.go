@@ -16,7 +16,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-func TestAcquireAndReportGoAnswerByAnswer(t *testing.T) {
+func TestReport_CountsByItsPermit(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	g := f.Do("POST", "/v1/circuit_breakers/FailingAgent/acquire", "").
@@ -37,7 +37,7 @@ func TestAcquireAndReportGoAnswerByAnswer(t *testing.T) {
 		Want(200, `state="OPEN"`, "counted=false", `why="late"`)
 }
 
-func TestProbesAreLeasedRenewedAndRefused(t *testing.T) {
+func TestAcquire_LeasesProbesThatAreRenewedOrRefused(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("a", 5)
@@ -55,7 +55,8 @@ func TestProbesAreLeasedRenewedAndRefused(t *testing.T) {
 	}
 	f.advance(30 * time.Second)
 	f.Do("POST", "/v1/circuit_breakers/a/renew", `{"permit":"`+permits[0]+`"}`).Want(200, "lease_seconds=60")
-	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "probes.max=3", "probes.need=3", "probes.live=3", "probes.succeeded=0",
+	f.Do("PUT", "/v1/admin/circuit_breakers/a/config", `{"half_open_success_threshold":0}`).Want(201)
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "policy.half_open_success_threshold.value=3", "probes.max=3", "probes.need=3", "probes.live=3", "probes.succeeded=0",
 		"timeout_until=null", `opened_at="2026-02-11T09:00:00Z"`, "failure_count=5", "failure_rate=1")
 	f.advance(40 * time.Second)
 	f.Do("POST", "/v1/circuit_breakers/a/renew", `{"permit":"`+permits[1]+`"}`).WantProblem(409, problem.LeaseLost)
@@ -63,7 +64,19 @@ func TestProbesAreLeasedRenewedAndRefused(t *testing.T) {
 	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "reopens=1", `reason="probe_failed"`, "failure_count=1", "probes=null")
 }
 
-func TestReportWithAnIdempotencyKeyCountsOnce(t *testing.T) {
+func TestDetail_TransitionThatIsDueHasNoEpoch(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.fail("a", 5)
+	if epoch, _ := f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, `state="OPEN"`).At("epoch").(string); len(epoch) != 16 {
+		t.Errorf("epoch %q", epoch)
+	}
+	f.advance(time.Minute)
+	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, `state="HALF_OPEN"`, "epoch=null")
+	f.Do("GET", "/v1/admin/circuit_breakers/a/events", "").Want(200, `events.0.event="opened"`, "events.0.actor=null")
+}
+
+func TestReport_WithAnIdempotencyKeyCountsOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", "/v1/circuit_breakers/a/report", `{"outcome":"failure"}`, "Idempotency-Key", "k 1").Want(200, "counted=true")
@@ -74,7 +87,7 @@ func TestReportWithAnIdempotencyKeyCountsOnce(t *testing.T) {
 	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "consecutive_failures=1")
 }
 
-func TestModeObserveSaysWhatItWouldHaveDone(t *testing.T) {
+func TestAcquire_InModeObserveSaysWhatItWouldRefuse(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("PUT", "/v1/admin/circuit_breakers/a/config", `{"mode":"observe"}`).Want(201)
@@ -82,7 +95,7 @@ func TestModeObserveSaysWhatItWouldHaveDone(t *testing.T) {
 	f.Do("POST", "/v1/circuit_breakers/a/acquire", "").Want(200, "allowed=true", `would="open"`)
 }
 
-func TestBatchKeepsOrderWithinAnAgentAndAcrossResults(t *testing.T) {
+func TestBatch_KeepsTheOrderOfAnAgentAndOfResults(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	ops := []string{
@@ -113,7 +126,7 @@ func TestBatchKeepsOrderWithinAnAgentAndAcrossResults(t *testing.T) {
 		WantProblem(422, problem.InvalidValue)
 }
 
-func TestHoldsResetsAndTheirEvents(t *testing.T) {
+func TestForce_HoldsResetsAndTheirEvents(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	at := "/v1/admin/circuit_breakers/8f3a2b1c"
@@ -140,14 +153,14 @@ func TestHoldsResetsAndTheirEvents(t *testing.T) {
 	f.Do("GET", at, "").WantProblem(404, problem.AgentUnknown)
 }
 
-func TestAForcedEndlessBanNamesNoEnd(t *testing.T) {
+func TestForce_EndlessHoldHasNoEnd(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("POST", "/v1/admin/circuit_breakers/a/open", "").Want(200)
 	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "timeout_until=null", `reason="manual"`, "hold.until=null")
 }
 
-func TestUnknownAgentsAreNotMadeByATypo(t *testing.T) {
+func TestAdmin_UnknownAgentIsNotMadeByATypo(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, r := range [][3]string{
@@ -168,7 +181,7 @@ func TestUnknownAgentsAreNotMadeByATypo(t *testing.T) {
 	}
 }
 
-func TestConfigIsGuardedByItsETag(t *testing.T) {
+func TestConfig_IsGuardedByItsETag(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	at := "/v1/admin/circuit_breakers/a/config"
@@ -192,7 +205,7 @@ func TestConfigIsGuardedByItsETag(t *testing.T) {
 	f.Do("PUT", at, `{}`, "If-Match", second).WantProblem(412, problem.PreconditionFailed)
 }
 
-func TestConfigRefusesWhatNoPolicyMayHave(t *testing.T) {
+func TestConfig_RefusesWhatNoPolicyMayHave(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	at := "/v1/admin/circuit_breakers/a/config"
@@ -212,7 +225,7 @@ func TestConfigRefusesWhatNoPolicyMayHave(t *testing.T) {
 	}
 }
 
-func TestAgentsAndQuarantine(t *testing.T) {
+func TestAgents_ProfileAndQuarantine(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	at := "/v1/admin/agents/a"
@@ -238,7 +251,7 @@ func TestAgentsAndQuarantine(t *testing.T) {
 	f.Do("GET", "/v1/admin/quarantine", "").WantProblem(400, problem.InvalidAgentName)
 }
 
-func TestFiguresAreOfTheWindowWhileClosedAndOfTheEvidenceAfter(t *testing.T) {
+func TestDetail_FiguresAreOfTheWindowOrTheEvidence(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("a", 3)
@@ -265,10 +278,10 @@ type barrier struct {
 func (b *barrier) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
 	n := b.waiting.Add(1)
 	defer b.waiting.Add(-1)
-	if n > batchAtOnce {
+	if n > batchWorkers {
 		b.tooMany.Store(true)
 	}
-	if n == batchAtOnce {
+	if n == batchWorkers {
 		b.once.Do(func() { close(b.full) })
 	}
 	select {
@@ -289,7 +302,7 @@ func TestBatch_AgentsWaitForTheStoreTogether(t *testing.T) {
 		}
 	})
 	var ops []string
-	for i := range 2 * batchAtOnce {
+	for i := range 2 * batchWorkers {
 		ops = append(ops, fmt.Sprintf(`{"op":"acquire","agent":"a%d"}`, i))
 	}
 	g := f.Do("POST", "/v1/batch", `{"operations":[`+strings.Join(ops, ",")+`]}`).Want(200)

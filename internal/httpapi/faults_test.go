@@ -13,7 +13,7 @@ import (
 	"github.com/breakerd/breakerd/internal/route/routetest"
 )
 
-func TestStoreAwayIsSaidSo(t *testing.T) {
+func TestStoreDown_IsA503(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("a", 1)
@@ -32,7 +32,7 @@ func TestStoreAwayIsSaidSo(t *testing.T) {
 	f.Do("GET", "/livez", "").Want(200)
 }
 
-func TestDegradedAnswersAreMarked(t *testing.T) {
+func TestStoreDown_DegradedAnswersAreMarked(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("a", 5)
@@ -46,7 +46,7 @@ func TestDegradedAnswersAreMarked(t *testing.T) {
 	f.Do("POST", "/v1/admin/circuit_breakers/a/open", "").WantProblem(503, problem.StoreUnavailable)
 }
 
-func TestAPanicIsA500AndTheServerGoesOn(t *testing.T) {
+func TestPanic_IsA500AndTheServerGoesOn(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(o *Options) {
 		o.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("begun")); panic("late") })
@@ -73,7 +73,7 @@ func mustRequest(t *testing.T, url string) *http.Request {
 	return r
 }
 
-func TestAnUnexpectedErrorIsLoggedAndNotShown(t *testing.T) {
+func TestUnexpectedError_IsLoggedAndNotShown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.keeper.Break(errors.New("secret detail\nof two lines"))
@@ -84,7 +84,7 @@ func TestAnUnexpectedErrorIsLoggedAndNotShown(t *testing.T) {
 	f.Do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).Want(200, "results.0.status=500")
 }
 
-func TestAnotherSitesPageMayNotChangeAnything(t *testing.T) {
+func TestOrigin_PageOfAnotherSiteMayNotChangeAnything(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, h := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}} {
@@ -94,7 +94,7 @@ func TestAnotherSitesPageMayNotChangeAnything(t *testing.T) {
 	f.Do("POST", "/v1/admin/circuit_breakers/a/open", "{}", "Sec-Fetch-Site", "same-origin").Want(200)
 }
 
-func TestHealthSaysWhatItsProviderSays(t *testing.T) {
+func TestHealth_ShowsItsProvider(t *testing.T) {
 	t.Parallel()
 	ready, status, now := errors.New("draining"), route.Unhealthy, time.UnixMilli(routetest.StartMs)
 	f := newFixture(t, func(o *Options) {
@@ -113,7 +113,7 @@ func TestHealthSaysWhatItsProviderSays(t *testing.T) {
 	f.Do("GET", "/livez", "").Want(200, `status="ok"`)
 }
 
-func TestOptionsThatAreMissingAreNamed(t *testing.T) {
+func TestNew_NamesMissingOptions(t *testing.T) {
 	t.Parallel()
 	if _, err := New(Options{}); err == nil || !strings.Contains(err.Error(), "required") {
 		t.Error(err)

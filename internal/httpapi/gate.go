@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -19,18 +18,19 @@ import (
 
 const (
 	gatePath         = "/v1/gate/"
-	permitHeader     = "x-circuit-breaker-permit" // lower case on the wire, as the other headers of ours
+	permitHeader     = "x-circuit-breaker-permit" // lower case on the wire, as retry-after
 	gateHeader       = "X-Breaker-Gate"
 	denyStatusHeader = "X-Breaker-Deny-Status"
 )
 
-// denyStatuses are the refusals that a proxy may ask for: nginx's auth_request, for one, takes only 401 and 403 for a refusal.
+// denyStatuses are the statuses that a proxy may ask for: nginx's auth_request, for one, takes only 401 and 403 for a
+// refusal.
 func denyStatuses() []int {
 	return []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable}
 }
 
-// documentGate enters what is not on the mux: every method but HEAD, of which one is shown, and below the name whatever a proxy puts
-// there, which a mux would clean.
+// documentGate documents the gate, which is not on the mux: it takes every method but HEAD, of which GET is shown, and
+// below the name any path, which a mux would clean.
 func (a *api) documentGate() {
 	words := make([]any, 0, len(denyStatuses()))
 	for _, s := range denyStatuses() {
@@ -38,9 +38,10 @@ func (a *api) documentGate() {
 	}
 	deny := &huma.Schema{Type: huma.TypeString, Enum: words}
 	const about = "The status of a refusal; default: as acquire has it."
-	o := route.Operation{
-		Method: http.MethodGet, Path: gatePath + "{agent}", ID: "gate", Tag: "calls", Status: http.StatusOK,
-		Summary: "acquire, by any method but HEAD, for proxies that go by a status and headers: nginx, Traefik, Caddy; the body is not read",
+	named := route.Operation{
+		Route: "GET " + gatePath + "{agent}", ID: "gate", Tag: "calls", Refusals: denyStatuses(),
+		Summary: "acquire, by any method but HEAD, for proxies that go by a status and headers: nginx, Traefik, Caddy; " +
+			"the body is not read",
 		Params: []*huma.Param{
 			route.QueryParam("deny_status", about, deny),
 			{Name: denyStatusHeader, In: "header", Description: about, Schema: deny},
@@ -50,15 +51,16 @@ func (a *api) documentGate() {
 			},
 		},
 		Headers: map[string]*huma.Param{permitHeader: route.HeaderParam("The permit, which owes one report.", true)},
-		Codes:   []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable, problem.GateHeaderRequired}, Refusals: denyStatuses(),
+		Codes:   []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable, problem.GateHeaderRequired},
 	}
-	out := reflect.TypeFor[acquireReply]()
-	a.Describe(&o, reflect.TypeFor[route.None](), out)
-	o.Path, o.ID, o.Params = o.Path+"/{path}", "gateBelow", o.Params[1:]
-	o.Summary = "The same for proxies that append the path of the call, as Envoy's ext_authz does; path and query are not looked at"
-	a.Describe(&o, reflect.TypeFor[route.None](), out)
-	for _, path := range []string{gatePath + "{agent}", o.Path} {
-		a.OpenAPI.Paths[path].Get.Responses["401"].Headers["www-authenticate"] = route.HeaderParam("Of a 401, as it must have one.", false)
+	below := named
+	below.Route, below.ID, below.Params = named.Route+"/{path}", "gateBelow", named.Params[1:]
+	below.Summary = "The same for proxies that append the path of the call, as Envoy's ext_authz does; " +
+		"path and query are not looked at"
+	for _, o := range []route.Operation{named, below} {
+		route.Describe[route.None, acquireReply](a.API, &o)
+		refused := a.OpenAPI.Paths[strings.TrimPrefix(o.Route, "GET ")].Get.Responses["401"]
+		refused.Headers["www-authenticate"] = route.HeaderParam("Of a 401, as it must have one.", false)
 	}
 }
 
@@ -66,7 +68,8 @@ func (a *api) documentGate() {
 func (a *api) gateOr(routes http.Handler) http.Handler {
 	gate := guard.Private(http.HandlerFunc(a.serveGate))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, gatePath) && strings.HasPrefix(r.URL.EscapedPath(), gatePath) { // as it was sent, too
+		// Path is cheaper to look at, EscapedPath is what was sent.
+		if strings.HasPrefix(r.URL.Path, gatePath) && strings.HasPrefix(r.URL.EscapedPath(), gatePath) {
 			gate.ServeHTTP(w, r)
 			return
 		}
@@ -74,8 +77,8 @@ func (a *api) gateOr(routes http.Handler) http.Handler {
 	})
 }
 
-// serveGate is acquire. It is not kept from pages of other sites as the rest is, for proxies hand on what their callers' browsers say of
-// themselves; where nobody but this machine can reach it, a header that no such page can send keeps them out.
+// serveGate is acquire. The guard against pages of other sites does not stand before it, for a proxy hands on what its
+// caller's browser says of the page. On loopback a header that no such page can send takes the guard's place.
 func (a *api) serveGate(w http.ResponseWriter, r *http.Request) {
 	out, err := a.passGate(r)
 	leaveBody(w, r)
@@ -87,20 +90,22 @@ func (a *api) serveGate(w http.ResponseWriter, r *http.Request) {
 	route.WriteJSON(w, http.StatusOK, out)
 }
 
-// passGate asks the breaker. What else may go wrong than a refusal keeps its own status, so that it is not taken for one.
+// passGate acquires. Only a refusal has the status that the proxy asks for: another problem must not look like one.
 func (a *api) passGate(r *http.Request) (out acquireReply, err error) {
-	if r.Method == http.MethodHead { // it would be let through, and nobody would know the permit
-		return out, problem.New(problem.MethodNotAllowed, "this path takes every method but HEAD").With("Allow", "GET, POST, PUT, PATCH, DELETE, OPTIONS")
+	if r.Method == http.MethodHead { // its answer has no body, so nobody would know the permit
+		return out, problem.New(problem.MethodNotAllowed, "this path takes every method but HEAD").
+			With("Allow", "GET, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
 	if a.LoopbackOnly && r.Header.Get(gateHeader) != "1" {
-		return out, problem.New(problem.GateHeaderRequired, "have the proxy set the header %s: 1, without which a web page could call this", gateHeader)
+		return out, problem.New(problem.GateHeaderRequired,
+			"have the proxy set the header %s: 1, without which a web page could call this", gateHeader)
 	}
 	name, _, below := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), gatePath), "/")
 	agent, err := url.PathUnescape(name)
 	if err != nil || !breaker.ValidName(agent) {
 		return out, breaker.ErrBadName
 	}
-	deny, err := denyStatus(&route.Request{Request: r}, below)
+	deny, err := denyStatus(r, below)
 	if err != nil {
 		return out, err
 	}
@@ -111,11 +116,12 @@ func (a *api) passGate(r *http.Request) (out acquireReply, err error) {
 	return out, err
 }
 
-// denyStatus is the status of a refusal that the proxy asks for; 0: the refusal's own. Below the name, the query is the caller's.
-func denyStatus(r *route.Request, below bool) (int, error) {
+// denyStatus is the status of a refusal that the proxy asks for; 0: the refusal's own. Below the name, the query is the
+// caller's, and only the header counts.
+func denyStatus(r *http.Request, below bool) (int, error) {
 	at, values := "header."+denyStatusHeader, r.Header.Values(denyStatusHeader)
 	if !below {
-		q, err := r.Params("deny_status")
+		q, err := route.Query(r, "deny_status")
 		if err != nil {
 			return 0, err
 		}
@@ -134,16 +140,17 @@ func denyStatus(r *route.Request, below bool) (int, error) {
 	return 0, problem.BadValue(at, strings.Join(values, ", "), "401, 403, 429 or 503")
 }
 
-// bodyGrace is how long a body that nobody reads may go on arriving after the answer: a connection that is closed in its midst may lose
-// the answer.
+// bodyGrace is how long a body may go on arriving after the answer. A connection that is closed before may lose the
+// answer.
 const bodyGrace = time.Second
 
-// leaveBody has the answer sent without waiting for the body that was announced: a proxy may announce its caller's, and never send it.
+// leaveBody lets the answer go out before the body has arrived: a proxy may announce its caller's body, and never
+// send it.
 func leaveBody(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		return
 	}
-	c := http.NewResponseController(w) // where it cannot be done, as in a test, there is no connection to wait for
+	c := http.NewResponseController(w) // only a test's writer cannot do this
 	_ = c.EnableFullDuplex()
 	_ = c.SetReadDeadline(time.Now().Add(bodyGrace))
 	w.Header().Set("Connection", "close")

@@ -19,8 +19,8 @@ import (
 	"github.com/breakerd/breakerd/internal/testkit"
 )
 
-// nginxConfig is section "Behind another proxy" of docs/bridge.md, in nginx's words. Its %s are where it listens, the API behind it, and
-// breakerd.
+// nginxConfig is section "Behind another proxy" of docs/bridge.md, in nginx's words. Its %s are where it listens, the
+// API behind it, and breakerd.
 const nginxConfig = `
 daemon off;
 master_process off;
@@ -96,7 +96,7 @@ func (f *fixture) nginx(upstream string) string {
 	return "http://" + address
 }
 
-func TestNginxAsksTheGate(t *testing.T) {
+func TestGate_ServesNginx(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(o *Options) { o.LoopbackOnly = true })
 	calls, permit := atomic.Int32{}, atomic.Value{}

@@ -12,7 +12,7 @@ import (
 	"github.com/breakerd/breakerd/internal/route/routetest"
 )
 
-func TestTheGateGivesAPermitThatOwesAReport(t *testing.T) {
+func TestGate_GivesAPermitThatOwesAReport(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, query := range []string{"", "?", "?deny_status=403"} {
@@ -29,7 +29,7 @@ func TestTheGateGivesAPermitThatOwesAReport(t *testing.T) {
 	}
 }
 
-func TestTheGateRefusesWithTheStatusThatTheProxyUnderstands(t *testing.T) {
+func TestGate_RefusesWithTheStatusThatIsAskedFor(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("a", 5)
@@ -46,7 +46,7 @@ func TestTheGateRefusesWithTheStatusThatTheProxyUnderstands(t *testing.T) {
 	f.Do("GET", "/v1/gate/a?deny_status=403", "").WantProblem(503, problem.StoreUnavailable)
 }
 
-func TestTheGateLeasesProbesAsAcquireDoes(t *testing.T) {
+func TestGate_LeasesProbesAsAcquireDoes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("a", 5)
@@ -57,7 +57,7 @@ func TestTheGateLeasesProbesAsAcquireDoes(t *testing.T) {
 	f.Do("GET", "/v1/gate/a?deny_status=403", "").WantProblem(403, problem.CircuitBreakerOpen).Want(403, `reason="probes_busy"`, `state="HALF_OPEN"`)
 }
 
-func TestTheGateRefusesBadQueries(t *testing.T) {
+func TestGate_RefusesBadQueries(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, q := range []string{
@@ -83,7 +83,7 @@ func TestTheGateRefusesBadQueries(t *testing.T) {
 	f.Unharmed("all")
 }
 
-func TestTheGateTakesWhateverAProxySends(t *testing.T) {
+func TestGate_TakesAnyMethodAndPath(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("open", 5)
@@ -101,7 +101,7 @@ func TestTheGateTakesWhateverAProxySends(t *testing.T) {
 	f.RawRequest("GET", "/v1/%67ate/a", "").WantProblem(404, problem.NotFound)
 }
 
-func TestTheGateDoesNotWaitForABody(t *testing.T) {
+func TestGate_DoesNotWaitForABody(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	var wg sync.WaitGroup
@@ -123,7 +123,7 @@ func TestTheGateDoesNotWaitForABody(t *testing.T) {
 	f.Raw("POST /v1/gate/a/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n" + strings.Repeat("x", 200_000)).Want(200)
 }
 
-func TestHEADOfTheGateAcquiresNothing(t *testing.T) {
+func TestGate_HEADAcquiresNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("a", 5)
@@ -136,7 +136,7 @@ func TestHEADOfTheGateAcquiresNothing(t *testing.T) {
 	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "probes.live=0")
 }
 
-func TestALoopbackGateWantsAHeaderThatNoForeignPageCanSend(t *testing.T) {
+func TestGate_OnLoopbackNeedsAHeader(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(o *Options) { o.LoopbackOnly = true })
 	for _, path := range []string{"/v1/gate/a", "/v1/gate/a/x"} {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +27,7 @@ type listReply struct {
 	NextCursor *string             `json:"next_cursor"      doc:"null: this was the last page."`
 }
 
-// place is where an agent stands in a list: not-closed before closed when sorted by state, then by name.
+// place is where an agent is in a list. Sorted by state, breakers that are not closed come first.
 type place struct {
 	rank int // 0 not closed, 1 closed; always 0 when sorted by name
 	name string
@@ -38,7 +37,7 @@ func (p place) compare(q place) int {
 	return cmp.Or(cmp.Compare(p.rank, q.rank), strings.Compare(p.name, q.name))
 }
 
-// listQuery is what a list asks for.
+// listQuery is the query of a list.
 type listQuery struct {
 	state breaker.State // "": all
 	q     string
@@ -48,14 +47,14 @@ type listQuery struct {
 }
 
 func readListQuery(r *route.Request) (l listQuery, err error) {
-	q, err := r.Params("state", "q", "sort", "limit", "cursor")
+	q, err := r.Params()
 	if err != nil {
 		return l, err
 	}
-	if text := q.Get("state"); text != "" {
+	if state := q.Get("state"); state != "" {
 		var ok bool
-		if l.state, ok = machine.ParseState(text); !ok {
-			return l, problem.BadValue("query.state", text, "CLOSED, OPEN or HALF_OPEN")
+		if l.state, ok = machine.ParseState(state); !ok {
+			return l, problem.BadValue("query.state", state, "CLOSED, OPEN or HALF_OPEN")
 		}
 	}
 	if l.q = strings.ToLower(q.Get("q")); len(l.q) > 128 {
@@ -65,79 +64,80 @@ func readListQuery(r *route.Request) (l listQuery, err error) {
 	if l.sort != sortByState && l.sort != sortByName {
 		return l, problem.BadValue("query.sort", l.sort, "state or agent_id")
 	}
-	if l.limit, err = route.Whole(q, "limit", route.MostListed, route.MostListed); err != nil {
+	if l.limit, err = route.Whole(q, "limit", route.MostListed); err != nil {
 		return l, err
 	}
-	return l, l.readCursor(q)
+	return l, l.readCursor(q.Get("cursor"))
 }
 
-// readCursor takes up where a page ended.
-func (l *listQuery) readCursor(q url.Values) error {
-	text := q.Get("cursor")
-	if text == "" {
+// readCursor reads where the page before ended; "": this is the first page.
+func (l *listQuery) readCursor(cursor string) error {
+	if cursor == "" {
 		return nil
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(text)
+	raw, err := base64.RawURLEncoding.DecodeString(cursor)
 	f := strings.Split(string(raw), " ")
 	if err != nil || len(f) != 3 || f[0] != l.sort || f[1] != "0" && f[1] != "1" || !breaker.ValidName(f[2]) {
-		return problem.BadValue("query.cursor", text, "the next_cursor of a page with the same sort")
+		return problem.BadValue("query.cursor", cursor, "the next_cursor of a page with the same sort")
 	}
 	l.after = place{rank: int(f[1][0] - '0'), name: f[2]}
 	return nil
 }
 
-func (l *listQuery) cursor(at place) *string {
-	text := base64.RawURLEncoding.EncodeToString([]byte(l.sort + " " + strconv.Itoa(at.rank) + " " + at.name))
-	return &text
+// cursor is what readCursor reads.
+func (l *listQuery) cursor() *string {
+	place := l.sort + " " + strconv.Itoa(l.after.rank) + " " + l.after.name
+	return new(base64.RawURLEncoding.EncodeToString([]byte(place)))
 }
 
-// list is GET of all breakers. The order goes by the state as it stands in Redis, each entry shows it advanced to now [B11].
-func (a *api) list(r *route.Request, _ route.None) (route.Answer[listReply], error) {
+// list is GET of all breakers. They are ordered by the state in Redis, and shown advanced to now [B11].
+func (a *api) list(r *route.Request, _ route.None) (out listReply, err error) {
 	l, err := readListQuery(r)
 	if err != nil {
-		return route.Answer[listReply]{}, err
+		return out, err
 	}
 	places, err := a.places(r.Context(), l)
 	if err != nil {
-		return route.Answer[listReply]{}, err
+		return out, err
 	}
-	out := listReply{Breakers: []view.BreakerEntry{}}
+	out.Breakers = []view.BreakerEntry{}
 	for len(places) > 0 {
-		n := min(len(places), listChunk, l.limit-len(out.Breakers)+1) // one more tells whether there is a next page
+		n := min(len(places), listChunk, l.limit-len(out.Breakers)+1) // one more than the page: is there a next page?
 		entries, err := a.inspectAll(r.Context(), places[:n])
 		if err != nil {
-			return route.Answer[listReply]{}, err
+			return out, err
 		}
 		for i, e := range entries {
 			if l.state != "" && e.State != l.state.Upper() {
 				continue
 			}
 			if len(out.Breakers) == l.limit {
-				out.NextCursor = l.cursor(l.after)
-				return route.Answer[listReply]{Body: out}, nil
+				out.NextCursor = l.cursor()
+				return out, nil
 			}
 			out.Breakers = append(out.Breakers, e)
 			l.after = places[i]
 		}
 		places = places[n:]
 	}
-	return route.Answer[listReply]{Body: out}, nil
+	return out, nil
 }
 
 // places lists, in order, the agents that may be on the page.
-func (a *api) places(ctx context.Context, l listQuery) ([]place, error) {
+func (a *api) places(ctx context.Context, l listQuery) (out []place, err error) {
 	agents, err := a.Directory.Agents(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if l.q != "" {
-		agents = slices.DeleteFunc(slices.Clone(agents), func(n string) bool { return !strings.Contains(strings.ToLower(n), l.q) })
+		agents = slices.DeleteFunc(slices.Clone(agents), func(name string) bool {
+			return !strings.Contains(strings.ToLower(name), l.q)
+		})
 	}
 	states, err := a.Directory.States(ctx, agents)
 	if err != nil {
 		return nil, err
 	}
-	var out []place
 	for i, agent := range agents {
 		p := place{name: agent}
 		if closed := states[i] != breaker.Open && states[i] != breaker.HalfOpen; closed && l.sort == sortByState {
@@ -151,7 +151,7 @@ func (a *api) places(ctx context.Context, l listQuery) ([]place, error) {
 	return out, nil
 }
 
-// inspectAll shows these agents' breakers, in order; the store pools what is asked at once.
+// inspectAll shows breakers in order. Inspections that are asked for at once share round trips.
 func (a *api) inspectAll(ctx context.Context, places []place) ([]view.BreakerEntry, error) {
 	entries, errs := make([]view.BreakerEntry, len(places)), make([]error, len(places))
 	var wg sync.WaitGroup
@@ -167,10 +167,5 @@ func (a *api) inspectAll(ctx context.Context, places []place) ([]view.BreakerEnt
 		})
 	}
 	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
-	}
-	return entries, nil
+	return entries, cmp.Or(errs...)
 }

@@ -21,7 +21,7 @@ func names(g routetest.Got) string {
 	return strings.Join(out, " ")
 }
 
-func TestListShowsWhatIsNotClosedFirst(t *testing.T) {
+func TestList_HasBreakersThatAreNotClosedFirst(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, a := range []string{"a1", "a2", "b1", "b2"} {
@@ -48,7 +48,7 @@ func TestListShowsWhatIsNotClosedFirst(t *testing.T) {
 	}
 }
 
-func TestListPagesCoverEverythingOnce(t *testing.T) {
+func TestList_PagesCoverEverythingOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	var want []string
@@ -74,7 +74,7 @@ func TestListPagesCoverEverythingOnce(t *testing.T) {
 	}
 }
 
-func TestListRefusesBadQueries(t *testing.T) {
+func TestList_RefusesBadQueries(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, q := range []string{

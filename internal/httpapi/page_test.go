@@ -8,7 +8,7 @@ import (
 	"github.com/breakerd/breakerd/internal/problem"
 )
 
-func TestAWrongPathSaysWhereToRead(t *testing.T) {
+func TestPaths_WrongOneSaysWhereToRead(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for _, path := range []string{"/", "/v1", "/docs/", "/docs/page.js", "/doc"} {
@@ -22,16 +22,11 @@ func TestAWrongPathSaysWhereToRead(t *testing.T) {
 	}
 }
 
-func TestThePageStandsAnAddressThatNamesNothing(t *testing.T) {
+func TestPage_StandsAnAddressThatNamesNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	dom, _ := f.Browse("/docs#%")
 	if !strings.Contains(dom, `id="acquire"`) {
 		t.Error("the page is not shown")
 	}
-}
-
-func TestThePageShowsEveryOperationAndAsksNobodyElse(t *testing.T) {
-	t.Parallel()
-	newFixture(t).OnThePage()
 }

@@ -21,7 +21,7 @@ func (brokenStore) Inspect(context.Context, string, breaker.Policy) (breaker.Vie
 	return breaker.View{}, &breaker.StoreError{Err: io.EOF}
 }
 
-func TestAnOutcomeThatNobodyCountedIsA503(t *testing.T) {
+func TestReport_ThatNobodyCountedIsA503(t *testing.T) {
 	t.Parallel()
 	never := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	fallback := breaker.NewFallback(brokenStore{}, never, 0, nil)
@@ -45,7 +45,7 @@ func TestAnOutcomeThatNobodyCountedIsA503(t *testing.T) {
 	f.Do("POST", "/v1/circuit_breakers/deny/acquire", "").WantProblem(503, problem.CircuitBreakerOpen).Want(503, `reason="store_unavailable"`, "state=null")
 }
 
-func TestAReporterThatFailsIsNamed(t *testing.T) {
+func TestDetail_NamesAReporterThatFails(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Do("PUT", "/v1/admin/circuit_breakers/a/config", `{"minimum_reporters":2}`).Want(201)

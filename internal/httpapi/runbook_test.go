@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// TestTheRunbooksCommandsWorkToTheLetter runs the commands of circuit-breaker-stuck.md with curl and jq; only the port differs.
-func TestTheRunbooksCommandsWorkToTheLetter(t *testing.T) {
+// TestAdmin_RunbooksCommandsWorkToTheLetter runs the commands of circuit-breaker-stuck.md with curl and jq; only the
+// port differs.
+func TestAdmin_RunbooksCommandsWorkToTheLetter(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"bash", "curl", "jq"} {
 		if _, err := exec.LookPath(tool); err != nil {

@@ -12,48 +12,41 @@ import (
 	"github.com/breakerd/breakerd/internal/text"
 )
 
-// Bounds of what a hopeless text can make us say.
-const (
-	mostFaults = 20
-	mostText   = 64 // characters of foreign text
-)
+// maxFaults bounds Faults.
+const maxFaults = 20
 
-// Fault is one thing that is wrong with a text.
+// Fault is one fault of a text.
 type Fault struct {
-	File    string // "": the text came from elsewhere
+	File    string // "": the text is not from a file
 	Line    int    // from 1
-	Column  int    // from 1, in characters; 0: what the path names, wherever it stands in the line
-	Path    string // of the value, agents[1].url or steps["a.b"].path; "": the whole
+	Column  int    // from 1, in characters; 0: the path says where
+	Path    string // of the value: agents[1].url, or steps["a.b"].path; "": the whole
 	Message string
 }
 
-// String is the fault as people read it: agents.json:12: agents[1].url: want …
+// String is the fault in one line: agents.json:12: agents[1].url: want …
 func (f Fault) String() string {
-	var b strings.Builder
-	if f.File != "" {
-		b.WriteString(f.File + ":" + strconv.Itoa(f.Line))
-	} else if f.Column > 0 { // else the path is all that there is to go by
-		b.WriteString("line " + strconv.Itoa(f.Line))
+	var place string
+	switch {
+	case f.File != "":
+		place = f.File + ":" + strconv.Itoa(f.Line)
+	case f.Column > 0:
+		place = "line " + strconv.Itoa(f.Line)
 	}
 	if f.Column > 0 {
-		b.WriteString(":" + strconv.Itoa(f.Column))
+		place += ":" + strconv.Itoa(f.Column)
 	}
-	if b.Len() > 0 {
-		b.WriteString(": ")
-	}
-	if f.Path != "" {
-		b.WriteString(f.Path + ": ")
-	}
-	return b.String() + f.Message
+	parts := slices.DeleteFunc([]string{place, f.Path, f.Message}, func(part string) bool { return part == "" })
+	return strings.Join(parts, ": ")
 }
 
-// Faults is an error: what is wrong with a text, in the order of the text, at most 20 faults.
-type Faults struct { //nolint:errname // it is what it lists; a single Fault is no error
+// Faults is an error that lists the first 20 faults of a text, in the order of the text.
+type Faults struct { //nolint:errname // its name says what it lists
 	Faults []Fault
-	More   int // faults beyond those
+	More   int // faults that are not listed
 }
 
-// Error is a line for each fault.
+// Error implements [error]: a line for each fault.
 func (e *Faults) Error() string {
 	lines := make([]string, 0, len(e.Faults)+1)
 	for _, f := range e.Faults {
@@ -65,18 +58,18 @@ func (e *Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// found is a fault that has no path and no line yet.
+// found is a fault without its line and path, which Err finds.
 type found struct {
-	at      int    // byte of the text; -1: the text was not looked at
+	at      int    // byte of the text; -1: the text was not read
 	ofText  bool   // of the text as a whole
-	field   string // of the value, which lacks it; "": of the value itself
+	field   string // that the value lacks; "": the fault is of the value itself
 	message string
 }
 
-// Addf notes a fault of a value, or of a name.
+// Addf adds a fault of a value, or of a name.
 func (d *Doc) Addf(v Value, format string, args ...any) { d.add(v, "", format, args) }
 
-// Missingf notes a fault of a field that the object lacks.
+// Missingf adds a fault of an object that lacks a field.
 func (d *Doc) Missingf(v Value, field, format string, args ...any) { d.add(v, field, format, args) }
 
 func (d *Doc) addTextf(at int, format string, args ...any) {
@@ -89,16 +82,16 @@ func (d *Doc) add(v Value, field, format string, args []any) {
 	if i < 0 {
 		i = len(d.found)
 	}
-	if len(d.found) == mostFaults {
-		if d.more++; i == mostFaults {
+	if len(d.found) == maxFaults {
+		if d.more++; i == maxFaults {
 			return
 		}
-		d.found = d.found[:mostFaults-1]
+		d.found = d.found[:maxFaults-1]
 	}
 	d.found = slices.Insert(d.found, i, found{at: v.at, field: field, message: fmt.Sprintf(format, args...)})
 }
 
-// Err is what was found, a *Faults; nil: nothing.
+// Err is the faults so far, a [Faults]; nil: none.
 func (d *Doc) Err() error {
 	if len(d.found) == 0 {
 		return nil
@@ -121,13 +114,13 @@ func (d *Doc) Err() error {
 	return e
 }
 
-// Under sets what the paths of faults begin with.
+// Under sets Options.Root.
 func (d *Doc) Under(root string) { d.o.Root = root }
 
-// Path is where the value stands, from what Options.Root says.
+// Path is the value's path, beginning with Options.Root.
 func (v Value) Path() string { return v.d.path(v.at) }
 
-// path is that of the value, or the name, that begins at a byte.
+// path is the path of the value, or of the name, that begins at a byte.
 func (d *Doc) path(at int) string {
 	dec := d.decoder(0, len(d.text))
 	for int(dec.InputOffset()) <= at {
@@ -147,7 +140,7 @@ func (d *Doc) path(at int) string {
 	return path
 }
 
-// Field is the path of an object's field; a name that could be taken for something else is quoted.
+// Field is the path of an object's field. A name that is not plain is quoted.
 func Field(path, name string) string {
 	switch {
 	case !Plain(name):
@@ -158,7 +151,7 @@ func Field(path, name string) string {
 	return path + "." + text.Short(name)
 }
 
-// Plain says whether a name needs no quotes in a path.
+// Plain reports whether a name needs no quotes in a path.
 func Plain(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
 		return strings.ContainsRune(`.[]"\`, r) || unicode.IsSpace(r) || !unicode.IsPrint(r)

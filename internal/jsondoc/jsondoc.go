@@ -1,5 +1,6 @@
-// Package jsondoc reads a JSON text into values that know where they stand, so that each fault of a text is named with its file, line
-// and path. The text is checked once; after that a value is decoded when it is asked for, and a path when its fault is shown.
+// Package jsondoc reads JSON texts of people, and names the faults that it and its callers find by file, line and
+// path. [Parse] checks the whole text; a value is decoded when it is asked for, and a path is found when its fault is
+// shown.
 package jsondoc
 
 import (
@@ -17,24 +18,24 @@ import (
 type Options struct {
 	File   string // named in faults; "": the text came from elsewhere
 	Root   string // what the paths of faults begin with
-	Bytes  int    // the most; 0: no bound
-	Depth  int    // the most arrays and objects within each other; 0: 10,000
-	Values int    // the most, of any kind; 0: no bound
-	Mark   bool   // a byte order mark may stand before the text
+	Bytes  int    // at most; 0: no bound
+	Depth  int    // arrays and objects within each other, at most; 0: 10,000
+	Values int    // at most; 0: no bound
+	Mark   bool   // the text may begin with a byte order mark
 	Names  Names
 }
 
-// Names says which names of one object are the same, and whether that is a fault.
+// Names says which names of an object are the same, and whether that is a fault.
 type Names int
 
-// Exact refuses a name that is spelt as one before it, Folded also one that differs in case. Free lets both pass.
+// Exact refuses a name that is given twice, Folded also one that differs only in case. Free allows both.
 const (
 	Exact Names = iota
 	Folded
 	Free
 )
 
-// key is what two names have in common that are the same.
+// key is equal for names that are the same.
 func (n Names) key(name string) string {
 	if n == Folded {
 		return strings.ToLower(name)
@@ -42,7 +43,7 @@ func (n Names) key(name string) string {
 	return name
 }
 
-// Doc is a text and what is wrong with it. It is for one goroutine at a time.
+// Doc is a text and its faults. It is for one goroutine at a time.
 type Doc struct {
 	o     Options
 	text  []byte
@@ -50,8 +51,8 @@ type Doc struct {
 	more  int // faults that are not in found
 }
 
-// Parse reads a text. ok is false where there is no value to look at: the text is no JSON, or goes beyond a bound. Then, and where a
-// name is given twice, Err says why.
+// Parse checks a text. If ok is false, the text has no value to look at: it is no JSON, or goes beyond a bound, as
+// [Doc.Err] says. A name that is given twice is a fault of a text that is ok.
 func Parse(text []byte, o Options) (d *Doc, ok bool) {
 	d = &Doc{o: o, text: text}
 	switch {
@@ -75,17 +76,17 @@ func Parse(text []byte, o Options) (d *Doc, ok bool) {
 
 const blank = " \t\r\n"
 
-// decoder reads a part of the text.
+// decoder decodes a part of the text.
 func (d *Doc) decoder(at, end int) *jsontext.Decoder {
 	return jsontext.NewDecoder(bytes.NewBuffer(d.text[at:end]), jsontext.AllowDuplicateNames(true))
 }
 
-// skip is where what follows i begins.
+// skip is where the value or bracket after byte i begins.
 func (d *Doc) skip(i int) int {
 	return len(d.text) - len(bytes.TrimLeft(d.text[i:], blank+",:"))
 }
 
-// check reads the whole text; ok is false when it is no JSON, or a bound is met.
+// check reads the whole text.
 func (d *Doc) check() (ok bool) {
 	dec := d.decoder(0, len(d.text))
 	names := []map[string]bool{nil} // of each array and object that is being read; nil: an array
@@ -130,7 +131,8 @@ func (d *Doc) check() (ok bool) {
 	return len(rest) == 0
 }
 
-// syntax is the fault of a text that is not one JSON value.
+// syntax adds the fault of a text that is no JSON. If a comma stands before a closing bracket, the fault is at the
+// bracket.
 func (d *Doc) syntax(err error) (ok bool) {
 	bad, is := errors.AsType[*jsontext.SyntacticError](err)
 	if !is || errors.Is(err, io.ErrUnexpectedEOF) {

@@ -29,7 +29,7 @@ func faults(text string, o jsondoc.Options) string {
 	return ""
 }
 
-func TestEachBadTextSaysWhatAndWhere(t *testing.T) {
+func TestParse_SaysWhatIsWrongAndWhere(t *testing.T) {
 	t.Parallel()
 	bounds := jsondoc.Options{Bytes: 60, Depth: 3, Values: 8, Root: "body"}
 	file := jsondoc.Options{File: "f.json", Mark: true}
@@ -80,7 +80,7 @@ func TestEachBadTextSaysWhatAndWhere(t *testing.T) {
 	}
 }
 
-func TestTheFirstFaultsOfTheTextAreTold(t *testing.T) {
+func TestFaults_AreTheFirstOfTheText(t *testing.T) {
 	t.Parallel()
 	d, _ := jsondoc.Parse([]byte("["+strings.Repeat("0,\n", 99)+"0]"), jsondoc.Options{File: "f"})
 	items := slices.Collect(d.Root().Members())
@@ -101,7 +101,7 @@ func TestTheFirstFaultsOfTheTextAreTold(t *testing.T) {
 	}
 }
 
-func TestValuesAreAsTheyWereWritten(t *testing.T) {
+func TestValue_IsAsWritten(t *testing.T) {
 	t.Parallel()
 	d, ok := jsondoc.Parse([]byte(" {\"t\": \"a\\u00e9\\n\", \"n\":-1.50e3 ,\"b\":false,\n\"0\" : null, \"o\":{\"x\" : [ 1 ]} , \"a\":[ ],\"e\\\"\":{}} "), jsondoc.Options{})
 	if !ok || d.Err() != nil {
@@ -152,7 +152,7 @@ func hostile() map[string]string {
 }
 
 // Not parallel: what other tests allocate would count.
-func TestReadingTakesMemoryInProportionToTheText(t *testing.T) { //nolint:paralleltest // see above
+func TestParse_TakesMemoryInProportion(t *testing.T) { //nolint:paralleltest // see above
 	for name, text := range hostile() {
 		var bad *jsondoc.Faults
 		n := allocated(func() {

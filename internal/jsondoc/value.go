@@ -13,10 +13,10 @@ import (
 // Value is one value of a Doc, or a name.
 type Value struct {
 	d       *Doc
-	at, end int // its bytes; of an array or object that is being read, of its bracket
+	at, end int // its bytes; in check, of an array or object, those of its bracket
 }
 
-// Kind is what a value is, by the first byte of its kind.
+// Kind is the kind of a value.
 type Kind byte
 
 // The kinds.
@@ -29,7 +29,7 @@ const (
 	Null    Kind = 'n'
 )
 
-// String says in words what a value of the kind is.
+// String is the kind in words.
 func (k Kind) String() string {
 	switch k {
 	case Object:
@@ -46,12 +46,12 @@ func (k Kind) String() string {
 	return "a number"
 }
 
-// Root is the whole. It is there if Parse said ok.
+// Root is the whole text, if Parse was ok.
 func (d *Doc) Root() Value {
 	return Value{d, d.skip(0), len(bytes.TrimRight(d.text, blank))}
 }
 
-// Kind is what the value is.
+// Kind is the value's kind.
 func (v Value) Kind() Kind {
 	switch c := v.d.text[v.at]; c {
 	case '{', '[', '"', 't', 'n':
@@ -62,10 +62,10 @@ func (v Value) Kind() Kind {
 	return Number
 }
 
-// Raw is the value as it is written.
+// Raw is the value in JSON, as it is in the text.
 func (v Value) Raw() string { return string(v.d.text[v.at:v.end]) }
 
-// Text is the content of a text; "" of another value.
+// Text is the content of a text; "" for another value.
 func (v Value) Text() string {
 	if v.Kind() != Text {
 		return ""
@@ -74,7 +74,7 @@ func (v Value) Text() string {
 	return string(plain)
 }
 
-// Show is the value in a message: short and printable.
+// Show is the value as a message shows it.
 func (v Value) Show() string {
 	switch v.Kind() {
 	case Object, Array:
@@ -86,20 +86,20 @@ func (v Value) Show() string {
 	}
 }
 
-// Line is where the value begins, from 1.
+// Line is the line on which the value begins, from 1.
 func (v Value) Line() int { return 1 + bytes.Count(v.d.text[:v.at], []byte("\n")) }
 
-// Member is a value within an object or an array. In an object it has a name.
+// Member is a field of an object, or an item of an array, which has no name.
 type Member struct {
 	Value
 
 	Name  string
-	Key   Value // the name, for faults of it; in an array the value
-	Twice bool  // the name stands before in the same object; only with Free
+	Key   Value // the name, for faults; in an array the value
+	Twice bool  // the object has the name before; only with Free
 }
 
-// Members are the values within an object or an array, in order; none of another value. Of a name that is given twice, the first counts
-// and the others are left out, but with Free.
+// Members are the fields of an object, or the items of an array; another value has none. Except with Free, only the
+// first field of a name is a member.
 func (v Value) Members() iter.Seq[Member] {
 	return func(yield func(Member) bool) {
 		kind := v.Kind()
@@ -122,14 +122,14 @@ func (v Value) Members() iter.Seq[Member] {
 	}
 }
 
-// next is the value that dec, a decoder of v, reads next.
+// next is the next value of dec, a decoder of v.
 func (v Value) next(dec *jsontext.Decoder) Value {
 	raw, _ := dec.ReadValue() // it was checked
 	end := v.at + int(dec.InputOffset())
 	return Value{v.d, end - len(raw), end}
 }
 
-// Leaves are the texts, numbers, booleans and nulls within the value, or itself, in the order of the text, without names.
+// Leaves are the values within v that are no arrays and no objects, in the order of the text.
 func (v Value) Leaves() iter.Seq[Value] {
 	return func(yield func(Value) bool) {
 		dec := v.d.decoder(v.at, v.end)

@@ -54,7 +54,7 @@ const (
 	WorkflowUnknown      Code = "workflow_unknown"
 )
 
-// Status is the HTTP status of an answer with this code. A refusal may have another: see [Refusal] and [Problem.WithStatus].
+// Status is the HTTP status of a problem with this code; 0: the code is not ours. A refusal may have another status.
 func (c Code) Status() int {
 	switch c {
 	case BodyRequired, InvalidAgentName, InvalidBody, InvalidExecutionID, InvalidJSON, InvalidPath, InvalidWorkflowID:
@@ -69,7 +69,8 @@ func (c Code) Status() int {
 		return http.StatusMethodNotAllowed
 	case RequestTimeout:
 		return http.StatusRequestTimeout
-	case AgentConflict, AgentInFile, ConfigInvalid, HoldProtected, LeaseLost, TooManyAgents, TooManyWorkflows, WorkflowInDirectory:
+	case AgentConflict, AgentInFile, ConfigInvalid, HoldProtected, LeaseLost, TooManyAgents, TooManyWorkflows,
+		WorkflowInDirectory:
 		return http.StatusConflict
 	case PreconditionFailed:
 		return http.StatusPreconditionFailed

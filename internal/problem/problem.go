@@ -1,5 +1,5 @@
-// Package problem is the body of every answer of ours that is not a success: application/problem+json (RFC 9457) with a stable
-// code. breakerd, the bridge, its gateway, the demo agent and package breakerhttp all answer with it.
+// Package problem is the body of our answers that are no success: application/problem+json (RFC 9457) with a stable
+// code. breakerd, the bridge, its gateway, the demo agent and package breakerhttp answer with it.
 package problem
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Problem is an error that knows its answer.
+// Problem is an error, and the body of its answer.
 type Problem struct { //nolint:errname // it is the body of an answer, and an error besides
 	Type   string       `json:"type"   format:"uri" doc:"urn:breakerd:problem: and the code"`
 	Title  string       `json:"title"`
@@ -29,9 +29,9 @@ type Problem struct { //nolint:errname // it is the body of an answer, and an er
 	Reason            string `json:"reason,omitempty"              doc:"Of a refusal: open, forced_open, probes_busy, ramping, …"`
 	State             string `json:"state,omitempty"               enum:"OPEN,HALF_OPEN"`
 	RetryAfterSeconds int64  `json:"retry_after_seconds,omitempty"`
-	Degraded          bool   `json:"degraded,omitempty"            doc:"Refused by this replica alone, because Redis is away."`
+	Degraded          bool   `json:"degraded,omitempty"            doc:"Refused by this replica alone, because Redis is down."`
 
-	// Of a workflow's execution; the document of the bridge alone shows them.
+	// Of a workflow's execution. Only the bridge's document shows them.
 	Step      string `json:"step,omitempty"      hidden:"true"`
 	Cause     string `json:"cause,omitempty"     hidden:"true"`
 	Execution any    `json:"execution,omitempty" hidden:"true"`
@@ -48,33 +48,28 @@ type FieldError struct {
 
 type header struct{ name, value string }
 
-// New makes the problem of a code, with its status.
+// New makes the problem of a code, with the code's status.
 func New(c Code, format string, args ...any) *Problem {
-	return custom(string(c), c.Status(), fmt.Sprintf(format, args...))
-}
-
-// custom makes a problem whose code is not one of ours.
-func custom(code string, status int, detail string) *Problem {
 	return &Problem{
-		Type: "urn:breakerd:problem:" + code, Title: http.StatusText(status), Status: status, Detail: detail, Code: Code(code),
-		Errors: []FieldError{},
+		Type: "urn:breakerd:problem:" + string(c), Title: http.StatusText(c.Status()), Status: c.Status(),
+		Detail: fmt.Sprintf(format, args...), Code: c, Errors: []FieldError{},
 	}
 }
 
-// BadValue is the problem of one bad value.
+// BadValue is the problem of one value that is not allowed.
 func BadValue(location, value, want string) *Problem {
 	p := New(InvalidValue, "%s: want %s", location, want)
 	p.Errors = append(p.Errors, FieldError{Location: location, Message: "want " + want, Value: text.Short(value)})
 	return p
 }
 
-// Unexpected is the problem of an error that only the log tells.
+// Unexpected is the problem of an error that only the log names.
 func Unexpected() *Problem {
 	return New(Internal, "unexpected error; the log of this replica says which")
 }
 
-// Refusal is what a call that the breaker does not admit is answered with [B3]: 503 where the agent is not at fault (the store is
-// unavailable, everything is stopped, or load is shed), else 429.
+// Refusal is the problem of a call that the breaker does not admit [B3]. Its status is 503 where the agent is not at
+// fault (the store is unavailable, everything is stopped, or load is shed), else 429.
 func Refusal(e *breaker.OpenError) *Problem {
 	p := New(CircuitBreakerOpen, "the circuit breaker of agent %s refuses the call (%s)", e.Agent, e.Reason)
 	switch e.Reason {
@@ -92,12 +87,12 @@ func Refusal(e *breaker.OpenError) *Problem {
 	return p
 }
 
-// Unavailable is the problem of a store that does not answer. Its callers may try again in a second.
+// Unavailable is the problem of a store that is down. Callers may try again in a second.
 func Unavailable(format string, args ...any) *Problem {
 	return New(StoreUnavailable, format, args...).With("Retry-After", "1")
 }
 
-// Of names an error. expected is false for one that only the log tells.
+// Of is the problem of an error. expected is false for an error that only the log may name.
 func Of(err error) (p *Problem, expected bool) {
 	var open *breaker.OpenError
 	var bad *breaker.PolicyError
@@ -110,7 +105,7 @@ func Of(err error) (p *Problem, expected bool) {
 		if down, ok := errors.AsType[*breaker.StoreError](err); ok && down.Unknown {
 			return Unavailable("Redis did not answer in time; it may have been done all the same"), true
 		}
-		return Unavailable("Redis is away; nothing was done"), true
+		return Unavailable("Redis is down; nothing was done"), true
 	case errors.Is(err, breaker.ErrBadName):
 		return New(InvalidAgentName, "%v", breaker.ErrBadName), true
 	case errors.Is(err, breaker.ErrBadPermit):
@@ -125,25 +120,25 @@ func Of(err error) (p *Problem, expected bool) {
 	return Unexpected(), false
 }
 
-// Error implements error.
+// Error implements [error].
 func (p *Problem) Error() string { return string(p.Code) + ": " + p.Detail }
 
-// With adds a response header to p, and gives p.
+// With adds a response header to p, and returns p.
 func (p *Problem) With(name, value string) *Problem {
 	p.header = append(p.header, header{name, value})
 	return p
 }
 
-// WithStatus gives p another status.
+// WithStatus sets the status of p, and returns p.
 func (p *Problem) WithStatus(status int) *Problem {
 	p.Status, p.Title = status, http.StatusText(status)
-	if status == http.StatusUnauthorized { // RFC 9110, 11.6.1: it has a challenge; no client answers this one
+	if status == http.StatusUnauthorized { // RFC 9110, 11.6.1 wants a challenge; no client answers this one
 		p = p.With("WWW-Authenticate", "CircuitBreaker")
 	}
 	return p
 }
 
-// setHeader sets p's response headers, in place of those of the same names. HTTP/1 sends the names in lower case, as runbooks grep
+// setHeader replaces response headers by those of p. HTTP/1 sends their names in lower case, as runbooks grep
 // retry-after and x-circuit-breaker-state.
 func (p *Problem) setHeader(h http.Header) {
 	for _, x := range p.header {

@@ -39,7 +39,7 @@ func TestOf_NamesTheErrorsOfTheDomain(t *testing.T) {
 		code   problem.Code
 		detail string
 	}{
-		{&breaker.StoreError{Err: io.EOF}, problem.StoreUnavailable, "Redis is away; nothing was done"},
+		{&breaker.StoreError{Err: io.EOF}, problem.StoreUnavailable, "Redis is down; nothing was done"},
 		{&breaker.StoreError{Unknown: true, Err: io.EOF}, problem.StoreUnavailable, "Redis did not answer in time; it may have been done all the same"},
 		{breaker.ErrBadName, problem.InvalidAgentName, breaker.ErrBadName.Error()},
 		{breaker.ErrBadPermit, problem.InvalidPermit, breaker.ErrBadPermit.Error()},

@@ -19,41 +19,45 @@ import (
 )
 
 const (
-	maxBody  = 1 << 20 // bytes
-	maxDepth = 16      // levels; the deepest body of ours has four
-	maxOwn   = 32      // of a body that holds values of the caller's own
+	maxBody   = 1 << 20  // bytes
+	maxAtOnce = 64 << 10 // bytes of a body that are allocated before they arrive
+	maxDepth  = 16       // levels; the deepest body of ours has four
+	maxFree   = 32       // levels of a body that holds values of the caller's own
+	maxFaults = 20       // values that a problem names
 )
 
+// MaxMessage bounds a message of ours that quotes text from outside, in characters.
+const MaxMessage = 500
+
 // readBody reads a request's body; nil: there is none.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem.Problem) {
-	var body []byte
+func readBody(w http.ResponseWriter, r *http.Request) (body []byte, p *problem.Problem) {
 	var err error
-	if n := r.ContentLength; n >= 0 && n <= maxBody {
+	if n := r.ContentLength; n >= 0 && n <= maxAtOnce {
 		body = make([]byte, n)
 		_, err = io.ReadFull(r.Body, body)
 	} else {
 		body, err = io.ReadAll(http.MaxBytesReader(unwrapped(w), r.Body, maxBody))
 	}
-	if err != nil {
-		if _, large := errors.AsType[*http.MaxBytesError](err); large {
-			return nil, problem.New(problem.BodyTooLarge, "the body is larger than %d bytes", maxBody)
-		}
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case tooLarge:
+		return nil, problem.New(problem.BodyTooLarge, "the body is larger than %d bytes", maxBody)
+	case err != nil:
 		return nil, problem.New(problem.InvalidJSON, "the body ended before its end")
-	}
-	if len(body) == 0 {
+	case len(body) == 0:
 		return nil, nil
-	}
-	if !isJSON(r.Header.Get("Content-Type")) {
-		return nil, problem.New(problem.UnsupportedMediaType, "want Content-Type: application/json").With("Accept", "application/json")
+	case !isJSON(r.Header.Get("Content-Type")):
+		return nil, problem.New(problem.UnsupportedMediaType, "want Content-Type: application/json").
+			With("Accept", "application/json")
 	}
 	return body, nil
 }
 
-// decode reads a body into v, exactly as the operation's document has it.
+// decode reads a body into v, and refuses what the operation's document does not allow.
 func (o *Operation) decode(body []byte, limits limits, v any) *problem.Problem {
 	raw, isRaw := v.(*json.RawMessage)
 	switch {
-	case body == nil && o.Body == RequiredBody:
+	case body == nil && !o.Optional:
 		return problem.New(problem.BodyRequired, "want a JSON body")
 	case body == nil:
 		return nil
@@ -72,9 +76,9 @@ func (o *Operation) decode(body []byte, limits limits, v any) *problem.Problem {
 		if p := checkJSON(body, o.Free); p != nil {
 			return p
 		}
-		bad = append(bad, fieldError(err))
+		bad = []problem.FieldError{fieldError(err)}
 	case jsontext.Value(body).Kind() == jsontext.KindNull:
-		bad = append(bad, problem.FieldError{Location: "body", Message: "want an object"})
+		bad = []problem.FieldError{{Location: "body", Message: "want " + jsondoc.Object.String()}}
 	default:
 		bad = limits.check(reflect.ValueOf(v).Elem(), place{"body", -1}, nil)
 	}
@@ -86,7 +90,7 @@ func (o *Operation) decode(body []byte, limits limits, v any) *problem.Problem {
 	return p
 }
 
-// fieldError names the value that could not be decoded.
+// fieldError names the value that has the wrong type, or the unknown field.
 func fieldError(err error) problem.FieldError {
 	bad, ok := errors.AsType[*jsonv2.SemanticError](err)
 	if !ok {
@@ -102,28 +106,25 @@ func fieldError(err error) problem.FieldError {
 	}
 	f := problem.FieldError{Location: BodyPath(path), Message: "unknown field"}
 	if !errors.Is(bad.Err, jsonv2.ErrUnknownName) {
-		f.Message, f.Value = "want "+kindOf(bad.GoType), text.Short(string(bad.JSONValue))
+		f.Message, f.Value = "want "+kindOf(bad.GoType).String(), text.Short(string(bad.JSONValue))
 	}
 	return f
 }
 
-// kindOf says in words what JSON a type takes.
-func kindOf(t reflect.Type) string {
+// kindOf is the JSON that a Go type takes.
+func kindOf(t reflect.Type) jsondoc.Kind {
 	switch t.Kind() {
 	case reflect.String:
-		return jsondoc.Text.String()
+		return jsondoc.Text
 	case reflect.Bool:
-		return jsondoc.Boolean.String()
+		return jsondoc.Boolean
 	case reflect.Slice:
-		return jsondoc.Array.String()
+		return jsondoc.Array
 	case reflect.Struct, reflect.Map:
-		return jsondoc.Object.String()
+		return jsondoc.Object
 	}
-	return jsondoc.Number.String()
+	return jsondoc.Number
 }
-
-// MaxErrors bounds how much a hopeless body can make us say.
-const MaxErrors = 20
 
 func isJSON(contentType string) bool {
 	if contentType == "application/json" { // as nearly everybody says
@@ -133,7 +134,7 @@ func isJSON(contentType string) bool {
 	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
 }
 
-// unwrapped is net/http's own writer, which MaxBytesReader has close the connection.
+// unwrapped is the writer of net/http, whose connection http.MaxBytesReader has closed.
 func unwrapped(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
@@ -144,40 +145,40 @@ func unwrapped(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// checkJSON refuses what is no JSON, names given twice, in whatever case unless free, deep nesting, and numbers that no float64 holds.
+// checkJSON refuses a body that is no JSON, is nested too deeply, has a name twice or a number that no float64 holds.
+// Unless the body is free, names are the same in either case.
 func checkJSON(body []byte, free bool) *problem.Problem {
 	o := jsondoc.Options{Root: "body", Depth: maxDepth, Names: jsondoc.Folded}
 	if free {
-		o.Depth, o.Names = maxOwn, jsondoc.Exact
+		o.Depth, o.Names = maxFree, jsondoc.Exact
 	}
 	doc, _ := jsondoc.Parse(body, o)
 	if bad, is := errors.AsType[*jsondoc.Faults](doc.Err()); is {
-		return problem.New(problem.InvalidJSON, "the body cannot be read: %s", text.Clip(bad.Faults[0].String(), MaxMessage))
+		fault := text.Clip(bad.Faults[0].String(), MaxMessage)
+		return problem.New(problem.InvalidJSON, "the body cannot be read: %s", fault)
 	}
 	for v := range doc.Root().Leaves() {
 		if v.Kind() != jsondoc.Number {
 			continue
 		}
 		if _, err := strconv.ParseFloat(v.Raw(), 64); err != nil {
-			return problem.BadValue(v.Path(), v.Raw(), "a number of usual size")
+			return problem.BadValue(v.Path(), v.Raw(), "a number that a float64 holds")
 		}
 	}
 	return nil
 }
 
-// MaxMessage is for words of ours that quote some foreign text, in characters.
-const MaxMessage = 500
-
-// Invalid is the problem of a body with these faults; what names it.
+// Invalid is the problem of a body with faults. what names the body.
 func Invalid(what string, bad *jsondoc.Faults) *problem.Problem {
 	p := problem.New(problem.InvalidValue, "the %s is not valid: %d faults", what, len(bad.Faults)+bad.More)
 	for _, f := range bad.Faults {
-		p.Errors = append(p.Errors, problem.FieldError{Location: BodyPath(f.Path), Message: text.Clip(f.Message, MaxMessage)})
+		message := text.Clip(f.Message, MaxMessage)
+		p.Errors = append(p.Errors, problem.FieldError{Location: BodyPath(f.Path), Message: message})
 	}
 	return p
 }
 
-// BodyPath is where a value stands in a body: steps.a becomes body.steps.a.
+// BodyPath is the location of a path in the body: steps.a becomes body.steps.a.
 func BodyPath(path string) string {
 	if path == "" {
 		return "body"

@@ -7,7 +7,7 @@ import (
 )
 
 // Not parallel: what other tests allocate would count.
-func TestABodyTakesMemoryInProportion(t *testing.T) { //nolint:paralleltest // see above
+func TestCheckJSON_TakesMemoryInProportion(t *testing.T) { //nolint:paralleltest // see above
 	name, free := `{"`+strings.Repeat("x", 100)+`":`, []byte(nil)
 	free = append(free, strings.Repeat(name, 29)+"["+strings.Repeat("0,", 499_000)+"0]"+strings.Repeat("}", 29)...)
 	bad := []byte(strings.Repeat(name, 12) + "[" + strings.Repeat(`{"a":1,"A":1},`, 70_000) + "0]" + strings.Repeat("}", 12))

@@ -32,7 +32,7 @@ func documentOf(t *testing.T, h http.Handler, err error) string {
 	return w.Body.String()
 }
 
-func TestDocument_EachCodeIsInOne(t *testing.T) {
+func TestDocuments_HaveEachCode(t *testing.T) {
 	t.Parallel()
 	m, err := breaker.NewManager(breaker.Options{Store: breaker.NewMemory(func() int64 { return 0 }, 0)})
 	if err != nil {

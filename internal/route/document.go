@@ -23,7 +23,7 @@ func (a *API) SchemaOf(v any) *huma.Schema {
 	return a.schemas().Schema(reflect.TypeOf(v), true, "")
 }
 
-// Properties are the fields of a referenced schema.
+// Properties are the fields of the schema that a reference names.
 func (a *API) Properties(ref *huma.Schema) map[string]*huma.Schema {
 	return a.schemas().SchemaFromRef(ref.Ref).Properties
 }
@@ -31,38 +31,44 @@ func (a *API) Properties(ref *huma.Schema) map[string]*huma.Schema {
 // ProblemProperties are the documented fields of a problem.
 func (a *API) ProblemProperties() map[string]*huma.Schema { return a.Properties(a.problem) }
 
-// Describe enters an operation into the document, and fills in its defaults. What is on no mux, as the gate,
-// is described alone.
-func (a *API) Describe(o *Operation, in, out reflect.Type) {
+// Describe enters an operation into the document, and fills in its defaults. An operation that is not on the mux, as
+// the gate's, is described alone.
+func Describe[In, Out any](a *API, o *Operation) {
+	none := reflect.TypeFor[None]()
+	o.hasBody = reflect.TypeFor[In]() != none
 	if o.Status == 0 {
 		o.Status = http.StatusOK
 	}
+	if o.Refusals == nil {
+		o.Refusals = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable}
+	}
+	if o.ContentType == "" {
+		o.ContentType = "application/json"
+	}
+	if o.In == nil && o.hasBody {
+		o.In = a.schemas().Schema(reflect.TypeFor[In](), true, o.ID+"Request")
+	}
+	if out := reflect.TypeFor[Out](); o.Out == nil && out != none {
+		o.Out = a.schemas().Schema(out, true, o.ID+"Response")
+	}
+	method, path, _ := strings.Cut(o.Route, " ")
 	op := &huma.Operation{
-		Method: o.Method, Path: o.Path, OperationID: o.ID, Summary: o.Summary, Tags: []string{o.Tag},
-		Parameters: o.Params, Responses: a.problems(o),
+		Method: method, Path: path, OperationID: o.ID, Summary: o.Summary, Tags: []string{o.Tag}, Responses: a.problems(o),
 	}
-	for _, name := range slices.Backward(pathNames(o.Path)) {
-		op.Parameters = append([]*huma.Param{pathParam(name)}, op.Parameters...)
+	for _, name := range pathNames(o.Route) {
+		op.Parameters = append(op.Parameters, pathParam(name))
 	}
-	if o.In == nil && in != reflect.TypeFor[None]() {
-		o.In = a.schemas().Schema(in, true, o.ID+"Request")
-	}
-	if o.Body != NoBody {
+	op.Parameters = append(op.Parameters, o.Params...)
+	if o.hasBody {
 		media := &huma.MediaType{Schema: o.In}
 		if o.Example != "" {
 			media.Example = json.RawMessage(o.Example)
 		}
 		op.RequestBody = &huma.RequestBody{
-			Required: o.Body == RequiredBody, Content: map[string]*huma.MediaType{"application/json": media},
+			Required: !o.Optional, Content: map[string]*huma.MediaType{"application/json": media},
 		}
 	}
 	ok := huma.Response{Headers: o.Headers}
-	if o.Out == nil && out != reflect.TypeFor[None]() {
-		o.Out = a.schemas().Schema(out, true, o.ID+"Response")
-	}
-	if o.ContentType == "" {
-		o.ContentType = "application/json"
-	}
 	if o.Out != nil {
 		ok.Content = map[string]*huma.MediaType{o.ContentType: {Schema: o.Out}}
 	}
@@ -76,41 +82,42 @@ func (a *API) Describe(o *Operation, in, out reflect.Type) {
 	a.OpenAPI.AddOperation(op)
 }
 
-// problems documents what may go wrong, by status.
+// problems documents the problems of an operation by status. The description of a status is its codes.
 func (a *API) problems(o *Operation) map[string]*huma.Response {
 	codes := append([]problem.Code{problem.Internal, problem.HostNotAllowed}, o.Codes...)
-	for _, name := range pathNames(o.Path) {
+	for _, name := range pathNames(o.Route) {
 		codes = append(codes, badPathCodes()[name])
 	}
-	if o.Method != http.MethodGet {
+	if !strings.HasPrefix(o.Route, http.MethodGet) {
 		codes = append(codes, problem.CrossOrigin)
 	}
-	if len(o.Params) > 0 || o.Body != NoBody {
+	if len(o.Params) > 0 || o.hasBody {
 		codes = append(codes, problem.InvalidValue)
 	}
-	if o.Body != NoBody {
+	if o.hasBody {
 		codes = append(codes, problem.InvalidJSON, problem.BodyTooLarge, problem.UnsupportedMediaType)
 	}
-	slices.Sort(codes)
-	if o.Refusals == nil {
-		o.Refusals = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable}
+	if o.hasBody && !o.Optional {
+		codes = append(codes, problem.BodyRequired)
 	}
+	slices.Sort(codes)
 	out := map[string]*huma.Response{}
 	for _, c := range slices.Compact(codes) {
-		at := []int{c.Status()}
+		statuses := []int{c.Status()}
 		if c == problem.CircuitBreakerOpen {
-			at = o.Refusals
+			statuses = o.Refusals
 		}
-		for _, s := range at {
-			key := strconv.Itoa(s)
-			if out[key] == nil {
-				out[key] = &huma.Response{Content: map[string]*huma.MediaType{"application/problem+json": {Schema: a.problem}}}
+		for _, s := range statuses {
+			response := out[strconv.Itoa(s)]
+			if response == nil {
+				response = &huma.Response{Content: map[string]*huma.MediaType{"application/problem+json": {Schema: a.problem}}}
+				out[strconv.Itoa(s)] = response
 			} else {
-				out[key].Description += ", "
+				response.Description += ", "
 			}
-			out[key].Description += string(c)
+			response.Description += string(c)
 			if c == problem.CircuitBreakerOpen {
-				out[key].Headers = map[string]*huma.Param{
+				response.Headers = map[string]*huma.Param{
 					"x-circuit-breaker-state": HeaderParam("Of a breaker's refusal: OPEN or HALF_OPEN.", false),
 					"retry-after":             HeaderParam("Whole seconds.", true),
 				}
@@ -126,7 +133,7 @@ const NamePattern = `^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$`
 // wordPattern is breaker.ValidWord for the document.
 const wordPattern = `^[A-Za-z0-9._:@-]{1,64}$`
 
-// pathNames lists the {names} in a mux pattern.
+// pathNames lists the {names} of a pattern.
 func pathNames(path string) []string {
 	var names []string
 	for _, m := range regexp.MustCompile(`\{(\w+)\}`).FindAllStringSubmatch(path, -1) {
@@ -150,10 +157,11 @@ func pathParam(name string) *huma.Param {
 	return p
 }
 
-// badPathCodes are the problems of a {name} that cannot be one.
+// badPathCodes are the codes of a {name} that is not valid.
 func badPathCodes() map[string]problem.Code {
 	return map[string]problem.Code{
-		"agent": problem.InvalidAgentName, "workflow": problem.InvalidWorkflowID, "execution": problem.InvalidExecutionID, "path": problem.InvalidPath,
+		"agent": problem.InvalidAgentName, "workflow": problem.InvalidWorkflowID,
+		"execution": problem.InvalidExecutionID, "path": problem.InvalidPath,
 	}
 }
 
@@ -173,7 +181,7 @@ func ActorParam() *huma.Param {
 	}
 }
 
-// HeaderParam documents a header of an answer; always: no answer is without it.
+// HeaderParam documents a header of an answer; always: every answer has it.
 func HeaderParam(about string, always bool) *huma.Param {
 	return &huma.Param{Description: about, Required: always, Schema: &huma.Schema{Type: huma.TypeString}}
 }

@@ -20,7 +20,7 @@ type readyReply struct {
 	Status string `json:"status" enum:"ready"`
 }
 
-// HealthReply is how well this replica is; exported, so that the OpenAPI document shows it where it is embedded.
+// HealthReply is how well this replica is. It is exported for huma, which shows embedded fields of exported types only.
 type HealthReply struct {
 	Status        Status  `json:"status"         enum:"healthy,degraded,unhealthy"`
 	Version       string  `json:"version"`
@@ -33,17 +33,17 @@ type checksReply struct {
 	Checks map[string]Check `json:"checks" nullable:"false"`
 }
 
-// Status is how well something is.
+// Status says how well a replica, or a part of it, is.
 type Status string
 
-// The statuses. Degraded still serves; unhealthy answers 503.
+// The statuses. A degraded replica serves; the health routes of an unhealthy one answer 503.
 const (
 	Healthy   Status = "healthy"
 	Degraded  Status = "degraded"
 	Unhealthy Status = "unhealthy"
 )
 
-// Health is how well this replica is; its Status is for the provider to judge.
+// Health is how well this replica is.
 type Health struct {
 	Status Status
 	Checks map[string]Check // by name: redis, …
@@ -53,16 +53,16 @@ type Health struct {
 type Check struct {
 	Status    Status   `json:"status"               enum:"healthy,degraded,unhealthy"`
 	LatencyMs *float64 `json:"latency_ms,omitempty" doc:"How long it took to answer."`
-	Degraded  bool     `json:"degraded"             doc:"This replica answers from its own memory, because Redis is away."`
+	Degraded  bool     `json:"degraded"             doc:"This replica answers from its own memory, because Redis is down."`
 	Detail    string   `json:"detail,omitempty"`
 	Warnings  []string `json:"warnings,omitempty"   doc:"What works, but should be set otherwise."`
 }
 
-// HealthOptions is what the health routes stand on.
+// HealthOptions is what the health routes show.
 type HealthOptions struct {
-	// Health is asked by /health and /health/checks. It bounds its own time.
+	// Health answers /health and /health/checks. It bounds its own time.
 	Health func(ctx context.Context) Health
-	// Ready is asked by /readyz: nil error, ready. nil: always ready.
+	// Ready answers /readyz; its error says why this replica is not ready. nil: always ready.
 	Ready func(ctx context.Context) error
 	// Metrics answers /metrics. nil: there is no such route.
 	Metrics   http.Handler
@@ -77,58 +77,45 @@ func (a *API) Health(o HealthOptions) {
 		o.Now = time.Now
 	}
 	started := o.Now()
-	judge := func(r *Request) (checksReply, int) { return o.judge(r.Context(), started) }
+	checks := func(r *Request) checksReply {
+		h := o.Health(r.Context())
+		if h.Status == Unhealthy {
+			r.Status = http.StatusServiceUnavailable
+		}
+		out := checksReply{Checks: map[string]Check{}, HealthReply: HealthReply{
+			Status: h.Status, Version: o.Version, ReplicaID: o.ReplicaID,
+			UptimeSeconds: float64(o.Now().Sub(started).Milliseconds()) / 1000,
+		}}
+		maps.Copy(out.Checks, h.Checks)
+		return out
+	}
 	Serve(a, Operation{
-		Method: http.MethodGet, Path: "/livez", ID: "live", Tag: "health",
-		Summary: "The process answers; Redis is not asked",
-	},
-		func(*Request, None) (Answer[liveReply], error) { return Answer[liveReply]{Body: liveReply{"ok"}}, nil })
+		Route: "GET /livez", ID: "live", Tag: "health", Summary: "The process answers; Redis is not asked",
+	}, func(*Request, None) (liveReply, error) { return liveReply{"ok"}, nil })
 	Serve(a, Operation{
-		Method: http.MethodGet, Path: "/readyz", ID: "ready", Tag: "health",
-		Summary: "This replica wants calls", Codes: []problem.Code{problem.NotReady},
-	}, o.readyz)
+		Route: "GET /readyz", ID: "ready", Tag: "health", Summary: "This replica wants calls",
+		Codes: []problem.Code{problem.NotReady},
+	}, func(r *Request, _ None) (readyReply, error) {
+		if o.Ready != nil {
+			if err := o.Ready(r.Context()); err != nil {
+				p := problem.New(problem.NotReady, "%s", text.Clip(err.Error(), MaxMessage))
+				return readyReply{}, p.With("Retry-After", "1")
+			}
+		}
+		return readyReply{"ready"}, nil
+	})
 	Serve(a, Operation{
-		Method: http.MethodGet, Path: "/health", ID: "health", Tag: "health",
-		Summary: "How well this replica is; 503 when unhealthy", Also: []int{http.StatusServiceUnavailable},
-	},
-		func(r *Request, _ None) (Answer[HealthReply], error) {
-			h, status := judge(r)
-			return Answer[HealthReply]{Status: status, Body: h.HealthReply}, nil
-		})
+		Route: "GET /health", ID: "health", Tag: "health", Summary: "How well this replica is; 503 when unhealthy",
+		Also: []int{http.StatusServiceUnavailable},
+	}, func(r *Request, _ None) (HealthReply, error) { return checks(r).HealthReply, nil })
 	Serve(a, Operation{
-		Method: http.MethodGet, Path: "/health/checks", ID: "healthChecks", Tag: "health",
-		Summary: "The same, part by part", Also: []int{http.StatusServiceUnavailable},
-	},
-		func(r *Request, _ None) (Answer[checksReply], error) {
-			h, status := judge(r)
-			return Answer[checksReply]{Status: status, Body: h}, nil
-		})
+		Route: "GET /health/checks", ID: "healthChecks", Tag: "health", Summary: "The same, part by part",
+		Also: []int{http.StatusServiceUnavailable},
+	}, func(r *Request, _ None) (checksReply, error) { return checks(r), nil })
 	if o.Metrics != nil {
 		a.mount(Operation{
-			Method: http.MethodGet, Path: "/metrics", ID: "metrics", Tag: "health", Summary: "Prometheus metrics",
+			Route: "GET /metrics", ID: "metrics", Tag: "health", Summary: "Prometheus metrics",
 			ContentType: "text/plain", Out: &huma.Schema{Type: huma.TypeString},
-		}, o.Metrics)
+		}, o.Metrics.ServeHTTP)
 	}
-}
-
-func (o HealthOptions) readyz(r *Request, _ None) (Answer[readyReply], error) {
-	if o.Ready != nil {
-		if err := o.Ready(r.Context()); err != nil {
-			return Answer[readyReply]{}, problem.New(problem.NotReady, "%s", text.Clip(err.Error(), MaxMessage)).With("Retry-After", "1")
-		}
-	}
-	return Answer[readyReply]{Body: readyReply{"ready"}}, nil
-}
-
-func (o HealthOptions) judge(ctx context.Context, started time.Time) (checksReply, int) {
-	h := o.Health(ctx)
-	out := checksReply{Checks: map[string]Check{}, HealthReply: HealthReply{
-		Status: h.Status, Version: o.Version, ReplicaID: o.ReplicaID,
-		UptimeSeconds: float64(o.Now().Sub(started).Milliseconds()) / 1000,
-	}}
-	maps.Copy(out.Checks, h.Checks)
-	if h.Status == Unhealthy {
-		return out, http.StatusServiceUnavailable
-	}
-	return out, http.StatusOK
 }

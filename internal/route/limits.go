@@ -74,12 +74,13 @@ func (all limits) check(v reflect.Value, at place, bad []problem.FieldError) []p
 		default:
 			f = reflect.Indirect(f)
 			if want := l.wants(f); want != "" {
-				bad = append(bad, problem.FieldError{Location: at.field(l.name), Message: "want " + want, Value: text.Short(fmt.Sprint(f))})
+				value := text.Short(fmt.Sprint(f))
+				bad = append(bad, problem.FieldError{Location: at.field(l.name), Message: "want " + want, Value: value})
 			}
 			if l.items == nil {
 				continue
 			}
-			for n, path := 0, at.field(l.name); n < f.Len() && len(bad) < MaxErrors; n++ {
+			for n, path := 0, at.field(l.name); n < f.Len() && len(bad) < maxFaults; n++ {
 				bad = l.items.check(f.Index(n), place{path, n}, bad)
 			}
 		}

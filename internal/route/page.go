@@ -20,23 +20,23 @@ var pageCSS string
 //go:embed page/page.js
 var pageJS string
 
-// mountPage serves a page for people that reads /openapi.json: one file, which asks nobody else for anything. Its policy lets a
-// browser run and apply exactly the script and the style within it.
+// mountPage serves a page for people that reads /openapi.json. The page is one file, which loads nothing else: its
+// policy lets a browser run and apply exactly the script and the style within it.
 func (a *API) mountPage() {
 	page := []byte(strings.NewReplacer("/*style*/", pageCSS, "/*script*/", pageJS).Replace(pageHTML))
-	policy := fmt.Sprintf("default-src 'none'; script-src %s; style-src %s; connect-src 'self'; img-src data:; base-uri 'none'; "+
-		"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
-		sourceHash(pageJS), sourceHash(pageCSS))
+	policy := fmt.Sprintf("default-src 'none'; script-src %s; style-src %s; connect-src 'self'; img-src data:; "+
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "+
+		"trusted-types 'none'", sourceHash(pageJS), sourceHash(pageCSS))
 	a.mount(Operation{
-		Method: http.MethodGet, Path: "/docs", ID: "docs", Tag: "document", Summary: "The same document, as a page to read; works offline",
+		Route: "GET /docs", ID: "docs", Tag: "document", Summary: "The same document, as a page to read; works offline",
 		ContentType: "text/html", Out: &huma.Schema{Type: huma.TypeString},
-	}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	}, func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", policy)
 		h.Set("Referrer-Policy", "no-referrer")
 		_, _ = w.Write(page)
-	}))
+	})
 }
 
 // sourceHash names a text in a Content-Security-Policy.

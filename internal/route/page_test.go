@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestThePageIsOneFileThatRunsNothingElse(t *testing.T) {
+func TestPage_IsOneFileThatRunsNothingElse(t *testing.T) {
 	t.Parallel()
 	api := New("test", "1", "A test.", nil)
 	if err := api.Finish(); err != nil {

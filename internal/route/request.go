@@ -3,68 +3,88 @@ package route
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Request is what an operation is given.
+// Request is what an operation is given, and what it says of its answer beside the body.
 type Request struct {
 	*http.Request
 
 	Agent string // a valid name; "" where the path has none
-	w     http.ResponseWriter
+
+	Status int    // of the answer; the operation's, unless it is changed. A 204 has no body
+	ETag   string // of the answer; "": none
+
+	w      http.ResponseWriter
+	params []*huma.Param
 }
 
-// MayTake replaces the server's time-outs for this request: those are for answers that come at once.
+// MayTake gives the answer this long, in place of the server's time-outs.
 func (r *Request) MayTake(length time.Duration) {
-	c := http.NewResponseController(r.w)
-	_ = c.SetReadDeadline(time.Time{}) // one that passes would look like a caller that left; where there is none, there is nothing to do
+	c := http.NewResponseController(r.w) // only a test's writer has no deadlines
+	_ = c.SetReadDeadline(time.Time{})   // when it passes, net/http cancels the request as if the caller had left
 	_ = c.SetWriteDeadline(time.Now().Add(length))
 }
 
-// Params reads the parameters of the query, each at most once, and none that is not known.
-func (r *Request) Params(known ...string) (url.Values, error) {
+// Params reads the query, as [Query] does, by the parameters that the operation documents.
+func (r *Request) Params() (url.Values, error) {
+	var known []string
+	for _, p := range r.params {
+		if p.In == "query" {
+			known = append(known, p.Name)
+		}
+	}
+	return Query(r.Request, known...)
+}
+
+// Query reads the query of a request. It refuses a parameter that is not known, and one that is given twice.
+func Query(r *http.Request, known ...string) (url.Values, error) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, problem.BadValue("query", r.URL.RawQuery, "name=value&name=value")
 	}
 	for name, values := range q {
-		ok := false
-		for _, k := range known {
-			ok = ok || k == name
+		want := "one value"
+		switch {
+		case len(known) == 0:
+			want = "no parameters"
+		case !slices.Contains(known, name):
+			want = "one of " + strings.Join(known, ", ")
+		case len(values) == 1:
+			continue
 		}
-		if !ok {
-			return nil, problem.BadValue("query."+text.Short(name), strings.Join(values, ","), "one of "+strings.Join(known, ", "))
-		}
-		if len(values) > 1 {
-			return nil, problem.BadValue("query."+name, strings.Join(values, ","), "one value")
-		}
+		return nil, problem.BadValue("query."+text.Short(name), strings.Join(values, ","), want)
 	}
 	return q, nil
 }
 
-// MostListed is how many entries a page of a list has, at most and by default: the runbook's jq is to see every open breaker.
+// MostListed is how many entries a page of a list has, at most and by default. The runbook's jq reads one page, and has
+// to see every open breaker.
 const MostListed = 1000
 
-// Whole reads a whole number from 1 to most; empty is def.
-func Whole(q url.Values, name string, def, most int) (int, error) {
-	text := q.Get(name)
-	if text == "" {
-		return def, nil
+// Whole reads a parameter that is a whole number from 1 to most; without it, most.
+func Whole(q url.Values, name string, most int) (int, error) {
+	value := q.Get(name)
+	if value == "" {
+		return most, nil
 	}
-	n, err := strconv.Atoi(text)
+	n, err := strconv.Atoi(value)
 	if err != nil || n < 1 || n > most {
-		return 0, problem.BadValue("query."+name, text, "a whole number from 1 to "+strconv.Itoa(most))
+		return 0, problem.BadValue("query."+name, value, "a whole number from 1 to "+strconv.Itoa(most))
 	}
 	return n, nil
 }
 
-// Actor is who does it: the body's word, else the header's, else "api".
+// Actor is who makes a change: the actor in the body, else the header X-Actor, else "api".
 func (r *Request) Actor(inBody string) (string, error) {
 	const want = "1 to 64 of A-Z a-z 0-9 . _ : @ -"
 	if inBody != "" {

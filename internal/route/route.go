@@ -1,5 +1,5 @@
-// Package route is what the HTTP APIs of breakerd and of the bridge have in common: operations that put themselves on a mux and into
-// the OpenAPI document, the strict reading of their bodies, health, the document at /openapi.json and a page that shows it at /docs.
+// Package route is what the HTTP APIs of breakerd and of the bridge have in common: operations that put themselves on a
+// mux and into the OpenAPI document, the strict reading of bodies, health, /openapi.json and /docs.
 package route
 
 import (
@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -19,7 +20,7 @@ import (
 	"github.com/breakerd/breakerd/internal/text"
 )
 
-// API is the operations of one program. It is an http.Handler after Finish; guards stand before it.
+// API is the operations of one program. After Finish it is an http.Handler, before which guards stand.
 type API struct {
 	OpenAPI *huma.OpenAPI
 
@@ -28,7 +29,7 @@ type API struct {
 	log     *slog.Logger
 }
 
-// New makes an API without operations. about is the document's first sentence; log may be nil.
+// New makes an API without operations. about is the first sentence of its document; log may be nil.
 func New(title, version, about string, log *slog.Logger) *API {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -45,54 +46,38 @@ func New(title, version, about string, log *slog.Logger) *API {
 	return a
 }
 
-// Operation describes one operation, for the mux and for the document alike.
+// Operation describes one operation, for the mux and for the document.
 type Operation struct {
-	Method, Path, ID, Summary, Tag string
-	Params                         []*huma.Param
-	Status                         int   // of success; 0: 200
-	Also                           []int // other statuses with the same body
-	Body                           BodyRule
-	Codes                          []problem.Code         // what may go wrong besides what everything shares
-	Refusals                       []int                  // statuses of circuit_breaker_open; nil: 429 and 503
-	Example                        string                 // of the body, JSON
-	Headers                        map[string]*huma.Param // of a success
-	Free                           bool                   // the body holds values of the caller's own, which may nest deeper and name as they like
-	In, Out                        *huma.Schema           // nil: as the Go types say
-	ContentType                    string                 // of the answer; "": application/json
+	Route            string // method and path, as a pattern of [http.ServeMux]
+	ID, Summary, Tag string
+	Params           []*huma.Param
+	Status           int                    // of a success; 0: 200
+	Also             []int                  // other statuses with the same body
+	Optional         bool                   // the body may be left out
+	Free             bool                   // the body holds values of the caller's own: deeper, of any names
+	Example          string                 // of the body, JSON
+	Codes            []problem.Code         // of problems, besides those that follow from the other fields
+	Refusals         []int                  // statuses of circuit_breaker_open; nil: 429 and 503
+	Headers          map[string]*huma.Param // of a success
+	In, Out          *huma.Schema           // nil: those of the Go types
+	ContentType      string                 // of the answer; "": application/json
+
+	hasBody bool
 }
 
-// BodyRule says whether an operation takes a body.
-type BodyRule int
-
-// The rules. What is sent to an operation without a body is not read.
-const (
-	NoBody BodyRule = iota
-	OptionalBody
-	RequiredBody
-)
-
-// None is the body of what takes or gives none.
+// None is the body of an operation that takes none, or gives none.
 type None struct{}
 
-// Answer is what an operation gives: a status, an ETag, and the body, which a 204 has not.
-type Answer[Out any] struct {
-	Status int // 0: the operation's
-	ETag   string
-	Body   Out
-}
-
-// Encoded is an answer's body that is JSON already, and is sent as it is.
-type Encoded []byte
-
-// Serve documents an operation and puts it on the mux: In is its body, Out its answer. In may be json.RawMessage, for an operation
-// that reads its body itself.
-func Serve[In, Out any](a *API, o Operation, fn func(*Request, In) (Answer[Out], error)) {
-	a.Describe(&o, reflect.TypeFor[In](), reflect.TypeFor[Out]())
+// Serve documents an operation and puts it on the mux: In is its body, Out its answer's. In is [json.RawMessage] for an
+// operation that checks its body itself.
+func Serve[In, Out any](a *API, o Operation, fn func(*Request, In) (Out, error)) {
+	Describe[In, Out](a, &o)
 	limits := a.limitsOf(reflect.TypeFor[In](), o.In)
-	a.mux.HandleFunc(o.Method+" "+o.Path, func(w http.ResponseWriter, r *http.Request) {
+	a.mux.HandleFunc(o.Route, func(w http.ResponseWriter, httpRequest *http.Request) {
+		r := &Request{Request: httpRequest, Agent: httpRequest.PathValue("agent"), Status: o.Status, w: w, params: o.Params}
 		var in In
-		if o.Body != NoBody {
-			body, p := readBody(w, r)
+		if o.hasBody {
+			body, p := readBody(w, httpRequest)
 			if p == nil {
 				p = o.decode(body, limits, &in)
 			}
@@ -101,29 +86,26 @@ func Serve[In, Out any](a *API, o Operation, fn func(*Request, In) (Answer[Out],
 				return
 			}
 		}
-		out, err := fn(&Request{Request: r, Agent: r.PathValue("agent"), w: w}, in)
+		out, err := fn(r, in)
 		if err != nil {
-			a.Fail(w, r, err)
+			a.Fail(w, httpRequest, err)
 			return
 		}
-		if out.ETag != "" {
-			w.Header().Set("ETag", out.ETag)
+		if r.ETag != "" {
+			w.Header().Set("ETag", r.ETag)
 		}
-		if out.Status == 0 {
-			out.Status = o.Status
-		}
-		if out.Status == http.StatusNoContent {
-			w.WriteHeader(out.Status)
+		if r.Status == http.StatusNoContent {
+			w.WriteHeader(r.Status)
 			return
 		}
-		WriteJSON(w, out.Status, out.Body)
+		WriteJSON(w, r.Status, out)
 	})
 }
 
 // mount documents a handler that writes its answer itself, and puts it on the mux.
-func (a *API) mount(o Operation, h http.Handler) {
-	a.Describe(&o, reflect.TypeFor[None](), reflect.TypeFor[None]())
-	a.mux.Handle(o.Method+" "+o.Path, h)
+func (a *API) mount(o Operation, h http.HandlerFunc) {
+	Describe[None, None](a, &o)
+	a.mux.Handle(o.Route, h)
 }
 
 // Finish adds /docs, /openapi.json, and the answer to a request that no operation takes. Call it after all operations.
@@ -132,13 +114,12 @@ func (a *API) Finish() error {
 	a.mountPage()
 	var document []byte
 	a.mount(Operation{
-		Method: http.MethodGet, Path: "/openapi.json", ID: "openapi", Tag: "document", Summary: "This document",
+		Route: "GET /openapi.json", ID: "openapi", Tag: "document", Summary: "This document",
 		Out: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true},
-	},
-		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write(document)
-		}))
+	}, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(document)
+	})
 	var err error
 	if document, err = json.MarshalIndent(a.OpenAPI, "", "  "); err != nil {
 		return fmt.Errorf("OpenAPI document: %w", err)
@@ -146,28 +127,26 @@ func (a *API) Finish() error {
 	return nil
 }
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements [http.Handler].
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
-// noRoute answers what no operation does: 405 where another method would find one, else 404.
+// noRoute answers 405 on a path that has operations with other methods, else 404.
 func (a *API) noRoute(w http.ResponseWriter, r *http.Request) {
-	var allowed []string
-	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
+	methods := []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete}
+	allow := strings.Join(slices.DeleteFunc(methods, func(method string) bool {
 		other := *r
-		other.Method = m
-		if _, pattern := a.mux.Handler(&other); pattern != "/" {
-			allowed = append(allowed, m)
-		}
-	}
-	if len(allowed) == 0 {
+		other.Method = method
+		_, pattern := a.mux.Handler(&other)
+		return pattern == "/"
+	}), ", ")
+	if allow == "" {
 		problem.New(problem.NotFound, "no such path; /docs and /openapi.json list what there is").Write(w)
 		return
 	}
-	allow := strings.Join(allowed, ", ")
 	problem.New(problem.MethodNotAllowed, "this path takes %s", allow).With("Allow", allow).Write(w)
 }
 
-// Fail answers with an error's problem, and logs an error that nobody expected.
+// Fail answers with the problem of an error, and logs an error that has none of its own.
 func (a *API) Fail(w http.ResponseWriter, r *http.Request, err error) {
 	p, expected := problem.Of(err)
 	if !expected {
@@ -177,20 +156,14 @@ func (a *API) Fail(w http.ResponseWriter, r *http.Request, err error) {
 	p.Write(w)
 }
 
-// WriteJSON answers with body, which can be marshalled. An error of w means that the client is gone.
+// WriteJSON answers with a body that can be marshalled, as encoding/json marshals it without escaping HTML: the header
+// nosniff keeps it from being HTML. An error of w means that the client is gone.
 func WriteJSON(w http.ResponseWriter, status int, body any) {
-	encoded, is := body.(Encoded)
-	if !is {
-		var err error
-		if encoded, err = jsonv2.Marshal(body, jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false)); err != nil { // nosniff keeps it from being HTML
-			panic(fmt.Sprintf("%T cannot be marshalled: %v", body, err))
-		}
+	out, err := jsonv2.Marshal(body, jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false))
+	if err != nil {
+		panic(fmt.Sprintf("%T cannot be marshalled: %v", body, err))
 	}
 	w.Header()["Content-Type"] = []string{"application/json"}
 	w.WriteHeader(status)
-	if is {
-		_, _ = w.Write(encoded)
-		encoded = nil
-	}
-	_, _ = w.Write(append(encoded, '\n'))
+	_, _ = w.Write(append(out, '\n'))
 }

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxShort is how many characters Short and Quote keep.
+// maxShort bounds Short and Quote, in characters.
 const maxShort = 64
 
 // Short is s as a message shows a name or a value: at most 64 characters, all printable.
@@ -24,7 +24,7 @@ func Clip(s string, most int) string {
 	}, cut(s, most))
 }
 
-// Quote is s cut to 64 characters, in quotes; what is not printable is escaped.
+// Quote is s cut to 64 characters, in quotes, with escapes for what is not printable.
 func Quote(s string) string { return strconv.Quote(cut(s, maxShort)) }
 
 func cut(s string, most int) string {
@@ -38,8 +38,8 @@ func cut(s string, most int) string {
 	return s
 }
 
-// Line is s on one line, for text that is kept: every run of blanks and of what is not printable becomes one space, and no more
-// than most bytes are left, cut at a whole character. [Clip] may make a text longer than it was; Line does not.
+// Line is s on one line: a run of blanks and of what is not printable becomes one space. It cuts s to most bytes, at
+// a whole character. It is for text that is stored, which [Clip] may make longer.
 func Line(s string, most int) string {
 	words := strings.FieldsFunc(s[:min(len(s), 4*most)], func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
 	if s = strings.ToValidUTF8(strings.Join(words, " "), "?"); len(s) > most {

@@ -1,16 +1,17 @@
-// Package view is how the APIs of breakerd and of the bridge show breakers and times in JSON.
+// Package view shows breakers and times in JSON, as the APIs of breakerd and of the bridge have them in common.
 package view
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// BreakerEntry is one agent's breaker as lists show it; the first seven fields are the StemeDB runbook's. It is exported, so that
-// the OpenAPI document shows it where it is embedded.
+// BreakerEntry is one agent's breaker as lists show it. The first seven fields are the StemeDB runbook's. It is
+// exported for huma, which documents embedded fields of exported types only.
 type BreakerEntry struct {
 	AgentID             string     `json:"agent_id"`
 	State               string     `json:"state"                enum:"CLOSED,OPEN,HALF_OPEN"`
@@ -25,15 +26,15 @@ type BreakerEntry struct {
 	Ramp                *rampView  `json:"ramp,omitempty"       doc:"A gradual return, while it lasts."`
 	Reopens             int64      `json:"reopens"              doc:"Openings since it was last closed, less the first."`
 	Totals              totalsView `json:"totals"               doc:"Since the breaker came into being."`
-	Epoch               string     `json:"epoch"                doc:"New with every transition."`
-	Degraded            bool       `json:"degraded"             doc:"Shown from this replica's memory, because Redis is away."`
+	Epoch               *string    `json:"epoch"                doc:"New with every transition; null: a transition is due, and not in Redis yet."`
+	Degraded            bool       `json:"degraded"             doc:"Shown from this replica's memory, because Redis is down."`
 }
 
 type holdView struct {
 	Kind      string  `json:"kind"      enum:"OPEN,CLOSED"`
 	Since     *string `json:"since"     format:"date-time"`
 	Until     *string `json:"until"     doc:"null: until it is lifted." format:"date-time"`
-	Actor     string  `json:"actor"`
+	Actor     *string `json:"actor"     doc:"null: nobody gave a name."`
 	Protected bool    `json:"protected" doc:"Lifted only with force."`
 }
 
@@ -56,12 +57,12 @@ type totalsView struct {
 	Transitions int64 `json:"transitions"`
 }
 
-// Entry shows a view.
+// Entry shows an agent's breaker.
 func Entry(agent string, v breaker.View, p breaker.Policy) BreakerEntry {
 	failures, calls := figures(v, p)
 	e := BreakerEntry{
 		AgentID: agent, State: v.State.Upper(), OpenedAt: Stamp(v.OpenedMs), Reason: TextOrNull(wholeReason(v)),
-		FailureCount: failures, ConsecutiveFailures: v.Run, Reopens: v.Reopens, Epoch: v.Epoch, Degraded: v.Degraded,
+		FailureCount: failures, ConsecutiveFailures: v.Run, Reopens: v.Reopens, Epoch: Epoch(v.Epoch), Degraded: v.Degraded,
 		Totals: totalsView{Successes: v.Successes, Failures: v.Failures, Transitions: v.Transitions},
 	}
 	if calls > 0 {
@@ -71,13 +72,17 @@ func Entry(agent string, v breaker.View, p breaker.Policy) BreakerEntry {
 		e.TimeoutUntil = deadline(v.DeadlineMs())
 	}
 	if h := v.Hold; h.Kind != "" {
-		e.Hold = &holdView{Kind: h.Kind.Upper(), Since: Stamp(h.StartMs), Actor: h.Actor, Protected: h.Protected == 1}
+		e.Hold = &holdView{
+			Kind: h.Kind.Upper(), Since: Stamp(h.StartMs), Actor: Actor(h.Actor), Protected: h.Protected == 1,
+		}
 		if h.LengthMs > 0 {
 			e.Hold.Until = deadline(v.DeadlineMs())
 		}
 	}
 	if v.State == breaker.HalfOpen {
-		e.Probes = &probeView{Max: v.Round.Max, Need: v.Round.Need, Succeeded: v.Round.OK, Failed: v.Round.Failed, Live: len(v.Leases)}
+		e.Probes = &probeView{
+			Max: v.Round.Max, Need: v.Round.Need, Succeeded: v.Round.OK, Failed: v.Round.Failed, Live: len(v.Leases),
+		}
 	}
 	if v.Ramp.LengthMs > 0 {
 		e.Ramp = &rampView{Since: Stamp(v.Ramp.StartMs), Until: deadline(v.Ramp.StartMs + v.Ramp.LengthMs)}
@@ -85,7 +90,7 @@ func Entry(agent string, v breaker.View, p breaker.Policy) BreakerEntry {
 	return e
 }
 
-// figures are the failures and calls that the breaker opened on, or while it is closed those of its window.
+// figures are the failures and calls of the window, or of the evidence that the breaker opened on.
 func figures(v breaker.View, p breaker.Policy) (failures, calls int64) {
 	if v.State != breaker.Closed && v.Evidence != (machine.Evidence{}) {
 		return v.Evidence.Failures, v.Evidence.Calls
@@ -94,7 +99,7 @@ func figures(v breaker.View, p breaker.Policy) (failures, calls int64) {
 	return w.Failures, w.Failures + w.Successes
 }
 
-// wholeReason is the cause; the snapshot keeps only its beginning, the log all of it.
+// wholeReason is the cause. The snapshot keeps its beginning only, the log all of it.
 func wholeReason(v breaker.View) string {
 	for _, e := range v.Log {
 		if len(e.Text) > len(v.Cause) && v.Cause != "" && machine.Clip(e.Text) == v.Cause {
@@ -104,7 +109,24 @@ func wholeReason(v breaker.View) string {
 	return v.Cause
 }
 
-// Stamp is a moment as JSON shows it: UTC, whole seconds; nil for 0.
+// Epoch is an epoch of the store. A transition that is due has none yet: inspect, which saves nothing [B11], numbers it
+// from a draw of zeros.
+func Epoch(epoch string) *string {
+	if strings.HasPrefix(epoch, machine.ZeroEpoch[1:]) && epoch != machine.ZeroEpoch {
+		return nil
+	}
+	return &epoch
+}
+
+// Actor is who made a change; nil for the breaker itself.
+func Actor(actor string) *string {
+	if actor == "-" {
+		return nil
+	}
+	return TextOrNull(actor)
+}
+
+// Stamp is a time as JSON shows it: UTC, whole seconds; nil for 0.
 func Stamp(ms int64) *string {
 	if ms == 0 {
 		return nil
@@ -113,7 +135,7 @@ func Stamp(ms int64) *string {
 	return &text
 }
 
-// deadline is Stamp, rounded up: what it names is not over before it.
+// deadline is Stamp rounded up: at the time shown, the deadline has passed.
 func deadline(ms int64) *string {
 	if ms == 0 {
 		return nil

@@ -8,13 +8,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/breakerd/breakerd/internal/problem"
 )
 
-// BadName is a name as it stands in a request line. Ours says that the API must answer it, not net/http.
+// BadName is a name as it is in a request line. Ours: the API has to answer it, not net/http.
 type BadName struct {
 	Text string
 	Ours bool
@@ -42,14 +43,30 @@ func named(op *huma.Operation, name string) (path string, ok bool) {
 	return path, path != op.Path
 }
 
-// Path is the operation's, of the thing that is called a.
+// Path is the path of an operation on a thing with the name a.
 func Path(op *huma.Operation) string {
 	path, _ := named(op, "a")
 	return path
 }
 
-// RefusesBadNames sends bad names to each operation whose path has one, but those in skip.
-func (c *Client) RefusesBadNames(skip ...string) {
+// Conforms checks what every API has in common, each with an API of its own. It leaves out the operations in skip,
+// which are not on the mux.
+func Conforms(t *testing.T, client func(testing.TB) *Client, skip ...string) {
+	t.Helper()
+	for name, check := range map[string]func(*Client, ...string){
+		"bad names": (*Client).refusesBadNames, "bad bodies": (*Client).refusesBadBodies,
+		"limits": (*Client).refusesBeyondLimits, "unknown parameters": (*Client).refusesUnknownParams,
+		"references": (*Client).resolves, "page": (*Client).onThePage,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			check(client(t), skip...)
+		})
+	}
+}
+
+// refusesBadNames sends bad names to each operation whose path has one.
+func (c *Client) refusesBadNames(skip ...string) {
 	c.Helper()
 	ours := []any{
 		string(problem.InvalidAgentName), string(problem.InvalidWorkflowID), string(problem.InvalidExecutionID), string(problem.NotFound),
@@ -77,7 +94,7 @@ func (c *Client) RefusesBadNames(skip ...string) {
 	}
 }
 
-// twoCases is one name in two cases: refused as given twice, or where names are the caller's own, as unknown.
+// twoCases is one name in two cases: given twice, or where names are the caller's own, unknown.
 const twoCases = `{"reason":"a","Reason":"b"}`
 
 // BadBodies are bodies that no operation takes, with the statuses that are fine.
@@ -96,8 +113,8 @@ func BadBodies() map[string][]string {
 	}
 }
 
-// RefusesBadBodies sends bad bodies to each operation that takes one, but those in skip.
-func (c *Client) RefusesBadBodies(skip ...string) {
+// refusesBadBodies sends bad bodies to each operation that takes one.
+func (c *Client) refusesBadBodies(skip ...string) {
 	c.Helper()
 	for id, op := range c.Operations() {
 		if op.RequestBody == nil || slices.Contains(skip, id) {
@@ -124,9 +141,25 @@ func (c *Client) RefusesBadBodies(skip ...string) {
 	}
 }
 
-// RefusesBeyondLimits sends, for each operation that takes a body, its example with one value changed to what the document does not
-// allow: a wrong type, a word that is not in the enum, a number or a length beyond its bound, a missing or an unknown field.
-func (c *Client) RefusesBeyondLimits(skip ...string) {
+// refusesUnknownParams sends each list a parameter that it does not document.
+func (c *Client) refusesUnknownParams(...string) {
+	c.Helper()
+	lists := 0
+	for id, op := range c.Operations() {
+		if strings.HasPrefix(id, "list") {
+			lists++
+			c.Do(op.Method, Path(op)+"?nonsense=1", "").WantProblem(422, problem.InvalidValue)
+		}
+	}
+	if lists < 2 {
+		c.Errorf("only %d lists", lists)
+	}
+}
+
+// refusesBeyondLimits sends the example of each operation's body with one value changed to what the document does not
+// allow: a wrong type, a word that is not in the enum, a number or a length beyond its bound, a missing or an unknown
+// field.
+func (c *Client) refusesBeyondLimits(skip ...string) {
 	c.Helper()
 	tried := 0
 	for id, op := range c.Operations() {
@@ -144,9 +177,9 @@ func (c *Client) RefusesBeyondLimits(skip ...string) {
 			if err != nil {
 				c.Fatal(err)
 			}
-			g := c.Do(op.Method, Path(op), string(body))
-			if g.Status != 422 || g.JSON["code"] != string(problem.InvalidValue) || !strings.Contains(g.Text, `"location":"`+where) {
-				c.Errorf("%s: %s: %.200s: %d %.300s", id, where, body, g.Status, g.Text)
+			g := c.Do(op.Method, Path(op), string(body)).WantProblem(422, problem.InvalidValue)
+			if !strings.Contains(g.Text, `"location":"`+where) {
+				c.Errorf("%s: %s: %.200s: %.300s", id, where, body, g.Text)
 			}
 		})
 		c.Unharmed(id)
@@ -156,14 +189,17 @@ func (c *Client) RefusesBeyondLimits(skip ...string) {
 	}
 }
 
-// violate tries values that a schema does not allow, at its place in the whole body.
+// violate tries values that a schema does not allow, each in the whole body.
 func (c *Client) violate(s *huma.Schema, value any, at string, try func(where string, changed any)) {
 	if s.Ref != "" {
 		s = c.Doc.Components.Schemas.SchemaFromRef(s.Ref)
 	}
-	wrong := map[string]any{huma.TypeString: 7, huma.TypeNumber: "x", huma.TypeInteger: "x", huma.TypeBoolean: "x", huma.TypeArray: "x", huma.TypeObject: "x"}
-	if s.Type != "" {
-		try(at, wrong[s.Type])
+	switch s.Type {
+	case "":
+	case huma.TypeString:
+		try(at, 7)
+	default:
+		try(at, "x")
 	}
 	if s.Enum != nil {
 		try(at, "no such word")

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Browse renders a page of the API in a real browser. It gives the page's DOM, and what the page asked for. The browser finds no
-// other machine, and what it asks for on its own account is not the page's.
+// Browse renders a page of the API in a real browser, which reaches no other machine. It gives the page's DOM, and the
+// URLs that the page asked for.
 func (c *Client) Browse(path string) (dom string, asked []string) {
 	c.Helper()
 	if _, err := exec.LookPath("chromium"); err != nil {
@@ -23,10 +23,11 @@ func (c *Client) Browse(path string) (dom string, asked []string) {
 	netLog := filepath.Join(dir, "net.json")
 	ctx, cancel := context.WithTimeout(c.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-		"--user-data-dir="+filepath.Join(dir, "profile"), "--log-net-log="+netLog, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-		"--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom", c.URL+path)
+	cmd := exec.CommandContext(ctx, "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+		"--disable-extensions", "--user-data-dir="+filepath.Join(dir, "profile"), "--log-net-log="+netLog,
+		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--enable-logging=stderr",
+		"--virtual-time-budget=5000", "--dump-dom", c.URL+path)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &errs, 5*time.Second
 	if err := cmd.Run(); err != nil {
@@ -44,7 +45,7 @@ func (c *Client) Browse(path string) (dom string, asked []string) {
 	return out.String(), c.askedBy(text)
 }
 
-// askedBy reads from a browser's log of its network what pages of ours asked for.
+// askedBy lists the URLs in a browser's network log that pages asked for, not the browser itself.
 func (c *Client) askedBy(netLog []byte) (urls []string) {
 	c.Helper()
 	var log struct {
@@ -67,8 +68,8 @@ func (c *Client) askedBy(netLog []byte) (urls []string) {
 	return urls
 }
 
-// OnThePage checks that every operation of the document is on /docs, and that the page asked for the document alone.
-func (c *Client) OnThePage() {
+// onThePage checks that /docs shows every operation of the document, and asks for the document alone.
+func (c *Client) onThePage(...string) {
 	c.Helper()
 	dom, asked := c.Browse("/docs#live")
 	for id, op := range c.Operations() {

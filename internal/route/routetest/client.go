@@ -1,5 +1,5 @@
-// Package routetest tests an HTTP API against its own OpenAPI document: every answer that a [Client] gets must be one that the document
-// has, and every operation refuses bad names and bad bodies.
+// Package routetest tests an HTTP API against its own OpenAPI document: each answer that a [Client] gets has to be in
+// the document, and the API has to refuse what the document does not allow.
 package routetest
 
 import (
@@ -33,7 +33,7 @@ type Client struct {
 	Keys func() []string                           // what was written to the API's stores
 }
 
-// Logger is a logger and what it logs, of every level.
+// Logger makes a logger of every level, and the buffer of its lines.
 func Logger() (*slog.Logger, *testkit.Buffer) {
 	out := &testkit.Buffer{}
 	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})), out
@@ -56,7 +56,7 @@ type Got struct {
 	JSON   map[string]any
 }
 
-// Do sends a request; header pairs follow the body. The answer must be one that the document has.
+// Do sends a request. Header names and values follow the body. The document has to have the answer.
 func (c *Client) Do(method, path, body string, header ...string) Got {
 	c.Helper()
 	var in io.Reader
@@ -92,7 +92,7 @@ func (c *Client) Do(method, path, body string, header ...string) Got {
 	return g
 }
 
-// Read takes a response.
+// Read reads a response.
 func (c *Client) Read(res *http.Response) Got {
 	c.Helper()
 	defer res.Body.Close()
@@ -139,7 +139,7 @@ func (c *Client) RawRequest(method, target, body string) Got {
 	return c.Raw(head + "\r\n" + body)
 }
 
-// RawHeader is an answer as it stands on the wire.
+// RawHeader sends a request without a body, and gives the bytes of the answer.
 func (c *Client) RawHeader(method, target string) string {
 	c.Helper()
 	conn := c.Dial()
@@ -152,7 +152,7 @@ func (c *Client) RawHeader(method, target string) string {
 	return string(text)
 }
 
-// Want checks the status, and fields given as "name=JSON".
+// Want checks the status, and fields, each as "dotted.path=JSON".
 func (g Got) Want(status int, fields ...string) Got {
 	g.Helper()
 	if g.Status != status {
@@ -173,7 +173,7 @@ func (g Got) Want(status int, fields ...string) Got {
 	return g
 }
 
-// At finds a field by a dotted path.
+// At is the field of a dotted path; nil: none.
 func (g Got) At(path string) any {
 	var v any = g.JSON
 	for part := range strings.SplitSeq(path, ".") {
@@ -193,7 +193,7 @@ func (g Got) At(path string) any {
 	return v
 }
 
-// WantProblem checks that the answer is a problem of ours.
+// WantProblem checks that the answer is a problem with this code.
 func (g Got) WantProblem(status int, code problem.Code) Got {
 	g.Helper()
 	g.Want(status, `code="`+string(code)+`"`, `type="urn:breakerd:problem:`+string(code)+`"`)

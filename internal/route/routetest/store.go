@@ -15,7 +15,7 @@ import (
 // StartMs is 2026-02-11T09:00:00Z, the runbook's moment.
 const StartMs = 1770800400000
 
-// Store is a breaker.Store in memory, under a clock that the test sets, beside texts by kind and name, as Redis holds them.
+// Store is a breaker.Store in memory, under a clock that the test sets. Beside breakers it has texts by kind and name.
 type Store struct {
 	*breaker.Memory
 
@@ -37,7 +37,8 @@ func NewStore() *Store {
 	return s
 }
 
-// TakeDown has the store answer as Redis does that is down. If it is lenient, breakers still answer, degraded, as a fallback does.
+// TakeDown makes the store fail as it does while Redis is down. If lenient, breakers answer degraded, as a fallback
+// does.
 func (s *Store) TakeDown(lenient bool) {
 	s.Break(&breaker.StoreError{Verb: "test", Err: io.ErrUnexpectedEOF})
 	s.mu.Lock()
@@ -45,28 +46,28 @@ func (s *Store) TakeDown(lenient bool) {
 	s.lenient = lenient
 }
 
-// Break has the store answer with an error.
+// Break makes the store answer with an error.
 func (s *Store) Break(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = err
 }
 
-// Panic has the store panic.
+// Panic makes Apply panic.
 func (s *Store) Panic() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.panics = true
 }
 
-// Down is what the store answers with; nil: it works.
+// Down is the error that the store answers with; nil: it works.
 func (s *Store) Down() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.down
 }
 
-// See marks an agent as met.
+// See marks agents as seen.
 func (s *Store) See(agents ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +147,7 @@ func (s *Store) Forget(agent string) error {
 	return s.down
 }
 
-// Keys are the names that anything was written under.
+// Keys are the names that anything was written under, and the agents that were seen.
 func (s *Store) Keys() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

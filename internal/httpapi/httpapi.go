@@ -1,3 +1,10 @@
+// Package httpapi is breakerd's HTTP API: the data verbs acquire, report, renew and batch, the gate for proxies, and
+// the operator's verbs under /v1/admin.
+//
+// A request passes these checks in order: the guards (host, path and agent's name as they were sent, origin), the
+// route, the body as a whole, its values. Every answer that is not a 2xx is a [problem.Problem] with a stable code.
+//
+// The API sees breakers through a [breaker.Manager], and the rest through the interfaces [Directory] and [Policies].
 package httpapi
 
 import (
@@ -13,7 +20,7 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Options is what the API stands on. Manager, Directory, Policies and Health are required.
+// Options is what an API is made of. Manager, Directory, Policies and Health are required.
 type Options struct {
 	Manager   *breaker.Manager
 	Directory Directory
@@ -21,47 +28,47 @@ type Options struct {
 
 	route.HealthOptions
 
-	// LoopbackOnly refuses requests whose Host is not a loopback name: for a listener on loopback, so that no web page can
-	// reach it under a name of its own (DNS rebinding).
-	LoopbackOnly bool
+	LoopbackOnly bool         // the listener is on loopback: see [guard.Loopback]
 	Logger       *slog.Logger // nil: silent
 }
 
-// ErrConflict is what PutOverride and PutProfile return when the text is not the expected one any more.
+// ErrConflict is the error of PutOverride and PutProfile when the text is not the expected one.
 var ErrConflict = errors.New("the document changed meanwhile")
 
-// Directory is what is kept of agents beside their breakers. A store that is away is an error that is
-// breaker.ErrStoreUnavailable. Implementations are safe for concurrent use.
+// Directory is what Redis holds of agents beside their breakers. While Redis is down its errors are
+// [breaker.ErrStoreUnavailable]. Implementations are safe for concurrent use.
 type Directory interface { //nolint:interfacebloat // one implementation, one consumer: splitting it would name nothing
-	// Agents lists known agents by name; States their state as it stands, in order, "" where there is none.
+	// Agents lists known agents by name.
 	Agents(ctx context.Context) ([]string, error)
+	// States are the agents' states as Redis holds them, in order; "": none.
 	States(ctx context.Context, agents []string) ([]breaker.State, error)
-	// Known says whether an agent has a profile, an override or a breaker, or was seen within 30 days.
+	// Known reports whether an agent has a profile, an override or a breaker, or was seen within 30 days.
 	Known(ctx context.Context, agent string) (bool, error)
 	// MarkSeen marks agents as seen now.
 	MarkSeen(ctx context.Context, agents []string) error
-	// Seen is when an agent was last seen; the zero time if that is not known.
+	// Seen is when an agent was last seen; the zero time: unknown.
 	Seen(ctx context.Context, agent string) (time.Time, error)
-	// Override and Profile read an agent's documents, JSON; "" when there is none. The Puts write one ("" deletes it) if it
-	// still holds expected ("": none yet), else they return ErrConflict.
+	// Override is an agent's policy override, JSON; "": none.
 	Override(ctx context.Context, agent string) (string, error)
+	// PutOverride replaces the override, if it is still expected; a text of "" deletes it. Else it returns ErrConflict.
 	PutOverride(ctx context.Context, agent, expected, text, actor string) error
+	// Profile is an agent's profile, JSON; "": none.
 	Profile(ctx context.Context, agent string) (string, error)
+	// PutProfile is PutOverride for the profile.
 	PutProfile(ctx context.Context, agent, expected, text, actor string) error
-	// Quarantine is the agent's newest failed and refused calls, newest first, as JSON texts.
+	// Quarantine is the agent's failed and refused calls, JSON, newest first.
 	Quarantine(ctx context.Context, agent string) ([]string, error)
-	// Forget deletes everything of an agent. breaker.ErrHoldProtected: a protected hold stands and force is not given.
+	// Forget deletes everything of an agent. Without force a protected hold is breaker.ErrHoldProtected.
 	Forget(ctx context.Context, agent, actor string, force bool) error
 }
 
-// Policies says how agents' breakers behave and why.
+// Policies are the agents' policies, by their layers.
 type Policies interface {
-	// Describe gives the policy in force and, for each of its fields by name, where the value came from. The error says why an
-	// override is not in force; policy and origins hold all the same.
+	// Describe gives the policy in force and the origin of each field. The error says why an override is not in force.
 	Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error)
-	// Check says whether the agent's policy would be valid with this override; the error wraps a *breaker.PolicyError.
+	// Check reports whether the agent's policy is valid with an override; the error wraps a *breaker.PolicyError.
 	Check(ctx context.Context, agent string, o policy.Override) error
-	// Refresh makes this replica use an override that has just changed.
+	// Refresh makes this replica read an override that has changed.
 	Refresh(ctx context.Context, agent string)
 }
 
@@ -97,7 +104,8 @@ func newAPI(o Options) (*api, error) {
 }
 
 func (a *api) guarded() http.Handler {
-	routes := guard.Chain(a.API, guard.Private, guard.Paths(guard.AgentsUnder("/v1/circuit_breakers/"),
-		guard.AgentsUnder(adminPath+"/"), guard.AgentsUnder("/v1/admin/agents/")), guard.SameOrigin)
+	paths := guard.Paths(guard.AgentsUnder("/v1/circuit_breakers/"),
+		guard.AgentsUnder(adminPath+"/"), guard.AgentsUnder("/v1/admin/agents/"))
+	routes := guard.Chain(a.API, guard.Private, paths, guard.SameOrigin)
 	return guard.Chain(a.gateOr(routes), guard.Recover(a.Logger), guard.When(a.LoopbackOnly, guard.Loopback))
 }
