@@ -64,13 +64,12 @@ func (a *api) detail(r *route.Request, _ route.None) (out breakerDetail, err err
 	if err != nil {
 		out.PolicyProblem = text.Clip(err.Error(), route.MaxMessage)
 	}
+	if p.HalfOpenSuccessThreshold == 0 { // all probes of a round
+		p.HalfOpenSuccessThreshold = p.HalfOpenMaxCalls
+	}
 	for _, f := range policy.Fields(p) {
 		out.Policy[f.Name] = policyValue{Value: f.Value, Origin: origins[f.Name]}
 	}
-	// 0 stands for all probes of a round.
-	need := out.Policy["half_open_success_threshold"]
-	need.Value = p.Params(0, 0).Need
-	out.Policy["half_open_success_threshold"] = need
 	for name, at := range v.Reporters {
 		if out.Reporters == nil {
 			out.Reporters = map[string]string{}
