@@ -159,8 +159,8 @@ func (r *replica) start(ctx context.Context, more []func(context.Context)) {
 	}
 }
 
-// greet logs whether Redis answers, and whether it takes our settings. A replica starts in any case: the fallback answers,
-// and a password may be corrected on either side.
+// greet logs whether Redis answers, and whether it takes our settings. A replica starts in any case: the fallback
+// answers, and a password may be corrected on either side.
 func (r *replica) greet(ctx context.Context) {
 	log := r.log.With("redis", r.conn.Display)
 	warnings, err := r.conn.Check(ctx)

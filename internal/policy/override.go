@@ -26,7 +26,8 @@ const Enabled = "enabled"
 // CIRCUIT_BREAKER_* of the environment. Its fields are those of [breaker.Knobs]. In JSON every _seconds is a decimal
 // number of seconds, to 1 ms.
 //
-// Each of its values is one that [breaker.Knob.Set] accepts. The zero value overrides nothing. Overrides are compared with ==.
+// Each of its values is one that [breaker.Knob.Set] accepts. The zero value overrides nothing. Overrides are compared
+// with ==.
 type Override struct {
 	given  uint64         // bit i: the i-th knob of breaker.Knobs
 	values breaker.Policy // of the knobs that are given

@@ -80,8 +80,8 @@ func New(o Options) (*Registry, error) {
 	return r, nil
 }
 
-// Run polls the file until ctx ends, and calls onChange after each good change. A bad edit, or the file's absence, leaves
-// the last good one in force. It is called once.
+// Run polls the file until ctx ends, and calls onChange after each good change. A bad edit, or the file's absence,
+// leaves the last good one in force. It is called once.
 func (r *Registry) Run(ctx context.Context, onChange func()) {
 	t := time.NewTicker(r.o.Every)
 	defer t.Stop()

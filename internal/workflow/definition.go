@@ -38,8 +38,8 @@ const (
 	FromAPI  Origin = "api"  // the API; it is in Redis
 )
 
-// Definition is one workflow, in JSON as [ParseDefinition] reads it. ParseDefinition makes valid ones, which never change
-// and may be shared.
+// Definition is one workflow, in JSON as [ParseDefinition] reads it. ParseDefinition makes valid ones, which never
+// change and may be shared.
 type Definition struct {
 	ID          string          `json:"workflow_id"` // 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit
 	Name        string          `json:"name,omitempty"`

@@ -196,7 +196,8 @@ func (p Permit) Renew(ctx context.Context) error {
 		return nil
 	case r.Degraded && p.kind != permitLocal: // the memory of this process does not know a lease of the store
 		return &StoreError{
-			Verb: machine.VerbRenew, Agent: p.agent, Err: errors.New("the lease may still be valid, but cannot be renewed now"),
+			Verb: machine.VerbRenew, Agent: p.agent,
+			Err: errors.New("the lease may still be valid, but cannot be renewed now"),
 		}
 	}
 	return fmt.Errorf("renew the probe of agent %q: %w", p.agent, ErrLeaseLost)

@@ -13,9 +13,9 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// call is one caller's operation. The caller owns it until it is queued, and the dispatcher from then on. After done it is
-// pooled. A caller that gives up a call which has been sent never sees it again: the round trip still
-// refers to it, and drops it.
+// call is one caller's operation. The caller owns it until it is queued, and the dispatcher from then on. After done it
+// is pooled. A caller that gives up a call which has been sent never sees it again: the round trip still refers to it,
+// and drops it.
 type call struct {
 	script script
 	agent  *entry // nil: keys and args are those of a script that is not one of the machine's
@@ -66,8 +66,8 @@ func (c *call) fail(err error) { c.err, c.answered = err, true }
 // errNotSent says that a caller gave up before its call left this process.
 var errNotSent = errors.New("not sent")
 
-// maxRoundTrips is how many round trips of one process are in progress at once. With more, the section "strict" of bench
-// was not faster.
+// maxRoundTrips is how many round trips of one process are in progress at once. With more, the section "strict" of
+// bench was not faster.
 const maxRoundTrips = 2
 
 // maxShared bounds how many commands share one round trip, beside the calls that joined one of them. With more, Redis
@@ -125,8 +125,8 @@ func (d *dispatcher) recycle(c *call) {
 	d.calls.Put(c)
 }
 
-// do executes c before ctx or until ends, whichever is first. The caller must not use c afterwards. do answers a result, or the reply of
-// a script that is not one of the machine's.
+// do executes c before ctx or until ends, whichever is first. The caller must not use c afterwards. do answers a
+// result, or the reply of a script that is not one of the machine's.
 func (d *dispatcher) do(ctx, until context.Context, c *call) (r machine.Result, reply []any, err error) {
 	for {
 		d.mu.Lock()

@@ -180,9 +180,9 @@ func (m *machine) firstLease(value func(Lease) int64) (token string, ok bool) {
 	return token, ok
 }
 
-// renewExpiry keeps the one instant at which all keys of the agent expire [B25]: at least one TTL from now, and a day after
-// the last deadline. When it is nearer, it moves one TTL beyond that bound, so that it moves rarely. It is also set after
-// every edit, for the edit may have left a key without an expiry.
+// renewExpiry keeps the one instant at which all keys of the agent expire [B25]: at least one TTL from now, and a day
+// after the last deadline. When it is nearer, it moves one TTL beyond that bound, so that it moves rarely. It is also
+// set after every edit, for the edit may have left a key without an expiry.
 func (m *machine) renewExpiry() {
 	if !m.Present {
 		return
