@@ -1,8 +1,6 @@
 package demo
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -10,7 +8,9 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"unicode/utf8"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
@@ -132,65 +132,41 @@ func (s *server) switched(r *http.Request, was behaviour, now view) {
 
 // readBehaviour reads the body of a PUT: one JSON object of mode and numbers, each name once and spelt exactly.
 func readBehaviour(w http.ResponseWriter, r *http.Request) (behaviour, *problem.Problem) {
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSwitch))
+	sent, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSwitch))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
 		return behaviour{}, problem.New(problem.BodyTooLarge, "the body is larger than %d bytes", maxSwitch)
 	case err != nil:
 		return behaviour{}, problem.New(problem.InvalidJSON, "the body ended before its end")
-	case len(text) == 0:
+	case len(sent) == 0:
 		return behaviour{}, problem.New(problem.BodyRequired, `want a JSON body, as {"mode":"healthy"}`)
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return behaviour{}, problem.New(problem.UnsupportedMediaType, "want Content-Type: application/json")
 	}
-	if !utf8.Valid(text) || !json.Valid(text) {
-		return behaviour{}, problem.New(problem.InvalidJSON, "the body is not one JSON value in UTF-8")
+	if !jsontext.Value(sent).IsValid() {
+		return behaviour{}, problem.New(problem.InvalidJSON, "the body is not one JSON value in UTF-8, each name once")
 	}
-	m, given, p := readSettings(json.NewDecoder(bytes.NewReader(text)))
-	if p != nil {
-		return behaviour{}, p
+	var body struct {
+		Mode     mode                `json:"mode"`
+		Settings map[string]*float64 `json:",embed"`
 	}
-	b, err := newBehaviour(m, given)
+	err = jsonv2.Unmarshal(sent, &body)
+	if bad, wrongType := errors.AsType[*jsonv2.SemanticError](err); wrongType {
+		at := text.Short(strings.ReplaceAll(string(bad.JSONPointer), "/", "."))
+		return behaviour{}, problem.New(problem.InvalidValue, "body%s: want mode, a text, and settings, numbers", at)
+	}
+	given := map[string]float64{}
+	for name, v := range body.Settings {
+		if v == nil {
+			return behaviour{}, problem.New(problem.InvalidValue, "body.%s: want a number", text.Short(name))
+		}
+		given[name] = *v
+	}
+	b, err := newBehaviour(body.Mode, given)
 	if err != nil {
 		return behaviour{}, problem.New(problem.InvalidValue, "body.%v", err)
 	}
 	return b, nil
-}
-
-// readSettings reads the mode and the numbers from what is known to be one JSON value.
-func readSettings(dec *json.Decoder) (m mode, given map[string]float64, p *problem.Problem) {
-	dec.UseNumber() // 1e999 is a bad value, not bad JSON
-	if t, _ := dec.Token(); t != json.Delim('{') {
-		return "", nil, problem.New(problem.InvalidValue, `body: want an object, as {"mode":"healthy"}`)
-	}
-	seen := map[string]bool{}
-	given = map[string]float64{}
-	for dec.More() {
-		t, _ := dec.Token()
-		name, _ := t.(string)
-		if seen[name] {
-			return "", nil, problem.New(problem.InvalidJSON, "body.%s is given twice", text.Short(name))
-		}
-		seen[name] = true
-		value, _ := dec.Token()
-		switch v := value.(type) {
-		case string:
-			if name != "mode" {
-				return "", nil, problem.New(problem.InvalidValue, "body.%s: want a number", text.Short(name))
-			}
-			m = mode(v)
-		case json.Number:
-			n, err := v.Float64()
-			if err != nil || name == "mode" {
-				return "", nil, problem.New(problem.InvalidValue, "body.%s: %s is no value for it",
-					text.Short(name), text.Short(v.String()))
-			}
-			given[name] = n
-		default:
-			return "", nil, problem.New(problem.InvalidValue, "body.%s: want a number, and for mode a text", text.Short(name))
-		}
-	}
-	return m, given, nil
 }

@@ -87,12 +87,12 @@ func (a *api) breakerRoutes() {
 		Route: "POST " + oneAdminPath + "/open", ID: "openCircuitBreaker", Tag: "breakers", Params: actor, Codes: forced,
 		Summary: "Hold it open: ban the agent; one that is not known yet, too", Optional: true,
 		Example: `{"reason": "flooding_quarantine", "timeout_seconds": 3600}`,
-	}, a.holdOpen)
+	}, func(r *route.Request, in holdBody) (forceReply, error) { return a.hold(r, breaker.HoldOpen, in, "opened") })
 	route.Serve(a.API, route.Operation{
 		Route: "POST " + oneAdminPath + "/close", ID: "closeCircuitBreaker", Tag: "breakers", Params: actor, Codes: forced,
 		Summary: "Hold it closed: admit and record every call, never open", Optional: true,
 		Example: `{"reason": "known_issue"}`,
-	}, a.holdClosed)
+	}, func(r *route.Request, in holdBody) (forceReply, error) { return a.hold(r, breaker.HoldClosed, in, "closed") })
 }
 
 func (a *api) reset(r *route.Request, in resetBody) (forceReply, error) {
@@ -113,14 +113,6 @@ func (a *api) reset(r *route.Request, in resetBody) (forceReply, error) {
 		f.RampMs = ramp.Milliseconds()
 	}
 	return a.force(r, f, in.Reason, in.Actor, "reset")
-}
-
-func (a *api) holdOpen(r *route.Request, in holdBody) (forceReply, error) {
-	return a.hold(r, breaker.HoldOpen, in, "opened")
-}
-
-func (a *api) holdClosed(r *route.Request, in holdBody) (forceReply, error) {
-	return a.hold(r, breaker.HoldClosed, in, "closed")
 }
 
 func (a *api) hold(r *route.Request, target breaker.Target, in holdBody, status string) (forceReply, error) {
