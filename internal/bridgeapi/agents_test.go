@@ -58,7 +58,7 @@ func TestAgents_AreListedInPages(t *testing.T) {
 	}
 }
 
-// contended is a registry in which others are always first.
+// contended is a registry whose changes are always in conflict.
 type contended struct{ Agents }
 
 func (contended) Put(context.Context, registry.Agent, string) (bool, error) {

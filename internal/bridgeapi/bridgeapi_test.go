@@ -100,7 +100,7 @@ func write(t testing.TB, path, text string) {
 	}
 }
 
-// stubs are agents, behind the real breakers, whose names say what they do; others answer with their input.
+// stubs calls agents, through real breakers, that do what their names say. Other agents answer with their input.
 type stubs struct{ manager *breaker.Manager }
 
 func (s stubs) Call(ctx context.Context, c workflow.Call) (out json.RawMessage, err error) {

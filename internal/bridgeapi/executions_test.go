@@ -148,7 +148,7 @@ func TestExecute_AgentIsNotBlamedForTheFaultsOfOthers(t *testing.T) {
 	}
 }
 
-// callFunc is a Caller.
+// callFunc is a workflow.Caller.
 type callFunc func(c workflow.Call) (json.RawMessage, error)
 
 func (f callFunc) Call(_ context.Context, c workflow.Call) (json.RawMessage, error) { return f(c) }
@@ -207,7 +207,7 @@ func TestExecute_CallerThatLeavesEndsIt(t *testing.T) {
 	}
 }
 
-// keptExecutions hands on what is kept.
+// keptExecutions is a store that sends what it is to keep.
 type keptExecutions chan workflow.Execution
 
 func (k keptExecutions) Keep(_ context.Context, x workflow.Execution) (json.RawMessage, error) {
@@ -233,7 +233,7 @@ func TestExecute_CancelledIsA503(t *testing.T) {
 	f.Do("GET", executionsPath+"/"+id, "").Want(200, `status="cancelled"`)
 }
 
-// deadlines remembers the deadlines that a handler asked for.
+// deadlines is a writer that records its deadlines.
 type deadlines struct {
 	*httptest.ResponseRecorder
 	read, write time.Time

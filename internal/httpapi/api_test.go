@@ -23,20 +23,20 @@ type fixture struct {
 	*routetest.Client
 
 	handler http.Handler
-	keeper  *keeper
+	records *records
 	manager *breaker.Manager
 }
 
 func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	t.Helper()
 	logger, log := routetest.Logger()
-	f := &fixture{keeper: &keeper{Store: routetest.NewStore(), items: map[string][]string{}}}
+	f := &fixture{records: &records{Store: routetest.NewStore(), items: map[string][]string{}}}
 	var err error
-	f.manager, err = breaker.NewManager(breaker.Options{Store: f.keeper, PerAgent: f.keeper.policy, Reporter: "replica-1", Logger: logger})
+	f.manager, err = breaker.NewManager(breaker.Options{Store: f.records, PerAgent: f.records.policy, Reporter: "replica-1", Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Manager: f.manager, Directory: f.keeper, Policies: f.keeper, Logger: logger, HealthOptions: route.HealthOptions{
+	o := Options{Manager: f.manager, Directory: f.records, Policies: f.records, Logger: logger, HealthOptions: route.HealthOptions{
 		Version: "1.2.3", ReplicaID: "replica-1", Health: healthy, Metrics: http.HandlerFunc(up),
 	}}
 	for _, c := range change {
@@ -47,13 +47,13 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 		t.Fatal(err)
 	}
 	f.handler = a.guarded()
-	f.Client = &routetest.Client{TB: t, Doc: a.OpenAPI, Log: log, Keys: f.keeper.Keys}
+	f.Client = &routetest.Client{TB: t, Doc: a.OpenAPI, Log: log, Keys: f.records.Keys}
 	f.Find = f.operation
 	f.Serve(f.handler)
 	return f
 }
 
-// operation is the document's of a request; the gate's whatever the method.
+// operation is the operation of a request. The gate's takes every method.
 func (f *fixture) operation(method, path string) *huma.Operation {
 	below, ok := strings.CutPrefix(path, gatePath)
 	switch {
@@ -71,7 +71,7 @@ func healthy(context.Context) route.Health {
 
 func up(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") }
 
-func (f *fixture) advance(d time.Duration) { f.keeper.NowMs.Add(d.Milliseconds()) }
+func (f *fixture) advance(d time.Duration) { f.records.NowMs.Add(d.Milliseconds()) }
 
 // fail reports failures without a permit.
 func (f *fixture) fail(agent string, times int) {

@@ -29,7 +29,7 @@ func bare(reply string) http.Handler {
 	})
 }
 
-// sink is a response that is looked at and forgotten.
+// sink is a response writer that is used again.
 type sink struct {
 	header http.Header
 	status int
@@ -40,7 +40,7 @@ func (s *sink) Header() http.Header         { return s.header }
 func (s *sink) WriteHeader(status int)      { s.status = status }
 func (s *sink) Write(b []byte) (int, error) { return s.body.Write(b) }
 
-// send is one request as net/http hands it on.
+// send hands a handler a request as net/http does.
 func (s *sink) send(h http.Handler, target *url.URL, body string) {
 	clear(s.header)
 	s.status = http.StatusOK
@@ -65,8 +65,9 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// BenchmarkHandler is the CPU of acquires and their reports in cached mode, one verb a request and by batches of 64, and of a bare
-// handler with the same bodies. The difference of two lines is what breakerd's handler costs: cpu-ns/verb.
+// BenchmarkHandler is the CPU of acquires and their reports in cached mode, one verb a request and by batches of 64,
+// and of a bare handler with the same bodies. The difference of two lines is what breakerd's handler costs:
+// cpu-ns/verb.
 func BenchmarkHandler(b *testing.B) {
 	p := breaker.DefaultPolicy()
 	p.Consistency = breaker.Cached

@@ -176,7 +176,7 @@ func TestAdmin_UnknownAgentIsNotMadeByATypo(t *testing.T) {
 	} {
 		f.Do(r[0], r[1], r[2]).WantProblem(404, problem.AgentUnknown)
 	}
-	if keys := f.keeper.Keys(); len(keys) > 0 {
+	if keys := f.records.Keys(); len(keys) > 0 {
 		t.Error(keys)
 	}
 }
@@ -214,10 +214,10 @@ func TestConfig_RefusesWhatNoPolicyMayHave(t *testing.T) {
 	f.Do("PUT", at, `{"timeout_seconds":7200}`).WantProblem(422, problem.InvalidValue) // above timeout_max_seconds of another layer
 	f.Do("PUT", at, `[]`).WantProblem(422, problem.InvalidValue)
 	f.Do("PUT", at, ``).WantProblem(400, problem.BodyRequired)
-	if keys := f.keeper.Keys(); len(keys) > 0 {
+	if keys := f.records.Keys(); len(keys) > 0 {
 		t.Error(keys)
 	}
-	if err := f.keeper.Put(overrides, "a", "by hand"); err != nil {
+	if err := f.records.Put(overrides, "a", "by hand"); err != nil {
 		t.Fatal(err)
 	}
 	if g := f.Do("GET", at, "").WantProblem(409, problem.ConfigInvalid); g.Header.Get("ETag") == "" {
@@ -244,7 +244,7 @@ func TestAgents_ProfileAndQuarantine(t *testing.T) {
 		f.Do("PUT", "/v1/admin/agents/b", bad).WantProblem(422, problem.InvalidValue)
 	}
 	f.fail("a", 1)
-	f.keeper.items["a"] = []string{`{"n":3}`, `not json`, `{"n":2}`, `{"n":1}`}
+	f.records.items["a"] = []string{`{"n":3}`, `not json`, `{"n":2}`, `{"n":1}`}
 	f.Do("GET", "/v1/admin/quarantine?agent_id=a", "").Want(200, `items=[{"n":3},{"n":2},{"n":1}]`)
 	f.Do("GET", "/v1/admin/quarantine?agent_id=a&limit=1", "").Want(200, `items=[{"n":3}]`)
 	f.Do("GET", "/v1/admin/quarantine?agent_id=a&limit=51", "").WantProblem(422, problem.InvalidValue)

@@ -17,7 +17,7 @@ func TestStoreDown_IsA503(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.fail("a", 1)
-	f.keeper.TakeDown(false)
+	f.records.TakeDown(false)
 	for id, op := range f.Operations() {
 		var query string
 		switch id {
@@ -37,7 +37,7 @@ func TestStoreDown_DegradedAnswersAreMarked(t *testing.T) {
 	f := newFixture(t)
 	f.fail("a", 5)
 	f.fail("b", 1)
-	f.keeper.TakeDown(true)
+	f.records.TakeDown(true)
 	f.Do("POST", "/v1/circuit_breakers/b/acquire", "").Want(200, "degraded=true")
 	f.Do("POST", "/v1/circuit_breakers/b/report", `{"outcome":"failure"}`).Want(200, "degraded=true", "counted=true")
 	f.Do("POST", "/v1/circuit_breakers/a/acquire", "").Want(429, "degraded=true", `reason="open"`)
@@ -51,7 +51,7 @@ func TestPanic_IsA500AndTheServerGoesOn(t *testing.T) {
 	f := newFixture(t, func(o *Options) {
 		o.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("begun")); panic("late") })
 	})
-	f.keeper.Panic()
+	f.records.Panic()
 	f.Do("POST", "/v1/circuit_breakers/a/acquire", "").WantProblem(500, problem.Internal)
 	f.Do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).Want(200, "results.0.status=500")
 	if log := f.Log.String(); !strings.Contains(log, "event=http.panic") || !strings.Contains(log, "the store panics") {
@@ -76,7 +76,7 @@ func mustRequest(t *testing.T, url string) *http.Request {
 func TestUnexpectedError_IsLoggedAndNotShown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.keeper.Break(errors.New("secret detail\nof two lines"))
+	f.records.Break(errors.New("secret detail\nof two lines"))
 	f.Do("GET", "/v1/admin/circuit_breakers", "").WantProblem(500, problem.Internal)
 	if log := f.Log.String(); !strings.Contains(log, `secret detail\nof two lines`) {
 		t.Error(log)

@@ -87,12 +87,16 @@ func (a *api) breakerRoutes() {
 		Route: "POST " + oneAdminPath + "/open", ID: "openCircuitBreaker", Tag: "breakers", Params: actor, Codes: forced,
 		Summary: "Hold it open: ban the agent; one that is not known yet, too", Optional: true,
 		Example: `{"reason": "flooding_quarantine", "timeout_seconds": 3600}`,
-	}, func(r *route.Request, in holdBody) (forceReply, error) { return a.hold(r, breaker.HoldOpen, in, "opened") })
+	}, func(r *route.Request, in holdBody) (forceReply, error) {
+		return a.hold(r, breaker.HoldOpen, in, "opened")
+	})
 	route.Serve(a.API, route.Operation{
 		Route: "POST " + oneAdminPath + "/close", ID: "closeCircuitBreaker", Tag: "breakers", Params: actor, Codes: forced,
 		Summary: "Hold it closed: admit and record every call, never open", Optional: true,
 		Example: `{"reason": "known_issue"}`,
-	}, func(r *route.Request, in holdBody) (forceReply, error) { return a.hold(r, breaker.HoldClosed, in, "closed") })
+	}, func(r *route.Request, in holdBody) (forceReply, error) {
+		return a.hold(r, breaker.HoldClosed, in, "closed")
+	})
 }
 
 func (a *api) reset(r *route.Request, in resetBody) (forceReply, error) {

@@ -34,7 +34,7 @@ func FuzzReportBody(f *testing.F) {
 		if res.Code != http.StatusOK && (res.Code < 400 || res.Code > 499 || !strings.Contains(res.Body.String(), `"code":"`)) {
 			t.Errorf("%q: %d %s", body, res.Code, res.Body)
 		}
-		if keys := fx.keeper.Keys(); len(keys) > 1 || fx.Log.String() != "" {
+		if keys := fx.records.Keys(); len(keys) > 1 || fx.Log.String() != "" {
 			t.Errorf("%q: wrote %q, logged %q", body, keys, fx.Log)
 		}
 	})

@@ -77,7 +77,7 @@ func (a *api) gateOr(routes http.Handler) http.Handler {
 	})
 }
 
-// serveGate is acquire. The guard against pages of other sites does not stand before it, for a proxy hands on what its
+// serveGate is acquire. [guard.SameOrigin] does not check it, for a proxy hands on what its
 // caller's browser says of the page. On loopback a header that no such page can send takes the guard's place.
 func (a *api) serveGate(w http.ResponseWriter, r *http.Request) {
 	out, err := a.passGate(r)

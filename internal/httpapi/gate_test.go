@@ -42,7 +42,7 @@ func TestGate_RefusesWithTheStatusThatIsAskedFor(t *testing.T) {
 			t.Errorf("%s: %v", query, g.Header)
 		}
 	}
-	f.keeper.TakeDown(false)
+	f.records.TakeDown(false)
 	f.Do("GET", "/v1/gate/a?deny_status=403", "").WantProblem(503, problem.StoreUnavailable)
 }
 

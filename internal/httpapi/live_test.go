@@ -7,7 +7,7 @@ import (
 	"github.com/breakerd/breakerd/internal/route/routetest"
 )
 
-// samples has one for each operation of breakerd.
+// samples has a sample for each operation of breakerd.
 func samples() map[string]routetest.Sample[*fixture] {
 	known := func(f *fixture) string { f.fail("FailingAgent", 1); return "" }
 	configured := func(f *fixture) string {
@@ -21,7 +21,7 @@ func samples() map[string]routetest.Sample[*fixture] {
 		return `{"permit":"` + permit + `"}`
 	}
 	quarantined := func(f *fixture) string {
-		f.keeper.items["FailingAgent"] = []string{`{"error":"boom"}`}
+		f.records.items["FailingAgent"] = []string{`{"error":"boom"}`}
 		return known(f)
 	}
 	one, gateOpen := "/v1/admin/circuit_breakers/Unknown", []string{gateHeader, "1"}

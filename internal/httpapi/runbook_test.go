@@ -20,7 +20,7 @@ func TestAdmin_RunbooksCommandsWorkToTheLetter(t *testing.T) {
 	f.Do("POST", "/v1/admin/circuit_breakers/"+agent+"/open", `{"reason":"flooding_quarantine","timeout_seconds":3600,"protected":true}`).Want(200)
 	f.Do("PUT", "/v1/admin/agents/"+agent, `{"contact":"ops@example.org"}`).Want(201)
 	f.Do("GET", "/v1/admin/circuit_breakers/"+agent, "").Want(200)
-	f.keeper.items[agent] = []string{`{"error":"duplicate"}`}
+	f.records.items[agent] = []string{`{"error":"duplicate"}`}
 	f.fail("Fine", 1)
 	for _, step := range [][2]string{
 		{

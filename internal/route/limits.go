@@ -46,7 +46,7 @@ func (a *API) limitsOf(t reflect.Type, s *huma.Schema) (all limits) {
 	return all
 }
 
-// place is where a value stands: at a path, or as an item of what stands there.
+// place is the place of a value: a path, or an item of the array at the path.
 type place struct {
 	path string
 	item int // -1: none

@@ -20,7 +20,7 @@ import (
 	"github.com/breakerd/breakerd/internal/text"
 )
 
-// API is the operations of one program. After Finish it is an http.Handler, before which guards stand.
+// API is the operations of one program. After Finish it is an [http.Handler], which needs the guards of package guard.
 type API struct {
 	OpenAPI *huma.OpenAPI
 

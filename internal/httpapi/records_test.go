@@ -1,0 +1,115 @@
+package httpapi
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/route/routetest"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// records are breakers, documents and policies in memory. They are the store, the Directory and the Policies of an API.
+type records struct {
+	*routetest.Store
+
+	items map[string][]string // of the quarantine
+}
+
+// The kinds of texts.
+const (
+	overrides = "override"
+	profiles  = "profile"
+)
+
+func (r *records) policy(ctx context.Context, agent string) breaker.Policy {
+	p, _, _ := r.Describe(ctx, agent)
+	return p
+}
+
+func (r *records) Agents(context.Context) ([]string, error) { return r.Keys(), r.Down() }
+
+func (r *records) States(ctx context.Context, agents []string) ([]breaker.State, error) {
+	out := make([]breaker.State, len(agents))
+	for i, a := range agents {
+		v, _ := r.Memory.Inspect(ctx, a, breaker.DefaultPolicy())
+		out[i] = v.State
+	}
+	return out, nil
+}
+
+func (r *records) Known(_ context.Context, agent string) (bool, error) {
+	return slices.Contains(r.Keys(), agent), r.Down()
+}
+
+func (r *records) MarkSeen(_ context.Context, agents []string) error {
+	r.See(agents...)
+	return r.Down()
+}
+
+func (r *records) Seen(context.Context, string) (time.Time, error) {
+	return time.UnixMilli(r.NowMs.Load()), nil
+}
+
+func (r *records) put(kind, agent, expected, text string) error {
+	if current, err := r.Text(kind, agent); err == nil && current != expected {
+		return ErrConflict
+	}
+	err := r.Put(kind, agent, text)
+	if err == nil {
+		r.See(agent)
+	}
+	return err
+}
+
+func (r *records) Override(_ context.Context, agent string) (string, error) {
+	return r.Text(overrides, agent)
+}
+
+func (r *records) Profile(_ context.Context, agent string) (string, error) {
+	return r.Text(profiles, agent)
+}
+
+func (r *records) PutOverride(_ context.Context, agent, expected, text, _ string) error {
+	return r.put(overrides, agent, expected, text)
+}
+
+func (r *records) PutProfile(_ context.Context, agent, expected, text, _ string) error {
+	return r.put(profiles, agent, expected, text)
+}
+
+func (r *records) Quarantine(_ context.Context, agent string) ([]string, error) {
+	return r.items[agent], r.Down()
+}
+
+func (r *records) Forget(ctx context.Context, agent, _ string, force bool) error {
+	v, _ := r.Memory.Inspect(ctx, agent, breaker.DefaultPolicy())
+	if v.Hold.Protected == 1 && !force {
+		return breaker.ErrHoldProtected
+	}
+	return r.Store.Forget(agent)
+}
+
+func (r *records) resolve(layers ...policy.Layer) (breaker.Policy, map[string]string, error) {
+	return policy.Resolve(breaker.DefaultPolicy(), nil, layers...)
+}
+
+func (r *records) Describe(_ context.Context, agent string) (breaker.Policy, map[string]string, error) {
+	text, _ := r.Text(overrides, agent)
+	if text == "" {
+		return r.resolve()
+	}
+	o, err := policy.Parse([]byte(text))
+	if err != nil {
+		return r.resolve()
+	}
+	return r.resolve(policy.Layer{Origin: "redis", Override: o})
+}
+
+func (r *records) Check(_ context.Context, _ string, o policy.Override) error {
+	_, _, err := r.resolve(policy.Layer{Origin: "redis", Override: o})
+	return err
+}
+
+func (r *records) Refresh(context.Context, string) {}
