@@ -170,6 +170,8 @@ func enterApart(t *testing.T) []string {
 // A runner that missed one of these would let a document say anything.
 func TestRunner_NoticesFailuresAndWhatIsLeft(t *testing.T) {
 	t.Parallel()
+	// The block ends once the process that it leaves is tail, and no longer a copy of the shell.
+	const leave = "tail -f /dev/null >/dev/null 2>&1 &\nuntil [ \"$(cat /proc/$!/comm)\" = tail ]; do sleep 0.01; done"
 	repository, enter := origin(t), enterApart(t)
 	for name, c := range map[string]struct {
 		blocks []string
@@ -181,7 +183,7 @@ func TestRunner_NoticesFailuresAndWhatIsLeft(t *testing.T) {
 		"variables last":    {[]string{"a=1", "echo $a"}, trace{blocks: []result{{"", "", 0}, {"1\n", "", 0}}}},
 		"an exit is an end": {[]string{"exit 0", "true"}, trace{blocks: []result{{"", "", 0}}}},
 		"a clone":           {[]string{"git clone -q " + cloneURL + "\ncd breakerd", "ls go.mod"}, trace{blocks: []result{{}, {"go.mod\n", "", 0}}}},
-		"a process is left": {[]string{"(tail -f /dev/null >/dev/null 2>&1 &)"}, trace{blocks: []result{{}}, processes: "tail -f /dev/null "}},
+		"a process is left": {[]string{leave}, trace{blocks: []result{{}}, processes: "tail -f /dev/null "}},
 		"a file is changed": {[]string{"echo >>go.mod; echo >new; mkdir -p bin; echo >bin/ours"}, trace{blocks: []result{{}}, changes: " M go.mod\n?? new\n"}},
 	} {
 		t.Run(name, func(t *testing.T) {
