@@ -26,10 +26,10 @@ type line struct {
 	number     int
 }
 
-// parseEnvFile reads the text of the file called path: KEY=VALUE lines, with or without "export ", comments, values
-// bare (up to " #"), in 'single quotes' (as they are) or in "double quotes" (\n \r \t \" \\ \$). A $ is never expanded,
-// for it may be part of a password. An error names file and line and shows nothing of the line, which may hold a
-// secret. The good lines are returned beside the errors.
+// parseEnvFile reads the text of the file called path: comments, and KEY=VALUE lines with or without "export ". A bare
+// value ends at " #". A value in 'single quotes' is taken as it is. One in "double quotes" may hold the escapes \n \r
+// \t \" \\ \$. A $ is never expanded, for it may be part of a password. An error names file and line and shows nothing
+// of the line, which may hold a secret. The good lines are returned beside the errors.
 func parseEnvFile(path string, data []byte) (lines []line, errs []error) {
 	unescape := strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\"`, `"`, `\\`, `\`, `\$`, `$`)
 	text := strings.TrimPrefix(string(data), "\ufeff")

@@ -136,8 +136,8 @@ func (a *agents) begin(name string) (does behaviour, turn int64, end func()) {
 	}
 }
 
-// entry returns the entry of an agent, a new one if need be; nil if the table is full of entries that must stay. mu is
-// held.
+// entry returns the entry of an agent, and makes one if there is none. It returns nil if the table is full and no entry
+// may be evicted. mu is held.
 func (a *agents) entry(name string) *agent {
 	if one, ok := a.table[name]; ok {
 		return one

@@ -51,8 +51,8 @@ type Doc struct {
 	more  int // faults that are not in found
 }
 
-// Parse checks a text. If ok is false, the text has no value to look at: it is no JSON, or goes beyond a bound, as
-// [Doc.Err] says. A name that is given twice is a fault of a text that is ok.
+// Parse checks a text. ok is false if the text is not JSON or exceeds a bound; [Doc.Err] says which, and the Doc has no
+// value. A duplicate name is a fault too, but leaves ok true.
 func Parse(text []byte, o Options) (d *Doc, ok bool) {
 	d = &Doc{o: o, text: text}
 	switch {

@@ -27,8 +27,8 @@ const (
 	maxLabelValue = 256 // bytes
 )
 
-// Faults is an error: what is wrong with a file or a body, in the order of the text, at most 20 faults. They do not
-// show URLs, which may hold a password.
+// Faults is the error for a bad file or body. It lists at most 20 faults, in the order of the text. No fault shows a
+// URL, for a URL may hold a password.
 type Faults = jsondoc.Faults //nolint:errname // as it is named there
 
 // ParseAgent parses the registration of one agent, the body of an API call. An unknown field, one given twice, a wrong

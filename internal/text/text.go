@@ -38,8 +38,8 @@ func cut(s string, most int) string {
 	return s
 }
 
-// Line is s on one line: a run of blanks and of what is not printable becomes one space. It cuts s to most bytes, at
-// a whole character. It is for text that is stored, which [Clip] may make longer.
+// Line returns s as one line of at most most bytes. Each run of blanks and unprintable characters becomes one space,
+// and no character is cut in two. Line is for text that is stored: [Clip] may make a text longer.
 func Line(s string, most int) string {
 	words := strings.FieldsFunc(s[:min(len(s), 4*most)], func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
 	if s = strings.ToValidUTF8(strings.Join(words, " "), "?"); len(s) > most {

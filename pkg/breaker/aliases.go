@@ -42,7 +42,8 @@ const (
 	ResetHalfOpen = machine.ResetHalfOpen
 )
 
-// ValidName reports whether s may be the name of an agent: 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit.
+// ValidName reports whether s may be the name of an agent. A name has 1 to 128 characters of A-Z a-z 0-9 . _ : @ - and
+// begins with a letter or a digit.
 func ValidName(s string) bool { return machine.ValidName(s) }
 
 // ValidWord reports whether s may name a reporter or an actor: 1 to 64 of A-Z a-z 0-9 . _ : @ -.

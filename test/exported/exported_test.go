@@ -63,7 +63,7 @@ func load(t *testing.T, dir string) []*packages.Package {
 	all, err := packages.Load(&packages.Config{
 		Dir: dir, Tests: true, BuildFlags: []string{"-tags=docker,mutate"},
 		Mode: packages.NeedName | packages.NeedTypes | packages.NeedTypesInfo | packages.NeedSyntax | packages.NeedImports |
-			packages.NeedDeps | packages.NeedForTest,
+			packages.NeedForTest,
 	}, "./...")
 	if err != nil {
 		t.Fatal(err)

@@ -37,8 +37,8 @@ const (
 	kindWord  kind = "word"  // see ValidWord
 )
 
-// field is one row of the table of what :control may hold: a number from 0 to max, or a text of a kind. Its default is
-// always absent, which reads as 0 or "".
+// field describes one field of :control. It is a number from 0 to max, or a text of a kind. An absent field reads as 0
+// or "".
 type field struct {
 	name string
 	max  int64

@@ -152,8 +152,8 @@ func (s *Scheduler[T]) dispatch() {
 	}
 }
 
-// next removes an item that is due from its heap, and returns it with a wait of 0. If none is due, wait is the time
-// until one may be; it is negative if there are no items.
+// next removes an item that is due and returns it with a wait of 0. If no item is due, wait is the time until one may
+// be. A negative wait means that there are no items.
 func (s *Scheduler[T]) next(now time.Time) (item T, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
