@@ -2,11 +2,11 @@
 # the legs that a change must pass, `make nightly` runs everything.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help build run tools quick test vet race histories stack lint mutate mutate-changed bench bench-smoke soak fuzz nightly clean
+.PHONY: help build run tools quick test vet contrib race histories faults faults-choice stack lint mutate mutate-changed bench bench-smoke soak fuzz nightly clean
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
-NEEDED := redis-server redis-cli jq curl openssl cc script unshare nsenter ip chromium nginx
+NEEDED := redis-server redis-cli jq curl openssl cc script unshare nsenter ip chromium nginx py:requests py:httpx py:h2
 STACK_NEEDED := docker docker-compose curl redis-cli jq openssl
 FUZZTIME ?= 30s
 SOAK ?= 10m
@@ -34,11 +34,13 @@ quick: vet ## the loop while you edit, in a minute: vet, and all tests but those
 # Every leg runs, whatever failed before it, so that go test's summary is the end of the output.
 test: ## all that needs no Docker: vet, 10,000 histories and their branch counts, every test under the race detector
 	@tools/need $(NEEDED)
-	@failed=0; for leg in vet histories race; do $(MAKE) --no-print-directory $$leg || failed=1; done; exit $$failed
+	@failed=0; for leg in vet histories faults-choice contrib race; do $(MAKE) --no-print-directory $$leg || failed=1; done; exit $$failed
 
 vet:
 	go vet -tags docker,mutate ./...
 	go -C bench vet ./...
+	go -C contrib/grpc vet ./...
+	go -C contrib/otel vet ./...
 
 # The histories and transcripts run without the race detector, for one goroutine drives an engine. Their profile of the machine shows
 # that the histories reach every branch.
@@ -49,9 +51,24 @@ histories:
 	go run ./test/branchcount bin/histories.out
 	go test -run '^TestTranscripts' ./pkg/redisstore
 
+# Modules of their own, which no ./... of this one reaches.
+contrib: export CGO_ENABLED := 1
+contrib:
+	go -C contrib/grpc test -race -count 1 -timeout 5m ./...
+	go -C contrib/otel test -race -count 1 -timeout 5m ./...
+
 race: export CGO_ENABLED := 1
 race:
-	go test -race -count 1 -timeout 10m -skip '$(SCRIPTS)' ./...
+	go test -race -count 1 -timeout 10m -skip '$(SCRIPTS)' $$(go list ./... | grep -v '/test/faults$$')
+
+# Faults measure time, so nothing else runs meanwhile.
+faults: ## every fault of Redis and of the way to it, under load (six minutes)
+	@tools/need redis-server
+	go test -count 1 -timeout 30m -v ./test/faults -all
+
+faults-choice: # a choice of them, in a minute
+	@tools/need redis-server
+	go test -count 1 -timeout 5m ./test/faults
 
 stack: ## the compose stacks on a real Docker Engine, with images from Debian packages
 	@tools/need $(STACK_NEEDED)
@@ -61,6 +78,8 @@ stack: ## the compose stacks on a real Docker Engine, with images from Debian pa
 lint: $(GOLANGCI) ## golangci-lint and shellcheck
 	$(GOLANGCI) run ./...
 	cd bench && ../$(GOLANGCI) run ./...
+	cd contrib/grpc && ../../$(GOLANGCI) run ./...
+	cd contrib/otel && ../../$(GOLANGCI) run ./...
 	@tools/need shellcheck
 	shellcheck tools/* .ci/run deploy/offline/build deploy/offline/entrypoint deploy/redis/* deploy/tls/*
 
@@ -105,8 +124,8 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
-nightly: ## everything: each leg of .ci/run, all mutants, every fuzz target for ten minutes, an hour's soak
-	@failed=0; for leg in lint mutate stack bench-smoke test; do $(MAKE) --no-print-directory $$leg || failed=1; done; \
+nightly: ## everything: each leg of .ci/run, all mutants and faults, every fuzz target for ten minutes, an hour's soak
+	@failed=0; for leg in lint mutate stack bench-smoke test faults; do $(MAKE) --no-print-directory $$leg || failed=1; done; \
 	$(MAKE) --no-print-directory fuzz FUZZTIME=10m || failed=1; \
 	$(MAKE) --no-print-directory soak SOAK=1h || failed=1; exit $$failed
 

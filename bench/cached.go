@@ -7,6 +7,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/fleet"
 )
 
 // cachedPolicy is the default policy in the cached mode.
@@ -16,10 +17,11 @@ func cachedPolicy() breaker.Policy {
 	return p
 }
 
-// cachedFixture is two replicas in the cached mode, of which only slow measures the duration of calls, and a strict
-// one that reads what they have sent.
+// cachedFixture is two replicas in the cached mode, of which only slow measures the duration of calls, a Fleet that is
+// like fast, and a strict replica that reads what they have sent.
 type cachedFixture struct {
 	fast, slow, reader *replica
+	fleet              *fleet.Fleet
 	all                []*localCandidate
 	agents             []string
 }
@@ -30,7 +32,7 @@ func newCachedFixture(t testkit.T, server *redisServer) *cachedFixture {
 	timed.SlowCallDuration, timed.SlowCallRateThreshold = time.Second, 0.5
 	c := &cachedFixture{
 		fast: join(t, server, cachedPolicy(), ""), slow: join(t, server, timed, ""),
-		reader: join(t, server, breaker.DefaultPolicy(), ""),
+		reader: join(t, server, breaker.DefaultPolicy(), ""), fleet: joinFleet(t, server, cachedPolicy()),
 	}
 	c.addCandidates(t)
 	return c
@@ -52,6 +54,8 @@ func (c *cachedFixture) addCandidates(t testkit.T) {
 			name: "the same, every goroutine an agent of its own", calls: each,
 		}},
 		newLocalCandidate("breakerd, cached, by name: `Do`", cachedDo, inFleet, c.do(c.fast.m, "do")),
+		newLocalCandidate("the same through a `Fleet`, with breakerprom and breakerlog", cachedFleetDo, inFleet,
+			c.do(c.fleet.Manager(), "fleet")),
 		newLocalCandidate("the same with slow calls, which takes two clock readings", cachedDoSlow, inFleet,
 			c.do(c.slow.m, "slow")),
 	}
@@ -104,6 +108,9 @@ func (c *cachedFixture) settle(ctx context.Context) error {
 		if err := r.m.Close(ctx); err != nil {
 			return err
 		}
+	}
+	if err := c.fleet.Close(ctx); err != nil {
+		return err
 	}
 	return c.reader.exact(ctx, c.made(), c.agents...)
 }

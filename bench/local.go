@@ -151,8 +151,12 @@ func judgeLocal(b *bench, all []*localCandidate, results []map[int]float64) {
 		b.atMost("cached `Do` with durations against gobreaker's `Execute`, "+callers(g),
 			at[cachedDoSlow][g]/at[gobreakerExecute][g], 1, "×")
 	}
+	for _, g := range []int{1, 2, 64} {
+		b.atMost("cached `Do` of a `Fleet` against that of a `Manager`, "+callers(g),
+			at[cachedFleetDo][g]/at[cachedDo][g], 1.1, "×")
+	}
 	for _, e := range all {
-		if e.who == cachedHandle || e.who == cachedMany {
+		if e.who == cachedFleetDo || e.who == cachedHandle || e.who == cachedMany {
 			b.atMost("allocations a call, "+e.name, e.allocs, 0.01, "")
 		}
 	}

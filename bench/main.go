@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,6 +47,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	if *as != "" {
 		return serve(ctx, *as, *to)
+	}
+	// A Fleet takes it from here. So long that a busy machine loses no call.
+	if err := os.Setenv("REDIS_TIMEOUT_MS", strconv.FormatInt(storeTimeout.Milliseconds(), 10)); err != nil {
+		return err
 	}
 	b := &bench{plan: full(), out: out}
 	if *small {

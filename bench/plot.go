@@ -18,8 +18,10 @@ const (
 	cachedHandle         series = "breakerd, cached, by handle"
 	cachedMany           series = "breakerd, cached, many agents"
 	cachedDo             series = "breakerd, cached, Do"
+	cachedFleetDo        series = "breakerd, cached, Do of a Fleet"
 	cachedDoSlow         series = "breakerd, cached, Do with durations"
 	strictPair           series = "breakerd, strict"
+	strictFleetPair      series = "breakerd, strict, of a Fleet"
 	trivialPair          series = "two trivial EVALSHA"
 	gobreakerDistributed series = "gobreaker Distributed"
 )

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
+	"github.com/breakerd/breakerd/pkg/breakerprom"
+	"github.com/breakerd/breakerd/pkg/fleet"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -80,6 +83,25 @@ func (r *replica) manage(t testkit.T, policy breaker.Policy, store breaker.Store
 		t.Fatalf("make a Manager: %v", err)
 	}
 }
+
+// joinFleet makes a replica as a Go program does, with metrics and a log at level info.
+func joinFleet(t testkit.T, s *redisServer, policy breaker.Policy) *fleet.Fleet {
+	t.Helper()
+	f, err := fleet.Join(t.Context(), s.URL(), fleet.Options{
+		Policy: policy, Observer: breakerprom.New(breakerprom.Options{}), RequireStore: true,
+		Logger: slog.New(slog.NewJSONHandler(nowhere{}, nil)), FromEnv: true, // the time-out of main
+	})
+	if err != nil {
+		t.Fatalf("join a fleet: %v", err)
+	}
+	t.Cleanup(func() { _ = f.Close(context.WithoutCancel(t.Context())) })
+	return f
+}
+
+// nowhere is a log that is written, and not kept.
+type nowhere struct{}
+
+func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
 
 func (r *replica) agent(t testkit.T, name string) *breaker.Agent {
 	t.Helper()

@@ -66,7 +66,7 @@ func (s *soak) newReplica(ctx context.Context, name string, policy breaker.Polic
 		return nil, errors.Join(err, conn.Close())
 	}
 	r.docs = redisdocs.New(r.store, conn.Client, redisdocs.Config{MaxAgents: s.agents, Timeout: soakTimeout})
-	r.fallback = breaker.NewFallback(r.store, r.store.Ping, s.agents, nil)
+	r.fallback = breaker.NewFallback(breaker.FallbackOptions{Store: r.store, Ping: r.store.Ping, MaxAgents: s.agents})
 	r.policies = policycache.New(policycache.Options{
 		Default: policy, Source: r.docs, Logger: slog.New(slog.DiscardHandler), Idle: 2 * time.Second, MaxAgents: s.agents,
 		Timeout: soakTimeout, StoreDown: r.fallback.Degraded, OnError: r.fallback.Report,

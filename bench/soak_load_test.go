@@ -206,6 +206,7 @@ func (s *soak) act(ctx context.Context, agent string) error {
 		{Target: breaker.ResetHalfOpen},
 		{Target: breaker.ResetClosed, RampMs: 300},
 		{Target: breaker.ResetClosed},
+		{Target: breaker.ReleaseHold},
 	}
 	texts := []string{
 		`{"failure_threshold":2}`, `{"consistency":"strict"}`, `{"consistency":"cached"}`, `{"recovery_ramp_seconds":0.2}`,
@@ -217,6 +218,9 @@ func (s *soak) act(ctx context.Context, agent string) error {
 		f := forces[rand.IntN(len(forces))]
 		f.Actor, f.Reason = "soak", "because it may"
 		_, err := at.m.Force(ctx, agent, f)
+		if errors.Is(err, breaker.ErrNotHeld) {
+			return nil
+		}
 		return err
 	case 1:
 		s.overrides.Add(1)

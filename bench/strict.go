@@ -37,6 +37,7 @@ func (s setting) String() string {
 type pairs struct {
 	server *redisServer
 	us     *replica
+	fleet  *breaker.Manager // of a Fleet
 	plain  *redis.Client
 	made   int64 // calls of breakerd that Redis has counted
 }
@@ -47,6 +48,7 @@ func strictPairs(t testkit.T, b *bench) (string, error) {
 	server := startRedis(t)
 	p := &pairs{
 		server: server, us: join(t, server, breaker.DefaultPolicy(), ""),
+		fleet: joinFleet(t, server, breaker.DefaultPolicy()).Manager(),
 		plain: redis.NewClient(&redis.Options{Addr: server.Addr}),
 	}
 	defer func() { _ = p.plain.Close() }()
@@ -81,15 +83,18 @@ func (p *pairs) compare(ctx context.Context, b *bench, t *table, s setting) (str
 		return "", err
 	}
 	defer peer.close()
-	all := []*candidate{base, p.strict(s), peer.candidate()}
+	all := []*candidate{
+		base, strict("breakerd, strict", p.us.m, s), strict("the same through a `Fleet`", p.fleet, s), peer.candidate(),
+	}
 	rounds, err := b.compare(ctx, meter{p.server}, all, s.goroutines, 1, b.round)
 	if err != nil {
 		return "", err
 	}
-	if err := p.us.exact(ctx, all[1].made, s.all()...); err != nil {
+	made := all[1].made + all[2].made
+	if err := p.us.exact(ctx, made, s.all()...); err != nil {
 		return "", err
 	}
-	p.made += all[1].made
+	p.made += made
 	rate := func(x sample) float64 { return x.rate }
 	for i, c := range all {
 		r := ratios(rounds[i], rounds[0], rate)
@@ -100,7 +105,7 @@ func (p *pairs) compare(ctx context.Context, b *bench, t *table, s setting) (str
 			figure(rounds[i], func(x sample) float64 { return x.allocs }))
 	}
 	p.judge(b, s, rounds)
-	return peer.lost(ctx, all[2])
+	return peer.lost(ctx, all[3])
 }
 
 func figure(rounds []sample, f func(sample) float64) string {
@@ -119,9 +124,11 @@ func (p *pairs) judge(b *bench, s setting, rounds [][]sample) {
 	}
 	if s.goroutines == 64 {
 		b.atLeast("strict pairs against gobreaker Distributed, 64 callers",
-			median(ratios(rounds[1], rounds[2], rate)), 25)
+			median(ratios(rounds[1], rounds[3], rate)), 25)
+		b.atLeast("strict pairs of a `Fleet` against those of a `Manager`, 64 callers",
+			median(ratios(rounds[2], rounds[1], rate)), 0.95)
 	}
-	for i, who := range []series{trivialPair, strictPair, gobreakerDistributed} {
+	for i, who := range []series{trivialPair, strictPair, strictFleetPair, gobreakerDistributed} {
 		b.bar(who, s.goroutines, mid(rounds[i], sample.perCall))
 	}
 }
@@ -141,11 +148,11 @@ func (p *pairs) baseline(ctx context.Context) (*candidate, error) {
 	}}, nil
 }
 
-func (p *pairs) strict(s setting) *candidate {
-	return &candidate{name: "breakerd, strict", calls: func(ctx context.Context, g, n int) (int, error) {
+func strict(name string, m *breaker.Manager, s setting) *candidate {
+	return &candidate{name: name, calls: func(ctx context.Context, g, n int) (int, error) {
 		agent := s.agent(g)
 		for range n {
-			permit, err := p.us.m.Acquire(ctx, agent)
+			permit, err := m.Acquire(ctx, agent)
 			if err != nil {
 				return 0, err
 			}

@@ -159,10 +159,15 @@ function B.lapse()
   return true
 end
 
+-- end_hold makes a breaker that was held open half-open, and one that was held closed fresh [B17].
+function B.end_hold(at)
+  if S.hold == 'open' then B.half_open(at) else B.close(at, 0) end
+end
+
 function B.hold_expires()
   local from, till = S.state, S.hold_ms + S.hold_length_ms
   if S.hold_length_ms == 0 or till > now then return false end
-  if S.hold == 'open' then B.half_open(till) else B.close(till, 0) end
+  B.end_hold(till)
   B.event(till, 'hold_expired', from, '-', 'hold expired')
   return true
 end

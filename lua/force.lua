@@ -1,12 +1,12 @@
--- force: an operator's hold or reset.
+-- force: an operator's hold, release or reset.
 -- Clauses: B17 B18; the rest by the general way.
 -- KEYS, ARGV[1]..ARGV[5], reply: see load.lua.
--- ARGV[6] -> hold_open, hold_closed, reset_closed or reset_half_open
+-- ARGV[6] -> hold_open, hold_closed, release, reset_closed or reset_half_open
 -- ARGV[7] -> length of the hold in ms; 0: it has no end
 -- ARGV[8] -> length of the ramp in ms (reset_closed)
 -- ARGV[9] -> reason                  ARGV[10] -> reason, cut to 64 bytes
 -- ARGV[11] -> actor, a word           ARGV[12] -> 1: protected          ARGV[13] -> 1: lifts a protected hold
--- Returns code ok or hold_protected.
+-- Returns code ok, hold_protected or not_held.
 
 --@clock
 --@numbers
@@ -25,6 +25,7 @@ end
 function B.force()
   local from = S.state
   if S.hold_protected == 1 and not OVERRIDE then return { code = 'hold_protected' } end
+  if TARGET == 'release' and S.hold == '' then return { code = 'not_held' } end
   local kind = 'manual_reset'
   if TARGET == 'hold_open' then
     B.enter('open')
@@ -39,6 +40,9 @@ function B.force()
     S.cause = CAUSE
     B.hold('closed')
     kind = 'manual_close'
+  elseif TARGET == 'release' then
+    B.end_hold(now)
+    kind = 'manual_release'
   elseif TARGET == 'reset_closed' then
     B.close(now, RAMP)
   else

@@ -21,15 +21,15 @@ func Breakerd() daemon.Program {
 	}
 }
 
-func buildBreakerd(r *replica, ready func(context.Context) error) (parts, error) {
+func buildBreakerd(s *service, ready func(context.Context) error) (parts, error) {
 	api, err := httpapi.New(httpapi.Options{
-		Manager: r.manager, Directory: r.directory, Policies: r.policies,
-		HealthOptions: r.healthOptions(ready, nil), LoopbackOnly: r.cfg.Auth == "", Logger: r.log,
+		Manager: s.Manager, Directory: directory{s.Docs, s.Replica}, Policies: s.Policies, InFile: s.Registry.InFile,
+		HealthOptions: s.healthOptions(ready, nil), LoopbackOnly: s.cfg.Auth == "", Logger: s.log,
 	})
 	if err != nil {
 		return parts{}, fmt.Errorf("the API cannot be built: %w", err)
 	}
-	l := daemon.Listener{Listen: r.cfg.Listen, Variable: "BREAKERD_LISTEN", Handler: logRequests(r.log, api)}
+	l := daemon.Listener{Listen: s.cfg.Listen, Variable: "BREAKERD_LISTEN", Handler: logRequests(s.log, api)}
 	return parts{listeners: []daemon.Listener{l}, banner: bannerBreakerd}, nil
 }
 

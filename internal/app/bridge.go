@@ -9,8 +9,10 @@ import (
 	"strings"
 
 	"github.com/breakerd/breakerd/internal/bridgeapi"
+	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/daemon"
+	"github.com/breakerd/breakerd/internal/destination"
 	"github.com/breakerd/breakerd/internal/gateway"
 	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/metrics"
@@ -32,67 +34,73 @@ func Bridge() daemon.Program {
 	}
 }
 
-func buildBridge(r *replica, ready func(context.Context) error) (parts, error) {
+func buildBridge(s *service, ready func(context.Context) error) (parts, error) {
 	library, err := workflow.NewLibrary(workflow.LibraryOptions{
-		Dir: r.cfg.WorkflowsDir, Known: r.registry.Known, Texts: r.docs, Logger: r.log, StoreDown: r.fallback.Degraded,
+		Dir: s.cfg.WorkflowsDir, Known: s.Registry.Known, Texts: s.Docs, Logger: s.log, StoreDown: s.Fallback.Degraded,
 	})
 	if err != nil {
 		return parts{}, fmt.Errorf("WORKFLOWS_DIR: %w", err)
 	}
-	measure := metrics.NewBridge(r.metrics)
-	outbound := gateway.NewBase(0)
+	measure := metrics.NewBridge(s.metrics)
+	allowed, _, err := destination.Parse(s.cfg.AgentAllow)
+	if err != nil {
+		return parts{}, fmt.Errorf("AGENT_ALLOW: %w", err)
+	}
+	outbound := gateway.NewAgentBase(allowed)
 	gate, err := gateway.New(gateway.Options{
-		Agents: r.registry, Manager: r.manager, Base: outbound, Observe: observeCalls(r.log, measure), Logger: r.log,
+		Agents: s.Registry, Manager: s.Manager, Base: outbound, Observe: observeCalls(s.log, measure), Logger: s.log,
+		ID: s.ID,
 	})
 	if err != nil {
 		return parts{}, err
 	}
-	loopbackOnly := r.cfg.BridgeAuth == ""
+	loopbackOnly := s.cfg.BridgeAuth == ""
+	memory := budget.New(workflowMemory(s.cfg.WorkflowMemory))
 	api, err := bridgeapi.New(bridgeapi.Options{
-		Manager: r.manager, Agents: agents{r.registry, r.policies}, Workflows: library,
-		Execute: execute(r, gate, measure),
+		Manager: s.Manager, Agents: agents{s.Registry, s.Policies}, Workflows: library,
+		Execute: execute(s, gate, measure, memory), Budget: memory,
 		Executions: workflow.NewStore(workflow.StoreOptions{
-			Records: r.docs, Logger: r.log, StoreDown: r.fallback.Degraded,
+			Records: s.Docs, Logger: s.log, StoreDown: s.Fallback.Degraded, Budget: memory,
 		}),
-		HealthOptions: r.healthOptions(ready, library), LoopbackOnly: loopbackOnly, Logger: r.log,
+		HealthOptions: s.healthOptions(ready, library), LoopbackOnly: loopbackOnly, Logger: s.log,
 	})
 	if err != nil {
 		return parts{}, fmt.Errorf("the API cannot be built: %w", err)
 	}
-	handler := gateway.KeepTrace(logRequests(r.log, underAgents(gate, api, loopbackOnly, r.log)))
+	handler := gateway.KeepTrace(logRequests(s.log, underAgents(gate, api, loopbackOnly, s.log)))
 	p := parts{
 		listeners: []daemon.Listener{
-			{Listen: r.cfg.BridgeListen, Variable: "BRIDGE_LISTEN", Handler: handler, Stream: true},
+			{Listen: s.cfg.BridgeListen, Variable: "BRIDGE_LISTEN", Handler: handler, Stream: true},
 		},
 		tasks:  []func(context.Context){library.Run, closeIdle(outbound)},
-		banner: func(addresses []string) string { return bannerBridge(r.cfg.InboundURL, addresses) },
+		banner: func(addresses []string) string { return bannerBridge(s.cfg.InboundURL, addresses) },
 	}
-	if r.cfg.InboundListen != "" {
-		return addInbound(r, p)
+	if s.cfg.InboundListen != "" {
+		return addInbound(s, p)
 	}
 	return p, nil
 }
 
 // addInbound adds the guard before an API of the operator's.
-func addInbound(r *replica, p parts) (parts, error) {
+func addInbound(s *service, p parts) (parts, error) {
 	base := gateway.NewBase(registry.DefaultTimeout)
 	inbound, err := gateway.NewInbound(gateway.InboundOptions{
-		URL: r.cfg.InboundURL, Agent: r.cfg.InboundAgent,
-		KeyFile: r.cfg.InboundKeyFile, SecretFile: r.cfg.InboundSecretFile,
-		Manager: r.manager, Base: base, Logger: r.log,
+		URL: s.cfg.InboundURL, Agent: s.cfg.InboundAgent,
+		KeyFile: s.cfg.InboundKeyFile, SecretFile: s.cfg.InboundSecretFile,
+		Manager: s.Manager, Base: base, Logger: s.log, ID: s.ID,
 	})
 	if err != nil {
 		return parts{}, err
 	}
 	p.tasks = append(p.tasks, closeIdle(base))
 	p.listeners = append(p.listeners, daemon.Listener{
-		Listen: r.cfg.InboundListen, Variable: "INBOUND_LISTEN", Handler: logRequests(r.log, inbound), Stream: true,
+		Listen: s.cfg.InboundListen, Variable: "INBOUND_LISTEN", Handler: logRequests(s.log, inbound), Stream: true,
 	})
 	return p, nil
 }
 
 // closeIdle closes the idle connections to agents when ctx ends.
-func closeIdle(base *http.Transport) func(ctx context.Context) {
+func closeIdle(base *gateway.Base) func(ctx context.Context) {
 	return func(ctx context.Context) {
 		<-ctx.Done()
 		base.CloseIdleConnections()
@@ -116,10 +124,11 @@ func underAgents(gate, api http.Handler, loopbackOnly bool, log *slog.Logger) ht
 
 // execute runs workflows, and counts those that began.
 func execute(
-	r *replica, gate *gateway.Gateway, measure *metrics.Bridge,
+	s *service, gate *gateway.Gateway, measure *metrics.Bridge, memory *budget.Budget,
 ) func(context.Context, workflow.Definition, map[string]any) workflow.Execution {
 	engine := workflow.NewEngine(workflow.EngineOptions{
-		Caller: gate, MaxParallel: r.cfg.ParallelSteps, MaxExecutions: r.cfg.Executions, Logger: r.log,
+		Caller: gate, MaxParallel: s.cfg.ParallelSteps, MaxExecutions: s.cfg.Executions, Logger: s.log,
+		Budget: memory,
 	})
 	return func(ctx context.Context, d workflow.Definition, input map[string]any) workflow.Execution {
 		x := engine.Execute(ctx, d, input)

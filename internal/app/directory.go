@@ -6,6 +6,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/httpapi"
 	"github.com/breakerd/breakerd/internal/redisdocs"
+	"github.com/breakerd/breakerd/internal/replica"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -14,25 +15,17 @@ import (
 type directory struct {
 	*redisdocs.Docs
 
-	replica *replica
+	replica *replica.Replica
 }
 
 var _ httpapi.Directory = directory{}
 
 // Agents implements [httpapi.Directory]. It lists at once what is new on this replica.
-func (d directory) Agents(ctx context.Context) ([]string, error) {
-	if err := d.replica.index.flush(ctx); err != nil {
-		return nil, err
-	}
-	return d.Docs.Agents(ctx)
-}
+func (d directory) Agents(ctx context.Context) ([]string, error) { return d.replica.Agents(ctx) }
 
-// Known implements [httpapi.Directory]. An agent that this replica has just admitted a call to is known at once.
+// Known implements [httpapi.Directory].
 func (d directory) Known(ctx context.Context, agent string) (bool, error) {
-	if err := d.replica.index.flush(ctx); err != nil {
-		return false, err
-	}
-	return d.Docs.Known(ctx, agent)
+	return d.replica.Known(ctx, agent)
 }
 
 // PutOverride implements [httpapi.Directory].
@@ -52,14 +45,7 @@ func conflict(err error) error {
 	return err
 }
 
-// Forget implements [httpapi.Directory]. It sends the agent's outcomes first: sent later, they would bring it back.
+// Forget implements [httpapi.Directory].
 func (d directory) Forget(ctx context.Context, agent, actor string, force bool) error {
-	if err := d.replica.manager.Flush(ctx, agent); err != nil {
-		return err
-	}
-	if err := d.replica.store.Forget(ctx, agent, actor, force); err != nil {
-		return err
-	}
-	d.replica.evict(agent)
-	return nil
+	return d.replica.Forget(ctx, agent, actor, force)
 }

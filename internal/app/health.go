@@ -10,24 +10,31 @@ import (
 )
 
 // healthOptions is what the health routes show of this replica; library is nil in a program without workflows.
-func (r *replica) healthOptions(ready func(context.Context) error, library *workflow.Library) route.HealthOptions {
+func (s *service) healthOptions(ready func(context.Context) error, library *workflow.Library) route.HealthOptions {
 	return route.HealthOptions{
-		Health: func(ctx context.Context) route.Health { return r.health(ctx, library) },
-		Ready:  ready, Metrics: r.metrics.Handler(), Version: daemon.Version(), ReplicaID: r.id,
+		Health: func(ctx context.Context) route.Health { return s.health(ctx, library) },
+		Ready:  ready, Metrics: s.metrics.Handler(), Version: daemon.Version(), ReplicaID: s.ID,
 	}
 }
 
 // health is degraded, not unhealthy, while Redis is down, or while the last good version of a bad file is in force:
 // calls are still answered.
-func (r *replica) health(ctx context.Context, library *workflow.Library) route.Health {
-	checks := map[string]route.Check{"redis": r.checkRedis(ctx)}
-	if s := r.registry.Status(); s.Path != "" {
-		checks["registry"] = checkFile(s.Path, s.Problem)
+func (s *service) health(ctx context.Context, library *workflow.Library) route.Health {
+	checks := map[string]route.Check{"redis": s.checkRedis(ctx)}
+	if f := s.Registry.Status(); f.Path != "" {
+		checks["registry"] = checkFile(f.Path, f.Problem)
 	}
 	if library != nil {
-		if s := library.Status(); s.Dir != "" {
-			checks["workflows"] = checkFile(s.Dir, s.Problem)
+		if f := library.Status(); f.Dir != "" {
+			checks["workflows"] = checkFile(f.Dir, f.Problem)
 		}
+	}
+	if text, pending := s.DataLoss(); text != "" {
+		c := route.Check{Status: route.Healthy, Warnings: []string{text}}
+		if pending {
+			c.Status = route.Degraded
+		}
+		checks["redis_data"] = c
 	}
 	h := route.Health{Status: route.Healthy, Checks: checks}
 	for _, c := range checks {
@@ -38,23 +45,20 @@ func (r *replica) health(ctx context.Context, library *workflow.Library) route.H
 	return h
 }
 
-func (r *replica) checkRedis(ctx context.Context) route.Check {
-	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.RedisTimeout)
-	defer cancel()
-	begin := time.Now()
-	err := r.store.Ping(ctx)
-	ms := float64(time.Since(begin).Microseconds()) / 1000
-	c := route.Check{Status: route.Healthy, LatencyMs: &ms, Detail: r.conn.Display, Degraded: r.fallback.Degraded()}
-	if err == nil {
-		c.Warnings, err = r.conn.Check(ctx)
+func (s *service) checkRedis(ctx context.Context) route.Check {
+	h := s.CheckRedis(ctx)
+	ms := float64(h.Latency.Microseconds()) / 1000
+	c := route.Check{
+		Status: route.Healthy, LatencyMs: &ms, Detail: s.Conn.Display, Degraded: h.Degraded, Warnings: h.Warnings,
 	}
-	if r.conn.Embedded {
-		c.Warnings = append(c.Warnings, "embedded Redis: for this process only, and nothing is kept")
+	if h.Unsent.Outcomes > 0 {
+		oldest := h.Unsent.Oldest.Round(time.Millisecond).Seconds()
+		c.Unsent = &route.Unsent{Outcomes: h.Unsent.Outcomes, Agents: h.Unsent.Agents, OldestSeconds: oldest}
 	}
-	if err != nil {
-		c.Detail = err.Error()
+	if h.Err != nil {
+		c.Detail = h.Err.Error()
 	}
-	if err != nil || c.Degraded {
+	if h.Err != nil || h.Degraded {
 		c.Status = route.Degraded
 	}
 	return c

@@ -5,9 +5,14 @@ package app
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/daemon"
+	"github.com/breakerd/breakerd/internal/metrics"
+	"github.com/breakerd/breakerd/internal/replica"
+	"github.com/breakerd/breakerd/pkg/redisstore"
+	"github.com/breakerd/breakerd/pkg/redisstore/embedded"
 )
 
 const help = `Everything is set by environment variables, or by a file that ENV_FILE names.
@@ -21,7 +26,7 @@ const embeddedBanner = "Redis is embedded: this process only, and NOTHING IS KEP
 type program struct {
 	check  func(config.Config) error  // of the listeners' addresses
 	listen func(config.Config) string // of the listener that answers /readyz
-	build  func(r *replica, ready func(context.Context) error) (parts, error)
+	build  func(s *service, ready func(context.Context) error) (parts, error)
 }
 
 // parts are what a program adds to a replica.
@@ -42,29 +47,63 @@ func (p program) configure(environ []string) (daemon.Config, error) {
 	return daemon.Config{
 		Listen: p.listen(cfg), LogLevel: cfg.LogLevel, LogFormat: cfg.LogFormat, Warnings: cfg.Warnings,
 		ShutdownDelay: cfg.ShutdownDelay, ShutdownTimeout: cfg.ShutdownTimeout,
-		Open: func(
-			ctx context.Context, log *slog.Logger, ready func(context.Context) error,
-		) (daemon.Service, error) {
-			r, err := newReplica(ctx, cfg, log)
+		Open: func(ctx context.Context, h daemon.Host) (daemon.Service, error) {
+			s, err := newService(ctx, cfg, h)
 			if err != nil {
 				return daemon.Service{}, err
 			}
-			p, err := p.build(r, ready)
+			p, err := p.build(s, h.Ready)
 			if err != nil {
-				r.stop(false)
+				s.stop(false)
 				return daemon.Service{}, err
 			}
-			return r.service(ctx, p), nil
+			return s.serve(ctx, p), nil
 		},
 	}, nil
 }
 
-func (r *replica) service(ctx context.Context, p parts) daemon.Service {
+// service is a replica of the fleet that serves others.
+type service struct {
+	*replica.Replica
+
+	cfg     config.Config
+	log     *slog.Logger
+	metrics *metrics.Metrics
+}
+
+func newService(ctx context.Context, cfg config.Config, h daemon.Host) (s *service, err error) {
+	limitMemory(h.Log)
+	redisstore.SetClientLogger(h.Log)
+	s = &service{cfg: cfg, log: h.Log}
+	important := func(agent string) bool { return s.Important(agent) }
+	s.metrics = metrics.New(daemon.Version(), cfg.MetricsMaxAgents, important)
+	s.Replica, err = replica.New(ctx, replica.Options{
+		Replica: cfg.Replica, Version: daemon.Version(), Logger: h.Log, Embedded: embedded.Start,
+		Observer: s.metrics.Breakers,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.RegisterLog(h.LinesDropped)
+	s.metrics.RegisterPool(s.Conn.Client.PoolStats)
+	return s, nil
+}
+
+// lastCalls bounds all of the last things that are asked of Redis together.
+const lastCalls = 2 * time.Second
+
+func (s *service) stop(orderly bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), lastCalls)
+	defer cancel()
+	_ = s.Stop(ctx, orderly) // which logs what it could not send
+}
+
+func (s *service) serve(ctx context.Context, p parts) daemon.Service {
 	return daemon.Service{
-		Listeners: p.listeners, Start: func() { r.start(ctx, p.tasks) }, Stop: r.stop,
+		Listeners: p.listeners, Start: func() { s.Start(ctx, append(p.tasks, s.Greet)...) }, Stop: s.stop,
 		Banner: func(addresses []string) string {
 			text := p.banner(addresses)
-			if r.conn.Embedded {
+			if s.Conn.Embedded {
 				text = embeddedBanner + text
 			}
 			return text

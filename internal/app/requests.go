@@ -70,6 +70,10 @@ func observeCalls(log *slog.Logger, m *metrics.Bridge) func(breakerhttp.Timing) 
 	return func(t breakerhttp.Timing) {
 		m.Upstream(t)
 		log.Debug("agent called", "agent", t.Agent, "status", t.Status, "outcome", string(t.Outcome.Kind),
-			"class", t.Outcome.Class, "first_byte_seconds", t.FirstByte.Seconds(), "duration_seconds", t.Total.Seconds())
+			"class", t.Outcome.Class, "header_seconds", t.Header.Seconds(), "first_byte_seconds", t.FirstByte.Seconds(),
+			"duration_seconds", t.Total.Seconds())
+		if t.Late != "" {
+			log.Info("agent failed after its probe was settled", "event", "bridge.late", "agent", t.Agent, "class", t.Late)
+		}
 	}
 }

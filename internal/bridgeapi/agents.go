@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -30,7 +31,7 @@ type registeredReply struct {
 }
 
 func (b *bridge) agentRoutes() {
-	in, out := agentSchema(), agentSchema()
+	in, out := b.agentSchema(), b.agentSchema()
 	origin := func(about string) *huma.Schema {
 		return &huma.Schema{Type: huma.TypeString, Enum: []any{"file", "api"}, Description: about}
 	}
@@ -87,9 +88,11 @@ func textSchema(about string) *huma.Schema {
 }
 
 // agentSchema documents a registration, which package registry checks.
-func agentSchema() *huma.Schema {
+func (b *bridge) agentSchema() *huma.Schema {
 	timeout := registry.DefaultTimeout.Seconds()
-	return objectSchema(map[string]*huma.Schema{
+	calls := b.Properties(b.SchemaOf(registry.Calls{}))
+	route.DescribeCalls(calls)
+	fields := map[string]*huma.Schema{
 		"name":                   {Type: huma.TypeString, Pattern: route.NamePattern},
 		"url":                    textSchema("http or https; without it the agent is a policy that has no address."),
 		"circuit_breaker_config": route.OverrideSchema(),
@@ -102,11 +105,12 @@ func agentSchema() *huma.Schema {
 			Description: "How long its answer may take to begin, and each next part of it.",
 		},
 		"classify": {
-			Type: huma.TypeString, Enum: []any{"status", "jsonrpc", "mcp"}, Default: "status",
-			Description: "What a failure is told by: the status; also an error in a JSON-RPC body; " +
-				"also isError in an MCP result.",
+			Type: huma.TypeString, Enum: calls["classify_observe"].Enum, Default: "status",
+			Description: "What a failure is told by: the status, or what the body says in this protocol too.",
 		},
-	})
+	}
+	maps.Copy(fields, calls)
+	return objectSchema(fields)
 }
 
 // listAgents lists the agents of the file while Redis is down.

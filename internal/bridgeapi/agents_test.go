@@ -30,6 +30,26 @@ func TestAgents_AreRegisteredReplacedAndDeleted(t *testing.T) {
 	f.Do("DELETE", agentsPath+"/a", "").WantProblem(404, problem.AgentUnknown)
 }
 
+// What GET gives can be sent back whole, with every field.
+func TestAgents_HowCallsCountGoesRoundTrip(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	want := []string{
+		`classify="mcp_strict"`, `classify_observe="auto"`, `failure_statuses=[401,"500-599"]`, "ignored_statuses=[404]", "first_token_timeout_seconds=0.3",
+		"idle_timeout_seconds=0.5", `count.methods=["POST"]`, `count.path_prefixes=["/v1/"]`,
+	}
+	f.Do("POST", agentsPath, `{"name":"a","url":"http://a","classify":"mcp_strict","classify_observe":"auto","failure_statuses":[401,"500-599"],"ignored_statuses":[404],`+
+		`"first_token_timeout_seconds":0.3,"idle_timeout_seconds":0.5,"count":{"methods":["POST"],"path_prefixes":["/v1/"]}}`).Want(201, want...)
+	shown := f.Do("GET", agentsPath+"/a", "").Want(200, want...)
+	f.Do("PUT", agentsPath+"/b", strings.Replace(shown.Text, `"name":"a"`, `"name":"b"`, 1)).Want(201, want...)
+	f.Do("PUT", agentsPath+"/a", `{"url":"http://a"}`).
+		Want(200, `classify="status"`, "classify_observe=null", "failure_statuses=null", "idle_timeout_seconds=null", "count=null")
+	f.Do("POST", agentsPath, `{"name":"c","classify_observe":"guess","failure_statuses":[401,"x"],"ignored_statuses":["400-499"],"first_token_timeout_seconds":0,`+
+		`"idle_timeout_seconds":null,"count":{"methods":["get"]}}`).WantProblem(422, problem.InvalidValue).
+		Want(422, `errors.0.location="body.classify_observe"`, `errors.1.location="body.failure_statuses[1]"`, `errors.2.location="body.ignored_statuses[0]"`,
+			`errors.3.location="body.first_token_timeout_seconds"`, `errors.4.location="body.idle_timeout_seconds"`, `errors.5.location="body.count.methods[0]"`)
+}
+
 func TestAgents_AreListedInPages(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -4,7 +4,6 @@ package bridgeapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
@@ -28,6 +28,7 @@ type Options struct {
 	// Execute runs a workflow to its end. A caller that leaves cancels ctx.
 	Execute    func(ctx context.Context, d workflow.Definition, input map[string]any) workflow.Execution
 	Executions Executions
+	Budget     *budget.Budget // of which executions take what they are sent; nil: no bound
 
 	route.HealthOptions
 
@@ -58,9 +59,9 @@ type Workflows interface {
 
 // Executions keeps finished executions, a [workflow.Store].
 type Executions interface {
-	// Keep returns the whole execution in JSON, even if it can keep only a part of it.
-	Keep(ctx context.Context, x workflow.Execution) (record json.RawMessage, err error)
-	Get(ctx context.Context, id string) (record json.RawMessage, err error)
+	// Keep returns the whole execution, even if it can keep only a part of it. Records are freed by their callers.
+	Keep(ctx context.Context, x workflow.Execution) (workflow.Record, error)
+	Get(ctx context.Context, id string) (workflow.Record, error)
 }
 
 // New makes the API. It starts nothing in the background.
@@ -133,7 +134,7 @@ func (b *bridge) documentGateway() {
 			Codes: []problem.Code{
 				problem.CircuitBreakerOpen, problem.StoreUnavailable, problem.AgentUnknown, problem.AgentHasNoURL,
 				problem.InvalidPath, problem.UpstreamTimeout, problem.UpstreamUnreachable, problem.InvalidBody,
-				problem.RequestTimeout, problem.MethodNotAllowed,
+				problem.RequestTimeout, problem.MethodNotAllowed, problem.LoopDetected, problem.AgentAddressDenied,
 			},
 		})
 		return b.OpenAPI.Paths[path]

@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/text"
@@ -41,13 +42,13 @@ func (b *bridge) executionRoutes() {
 	schema := b.executionSchema()
 	route.Serve(b.API, route.Operation{
 		Route: "POST " + workflowsPath + "/{workflow}/execute", ID: "executeWorkflow", Tag: "workflows",
-		Optional: true, Free: true, Out: schema, Example: `{"input": {}}`,
-		Summary:  "Run a workflow to its end. A problem of a run that began holds the whole execution",
+		Optional: true, Free: true, Out: schema, Example: `{"input": {}}`, Budget: b.Budget,
+		Summary:  "Run a workflow to its end. A problem of a run that began holds the execution, of 16 KiB at most",
 		Refusals: []int{http.StatusServiceUnavailable},
 		Codes: []problem.Code{
 			problem.WorkflowUnknown, problem.InputMissing, problem.AgentFailed, problem.CircuitBreakerOpen,
 			problem.WorkflowTimeout, problem.ExecutionCancelled, problem.StoreUnavailable, problem.TooManyExecutions,
-			problem.WorkflowInvalid,
+			problem.WorkflowInvalid, problem.WorkflowMemory,
 		},
 	}, b.execute)
 	route.Serve(b.API, route.Operation{
@@ -76,7 +77,7 @@ func (b *bridge) executionSchema() *huma.Schema {
 // writeMargin is how long an answer may take to be sent after the workflow's own time.
 const writeMargin = 30 * time.Second
 
-func (b *bridge) execute(r *route.Request, in executeBody) (json.RawMessage, error) {
+func (b *bridge) execute(r *route.Request, in executeBody) (route.Encoded, error) {
 	id := r.PathValue("workflow")
 	d, err := b.Workflows.Get(r.Context(), id)
 	if err != nil {
@@ -84,14 +85,27 @@ func (b *bridge) execute(r *route.Request, in executeBody) (json.RawMessage, err
 	}
 	r.MayTake(d.MaxDuration() + writeMargin)
 	x := b.Execute(r.Context(), d, in.Input)
+	defer x.Release()
 	if err := notBegun(x.Err); err != nil {
 		return nil, err
 	}
 	record, err := b.Executions.Keep(r.Context(), x)
+	if errors.Is(err, budget.ErrExhausted) {
+		x = x.Exhausted()
+		record, err = b.Executions.Keep(r.Context(), x)
+	}
+	if errors.Is(err, budget.ErrExhausted) {
+		return nil, noMemory()
+	}
 	if err != nil {
 		return nil, err
 	}
-	return record, executionProblem(x, record)
+	r.Finally(record.Free)
+	return route.Encoded(record.Text), executionProblem(x, record.Excerpt)
+}
+
+func noMemory() *problem.Problem {
+	return problem.NoMemory("workflows hold as much memory as they may; the execution was stopped")
 }
 
 // notBegun is the problem of an execution that ran no step; nil: it began.
@@ -114,8 +128,8 @@ func notBegun(err error) error {
 	return p
 }
 
-// executionProblem is the problem of an execution that is not complete; nil: it is. record is the execution in JSON.
-func executionProblem(x workflow.Execution, record json.RawMessage) error {
+// executionProblem is the problem of an execution that is not complete; nil: it is. excerpt is the execution in JSON.
+func executionProblem(x workflow.Execution, excerpt json.RawMessage) error {
 	if x.Status == workflow.Completed || x.Error == nil {
 		return nil
 	}
@@ -132,10 +146,12 @@ func executionProblem(x workflow.Execution, record json.RawMessage) error {
 		p = problem.New(problem.ExecutionCancelled, "the execution was cancelled: %s", reason)
 	case e.Cause == workflow.CauseTimeout && !ofCall:
 		p = problem.New(problem.WorkflowTimeout, "the workflow's time is up: %s", reason)
+	case e.Cause == workflow.CauseMemory:
+		p = noMemory()
 	default:
 		p = stepProblem(e, reason)
 	}
-	p.Step, p.Agent, p.Cause, p.Execution = e.Step, e.Agent, text.Short(e.Cause), record
+	p.Step, p.Agent, p.Cause, p.Execution = e.Step, e.Agent, text.Short(e.Cause), excerpt
 	return p
 }
 
@@ -168,11 +184,12 @@ func stepProblem(e *workflow.ExecutionError, reason string) *problem.Problem {
 	}
 }
 
-func (b *bridge) getExecution(r *route.Request, _ route.None) (json.RawMessage, error) {
+func (b *bridge) getExecution(r *route.Request, _ route.None) (route.Encoded, error) {
 	id := r.PathValue("execution")
 	record, err := b.Executions.Get(r.Context(), id)
 	if errors.Is(err, workflow.ErrUnknown) {
 		err = problem.New(problem.ExecutionUnknown, "no execution %s is known; they are kept for an hour", id)
 	}
-	return record, err
+	r.Finally(record.Free)
+	return route.Encoded(record.Text), err
 }

@@ -7,11 +7,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route/routetest"
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
@@ -207,16 +210,95 @@ func TestExecute_CallerThatLeavesEndsIt(t *testing.T) {
 	}
 }
 
+// sized answers with a JSON string of as many bytes as the agent's name says after its "A"; "Failing" fails.
+func sized(c workflow.Call) (json.RawMessage, error) {
+	size, err := strconv.Atoi(strings.TrimPrefix(c.Agent, "A"))
+	if err != nil {
+		return nil, &workflow.CallError{Cause: "status_500", Err: errors.New("it answered 500")}
+	}
+	return c.ReadAnswer(strings.NewReader(`"` + strings.Repeat("x", size-2) + `"`))
+}
+
+// bounded is a fixture whose executions share a budget.
+func bounded(t *testing.T, most int64) *fixture {
+	t.Helper()
+	b := budget.New(most)
+	store := records{routetest.NewStore()}
+	f := newFixture(t, func(o *Options) {
+		o.Budget = b
+		o.Executions = workflow.NewStore(workflow.StoreOptions{Records: store, Logger: o.Logger, Budget: b})
+		o.Execute = workflow.NewEngine(workflow.EngineOptions{Logger: o.Logger, Caller: callFunc(sized), Budget: b}).Execute
+	})
+	t.Cleanup(func() { // what is kept gives way, all else must have been given back
+		s := b.Open()
+		if err := s.Take(int(most)); err != nil {
+			t.Errorf("%d of %d bytes were not given back", b.Taken(), most)
+		}
+		s.Free()
+	})
+	return f
+}
+
+// H4.
+func TestExecute_ExhaustedMemoryIsA503AndOthersGoOn(t *testing.T) {
+	t.Parallel()
+	f := bounded(t, 8<<20)
+	one := func(agent string) routetest.Got {
+		f.workflow("w", agent)
+		return f.Do("POST", workflowsPath+"/w/execute", "")
+	}
+	for range 5 {
+		one("A1000000").Want(200, `status="completed"`)
+		g := one("A7000000").WantProblem(503, problem.WorkflowMemory).
+			Want(503, `step="step-1"`, `cause="workflow_memory"`, `execution.status="failed"`, `execution.steps.step-1.error.cause="workflow_memory"`)
+		f.AsDocumented(f.Operations()["executeWorkflow"], g)
+		if len(g.Text) > 4000 || g.Header.Get("Retry-After") != "1" {
+			t.Errorf("%d bytes, %v", len(g.Text), g.Header)
+		}
+	}
+	f.workflow("w", "A1000")
+	values := `{"input":{"list":[` + strings.Repeat("0,", 150_000) + `0]}}` // 300 KB that take 10 MB when decoded
+	f.Do("POST", workflowsPath+"/w/execute", values).WantProblem(503, problem.WorkflowMemory).Want(503, "execution=null")
+	f.Do("POST", workflowsPath+"/w/execute", `{"input":{"text":"`+strings.Repeat("x", 200_000)+`"}}`).Want(200)
+}
+
+func TestExecute_RecordThatDoesNotFitFailsIt(t *testing.T) {
+	t.Parallel()
+	f := bounded(t, 8<<20)
+	f.workflow("w", "A2600000") // the execution holds it; its record has it twice
+	g := f.Do("POST", workflowsPath+"/w/execute", "").WantProblem(503, problem.WorkflowMemory).
+		Want(503, `cause="workflow_memory"`, `execution.status="failed"`, `execution.steps.step-1.status="completed"`, "execution.output_truncated=true")
+	id, _ := g.At("execution.execution_id").(string)
+	f.Do("GET", executionsPath+"/"+id, "").Want(200, `status="failed"`, `error.cause="workflow_memory"`)
+}
+
+func TestExecute_ProblemHasNoLargeOutputs(t *testing.T) {
+	t.Parallel()
+	f := bounded(t, 32<<20)
+	f.Do("POST", workflowsPath, `{"workflow_id":"w","steps":{"a":{"agent_name":"A2000000"},"b":{"agent_name":"Failing","depends_on":["a"]}}}`).Want(201)
+	g := f.Do("POST", workflowsPath+"/w/execute", "").WantProblem(502, problem.AgentFailed).
+		Want(502, `step="b"`, `execution.steps.a.status="completed"`, "execution.steps.a.output=null", "execution.output_truncated=true")
+	f.AsDocumented(f.Operations()["executeWorkflow"], g)
+	if len(g.Text) > workflow.MaxRecord+4000 {
+		t.Errorf("%d bytes", len(g.Text))
+	}
+	id, _ := g.At("execution.execution_id").(string)
+	whole := f.Do("GET", executionsPath+"/"+id, "").Want(200, "output_truncated=null")
+	if len(whole.Text) < 2_000_000 {
+		t.Errorf("%d bytes are kept", len(whole.Text))
+	}
+}
+
 // keptExecutions is a store that sends what it is to keep.
 type keptExecutions chan workflow.Execution
 
-func (k keptExecutions) Keep(_ context.Context, x workflow.Execution) (json.RawMessage, error) {
+func (k keptExecutions) Keep(_ context.Context, x workflow.Execution) (workflow.Record, error) {
 	k <- x
-	return json.RawMessage("{}"), nil
+	return workflow.Record{Text: json.RawMessage("{}"), Excerpt: json.RawMessage("{}")}, nil
 }
 
-func (k keptExecutions) Get(context.Context, string) (json.RawMessage, error) {
-	return nil, workflow.ErrUnknown
+func (k keptExecutions) Get(context.Context, string) (workflow.Record, error) {
+	return workflow.Record{}, workflow.ErrUnknown
 }
 
 func TestExecute_CancelledIsA503(t *testing.T) {

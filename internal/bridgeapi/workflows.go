@@ -67,6 +67,14 @@ func definitionSchema() *huma.Schema {
 		},
 		"path":            textSchema("Below the agent's address."),
 		"timeout_seconds": seconds("Of this call; default: the agent's own."),
+		"on_failure": {
+			Type: huma.TypeString, Enum: []any{string(workflow.FailExecution), string(workflow.ContinueExecution)},
+			Description: "What becomes of the execution when the step fails or is refused; default fail.",
+		},
+		"defaults": {
+			Type: huma.TypeObject, AdditionalProperties: true,
+			Description: `Values for references that find nothing, by the reference: {"$.steps.step-1.output": null}.`,
+		},
 	}, "agent_name")
 	return objectSchema(map[string]*huma.Schema{
 		"workflow_id": {Type: huma.TypeString, Pattern: route.NamePattern},

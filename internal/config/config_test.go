@@ -44,10 +44,13 @@ func TestLoad_NothingSetGivesTheDefaults(t *testing.T) {
 		origins[f.Name] = "default"
 	}
 	want := config.Config{
-		Policy: breaker.DefaultPolicy(), Origins: origins, KeyPrefix: "circuit_breaker", RedisURL: "embedded://",
-		FlushInterval: 10 * time.Millisecond, MaxStaleness: time.Second,
-		RedisTTL: time.Hour, RedisTimeout: 250 * time.Millisecond, Listen: "127.0.0.1:18180",
-		MaxAgents: 100_000, MetricsMaxAgents: 1000, ShutdownTimeout: 20 * time.Second, LogFormat: "auto",
+		Replica: config.Replica{
+			Policy: breaker.DefaultPolicy(), Origins: origins, KeyPrefix: "circuit_breaker", RedisURL: "embedded://",
+			FlushInterval: 10 * time.Millisecond, MaxStaleness: time.Second,
+			RedisTTL: time.Hour, RedisTimeout: 250 * time.Millisecond, OnStoreReset: "restore",
+			MaxAgents: 100_000, NewAgents: 1000, UnknownAgents: "track",
+		},
+		Listen: "127.0.0.1:18180", MetricsMaxAgents: 1000, ShutdownTimeout: 20 * time.Second, LogFormat: "auto",
 		BridgeListen: "127.0.0.1:8000", ParallelSteps: 8, Executions: 32, InboundAgent: "header:X-Agent-ID",
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -61,19 +64,22 @@ func TestLoad_NothingSetGivesTheDefaults(t *testing.T) {
 func TestLoad_ReadsEachVariable(t *testing.T) {
 	t.Parallel()
 	c := load(t, "CIRCUIT_BREAKER_KEY_PREFIX=cb:prod", "REDIS_URL=redis://u:p@h/0", "REDIS_USERNAME=app", "REDIS_PASSWORD= s ",
-		"REDIS_SENTINEL_PASSWORD=t", "REDIS_TTL_SECONDS=7200.5", "REDIS_TIMEOUT_MS=100", "BREAKERD_LISTEN=:80", "BREAKERD_AUTH=None",
-		"REPLICA_ID=r1", "MAX_AGENTS=5", "METRICS_MAX_AGENTS=0", "SHUTDOWN_TIMEOUT_SECONDS=0.5", "LOG_LEVEL=WARN", "LOG_FORMAT=JSON",
+		"REDIS_SENTINEL_PASSWORD=t", "REDIS_TTL_SECONDS=7200.5", "REDIS_TIMEOUT_MS=100", "ON_STORE_RESET=Forget", "BREAKERD_LISTEN=:80", "BREAKERD_AUTH=None",
+		"REPLICA_ID=r1", "MAX_AGENTS=5", "NEW_AGENTS_PER_SECOND=9", "UNKNOWN_AGENTS=refuse", "METRICS_MAX_AGENTS=0", "SHUTDOWN_TIMEOUT_SECONDS=0.5", "LOG_LEVEL=WARN", "LOG_FORMAT=JSON",
 		"BRIDGE_LISTEN=:81", "BRIDGE_AUTH=None", "AGENTS_FILE=a.json", "WORKFLOWS_DIR=w", "WORKFLOW_PARALLEL_STEPS=2", "WORKFLOW_PARALLEL_EXECUTIONS=3", "INBOUND_LISTEN=:82",
 		"INBOUND_URL=http://api", "INBOUND_AGENT=jwt:sub", "INBOUND_JWT_KEY_FILE=k.pem", "INBOUND_JWT_SECRET_FILE=s", "SHUTDOWN_DELAY_SECONDS=1",
 		"CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=5", "CIRCUIT_BREAKER_MAX_STALENESS_MS=2000", "CIRCUIT_BREAKER_TIMEOUT_SECONDS= 0.25 ", "CIRCUIT_BREAKER_ENABLED=false", "CIRCUIT_BREAKER_MODE=", "HOME=/root", "odd", "=C:=x")
 	policy := breaker.DefaultPolicy()
 	policy.Disabled, policy.Timeout = true, 250*time.Millisecond
 	want := config.Config{
-		FlushInterval: 5 * time.Millisecond, MaxStaleness: 2 * time.Second,
-		Policy: policy, Origins: c.Origins, KeyPrefix: "cb:prod", RedisURL: "redis://u:p@h/0", RedisUsername: "app", RedisPassword: " s ",
-		RedisSentinelPassword: "t", RedisTTL: 7200500 * time.Millisecond, RedisTimeout: 100 * time.Millisecond, Listen: ":80", Auth: "none",
-		ReplicaID: "r1", MaxAgents: 5, ShutdownTimeout: 500 * time.Millisecond, LogLevel: slog.LevelWarn, LogFormat: "json",
-		BridgeListen: ":81", BridgeAuth: "none", AgentsFile: "a.json", WorkflowsDir: "w", ParallelSteps: 2, Executions: 3, ShutdownDelay: time.Second,
+		Replica: config.Replica{
+			FlushInterval: 5 * time.Millisecond, MaxStaleness: 2 * time.Second,
+			Policy: policy, Origins: c.Origins, KeyPrefix: "cb:prod", RedisURL: "redis://u:p@h/0", RedisUsername: "app", RedisPassword: " s ",
+			RedisSentinelPassword: "t", RedisTTL: 7200500 * time.Millisecond, RedisTimeout: 100 * time.Millisecond, OnStoreReset: "forget",
+			ReplicaID: "r1", MaxAgents: 5, NewAgents: 9, UnknownAgents: "refuse", AgentsFile: "a.json",
+		},
+		Listen: ":80", Auth: "none", ShutdownTimeout: 500 * time.Millisecond, LogLevel: slog.LevelWarn, LogFormat: "json",
+		BridgeListen: ":81", BridgeAuth: "none", WorkflowsDir: "w", ParallelSteps: 2, Executions: 3, ShutdownDelay: time.Second,
 		InboundListen: ":82", InboundURL: "http://api", InboundAgent: "jwt:sub", InboundKeyFile: "k.pem", InboundSecretFile: "s",
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -104,6 +110,8 @@ func TestLoad_BadValueNamesVariableValueAndWhatIsAllowed(t *testing.T) {
 		{"REPLICA_ID", "a b", "at most 64 of"},
 		{"MAX_AGENTS", "-1", "whole number from 1"},
 		{"METRICS_MAX_AGENTS", "x", "whole number from 0"},
+		{"NEW_AGENTS_PER_SECOND", "-1", "whole number from 0"},
+		{"UNKNOWN_AGENTS", "ban", `"track" "refuse"`},
 		{"SHUTDOWN_TIMEOUT_SECONDS", "-1", "seconds from 0"},
 		{"LOG_LEVEL", "loud", `"debug" "info" "warn" "error"`},
 		{"LOG_FORMAT", "xml", `"auto" "text" "json"`},
@@ -139,7 +147,11 @@ func TestLoad_ReportsAllBadValuesAtOnce(t *testing.T) {
 
 func TestSecret_ComesFromItsFile(t *testing.T) {
 	t.Parallel()
-	c := load(t, "REDIS_URL_FILE="+write(t, "redis://h/0\n"), "REDIS_PASSWORD_FILE="+write(t, " two\nlines \r\n"), "REDIS_SENTINEL_PASSWORD_FILE="+write(t, "x\n\n"))
+	two, sentinels := write(t, " two\nlines \r\n"), write(t, "x\n\n")
+	c := load(t, "REDIS_URL_FILE="+write(t, "redis://h/0\n"), "REDIS_PASSWORD_FILE="+two, "REDIS_SENTINEL_PASSWORD_FILE="+sentinels)
+	if c.RedisPasswordFile != two || c.RedisSentinelPasswordFile != sentinels {
+		t.Errorf("got the files %q and %q", c.RedisPasswordFile, c.RedisSentinelPasswordFile)
+	}
 	if c.RedisURL.Reveal() != "redis://h/0" || c.RedisPassword.Reveal() != " two\nlines " || c.RedisSentinelPassword.Reveal() != "x\n" {
 		t.Errorf("got %q, %q, %q", c.RedisURL.Reveal(), c.RedisPassword.Reveal(), c.RedisSentinelPassword.Reveal())
 	}
@@ -230,5 +242,55 @@ func TestCheckBridge_ListenersAndInbound(t *testing.T) {
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.environ, err, tt.want)
 		}
+	}
+}
+
+// A program of somebody else's has variables of its own, which are none of ours.
+func TestLoadReplica_ReadsItsOwnVariablesAlone(t *testing.T) {
+	t.Parallel()
+	file := write(t, "CIRCUIT_BREAKER_FAILURE_THRESHOLD=4\nMAX_AGENTS=9\nLOG_FORMAT=loud\nBREAKERD_AUTH=maybe\n")
+	r, err := config.LoadReplica([]string{
+		"ENV_FILE=" + file, "REPLICA_ID=r1", "REDIS_TTL_SECONDS=600", "CIRCUIT_BREAKER_FAILURE_TRESHOLD=2", "MAX_AGENTS=7",
+		"LOG_LEVEL=verbose", "BRIDGE_LISTEN=nowhere", "SHUTDOWN_TIMEOUT_SECONDS=long", "WORKFLOW_PARALLEL_STEPS=none", "BREAKERD_ADDR=x",
+	}, config.Own{Prefix: "mine", ReplicaID: "other", Policy: breaker.Policy{FailureThreshold: 9, MinimumCalls: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Policy.FailureThreshold != 4 || r.ReplicaID != "r1" || r.RedisTTL != 10*time.Minute || r.MaxAgents != 7 || r.KeyPrefix != "mine" || r.Policy.MinimumCalls != 3 || r.Origins["minimum_calls"] != "program" || r.RedisTimeout != 250*time.Millisecond {
+		t.Errorf("%+v", r)
+	}
+	// What is valid together is not judged apart; the program's own URL stands beside REDIS_URL and its twin.
+	if _, err := config.LoadReplica([]string{"CIRCUIT_BREAKER_TIMEOUT_SECONDS=7200", "REDIS_URL=x", "REDIS_URL_FILE=/nowhere"}, config.Own{Policy: breaker.Policy{TimeoutMax: 3 * time.Hour}}); err != nil {
+		t.Error(err)
+	}
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "CIRCUIT_BREAKER_FAILURE_TRESHOLD") {
+		t.Errorf("warnings %q", r.Warnings)
+	}
+	for _, bad := range []string{"REDIS_TIMEOUT_MS=0", "REPLICA_ID=a b", "CIRCUIT_BREAKER_TIMEOUT_SECONDS=x", "AGENTS_FILE=a", "REDIS_PASSWORD_FILE=/nowhere"} {
+		if _, err := config.LoadReplica([]string{bad}, config.Own{}); (err == nil) != (bad == "AGENTS_FILE=a") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	_, err = config.LoadReplica(nil, config.Own{ReplicaID: "a b"})
+	if bad, is := errors.AsType[*config.Error](err); !is || bad.Name != "REPLICA_ID" || !strings.Contains(bad.Error(), "(in the program's own settings)") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCheckBridge_NamesTheBadEntryOfAgentAllow(t *testing.T) {
+	t.Parallel()
+	for list, bad := range map[string]string{"a.example,10.0.0.0/33": "10.0.0.0/33", "host:80": "host:80", "*,b.example": "*"} {
+		c, err := config.Load([]string{"AGENT_ALLOW=" + list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := errors.AsType[*config.Error](c.CheckBridge())
+		if !ok || got.Name != "AGENT_ALLOW" || got.Value != bad {
+			t.Errorf("%q: got %v", list, c.CheckBridge())
+		}
+	}
+	c, err := config.Load([]string{"AGENT_ALLOW=a.example, *.b.example, 10.0.0.0/8, ::1"})
+	if err != nil || c.CheckBridge() != nil {
+		t.Errorf("got %v, %v", err, c.CheckBridge())
 	}
 }

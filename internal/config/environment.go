@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"reflect"
 	"strings"
 )
 
@@ -19,6 +20,9 @@ type setting struct{ text, file string }
 type environment struct {
 	set   map[string]setting
 	twins map[string]string // NAME to NAME_FILE and back, for secrets
+
+	theirs bool // of a program of somebody else's: only a Replica's variables count
+	own    Own  // what that sets itself
 }
 
 // newEnvironment reads NAME=VALUE pairs; the last of two of the same name counts.
@@ -49,6 +53,23 @@ func (e environment) put(name string, s setting) {
 	e.set[name] = s
 }
 
+// keepOurs drops what is none of ours in a program of somebody else's, which names its Redis itself. Misspelt variables
+// of the policy stay, for a warning.
+func (e environment) keepOurs() {
+	if !e.theirs {
+		return
+	}
+	names := map[string]bool{"ENV_FILE": true}
+	for _, v := range tagged(reflect.TypeFor[Replica]()) {
+		names[v.name] = true
+		names[v.name+"_FILE"] = v.secret
+	}
+	names["REDIS_URL"], names["REDIS_URL_FILE"] = false, false
+	maps.DeleteFunc(e.set, func(name string, _ setting) bool {
+		return !names[name] && !strings.HasPrefix(name, policyPrefix)
+	})
+}
+
 func (e environment) has(name string) bool {
 	_, ok := e.set[name]
 	return ok
@@ -65,6 +86,19 @@ func (e environment) fill(lines []line, file string) {
 		return !winsInFile(name) && (e.has(name) || e.has(e.twins[name]))
 	})
 	maps.Copy(e.set, added.set)
+}
+
+// ownSettings stands in the place of the file of a setting that the program made itself.
+const ownSettings = "the program's own settings"
+
+// fillOwn adds the program's own settings where nothing else is set.
+func (e environment) fillOwn() {
+	own := map[string]string{"CIRCUIT_BREAKER_KEY_PREFIX": e.own.Prefix, "REPLICA_ID": e.own.ReplicaID}
+	for name, text := range own {
+		if !e.has(name) && text != "" {
+			e.set[name] = setting{text, ownSettings}
+		}
+	}
 }
 
 // winsInFile says whether the file wins over the environment: people edit these in the file of a running installation.

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/breakerd/breakerd/internal/destination"
 )
 
 // ErrOpenListener is the error of a listener that other machines reach, where nobody allowed that.
@@ -19,9 +21,13 @@ func (c Config) CheckListen() error {
 	return checkListen("BREAKERD", c.Listen, c.Auth, "127.0.0.1:18180")
 }
 
-// CheckBridge is CheckListen for BRIDGE_LISTEN and BRIDGE_AUTH. It checks the variables of the inbound guard as well.
+// CheckBridge is CheckListen for BRIDGE_LISTEN and BRIDGE_AUTH. It checks AGENT_ALLOW and the variables of the inbound
+// guard as well.
 func (c Config) CheckBridge() error {
 	errs := []error{checkListen("BRIDGE", c.BridgeListen, c.BridgeAuth, "127.0.0.1:8000")}
+	if _, bad, err := destination.Parse(c.AgentAllow); err != nil {
+		errs = append(errs, &Error{Name: "AGENT_ALLOW", Value: bad, Allowed: destination.Want})
+	}
 	switch {
 	case c.InboundListen == "" && c.InboundURL != "":
 		errs = append(errs, errors.New("INBOUND_URL is set, but not INBOUND_LISTEN: want both, or neither"))

@@ -45,13 +45,20 @@ func variables() []variable {
 			doc: f.Doc, clause: f.Clause,
 		})
 	}
-	for f := range reflect.TypeFor[Config]().Fields() {
+	return append(list, tagged(reflect.TypeFor[Config]())...)
+}
+
+// tagged lists the variables of a struct, in the order of its fields, those of embedded structs included.
+func tagged(t reflect.Type) (list []variable) {
+	for f := range t.Fields() {
 		tag := f.Tag
 		if name, ok := tag.Lookup("env"); ok {
 			list = append(list, variable{
 				name: name, def: tag.Get("envDefault"), check: tag.Get("check"),
 				doc: tag.Get("doc"), clause: tag.Get("clause"), secret: tag.Get("secret") == "true",
 			})
+		} else if f.Anonymous {
+			list = append(list, tagged(f.Type)...)
 		}
 	}
 	return list

@@ -10,12 +10,12 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-func (c *Config) warnf(format string, args ...any) {
+func (c *Replica) warnf(format string, args ...any) {
 	c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...))
 }
 
 // warnOfPolicy reports settings that undo each other.
-func (c *Config) warnOfPolicy() {
+func (c *Replica) warnOfPolicy() {
 	p := c.Policy
 	slow := p.SlowCallDuration > 0 && p.SlowCallRateThreshold > 0
 	failures := p.FailureThreshold != breaker.Off || p.FailureRateThreshold != breaker.Off
@@ -43,7 +43,7 @@ func (c *Config) warnOfPolicy() {
 }
 
 // warnOfNames reports variables that are none of ours and were probably meant to be.
-func (c *Config) warnOfNames(all environment) {
+func (c *Replica) warnOfNames(all environment) {
 	known := []string{"DEMO_LISTEN", "DEMO_AGENTS"}
 	for _, v := range documented() {
 		known = append(known, v.name)

@@ -26,8 +26,10 @@ const (
 	exitConfig = 2 // bad arguments or a bad configuration
 )
 
-// healthTimeout bounds --health.
-const healthTimeout = 3 * time.Second
+const (
+	healthTimeout = 3 * time.Second        // bounds --health
+	lastLines     = 500 * time.Millisecond // bounds the wait for the last lines of stderr to be read
+)
 
 // Program is one command.
 type Program struct {
@@ -48,13 +50,21 @@ type Config struct {
 	ShutdownDelay   time.Duration // between the signal and the end of listening: not ready, and still serving
 	ShutdownTimeout time.Duration // for calls to end after ShutdownDelay
 
-	// Open makes the service. Its error counts as a bad configuration. ready gives an error once the program is stopping.
-	Open func(ctx context.Context, log *slog.Logger, ready func(context.Context) error) (Service, error)
+	// Open makes the service. Its error counts as a bad configuration.
+	Open func(ctx context.Context, h Host) (Service, error)
+}
+
+// Host is what the program gives its service.
+type Host struct {
+	Log          *slog.Logger
+	Ready        func(context.Context) error // an error once the program is stopping
+	LinesDropped func() int64                // log lines that were dropped so far
 }
 
 // Run runs the program until SIGTERM or SIGINT, or until ctx ends, and gives the exit code. A second signal ends it at
-// once.
+// once. Run returns in time whatever hangs; what hangs then is left behind.
 func (p Program) Run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	signal.Ignore(syscall.SIGPIPE) // it would end the process when a reader of stdout or stderr has gone
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
@@ -62,8 +72,10 @@ func (p Program) Run(ctx context.Context, args, environ []string, stdout, stderr
 }
 
 func (p Program) run(
-	ctx context.Context, args, environ []string, stdout, stderr io.Writer, signals <-chan os.Signal,
+	ctx context.Context, args, environ []string, stdout, out io.Writer, signals <-chan os.Signal,
 ) int {
+	stderr := logging.NewQueue(out)
+	defer stderr.Close(lastLines)
 	probe := false
 	switch arg := strings.Join(args, " "); arg {
 	case "":
@@ -81,7 +93,7 @@ func (p Program) run(
 	}
 	c, err := p.Configure(environ)
 	if err != nil {
-		return p.badConfig(stderr, err)
+		return badConfig(stderr, p.Name, err)
 	}
 	if probe {
 		if err := ready(ctx, c.Listen); err != nil {
@@ -91,20 +103,18 @@ func (p Program) run(
 		fmt.Fprintln(stdout, "ready")
 		return exitOK
 	}
-	log := logging.New(stderr, c.LogLevel, c.LogFormat)
+	log := stderr.Logger(c.LogLevel, c.LogFormat)
+	// Libraries that log with the package log, as net/http's Transport does, would write to stderr themselves.
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	slog.SetDefault(log)
 	for _, w := range c.Warnings {
 		log.Warn("configuration", "warning", w)
 	}
-	h := &host{program: p.Name, config: c, log: log, signals: signals, stdout: stdout}
-	s, err := c.Open(ctx, log, h.ready)
-	if err != nil {
-		return p.badConfig(stderr, err)
-	}
-	return h.serve(ctx, s)
+	return newHost(p.Name, c, log, stdout, stderr).run(ctx, signals)
 }
 
-func (p Program) badConfig(stderr io.Writer, err error) int {
-	fmt.Fprintf(stderr, "%s: bad configuration:\n%v\n", p.Name, err)
+func badConfig(stderr io.Writer, program string, err error) int {
+	fmt.Fprintf(stderr, "%s: bad configuration:\n%v\n", program, err)
 	return exitConfig
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -43,12 +43,12 @@ func testProgram(mux *http.ServeMux, drain time.Duration, stopped chan<- bool) P
 		}
 		return Config{
 			Listen: listen, LogFormat: "auto", ShutdownTimeout: drain, Warnings: []string{"mind the step"},
-			Open: func(_ context.Context, _ *slog.Logger, ready func(context.Context) error) (Service, error) {
+			Open: func(_ context.Context, h Host) (Service, error) {
 				if listen == "nowhere" {
 					return Service{}, errors.New("TEST_LISTEN: nowhere")
 				}
 				mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
-					if err := ready(r.Context()); err != nil {
+					if err := h.Ready(r.Context()); err != nil {
 						http.Error(w, err.Error(), http.StatusServiceUnavailable)
 					}
 				})
@@ -269,9 +269,156 @@ func TestSecondSignal_EndsAtOnce(t *testing.T) {
 	_ = res.Body.Close()
 }
 
+// stuck are the parts of a program that hang until release is closed.
+type stuck struct{ open, start, stop, reader bool }
+
+// endOf runs a program in virtual time with parts that hang. It gives SIGTERM after an hour, another after then, and
+// returns the exit code and how long the end took.
+func (s stuck) endOf(t *testing.T, signals int, then time.Duration) (code int, took time.Duration) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		hang := func(hangs bool) {
+			if hangs {
+				<-release
+			}
+		}
+		p := Program{Name: "tester", Configure: func([]string) (Config, error) {
+			return Config{
+				ShutdownDelay: 3 * time.Second, ShutdownTimeout: 7 * time.Second,
+				Open: func(_ context.Context, h Host) (Service, error) {
+					for range 100 {
+						h.Log.Info("a line")
+					}
+					hang(s.open)
+					return Service{Start: func() { hang(s.start) }, Stop: func(bool) { hang(s.stop) }}, nil
+				},
+			}, nil
+		}}
+		arriving, exit := make(chan os.Signal, 2), make(chan int)
+		stderr := writer(func(b []byte) (int, error) {
+			hang(s.reader)
+			return len(b), nil
+		})
+		go func() { exit <- p.run(t.Context(), nil, nil, io.Discard, stderr, arriving) }()
+		time.Sleep(time.Hour)
+		begin := time.Now()
+		for i := range signals {
+			if i > 0 {
+				time.Sleep(then)
+				begin = time.Now()
+			}
+			arriving <- syscall.SIGTERM
+		}
+		code = <-exit
+		took = time.Since(begin)
+		close(release)
+		time.Sleep(time.Hour) // what was left behind ends too
+	})
+	return code, took
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
+
+// moby 31540 (nobody reads stderr), and each other part that may hang.
+func TestEnd_IsBoundedWhateverHangs(t *testing.T) {
+	t.Parallel()
+	const drain, whole = 10 * time.Second, 10*time.Second + rest
+	for _, c := range []struct {
+		stuck   stuck
+		signals int
+		then    time.Duration
+		code    int
+		took    time.Duration
+	}{
+		{stuck{}, 1, 0, exitOK, 3 * time.Second},
+		{stuck{reader: true}, 1, 0, exitOK, 3*time.Second + lastLines},
+		{stuck{open: true}, 1, 0, exitFailed, whole},
+		{stuck{start: true}, 1, 0, exitFailed, whole},
+		{stuck{stop: true}, 1, 0, exitFailed, whole},
+		{stuck{stop: true, reader: true}, 1, 0, exitFailed, whole + lastLines},
+		{stuck{open: true, reader: true}, 1, 0, exitFailed, whole + lastLines},
+		{stuck{}, 2, time.Second, exitFailed, 0},
+		{stuck{reader: true}, 2, time.Second, exitFailed, lastLines},
+		{stuck{open: true}, 2, 0, exitFailed, forcedRest},
+		{stuck{start: true}, 2, time.Second, exitFailed, forcedRest},
+		{stuck{stop: true}, 2, time.Second, exitFailed, forcedRest},
+		{stuck{stop: true}, 2, drain, exitFailed, forcedRest}, // in Stop already
+		{stuck{open: true, stop: true, reader: true}, 2, time.Second, exitFailed, forcedRest + lastLines},
+	} {
+		if code, took := c.stuck.endOf(t, c.signals, c.then); code != c.code || took != c.took {
+			t.Errorf("%+v: exit code %d after %v", c, code, took)
+		}
+	}
+}
+
+// A service that failed ends in time too: nobody gives it a signal.
+func TestEnd_IsBoundedAfterAFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var stderr bytes.Buffer
+		p := Program{Name: "tester", Configure: func([]string) (Config, error) {
+			return Config{Open: func(context.Context, Host) (Service, error) {
+				return Service{Listeners: []Listener{{Listen: "nowhere"}}, Stop: func(bool) { <-release }}, nil
+			}}, nil
+		}}
+		begin := time.Now()
+		code := p.run(t.Context(), nil, nil, io.Discard, &stderr, nil)
+		if took := time.Since(begin); code != exitFailed || took != rest || !strings.Contains(stderr.String(), "not stopped in time") {
+			t.Errorf("exit code %d after %v: %s", code, took, stderr.String())
+		}
+		close(release)
+	})
+}
+
+// A configuration that is refused, arguments and a failed probe are said on stderr; nobody need read that.
+func TestEnd_BeforeItBegan(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"--loud"}, {}, {"--health"}} {
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			begin := time.Now()
+			code := testProgram(nil, 0, nil).run(t.Context(), args, []string{"TEST_LISTEN="}, io.Discard, writer(func(b []byte) (int, error) {
+				<-release
+				return len(b), nil
+			}), nil)
+			if took := time.Since(begin); code != exitConfig || took != lastLines {
+				t.Errorf("%q: exit code %d after %v", args, code, took)
+			}
+			close(release)
+		})
+	}
+}
+
+// A call that does not heed its context is left behind.
+func TestDrain_LeavesBehindACallThatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	mux, began, release := http.NewServeMux(), make(chan struct{}, 1), make(chan struct{})
+	mux.HandleFunc("/deaf", func(http.ResponseWriter, *http.Request) {
+		began <- struct{}{}
+		<-release
+	})
+	r := start(t, mux, 10*time.Millisecond)
+	go func() {
+		if res, err := r.get(false, "/deaf"); err == nil {
+			_ = res.Body.Close()
+		}
+	}()
+	<-began
+	r.signals <- syscall.SIGTERM
+	r.wantExit(exitOK)
+	close(release)
+}
+
 // The Makefile's own rule builds the programs here, as a release does.
 func TestVersion_IsWhatMakeBuildWasGiven(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it links every program anew")
+	}
 	dir := t.TempDir()
 	const version = "v9.8.7-6-gabcdef0-dirty"
 	build := exec.CommandContext(t.Context(), "make", "-C", "../..", "build", "BIN="+dir, "VERSION="+version)

@@ -10,9 +10,9 @@ import (
 	"net/http"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/framing"
 	"github.com/breakerd/breakerd/internal/logging"
 )
 
@@ -34,30 +34,88 @@ type Listener struct {
 
 var errStopping = errors.New("stopping")
 
-// lastCalls bounds the wait for calls whose connections were cut.
-const lastCalls = 2 * time.Second
+const (
+	// lastCalls bounds the wait for calls whose connections were cut.
+	lastCalls = 2 * time.Second
+	// rest is what the end may take beyond the delay and the timeout: lastCalls, and what the service does last.
+	rest = 5 * time.Second
+	// forcedRest is what it may take after a second signal.
+	forcedRest = 500 * time.Millisecond
+)
 
 // host runs one service.
 type host struct {
-	program  string
-	config   Config
-	log      *slog.Logger
-	signals  <-chan os.Signal
-	stdout   io.Writer
-	stopping atomic.Bool
-	calls    sync.RWMutex // read-locked by each call
+	program string
+	config  Config
+	log     *slog.Logger
+	stdout  io.Writer
+	stderr  *logging.Queue
+	calls   sync.RWMutex // read-locked by each call
+
+	stop     func() // closes stopping
+	stopping chan struct{}
+	forced   chan struct{} // closed by a second signal
+}
+
+func newHost(program string, c Config, log *slog.Logger, stdout io.Writer, stderr *logging.Queue) *host {
+	stopping := make(chan struct{})
+	return &host{
+		program: program, config: c, log: log, stdout: stdout, stderr: stderr,
+		stop: sync.OnceFunc(func() { close(stopping) }), stopping: stopping, forced: make(chan struct{}),
+	}
 }
 
 func (h *host) ready(context.Context) error {
-	if h.stopping.Load() {
+	select {
+	case <-h.stopping:
 		return errStopping
+	default:
+		return nil
 	}
-	return nil
 }
 
-// serve serves until a signal or the end of ctx, and gives the exit code.
-func (h *host) serve(ctx context.Context, s Service) (code int) {
+// run serves until a signal, the end of ctx or a failure, and gives the exit code. From then on its time is bounded,
+// whatever the service, a call or Redis does: this goroutine waits for them, and calls none of them.
+func (h *host) run(ctx context.Context, signals <-chan os.Signal) int {
+	ended := make(chan int, 1)
+	go func() { ended <- h.serve(ctx) }()
+	select {
+	case code := <-ended:
+		return code
+	case sig := <-signals:
+		h.log.Info("stopping", "signal", sig.String(),
+			"delay", h.config.ShutdownDelay.String(), "timeout", h.config.ShutdownTimeout.String())
+	case <-ctx.Done():
+	case <-h.stopping: // it failed
+	}
+	h.stop()
+	overdue := time.NewTimer(h.config.ShutdownDelay + h.config.ShutdownTimeout + rest)
+	defer overdue.Stop()
+	select {
+	case code := <-ended:
+		return code
+	case <-overdue.C:
+		h.log.Error("not stopped in time, and ended", "after", rest.String())
+		return exitFailed
+	case sig := <-signals:
+		h.log.Warn("stopped by a second signal", "signal", sig.String())
+		close(h.forced)
+	}
+	select {
+	case <-ended:
+	case <-time.After(forcedRest):
+	}
+	return exitFailed
+}
+
+// serve serves until the program is to stop, and gives the exit code.
+func (h *host) serve(ctx context.Context) (code int) {
+	s, err := h.config.Open(ctx, Host{Log: h.log, Ready: h.ready, LinesDropped: h.stderr.Dropped})
+	if err != nil {
+		return badConfig(h.stderr, h.program, err)
+	}
 	defer func() {
+		h.stop() // the time of Stop is bounded too when there was no signal
 		if s.Stop != nil {
 			s.Stop(code == exitOK)
 		}
@@ -77,28 +135,26 @@ func (h *host) serve(ctx context.Context, s Service) (code int) {
 	var addresses []string
 	served := make(chan error, len(listeners))
 	for i, l := range listeners {
-		server := h.server(s.Listeners[i])
+		server := server{h.server(s.Listeners[i]), framing.NewListener(l)}
 		all, addresses = append(all, server), append(addresses, l.Addr().String())
-		go func() { served <- server.Serve(l) }()
+		go func() { served <- server.Serve(server.listener) }()
 		h.log.Info("listening", "address", addresses[i], "for", s.Listeners[i].Variable, "version", Version())
 	}
 	if logging.Terminal(h.stdout) {
-		fmt.Fprintf(h.stdout, "%s %s listens on http://%s\n", h.program, Version(), addresses[0])
+		text := fmt.Sprintf("%s %s listens on http://%s\n", h.program, Version(), addresses[0])
 		if s.Banner != nil {
-			fmt.Fprint(h.stdout, s.Banner(addresses))
+			text += s.Banner(addresses)
 		}
+		go fmt.Fprint(h.stdout, text) // a terminal that was stopped (Ctrl-S) takes nothing
 	}
 	select {
 	case err := <-served:
 		h.log.Error("the listener failed", "error", err)
 		all.close()
 		return exitFailed
-	case <-ctx.Done():
-	case sig := <-h.signals:
-		h.log.Info("stopping", "signal", sig.String(),
-			"delay", h.config.ShutdownDelay.String(), "timeout", h.config.ShutdownTimeout.String())
+	case <-h.stopping:
+		return h.shutdown(all)
 	}
-	return h.shutdown(all)
 }
 
 // bind listens on every address, or on none.
@@ -120,7 +176,7 @@ func (h *host) server(l Listener) *http.Server {
 	server := &http.Server{
 		Handler:           h.counted(l.Handler),
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ConnState: framing.ConnState,
 		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 	}
 	if l.Stream {
@@ -158,9 +214,8 @@ func (h *host) idle(ctx context.Context) error {
 	}
 }
 
-// shutdown reports not ready, waits for balancers to notice, and drains. A second signal ends it at once.
+// shutdown waits for balancers to notice that the program is not ready, and drains.
 func (h *host) shutdown(all servers) int {
-	h.stopping.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), h.config.ShutdownDelay+h.config.ShutdownTimeout)
 	defer cancel()
 	drained := make(chan error, 1)
@@ -183,15 +238,21 @@ func (h *host) shutdown(all servers) int {
 			_ = h.idle(last) // a call that was cut settles its permit
 		}
 		return exitOK
-	case sig := <-h.signals:
-		h.log.Warn("stopped by a second signal", "signal", sig.String())
+	case <-h.forced:
 		all.close()
 		return exitFailed
 	}
 }
 
+// server is one of a program's.
+type server struct {
+	*http.Server
+
+	listener *framing.Listener
+}
+
 // servers are all of a program's.
-type servers []*http.Server
+type servers []server
 
 // shutdown ends them together, each when its calls have ended.
 func (all servers) shutdown(ctx context.Context) error {
@@ -207,6 +268,7 @@ func (all servers) shutdown(ctx context.Context) error {
 // close cuts their connections.
 func (all servers) close() {
 	for _, s := range all {
+		s.listener.Hurry()
 		_ = s.Close() // its listener was closed before, or fails
 	}
 }

@@ -167,7 +167,7 @@ func TestAgents_KeepsTheSwitchedOnes(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
-	if got := do("PUT", "/modes/more", `{"mode":"failing"}`); got != 409 {
+	if got := do("PUT", "/modes/more", `{"mode":"failing"}`); got != 429 {
 		t.Errorf("one more than there are places for: %d", got)
 	}
 	if got := do("GET", "/FailingAgent", ""); got != 500 {

@@ -49,9 +49,9 @@ func configure(environ []string) (daemon.Config, error) {
 	}
 	return daemon.Config{
 		Listen: v.Listen, LogLevel: slog.LevelInfo, LogFormat: "auto", ShutdownTimeout: drainTimeout,
-		Open: func(_ context.Context, log *slog.Logger, _ func(context.Context) error) (daemon.Service, error) {
+		Open: func(_ context.Context, h daemon.Host) (daemon.Service, error) {
 			// Stream: a stream and a delay last as long as the agent's mode says.
-			l := daemon.Listener{Listen: v.Listen, Variable: "DEMO_LISTEN", Handler: &server{a, log}, Stream: true}
+			l := daemon.Listener{Listen: v.Listen, Variable: "DEMO_LISTEN", Handler: &server{a, h.Log}, Stream: true}
 			return daemon.Service{Listeners: []daemon.Listener{l}}, nil
 		},
 	}, nil

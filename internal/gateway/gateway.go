@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"sync"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/destination"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -27,15 +27,18 @@ type Agents interface {
 type Options struct {
 	Agents  Agents
 	Manager *breaker.Manager
-	Base    http.RoundTripper        // nil: NewBase(0)
+	Base    http.RoundTripper        // nil: NewAgentBase
 	Observe func(breakerhttp.Timing) // receives each call that was made; nil: nobody
 	Logger  *slog.Logger             // nil: silent
+	ID      string                   // of the replica, by which it knows its own calls in a loop; "": any
 }
 
 // Gateway is the handler of /agents/{agent}/…, and a [workflow.Caller]. It is safe for concurrent use.
 type Gateway struct {
-	o     Options
-	proxy httputil.ReverseProxy // copied for each call
+	o        Options
+	proxy    httputil.ReverseProxy // copied for each call
+	activity breakerhttp.Activity
+	via      *via
 }
 
 // New makes a Gateway.
@@ -44,12 +47,12 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.New("gateway: Options.Agents and Manager are required")
 	}
 	if o.Base == nil {
-		o.Base = NewBase(0)
+		o.Base = NewAgentBase(destination.Allowed{})
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Gateway{o: o, proxy: newProxy(o.Logger)}, nil
+	return &Gateway{o: o, proxy: newProxy(o.Logger), via: newVia(o.ID)}, nil
 }
 
 func newProxy(log *slog.Logger) httputil.ReverseProxy {
@@ -58,58 +61,58 @@ func newProxy(log *slog.Logger) httputil.ReverseProxy {
 	}
 }
 
-// NewBase makes the transport to agents. It keeps connections, neither compresses nor decompresses, and follows
-// HTTP_PROXY, HTTPS_PROXY and NO_PROXY. header bounds the wait for a response's header; 0: no bound.
-func NewBase(header time.Duration) *http.Transport {
-	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 5 * time.Second,
-		ExpectContinueTimeout: time.Second, ResponseHeaderTimeout: header,
-		DisableCompression: true, ForceAttemptHTTP2: true,
-	}
-}
-
 // flushEvery bounds how long bytes of a body of known length stay in a buffer. Streams are flushed at each write.
 const flushEvery = 100 * time.Millisecond
 
-// ServeHTTP implements [http.Handler]. The agent's answer is passed on as it is.
+// ServeHTTP implements [http.Handler]. The agent's answer is passed on as it is, but for its own address in it.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, r, end := newCaller(w, r)
 	defer end()
 	name, rest, p := split(r)
+	if p == nil && g.via.looped(r.Header) {
+		p = looping()
+		if g.via.due() {
+			g.o.Logger.WarnContext(r.Context(), "a call came back", "event", "bridge.loop_detected", "agent", name)
+		}
+	}
 	var agent registry.Agent
 	if p == nil {
 		agent, p = g.find(r.Context(), name)
 	}
 	if p != nil {
-		p.Write(c)
+		answer(c, p, statusOf(p.Code))
 		return
 	}
+	at := place{url: agent.URL, prefix: mounted(r, name), front: c.host, whole: rest == ""}
 	proxy := g.proxy
-	proxy.Rewrite = func(out *httputil.ProxyRequest) { rewrite(out, agent.URL, rest) }
-	proxy.Transport = g.transport(agent)
-	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, g.o.Logger, name, err) }
+	proxy.Rewrite = func(out *httputil.ProxyRequest) {
+		rewrite(out, agent.URL, rest, at.prefix, g.via)
+		repeatable(out.Out)
+	}
+	proxy.Transport = g.transport(agent, rest)
+	proxy.ModifyResponse = func(resp *http.Response) error { return c.pass(resp, at) }
+	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
+		fail(w, r, g.o.Logger, target{name, agent.Contact}, err)
+	}
 	proxy.ServeHTTP(c, r)
 }
 
-// transport returns the transport to one agent, through its breaker.
-func (g *Gateway) transport(a registry.Agent) *breakerhttp.Transport {
+// transport returns the transport for a call of an agent at a path below its address, through its breaker.
+func (g *Gateway) transport(a registry.Agent, path string) *breakerhttp.Transport {
 	return &breakerhttp.Transport{
-		Base: g.o.Base, Manager: g.o.Manager, Agent: func(*http.Request) string { return a.Name },
-		Timeout: a.Timeout, Body: classifier(a.Classify), Observe: g.o.Observe, Logger: g.o.Logger,
+		Base: g.base(a), Manager: g.o.Manager, Agent: func(*http.Request) string { return a.Name },
+		Statuses: a.Statuses, Body: a.Classify, Shadow: a.ClassifyObserve,
+		Counts:  func(r *http.Request) bool { return a.Count.Counts(r.Method, path) },
+		Timeout: a.Timeout, FirstData: a.FirstToken,
+		Activity: &g.activity, Observe: g.o.Observe, Logger: g.o.Logger,
 	}
 }
 
-func classifier(c registry.Classify) breakerhttp.BodyClassifier {
-	switch c {
-	case registry.ByJSONRPC:
-		return breakerhttp.JSONRPC
-	case registry.ByMCP:
-		return breakerhttp.MCP
-	default:
-		return breakerhttp.StatusOnly
+func (g *Gateway) base(a registry.Agent) http.RoundTripper {
+	if b, ok := g.o.Base.(*Base); ok {
+		return unlooped{keeper{b, a.IdleTimeout}}
 	}
+	return unlooped{g.o.Base}
 }
 
 // find returns a registered agent that has an address.

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,6 +32,7 @@ type InboundOptions struct {
 	Manager    *breaker.Manager
 	Base       http.RoundTripper // nil: NewBase(registry.DefaultTimeout)
 	Logger     *slog.Logger      // nil: silent
+	ID         string            // of the replica, by which it knows its own calls in a loop; "": any
 }
 
 // NewInbound makes the guard in front of one API. The breaker is the calling agent's: its errors (4xx) open it, the
@@ -52,9 +55,16 @@ func NewInbound(o InboundOptions) (http.Handler, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	proxy := newProxy(o.Logger)
-	proxy.Transport = o.Base
-	proxy.Rewrite = func(r *httputil.ProxyRequest) { rewrite(r, api, r.In.URL.EscapedPath()) }
-	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, o.Logger, "the API", err) }
+	proxy.Transport = unlooped{o.Base}
+	via := newVia(cmp.Or(o.ID, rand.Text()) + "/inbound") // an agent of this replica's gateway may be behind this guard
+	proxy.Rewrite = func(r *httputil.ProxyRequest) { rewrite(r, api, r.In.URL.EscapedPath(), "", via) }
+	proxy.ModifyResponse = func(resp *http.Response) error {
+		c := callerOf(resp.Request)
+		return c.pass(resp, place{url: api, front: c.host})
+	}
+	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
+		fail(w, r, o.Logger, target{name: "the API"}, err)
+	}
 	guard := breakerhttp.Middleware{Manager: o.Manager, Agent: agent, Logger: o.Logger}
 	guarded := verify(guard.Wrap(&proxy))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -65,10 +75,17 @@ func NewInbound(o InboundOptions) (http.Handler, error) {
 		if p == nil && !strings.HasPrefix(path, "/") { // OPTIONS *
 			p = problem.New(problem.InvalidPath, "want a path")
 		}
+		if p == nil && via.looped(r.Header) {
+			p = looping()
+			if via.due() {
+				o.Logger.WarnContext(r.Context(), "a call came back to the inbound guard", "event", "bridge.loop_detected")
+			}
+		}
 		if p != nil {
-			p.Write(c)
+			answer(c, p, statusOf(p.Code))
 			return
 		}
+		c.refused = statusDenied
 		guarded.ServeHTTP(c, r)
 	}), nil
 }

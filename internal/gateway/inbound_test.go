@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -214,4 +215,43 @@ func write(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func TestInbound_MarksItsAnswersAndHidesTheAPI(t *testing.T) {
+	t.Parallel()
+	var via string
+	api := httptest.NewServer(nil)
+	api.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		via = r.Header.Get("Via")
+		h := w.Header()
+		h.Set("Location", api.URL+"/base/next")
+		h.Set("Content-Location", "//"+api.Listener.Addr().String()+"/elsewhere")
+		h.Set("X-Circuit-Breaker-State", "OPEN")
+		h.Set("Set-Cookie", "a=b; Path=/base; Domain=127.0.0.1")
+		w.WriteHeader(http.StatusUnprocessableEntity)
+	})
+	t.Cleanup(api.Close)
+	base := gateway.NewBase(0)
+	t.Cleanup(base.CloseIdleConnections)
+	f := &fixture{t: t, manager: newManager(t)}
+	guard, err := gateway.NewInbound(gateway.InboundOptions{URL: api.URL + "/base", Agent: "header:X-Agent-ID", Manager: f.manager, Base: base, ID: "replica"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(guard)
+	t.Cleanup(front.Close)
+	f.url = front.URL
+	r := f.do(http.MethodPost, "/x", "{}", "X-Agent-ID", "A")
+	if r.Header.Get("Location") != "/next" || r.Header.Get("Content-Location") != "/elsewhere" || r.Header.Get("Set-Cookie") != "a=b; Path=/" ||
+		r.Header.Get("X-Circuit-Breaker-State") != "" || r.Header.Get("X-Agent-Circuit-Breaker-State") != "OPEN" || r.Header.Get("Proxy-Status") != "" {
+		t.Errorf("got %v", r.Header)
+	}
+	f.do(http.MethodPost, "/x", "{}", "X-Agent-ID", "A", "Via", via).problem(t, http.StatusLoopDetected, "loop_detected")
+	f.hold("A")
+	for agent, want := range map[string]string{"A": "429 breakerd; error=http_request_denied", "-": "400 breakerd; error=http_request_denied"} {
+		r := f.do(http.MethodPost, "/x", "{}", "X-Agent-ID", agent)
+		if got := strconv.Itoa(r.StatusCode) + " " + r.Header.Get("Proxy-Status"); got != want {
+			t.Errorf("%s: got %s", agent, got)
+		}
+	}
 }

@@ -43,6 +43,7 @@ type fixture struct {
 	url     string // of the gateway
 	gate    *gateway.Gateway
 	manager *breaker.Manager
+	agents  agents
 	mu      sync.Mutex
 	timings []breakerhttp.Timing
 }
@@ -66,7 +67,7 @@ func newFixture(t *testing.T, upstream http.Handler, change ...func(*registry.Ag
 		t.Fatal(err)
 	}
 	known := agents{
-		"Agent": {Name: "Agent", URL: to, Timeout: 5 * time.Second, Classify: registry.ByStatus},
+		"Agent": {Name: "Agent", URL: to, Timeout: 5 * time.Second, Classify: breakerhttp.StatusOnly},
 		"NoURL": {Name: "NoURL"},
 		"Gone":  {Name: "Gone", URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}, Timeout: time.Second},
 	}
@@ -75,6 +76,7 @@ func newFixture(t *testing.T, upstream http.Handler, change ...func(*registry.Ag
 		c(&a)
 		known["Agent"] = a
 	}
+	f.agents = known
 	base := gateway.NewBase(0)
 	t.Cleanup(base.CloseIdleConnections)
 	f.gate, err = gateway.New(gateway.Options{Agents: known, Manager: f.manager, Base: base, Observe: f.observe})

@@ -74,8 +74,8 @@ func dotted(path string) bool {
 	return false
 }
 
-// rewrite makes the request to the agent.
-func rewrite(r *httputil.ProxyRequest, agent *url.URL, rest string) {
+// rewrite makes the request to the agent, or to an API: prefix is then "".
+func rewrite(r *httputil.ProxyRequest, agent *url.URL, rest, prefix string, v *via) {
 	to := join(agent, rest)
 	to.RawQuery, to.ForceQuery = r.In.URL.RawQuery, r.In.URL.ForceQuery // as sent, for the agent to parse
 	r.Out.URL, r.Out.Host = to, ""
@@ -87,6 +87,20 @@ func rewrite(r *httputil.ProxyRequest, agent *url.URL, rest string) {
 		r.Out.Header.Del("Connection")
 	}
 	forward(r)
+	v.add(r.Out.Header)
+	if prefix != "" {
+		r.Out.Header.Set("X-Forwarded-Prefix", prefix)
+	}
+}
+
+// mounted is where the caller finds an agent: below the path that a proxy before this one says it adds.
+func mounted(r *http.Request, name string) string {
+	outer := strings.TrimSuffix(r.Header.Get("X-Forwarded-Prefix"), "/")
+	if !strings.HasPrefix(outer, "/") || strings.HasPrefix(outer, "//") || !validPath(outer) ||
+		strings.ContainsAny(outer, "?#\\,; ") {
+		outer = ""
+	}
+	return outer + Prefix + name
 }
 
 // forward adds this proxy to the headers of a chain of proxies.

@@ -13,9 +13,12 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 // maxOutput bounds the answer of a step's agent, in bytes.
@@ -31,6 +34,13 @@ var _ workflow.Caller = (*Gateway)(nil)
 // a [*breaker.OpenError], anything else but a 2xx a [*workflow.CallError].
 func (g *Gateway) Call(ctx context.Context, c workflow.Call) (json.RawMessage, error) {
 	agent, p := g.find(ctx, c.Agent)
+	if from, ok := ctx.Value(traceKey{}).(http.Header); ok && g.via.looped(from) {
+		p = looping()
+		if g.via.due() {
+			g.o.Logger.WarnContext(ctx, "a workflow's call came back", "event", "bridge.loop_detected", "agent", c.Agent,
+				"workflow", c.WorkflowID)
+		}
+	}
 	if p != nil {
 		return nil, failed(string(p.Code), "%s", p.Detail)
 	}
@@ -41,16 +51,18 @@ func (g *Gateway) Call(ctx context.Context, c workflow.Call) (json.RawMessage, e
 	}
 	address := join(agent.URL, c.Path).String()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(c.Input))
-	if err != nil {
-		return nil, failed(workflow.CauseAgentFailed, "%w", err)
+	if err != nil { // which names the address
+		return nil, failed(workflow.CauseAgentFailed, "the agent's url and the path of the step make no address")
 	}
 	req.Header = g.stepHeader(ctx, c)
-	resp, err := g.transport(agent).RoundTrip(req)
+	transport := g.transport(agent, c.Path)
+	transport.Base = redirects{transport.Base, agent.URL}
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return nil, g.stepError(ctx, c, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // nothing more is read
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxOutput+1))
+	body, err := readAnswer(c, resp)
 	switch {
 	case err != nil:
 		return nil, g.stepError(ctx, c, fmt.Errorf("its answer broke off: %w", err))
@@ -59,7 +71,32 @@ func (g *Gateway) Call(ctx context.Context, c workflow.Call) (json.RawMessage, e
 	case len(body) > maxOutput:
 		return nil, failed(workflow.CauseBadOutput, "it answered with more than %d bytes", maxOutput)
 	}
-	return output(resp.Header.Get("Content-Type"), body)
+	if class, bad := wrong(resp); bad {
+		return nil, failed(workflow.CauseAgentFailed, "its answer is an error, %s%s", class, excerpt(body))
+	}
+	return output(c, resp.Header.Get("Content-Type"), body)
+}
+
+// wrong reports whether an answer whose status is a success is an error all the same, as the breaker was told, and
+// which. The error of a tool [breakerhttp.MCP] is a result, which the next step may want.
+func wrong(resp *http.Response) (class string, bad bool) {
+	o, _ := breakerhttp.Verdict(resp)
+	own := o.Kind == breaker.Ignored && o.Class != "tool_error" && !strings.HasPrefix(o.Class, "http_")
+	return o.Class, own || o.Kind == breaker.Failure
+}
+
+// readAnswer reads an answer as far as it is of use. Of one that is no success the beginning is kept; the rest is read,
+// for only an answer that came to its end tells the breaker something.
+func readAnswer(c workflow.Call, resp *http.Response) ([]byte, error) {
+	whole := io.LimitReader(resp.Body, maxOutput+1)
+	if resp.StatusCode >= 200 && resp.StatusCode <= 299 {
+		return c.ReadAnswer(whole)
+	}
+	body, err := io.ReadAll(io.LimitReader(whole, 4*maxExcerpt))
+	if err == nil {
+		_, err = io.Copy(io.Discard, whole)
+	}
+	return body, err
 }
 
 func failed(cause, format string, args ...any) error {
@@ -70,12 +107,13 @@ func failed(cause, format string, args ...any) error {
 func (g *Gateway) stepHeader(ctx context.Context, c workflow.Call) http.Header {
 	h := http.Header{}
 	if from, ok := ctx.Value(traceKey{}).(http.Header); ok {
-		for _, name := range traceHeaders() {
+		for _, name := range append(traceHeaders(), "Via") {
 			if v := from.Values(name); len(v) > 0 {
 				h[name] = v
 			}
 		}
 	}
+	g.via.add(h)
 	h.Set("Content-Type", "application/json")
 	h.Set("Accept", "application/json")
 	h.Set("X-Workflow-Id", c.WorkflowID)
@@ -89,10 +127,13 @@ func (g *Gateway) stepError(ctx context.Context, c workflow.Call, err error) err
 	if open, refused := errors.AsType[*breaker.OpenError](err); refused {
 		return open
 	}
+	if ours, ok := errors.AsType[*workflow.CallError](err); ok {
+		return ours
+	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
-	p := unanswered(c.Agent, err)
+	p, _ := unanswered(c.Agent, err)
 	g.o.Logger.WarnContext(ctx, "agent gave no answer", "event", "bridge."+string(p.Code), "agent", c.Agent,
 		"workflow", c.WorkflowID, "execution", c.ExecutionID, "step", c.StepID, "error", err)
 	return failed(string(p.Code), "%s", p.Detail)
@@ -108,7 +149,7 @@ func excerpt(body []byte) string {
 }
 
 // output returns an answer as JSON.
-func output(contentType string, body []byte) (json.RawMessage, error) {
+func output(c workflow.Call, contentType string, body []byte) (json.RawMessage, error) {
 	kind, _, _ := mime.ParseMediaType(contentType)
 	switch {
 	case len(bytes.TrimSpace(body)) == 0:
@@ -121,7 +162,29 @@ func output(contentType string, body []byte) (json.RawMessage, error) {
 	case !utf8.Valid(body):
 		return nil, failed(workflow.CauseBadOutput, "its answer is neither JSON nor text, but %q", kind)
 	}
-	return json.Marshal(string(body))
+	return quote(c, body)
+}
+
+// quote returns a text as a JSON string.
+func quote(c workflow.Call, text []byte) (json.RawMessage, error) {
+	size := len(`""`)
+	for _, b := range text {
+		switch {
+		case b < ' ':
+			size += len(`\u0000`)
+		case b == '"', b == '\\':
+			size += len(`\"`)
+		default:
+			size++
+		}
+	}
+	if size > maxOutput {
+		return nil, failed(workflow.CauseBadOutput, "it answered with more than %d bytes", maxOutput)
+	}
+	if err := c.Hold(size); err != nil {
+		return nil, err
+	}
+	return jsontext.AppendQuote(make([]byte, 0, size), text)
 }
 
 // traceHeaders are those of W3C trace context and baggage, of B3, and the request id.
@@ -133,7 +196,7 @@ func traceHeaders() []string {
 
 type traceKey struct{}
 
-// KeepTrace makes the calls of a workflow carry the trace headers of the request that started it.
+// KeepTrace makes the calls of a workflow carry the trace headers and Via of the request that started it.
 func KeepTrace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), traceKey{}, r.Header)))

@@ -15,6 +15,7 @@ import (
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/workflow"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 func step(agent string) workflow.Call {
@@ -143,5 +144,50 @@ func TestStep_TimeoutIsAFailureAndCancellationIsIgnored(t *testing.T) {
 		if call, ok := errors.AsType[*workflow.CallError](err); !ok || call.Cause == "" {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+}
+
+// n8n 29681, agent-framework 7496: a step takes the verdict that the breaker was told.
+func TestStep_AnErrorInsideA200FailsIt(t *testing.T) {
+	t.Parallel()
+	toolError := `{"jsonrpc":"2.0","id":1,"result":{"isError":true,"content":[]}}`
+	rpcError := func(code string) string { return `{"jsonrpc":"2.0","id":1,"error":{"code":` + code + `}}` }
+	for name, c := range map[string]struct {
+		classify breakerhttp.BodyClassifier
+		text     string
+		fails    string // the class; "": the step is complete
+		failures int64  // that the breaker counts
+	}{
+		"status, an error":              {breakerhttp.StatusOnly, rpcError("-32000"), "", 0},
+		"mcp, an error":                 {breakerhttp.MCP, rpcError("-32000"), "jsonrpc_error", 1},
+		"mcp, the caller's error":       {breakerhttp.MCP, rpcError("-32602"), "jsonrpc_error", 0},
+		"mcp, a tool's error":           {breakerhttp.MCP, toolError, "", 0},
+		"mcp_strict, a tool's error":    {breakerhttp.MCPStrict, toolError, "tool_error", 1},
+		"jsonrpc, a tool's error":       {breakerhttp.JSONRPC, toolError, "", 0},
+		"llm, an error":                 {breakerhttp.LLM, `{"error":{"code":503}}`, "llm_error_503", 1},
+		"llm, the caller's error":       {breakerhttp.LLM, `{"error":{"code":400}}`, "llm_error_400", 0},
+		"auto, an error":                {breakerhttp.Auto, rpcError("-32603"), "jsonrpc_error", 1},
+		"auto, JSON of another kind":    {breakerhttp.Auto, `{"error":"no"}`, "", 0},
+		"mcp, an answer":                {breakerhttp.MCP, `{"jsonrpc":"2.0","id":1,"result":{}}`, "", 0},
+		"mcp, an error of another sort": {breakerhttp.MCP, `{"error":false}`, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = io.WriteString(w, c.text)
+			}), func(a *registry.Agent) { a.Classify = c.classify })
+			out, err := f.gate.Call(t.Context(), step("Agent"))
+			var bad *workflow.CallError
+			switch {
+			case c.fails == "" && (err != nil || string(out) != c.text):
+				t.Errorf("%s, %v", out, err)
+			case c.fails != "" && (!errors.As(err, &bad) || bad.Cause != workflow.CauseAgentFailed || !strings.Contains(err.Error(), c.fails)):
+				t.Errorf("%s, %v", out, err)
+			}
+			if _, failures, _ := f.counted("Agent"); failures != c.failures {
+				t.Errorf("%d failures", failures)
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 // profile is what people write about an agent.
@@ -24,7 +26,8 @@ type profile struct {
 	Labels  labels `json:"labels,omitempty"  doc:"At most 32; a name is 1 to 64 of A-Z a-z 0-9 . _ : @ -, a value at most 256 bytes."`
 
 	TimeoutSeconds *float64 `json:"timeout_seconds,omitempty" doc:"How long the bridge waits for its answer to begin, and for each next part." minimum:"0.001" maximum:"3600"`
-	Classify       *string  `json:"classify,omitempty"        doc:"What the bridge judges an answer by; default status."               enum:"status,jsonrpc,mcp"`
+	Classify       *string  `json:"classify,omitempty"        doc:"What the bridge judges an answer by; default status."               enum:"status,jsonrpc,mcp,mcp_strict,llm,grpc,auto"`
+	registry.Calls
 }
 
 // labels refuses null as a label's value, which encoding/json would read as "".
@@ -61,6 +64,8 @@ type agentReply struct {
 
 	TimeoutSeconds *float64 `json:"timeout_seconds" doc:"null: the bridge's default."`
 	Classify       *string  `json:"classify"        doc:"null: status."`
+	registry.Calls
+	InFile bool `json:"in_file"         doc:"The agent registry's file has the agent: it says what the profile leaves open."`
 }
 
 type quarantineReply struct {
@@ -71,6 +76,8 @@ const maxQuarantine = 50
 
 func (a *api) agentRoutes() {
 	path := "/v1/admin/agents/{agent}"
+	route.DescribeCalls(a.Properties(a.SchemaOf(profile{})))
+	route.DescribeCalls(a.Properties(a.SchemaOf(agentReply{})))
 	route.Serve(a.API, route.Operation{
 		Route: "GET " + path, ID: "getAgent", Tag: "agents",
 		Summary: "Whom to call about an agent, and how its breaker stands; ETag of the profile, if there is one",
@@ -112,11 +119,13 @@ func (a *api) showAgent(r *route.Request, text string) (out agentReply, err erro
 	}
 	var p profile
 	_ = json.Unmarshal([]byte(text), &p) // an external edit is shown as far as it can be read
+	inFile := a.fillFromFile(r.Agent, &p)
 	e := view.Entry(r.Agent, v, policy)
 	out = agentReply{
 		AgentID: r.Agent, Contact: view.TextOrNull(p.Contact), URL: view.TextOrNull(p.URL), Labels: p.Labels,
 		State: e.State, Reason: e.Reason, OpenedAt: e.OpenedAt, Until: e.TimeoutUntil, Degraded: e.Degraded,
 		Protected: v.Hold.Protected == 1, TimeoutSeconds: p.TimeoutSeconds, Classify: p.Classify,
+		Calls: p.Calls, InFile: inFile,
 	}
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
@@ -126,6 +135,31 @@ func (a *api) showAgent(r *route.Request, text string) (out agentReply, err erro
 	}
 	r.ETag = etagOf(text)
 	return out, nil
+}
+
+// fillFromFile fills in what the agent registry's file says and the profile does not. It reports whether the file has
+// the agent.
+func (a *api) fillFromFile(agent string, p *profile) bool {
+	if a.InFile == nil {
+		return false
+	}
+	filed, ok := a.InFile(agent)
+	if !ok {
+		return false
+	}
+	form := filed.Form()
+	p.Contact, p.URL = cmp.Or(p.Contact, form.Contact), cmp.Or(p.URL, form.URL)
+	if len(p.Labels) == 0 {
+		p.Labels = form.Labels
+	}
+	if p.TimeoutSeconds == nil && filed.Timeout != registry.DefaultTimeout {
+		p.TimeoutSeconds = &form.TimeoutSeconds
+	}
+	if p.Classify == nil && filed.Classify != breakerhttp.StatusOnly {
+		p.Classify = new(string(filed.Classify))
+	}
+	p.Calls = p.Or(form.Calls)
+	return true
 }
 
 func (a *api) putAgent(r *route.Request, in profile) (agentReply, error) {

@@ -83,7 +83,7 @@ func (a *api) detail(r *route.Request, _ route.None) (out breakerDetail, err err
 type eventView struct {
 	At       string  `json:"at"       doc:"When it fell due, which may be before it was noticed." format:"date-time"`
 	AtMs     int64   `json:"at_ms"    doc:"The same, milliseconds since 1970."`
-	Event    string  `json:"event"    doc:"opened, half_opened, closed, manual_open, manual_close, manual_reset, hold_expired, hand_edit, hand_restored, healed, configured"`
+	Event    string  `json:"event"    doc:"opened, half_opened, closed, manual_open, manual_close, manual_reset, manual_release, hold_expired, hand_edit, hand_restored, healed, configured"`
 	From     *string `json:"from"     enum:"CLOSED,OPEN,HALF_OPEN"`
 	To       *string `json:"to"       enum:"CLOSED,OPEN,HALF_OPEN"`
 	Epoch    string  `json:"epoch"`

@@ -14,7 +14,6 @@ import (
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
-	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // acquireBody may be left out.
@@ -43,7 +42,7 @@ type reportBody struct {
 type reportReply struct {
 	State    *string `json:"state"              enum:"CLOSED,OPEN,HALF_OPEN" doc:"After it; null when Redis was not asked."`
 	Counted  bool    `json:"counted"`
-	Why      string  `json:"why,omitempty"      doc:"Not counted: late, foreign, ignored, duplicate, observed, disabled, lost, unknown."`
+	Why      string  `json:"why,omitempty"      doc:"Not counted: late, foreign, ignored, duplicate, observed, disabled, lost, unknown, untracked."`
 	Degraded bool    `json:"degraded,omitempty" doc:"Counted by this replica alone, because Redis is down."`
 }
 
@@ -64,7 +63,7 @@ func (a *api) dataRoutes() {
 	route.Serve(a.API, route.Operation{
 		Route: "POST " + breakerPath + "/acquire", ID: "acquire", Tag: "calls", Optional: true, Example: "{}",
 		Summary: "Ask for leave to call an agent",
-		Codes:   []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable},
+		Codes:   []problem.Code{problem.CircuitBreakerOpen, problem.TooManyAgents, problem.StoreUnavailable},
 	}, func(r *route.Request, _ acquireBody) (acquireReply, error) { return a.acquire(r.Context(), r.Agent) })
 	route.Serve(a.API, route.Operation{
 		Route: "POST " + breakerPath + "/report", ID: "report", Tag: "calls", Summary: "Say how a call ended",
@@ -124,9 +123,6 @@ func (a *api) report(ctx context.Context, agent string, in reportBody, key strin
 	}
 	if err != nil {
 		return out, err
-	}
-	if r.Degraded && r.Why == machine.CodeLost { // while Redis is down, only on_store_error=local counts
-		return out, problem.Unavailable("Redis is down, and the outcome was not counted")
 	}
 	out = reportReply{Counted: r.Counted, Why: string(r.Why), Degraded: r.Degraded}
 	if r.State != "" {

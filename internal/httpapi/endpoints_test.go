@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/route/routetest"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 func TestReport_CountsByItsPermit(t *testing.T) {
@@ -225,6 +227,28 @@ func TestConfig_RefusesWhatNoPolicyMayHave(t *testing.T) {
 	}
 }
 
+// A report's wait is an upstream's: no more of it counts than the policy says, by which way it may come [B22].
+func TestReport_UpstreamWaitIsCapped(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const waiting = `"outcome":"failure","retry_after_seconds":86400`
+	for agent, report := range map[string]func(agent string){
+		"bare": func(agent string) { f.Do("POST", "/v1/circuit_breakers/"+agent+"/report", `{`+waiting+`}`).Want(200) },
+		"batch": func(agent string) {
+			f.Do("POST", "/v1/batch", `{"operations":[{"op":"report","agent":"`+agent+`",`+waiting+`}]}`).Want(200)
+		},
+		"permit": func(agent string) {
+			permit := f.Do("POST", "/v1/circuit_breakers/"+agent+"/acquire", "").Want(200).At("permit")
+			f.Do("POST", "/v1/circuit_breakers/"+agent+"/report", fmt.Sprintf(`{"permit":%q,%s}`, permit, waiting)).Want(200, "counted=true")
+		},
+	} {
+		for range 5 {
+			report(agent)
+		}
+		f.Do("POST", "/v1/circuit_breakers/"+agent+"/acquire", "").Want(429, "retry_after_seconds=900")
+	}
+}
+
 func TestAgents_ProfileAndQuarantine(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -249,6 +273,51 @@ func TestAgents_ProfileAndQuarantine(t *testing.T) {
 	f.Do("GET", "/v1/admin/quarantine?agent_id=a&limit=1", "").Want(200, `items=[{"n":3}]`)
 	f.Do("GET", "/v1/admin/quarantine?agent_id=a&limit=51", "").WantProblem(422, problem.InvalidValue)
 	f.Do("GET", "/v1/admin/quarantine", "").WantProblem(400, problem.InvalidAgentName)
+}
+
+// PUT sets the profile as a whole, so it has to know every field that the bridge reads.
+func TestAgents_ProfileSaysHowCallsCount(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	at := "/v1/admin/agents/a"
+	f.fail("a", 1)
+	g := f.Do("PUT", at, `{"classify":"grpc","classify_observe":"auto","failure_statuses":[401,"500-599"],"ignored_statuses":[404],`+
+		`"first_token_timeout_seconds":0.3,"idle_timeout_seconds":0.5,"count":{"path_prefixes":["/v1/"]}}`).
+		Want(201, `classify="grpc"`, `classify_observe="auto"`, `failure_statuses=[401,"500-599"]`, "ignored_statuses=[404]", "first_token_timeout_seconds=0.3",
+			"idle_timeout_seconds=0.5", `count.path_prefixes=["/v1/"]`, "count.methods=null")
+	f.Do("PUT", at, `{"contact":"y"}`, "If-Match", g.Header.Get("ETag")).Want(200, "classify=null", "failure_statuses=null", "count=null")
+	for _, c := range breakerhttp.BodyClassifiers() {
+		f.Do("PUT", at, `{"classify":"`+string(c)+`"}`, "If-Match", "*").Want(200, `classify="`+string(c)+`"`)
+	}
+	for _, bad := range []string{
+		`{"classify_observe":"guess"}`, `{"classify_observe":""}`, `{"failure_statuses":["x"]}`, `{"failure_statuses":[null]}`, `{"failure_statuses":[401.5]}`,
+		`{"failure_statuses":401}`, `{"failure_statuses":["500-599"],"ignored_statuses":[501]}`, `{"first_token_timeout_seconds":0}`, `{"idle_timeout_seconds":3601}`,
+		`{"idle_timeout_seconds":-1}`, `{"count":{}}`, `{"count":{"methods":[]}}`, `{"count":{"methods":["get"]}}`, `{"count":{"methods":[],"path_prefixes":["/"]}}`,
+		`{"count":{"nonsense":1}}`, `{"count":[]}`,
+	} {
+		f.Do("PUT", "/v1/admin/agents/b", bad).WantProblem(422, problem.InvalidValue)
+	}
+}
+
+// Where the profile is silent, the registry's file speaks: it is where most contacts stand.
+func TestAgents_FileSaysWhatTheProfileLeavesOpen(t *testing.T) {
+	t.Parallel()
+	filed, err := registry.ParseAgent("a", []byte(`{"contact":"filed","url":"http://a.internal","labels":{"team":"x"},"timeout_seconds":2.5,"classify":"mcp",`+
+		`"classify_observe":"auto","failure_statuses":[401],"ignored_statuses":[404],"first_token_timeout_seconds":2,"idle_timeout_seconds":5,"count":{"methods":["POST"]}}`), breaker.DefaultPolicy(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFixture(t, func(o *Options) {
+		o.InFile = func(agent string) (registry.Agent, bool) { return filed, agent == "a" }
+	})
+	f.fail("a", 1)
+	f.fail("b", 1)
+	at := "/v1/admin/agents/a"
+	f.Do("GET", at, "").Want(200, `contact="filed"`, `url="http://a.internal"`, `labels.team="x"`, "timeout_seconds=2.5", `classify="mcp"`, "in_file=true",
+		`classify_observe="auto"`, "failure_statuses=[401]", "ignored_statuses=[404]", "first_token_timeout_seconds=2", "idle_timeout_seconds=5", `count.methods=["POST"]`)
+	f.Do("PUT", at, `{"contact":"own","classify":"status","failure_statuses":[403],"count":{"path_prefixes":["/"]}}`).Want(201, `contact="own"`, `url="http://a.internal"`,
+		`classify="status"`, "in_file=true", `classify_observe="auto"`, "failure_statuses=[403]", "ignored_statuses=[404]", `count.path_prefixes=["/"]`, "count.methods=null")
+	f.Do("GET", "/v1/admin/agents/b", "").Want(200, "contact=null", "labels={}", "in_file=false")
 }
 
 func TestDetail_FiguresAreOfTheWindowOrTheEvidence(t *testing.T) {

@@ -39,7 +39,7 @@ func TestStoreDown_DegradedAnswersAreMarked(t *testing.T) {
 	f.fail("b", 1)
 	f.records.TakeDown(true)
 	f.Do("POST", "/v1/circuit_breakers/b/acquire", "").Want(200, "degraded=true")
-	f.Do("POST", "/v1/circuit_breakers/b/report", `{"outcome":"failure"}`).Want(200, "degraded=true", "counted=true")
+	f.Do("POST", "/v1/circuit_breakers/b/report", `{"outcome":"failure"}`).Want(200, "degraded=true", `why="lost"`) // this store is no Fallback
 	f.Do("POST", "/v1/circuit_breakers/a/acquire", "").Want(429, "degraded=true", `reason="open"`)
 	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "degraded=true", `state="OPEN"`)
 	f.Do("GET", "/v1/admin/circuit_breakers/never", "").WantProblem(503, problem.StoreUnavailable)

@@ -51,7 +51,9 @@ func (a *api) documentGate() {
 			},
 		},
 		Headers: map[string]*huma.Param{permitHeader: route.HeaderParam("The permit, which owes one report.", true)},
-		Codes:   []problem.Code{problem.CircuitBreakerOpen, problem.StoreUnavailable, problem.GateHeaderRequired},
+		Codes: []problem.Code{
+			problem.CircuitBreakerOpen, problem.TooManyAgents, problem.StoreUnavailable, problem.GateHeaderRequired,
+		},
 	}
 	below := named
 	below.Route, below.ID, below.Params = named.Route+"/{path}", "gateBelow", named.Params[1:]

@@ -16,6 +16,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -25,6 +26,8 @@ type Options struct {
 	Manager   *breaker.Manager
 	Directory Directory
 	Policies  Policies
+	// InFile returns what the agent registry's file says of an agent. It must be quick. nil: there is no file.
+	InFile func(agent string) (a registry.Agent, ok bool)
 
 	route.HealthOptions
 

@@ -21,10 +21,10 @@ func (brokenStore) Inspect(context.Context, string, breaker.Policy) (breaker.Vie
 	return breaker.View{}, &breaker.StoreError{Err: io.EOF}
 }
 
-func TestReport_ThatNobodyCountedIsA503(t *testing.T) {
+func TestReport_WhileTheStoreIsDownWaits(t *testing.T) {
 	t.Parallel()
 	never := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	fallback := breaker.NewFallback(brokenStore{}, never, 0, nil)
+	fallback := breaker.NewFallback(breaker.FallbackOptions{Store: brokenStore{}, Ping: never})
 	t.Cleanup(fallback.Close)
 	f := newFixture(t, func(o *Options) {
 		var err error
@@ -37,10 +37,9 @@ func TestReport_ThatNobodyCountedIsA503(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	for _, agent := range []string{"allow", "deny"} {
-		f.Do("POST", "/v1/circuit_breakers/"+agent+"/report", `{"outcome":"failure"}`).WantProblem(503, problem.StoreUnavailable)
+	for _, agent := range []string{"allow", "deny", "local"} {
+		f.Do("POST", "/v1/circuit_breakers/"+agent+"/report", `{"outcome":"failure"}`).Want(200, "counted=true", "degraded=true")
 	}
-	f.Do("POST", "/v1/circuit_breakers/local/report", `{"outcome":"failure"}`).Want(200, "counted=true", "degraded=true")
 	f.Do("POST", "/v1/circuit_breakers/allow/acquire", "").Want(200, "degraded=true")
 	f.Do("POST", "/v1/circuit_breakers/deny/acquire", "").WantProblem(503, problem.CircuitBreakerOpen).Want(503, `reason="store_unavailable"`, "state=null")
 }

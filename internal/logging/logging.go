@@ -1,4 +1,5 @@
-// Package logging makes the programs' logger: every line carries component="Circuit Breaker".
+// Package logging makes the programs' logger: every line carries component="Circuit Breaker", and whoever logs never
+// waits for who reads.
 package logging
 
 import (
@@ -7,22 +8,22 @@ import (
 	"os"
 
 	"github.com/lmittmann/tint"
+
+	"github.com/breakerd/breakerd/pkg/breakerlog"
 )
 
-// New makes a logger that writes to w. format is auto (colours on a terminal, JSON elsewhere), text or json.
-func New(w io.Writer, level slog.Level, format string) *slog.Logger {
-	return slog.New(handler(w, level, format)).With("component", "Circuit Breaker")
-}
-
-func handler(w io.Writer, level slog.Level, format string) slog.Handler {
+func newLogger(w io.Writer, level slog.Level, format string, terminal bool) *slog.Logger {
+	var h slog.Handler
 	switch {
 	case format == "text":
-		return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
-	case format == "json" || !Terminal(w):
-		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+		h = slog.NewTextHandler(escaping{w}, &slog.HandlerOptions{Level: level})
+	case format == "json" || !terminal:
+		h = slog.NewJSONHandler(escaping{w}, &slog.HandlerOptions{Level: level})
 	default:
-		return tint.NewTextHandler(w, &tint.Options{Level: level, NoColor: os.Getenv("NO_COLOR") != ""})
+		o := &tint.Options{Level: level, NoColor: os.Getenv("NO_COLOR") != "", ReplaceAttr: withoutEscapes}
+		h = tint.NewTextHandler(w, o)
 	}
+	return breakerlog.Component(slog.New(h))
 }
 
 // Terminal says whether w is a terminal.

@@ -6,15 +6,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/breakerd/breakerd/internal/workflow"
+	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 // Bridge counts what only bridge does. It is safe for concurrent use.
 type Bridge struct {
 	m          *Metrics
+	header     *prometheus.HistogramVec
 	firstByte  *prometheus.HistogramVec
 	total      *prometheus.HistogramVec
 	status     *prometheus.CounterVec
+	late       *prometheus.CounterVec
+	shadow     *prometheus.CounterVec
 	executions *prometheus.CounterVec
 }
 
@@ -25,15 +29,26 @@ func NewBridge(m *Metrics) *Bridge {
 			Name: name, Help: help, Buckets: []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}, append([]string{"agent"}, labels...))
 		m.registry.MustRegister(v)
-		m.perAgent = append(m.perAgent, v.MetricVec)
+		m.Breakers.Share(v.MetricVec)
+		return v
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"agent"}, labels...))
+		m.registry.MustRegister(v)
+		m.Breakers.Share(v.MetricVec)
 		return v
 	}
 	b := &Bridge{
 		m:         m,
-		firstByte: histogram("bridge_upstream_first_byte_seconds", "Time until an agent's response header."),
+		header:    histogram("bridge_upstream_header_seconds", "Time until an agent's response header."),
+		firstByte: histogram("bridge_upstream_first_byte_seconds", "Time until the first data of an agent's answer."),
 		total:     histogram("bridge_upstream_duration_seconds", "Time until the end of an agent's response.", "outcome"),
-		status: m.counters("bridge_upstream_responses_total",
+		status: counter("bridge_upstream_responses_total",
 			"Calls that were made, by what was answered: 2xx, 5xx, …, none.", "status"),
+		late: counter("bridge_upstream_late_total",
+			"Failures that came after their probe was settled, by class, such as a stream that broke later.", "class"),
+		shadow: counter("bridge_upstream_classify_observed_total",
+			"Calls by what the classifier of classify_observe would have made of them.", "outcome", "class"),
 		executions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bridge_workflow_executions_total", Help: "Executions of workflows that have ended, by how.",
 		}, []string{"status"}),
@@ -44,10 +59,17 @@ func NewBridge(m *Metrics) *Bridge {
 
 // Upstream counts a call of an agent.
 func (b *Bridge) Upstream(t breakerhttp.Timing) {
-	b.m.agents.with(t.Agent, func(label string) {
+	b.m.Breakers.With(t.Agent, t.Outcome.Kind == breaker.Failure, func(label string) {
+		b.header.WithLabelValues(label).Observe(t.Header.Seconds())
 		b.firstByte.WithLabelValues(label).Observe(t.FirstByte.Seconds())
 		b.total.WithLabelValues(label, string(t.Outcome.Kind)).Observe(t.Total.Seconds())
 		b.status.WithLabelValues(label, class(t.Status)).Inc()
+		if t.Late != "" {
+			b.late.WithLabelValues(label, t.Late).Inc()
+		}
+		if t.Shadow != nil {
+			b.shadow.WithLabelValues(label, string(t.Shadow.Kind), t.Shadow.Class).Inc()
+		}
 	})
 }
 

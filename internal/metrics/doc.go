@@ -1,6 +1,6 @@
-// Package metrics shows Prometheus what this replica does. [Metrics] is a [breaker.Observer], which counts; the states
-// of the fleet's breakers and the connection pool are read at a scrape.
+// Package metrics shows Prometheus what this replica does. Of its breakers that is package breakerprom's Collector,
+// which counts as a [breaker.Observer]; beside it stand the Go runtime, the process, the connection pool, the log and
+// what only bridge does.
 //
-// All metrics with the label agent share one table of agents: the first maxAgents of them have series of their own, the
-// others are counted under the agent "_other".
+// All metrics with the label agent share the Collector's table of agents, those of bridge included.
 package metrics

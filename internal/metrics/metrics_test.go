@@ -2,22 +2,19 @@ package metrics
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
-	"github.com/breakerd/breakerd/pkg/breaker/machine"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,25 +31,6 @@ func scrape(t *testing.T, m *Metrics) string {
 	return strings.Join(regexp.MustCompile(`(?m)^circuit_breaker.*$`).FindAllString(string(text), -1), "\n")
 }
 
-// newMetrics fills in the sources that a test does not need.
-func newMetrics(maxAgents int, s Sources) *Metrics {
-	if s.States == nil {
-		s.States = func(context.Context) (map[string]breaker.State, error) { return map[string]breaker.State{}, nil }
-	}
-	if s.Degraded == nil {
-		s.Degraded = func() bool { return false }
-	}
-	if s.Pool == nil {
-		s.Pool = func() *redis.PoolStats { return &redis.PoolStats{} }
-	}
-	if s.Backlog == nil {
-		s.Backlog = func() breaker.Backlog { return breaker.Backlog{} }
-	}
-	m := New("1.2.3", maxAgents)
-	m.Register(s)
-	return m
-}
-
 func wantLines(t *testing.T, text string, lines ...string) {
 	t.Helper()
 	for _, l := range lines {
@@ -62,171 +40,19 @@ func wantLines(t *testing.T, text string, lines ...string) {
 	}
 }
 
-// drive makes a manager on a store in memory, with m as its observer.
-func drive(t *testing.T, m *Metrics, nowMs func() int64, p breaker.Policy) *breaker.Manager {
-	t.Helper()
-	mgr, err := breaker.NewManager(breaker.Options{
-		Store: breaker.NewMemory(nowMs, 0), Observer: m,
-		Policy: p,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return mgr
-}
-
-func TestMetrics_OfABreakersLife(t *testing.T) {
+func TestMetrics_CountDroppedLogLines(t *testing.T) {
 	t.Parallel()
-	now := int64(1_770_800_400_000)
-	m := newMetrics(1000, Sources{
-		Degraded: func() bool { return true },
-		Backlog:  func() breaker.Backlog { return breaker.Backlog{Agents: 3, Oldest: 1500 * time.Millisecond} },
-	})
-	mgr := drive(t, m, func() int64 { return now }, breaker.DefaultPolicy())
-	ctx := t.Context()
-	early, _ := mgr.Acquire(ctx, "AgentName")
-	ok, _ := mgr.Acquire(ctx, "AgentName")
-	_, _ = ok.Success(ctx)
-	for range 5 {
-		p, _ := mgr.Acquire(ctx, "AgentName")
-		_, _ = p.Failure(ctx, "boom")
-	}
-	_, _ = mgr.Acquire(ctx, "AgentName")
-	_, _ = early.Success(ctx)
-	now += 60_000
-	probe, _ := mgr.Acquire(ctx, "AgentName")
-	_, _ = probe.Ignore(ctx)
-	probe, _ = mgr.Acquire(ctx, "AgentName")
-	_, _ = probe.Failure(ctx, "boom")
-	wantLines(t, scrape(t, m),
-		`circuit_breaker_calls_total{agent="AgentName",result="success"} 1`,
-		`circuit_breaker_calls_total{agent="AgentName",result="failure"} 6`,
-		`circuit_breaker_calls_total{agent="AgentName",result="ignored"} 1`,
-		`circuit_breaker_rejections_total{agent="AgentName",reason="open"} 1`,
-		`circuit_breaker_transitions_total{agent="AgentName",from="closed",to="open"} 1`,
-		`circuit_breaker_transitions_total{agent="AgentName",from="open",to="half_open"} 1`,
-		`circuit_breaker_transitions_total{agent="AgentName",from="half_open",to="open"} 1`,
-		`circuit_breaker_outcomes_uncounted_total{agent="AgentName",why="late"} 1`,
-		`circuit_breaker_probes_total{agent="AgentName",result="ignored"} 1`,
-		`circuit_breaker_probes_total{agent="AgentName",result="failure"} 1`,
-		`circuit_breaker_store_duration_seconds_count{result="ok",verb="acquire"} 10`,
-		`circuit_breaker_degraded 1`, `circuit_breaker_unsent_agents 3`, `circuit_breaker_unsent_age_seconds 1.5`)
-	if !strings.Contains(scrape(t, m), `circuit_breaker_build_info{goversion="go1.`) {
-		t.Error("no build info")
-	}
-}
-
-func TestMetrics_ObserveCountsWhatItWouldRefuse(t *testing.T) {
-	t.Parallel()
-	p := breaker.DefaultPolicy()
-	p.Mode = breaker.Observe
-	m := newMetrics(1000, Sources{})
-	mgr := drive(t, m, nil, p)
-	for range 6 {
-		permit, _ := mgr.Acquire(t.Context(), "a")
-		_, _ = permit.Failure(t.Context(), "")
-	}
-	wantLines(t, scrape(t, m), `circuit_breaker_would_reject_total{agent="a",reason="open"} 1`,
-		`circuit_breaker_outcomes_uncounted_total{agent="a",why="observed"} 1`)
-}
-
-func TestMetrics_CountOnlyTransitionsOfThisReplica(t *testing.T) {
-	t.Parallel()
-	m := newMetrics(1000, Sources{})
-	opened := breaker.Event{Kind: machine.EventOpened, From: breaker.Closed, To: breaker.Open}
-	m.Event("a", opened, true)
-	m.Event("a", breaker.Event{Kind: machine.EventManualOpen, From: breaker.Open, To: breaker.Open}, false)
-	m.Event("a", breaker.Event{Kind: machine.EventConfigured, To: breaker.Open}, false)
-	m.Event("a", breaker.Event{Kind: machine.EventRepaired, From: breaker.Open, To: breaker.Open}, false)
-	m.StoreCall(machine.VerbRecord, time.Millisecond, &breaker.StoreError{Unknown: true, Err: errors.New("x")})
-	m.StoreCall(machine.VerbRecord, time.Millisecond, &breaker.StoreError{Err: errors.New("x")})
-	text := scrape(t, m)
-	wantLines(t, text, `circuit_breaker_heals_total{agent="a"} 1`, `circuit_breaker_store_duration_seconds_count{result="unknown",verb="record"} 1`,
-		`circuit_breaker_store_duration_seconds_count{result="error",verb="record"} 1`)
-	if strings.Contains(text, "transitions_total{") {
-		t.Error(text)
-	}
-}
-
-func TestStates_AreReadOncePerSecond(t *testing.T) {
-	t.Parallel()
-	now := time.UnixMilli(0)
-	asked := 0
-	var err error
-	m := newMetrics(1000, Sources{States: func(context.Context) (map[string]breaker.State, error) {
-		asked++
-		return map[string]breaker.State{"a": breaker.Closed, "b": breaker.Open, "c": breaker.HalfOpen}, err
-	}})
-	m.states.now = func() time.Time { return now }
-	for range 3 {
-		wantLines(t, scrape(t, m), `circuit_breaker_state{agent="a"} 0`, `circuit_breaker_state{agent="b"} 1`, `circuit_breaker_state{agent="c"} 2`)
-	}
-	if asked != 1 {
-		t.Errorf("asked %d times", asked)
-	}
-	m.Forget("b")
-	if text := scrape(t, m); strings.Contains(text, `agent="b"`) {
-		t.Error(text)
-	}
-	now, err = now.Add(time.Second), errors.New("away")
-	text := scrape(t, m)
-	wantLines(t, text, "circuit_breaker_state_errors_total 1")
-	if strings.Contains(text, "circuit_breaker_state{") {
-		t.Errorf("old states are shown as new:\n%s", text)
-	}
-}
-
-func TestLabels_AgentsBeyondTheMostShareOne(t *testing.T) {
-	t.Parallel()
-	m := newMetrics(2, Sources{States: func(context.Context) (map[string]breaker.State, error) {
-		return map[string]breaker.State{"a": breaker.Closed, "b": breaker.Closed, "c": breaker.Open, "d": breaker.HalfOpen}, nil
-	}})
-	call := func(agent string) {
-		m.Settled(agent, breaker.Outcome{Kind: breaker.Success}, breaker.Report{Counted: true})
-	}
-	for _, a := range []string{"a", "b", "c", "d", "a"} {
-		call(a)
-	}
-	m.Refused("c", &breaker.OpenError{Agent: "c", Reason: breaker.ReasonOpen})
-	wantLines(t, scrape(t, m), `circuit_breaker_calls_total{agent="a",result="success"} 2`, `circuit_breaker_calls_total{agent="b",result="success"} 1`,
-		`circuit_breaker_calls_total{agent="_other",result="success"} 2`, `circuit_breaker_rejections_total{agent="_other",reason="open"} 1`,
-		`circuit_breaker_state{agent="a"} 0`, `circuit_breaker_state{agent="_other"} 1`)
-	m.Forget("a")
-	call("c")
-	text := scrape(t, m)
-	wantLines(t, text, `circuit_breaker_calls_total{agent="c",result="success"} 1`, `circuit_breaker_state{agent="c"} 1`)
-	if strings.Contains(text, `calls_total{agent="a"`) {
-		t.Error(text)
-	}
-}
-
-func TestForget_WhileCountingLeavesNothingBehind(t *testing.T) {
-	t.Parallel()
-	m := newMetrics(4, Sources{})
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			for j := range 200 {
-				agent := fmt.Sprint("agent-", (i+j)%8)
-				m.Settled(agent, breaker.Outcome{Kind: breaker.Failure}, breaker.Report{Counted: true})
-				m.Forget(agent)
-			}
-		})
-	}
-	wg.Wait()
-	for i := range 8 {
-		m.Forget(fmt.Sprint("agent-", i))
-	}
-	if text := scrape(t, m); strings.Contains(text, `agent="agent-`) {
-		t.Error(text)
-	}
+	m := New("1.2.3", 1000, nil)
+	m.RegisterLog(func() int64 { return 7 })
+	wantLines(t, scrape(t, m), `circuit_breaker_log_lines_dropped_total 7`)
 }
 
 func TestMetrics_ShowPoolAndRuntime(t *testing.T) {
 	t.Parallel()
-	m := newMetrics(1000, Sources{Pool: func() *redis.PoolStats {
+	m := New("1.2.3", 1000, nil)
+	m.RegisterPool(func() *redis.PoolStats {
 		return &redis.PoolStats{Hits: 5, Misses: 4, Timeouts: 3, TotalConns: 7, IdleConns: 2, StaleConns: 1}
-	}})
+	})
 	wantLines(t, scrape(t, m), `circuit_breaker_redis_connections{state="idle"} 2`, `circuit_breaker_redis_connections{state="busy"} 5`,
 		`circuit_breaker_redis_pool_gets_total{result="hit"} 5`, `circuit_breaker_redis_pool_gets_total{result="miss"} 4`,
 		`circuit_breaker_redis_pool_gets_total{result="timeout"} 3`, `circuit_breaker_redis_stale_connections_total 1`)
@@ -240,5 +66,67 @@ func TestMetrics_ShowPoolAndRuntime(t *testing.T) {
 	}
 	if !names["go_goroutines"] || !names["process_open_fds"] {
 		t.Error(names)
+	}
+}
+
+// What breakerprom counts and reads is in the registry, with and without a place for the agent.
+func TestMetrics_HaveTheBreakers(t *testing.T) {
+	t.Parallel()
+	for maxAgents, label := range map[int]string{0: "_other", 1: "a"} {
+		m := New("1.2.3", maxAgents, nil)
+		m.Breakers.Bind(breaker.Source{
+			States: func(context.Context) (map[string]breaker.State, error) {
+				return map[string]breaker.State{"a": breaker.Open}, nil
+			},
+			Degraded:  func() bool { return true },
+			Outcomes:  func() breaker.Outcomes { return breaker.Outcomes{Taken: 9} },
+			Refusals:  func() breaker.Refusals { return breaker.Refusals{Agents: 2, Operations: 5} },
+			Untracked: func() int64 { return 8 },
+		})
+		m.Breakers.Settled("a", breaker.Outcome{Kind: breaker.Failure}, breaker.Report{Counted: true})
+		text := scrape(t, m)
+		wantLines(t, text, `circuit_breaker_calls_total{agent="`+label+`",result="failure"} 1`,
+			`circuit_breaker_state{agent="`+label+`"} 1`, `circuit_breaker_state_info{agent="`+label+`",state="OPEN"} 1`,
+			`circuit_breaker_degraded 1`, `circuit_breaker_outcomes_taken_total 9`, `circuit_breaker_refused_agents 2`,
+			`circuit_breaker_untracked_calls_total 8`)
+		if !strings.Contains(text, `circuit_breaker_build_info{goversion="go1.`) {
+			t.Error("no build info")
+		}
+		m.Breakers.Forget("a")
+		if text := scrape(t, m); strings.Contains(text, `agent="a"`) {
+			t.Error(text)
+		}
+	}
+}
+
+func TestBridge_SharesTheTableOfAgents(t *testing.T) {
+	t.Parallel()
+	m := New("1.2.3", 1, nil)
+	b := NewBridge(m)
+	b.Upstream(breakerhttp.Timing{Agent: "first", Outcome: breaker.Outcome{Kind: breaker.Success}, Status: 200})
+	b.Upstream(breakerhttp.Timing{Agent: "second", Outcome: breaker.Outcome{Kind: breaker.Success}, Status: 200})
+	lines := func() string {
+		families, err := m.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		for _, f := range families {
+			if strings.HasPrefix(f.GetName(), "bridge_") {
+				fmt.Fprintln(&text, f)
+			}
+		}
+		return text.String()
+	}
+	if text := lines(); strings.Count(text, `"first"`) != 4 || strings.Count(text, `"_other"`) != 4 {
+		t.Error(text)
+	}
+	b.Upstream(breakerhttp.Timing{
+		Agent: "failing", Outcome: breaker.Outcome{Kind: breaker.Failure}, Late: "broken_stream",
+		Shadow: &breaker.Outcome{Kind: breaker.Failure, Class: "incomplete_stream"},
+	})
+	if text := lines(); strings.Contains(text, `"first"`) || strings.Count(text, `"failing"`) != 6 ||
+		!strings.Contains(text, `"none"`) || !strings.Contains(text, `"broken_stream"`) || !strings.Contains(text, `"incomplete_stream"`) {
+		t.Error(text)
 	}
 }

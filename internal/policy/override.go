@@ -64,6 +64,26 @@ func Parse(data []byte) (Override, error) {
 	return o, nil
 }
 
+// Of returns the override that sets the fields of p that are not zero: in Go a zero field means that another layer
+// decides. Set and Of take the same values. The error joins one [*breaker.PolicyError] for each bad one.
+func Of(p breaker.Policy) (o Override, err error) {
+	var errs []error
+	for i, k := range breaker.Knobs() {
+		if k.Zero(p) {
+			continue
+		}
+		if err := k.Set(&o.values, k.Value(p)); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		o.given |= 1 << i
+	}
+	if len(errs) > 0 {
+		return Override{}, errors.Join(errs...)
+	}
+	return o, nil
+}
+
 // Set sets the field of that name to the value of a text ("30", "0.5", "true", "observe"). An unknown name, or a
 // value that no policy may have, is a [*breaker.PolicyError] and changes nothing.
 func (o *Override) Set(name, value string) error {

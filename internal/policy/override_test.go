@@ -18,7 +18,7 @@ const full = `{"enabled":false,"failure_threshold":3,"failure_rate_threshold":0.
 	`"window_size_seconds":300,"minimum_calls":20,"half_open_success_threshold":2,"probe_timeout_seconds":1.005,` +
 	`"abandoned_probe":"failure","timeout_multiplier":2.5,"timeout_max_seconds":2591999.999,"timeout_jitter":0.25,` +
 	`"slow_call_duration_seconds":4.5,"slow_call_rate_threshold":1,"recovery_ramp_seconds":600,"ramp_floor":0,"mode":"observe",` +
-	`"retry_after":"open","retry_after_max_seconds":30.5,"minimum_reporters":8,"on_store_error":"deny","consistency":"cached"}`
+	`"retry_after":"open","retry_after_max_seconds":30.5,"abandoned_seconds":0,"probe_settle_seconds":0.25,"minimum_reporters":8,"on_store_error":"deny","consistency":"cached"}`
 
 func parse(t *testing.T, text string) policy.Override {
 	t.Helper()
@@ -118,6 +118,8 @@ func TestParse_IsStrict(t *testing.T) {
 		{`{"mode":"Observe"}`, "mode", `"observe"`},
 		{`{"consistency":""}`, "consistency", `"cached"`},
 		{`{"retry_after_max_seconds":0}`, "retry_after_max_seconds", "0.001"},
+		{`{"abandoned_seconds":-1}`, "abandoned_seconds", "from 0 to"},
+		{`{"probe_settle_seconds":0.0001}`, "probe_settle_seconds", "to 0.001"},
 		{`{"minimum_reporters":9}`, "minimum_reporters", "from 1 to 8"},
 	}
 	for _, tt := range tests {

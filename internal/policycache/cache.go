@@ -1,12 +1,18 @@
 // Package policycache caches the policy of each agent in use: the default, over it the agent registry's layer, over it
-// an override from Redis. Overrides are polled, so that one that any replica or redis-cli sets counts on all replicas
-// within a second.
+// an override from Redis. An override that any replica sets counts on all replicas within a second, because they poll a
+// version that each such change increments. One that redis-cli sets counts when its turn comes: some agents in use are
+// read with each poll.
 package policycache
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/lastgood"
@@ -14,9 +20,13 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Source reads overrides, JSON, in the order of the agents; "" where there is none.
+// Source reads overrides.
 type Source interface {
-	Overrides(ctx context.Context, agents []string) ([]string, error)
+	// EachOverride reads overrides, JSON, in the order of the agents; "" where there is none. refused has the errors that
+	// concern one agent alone, whose text is "". With err nothing was read.
+	EachOverride(ctx context.Context, agents []string) (texts []string, refused map[string]error, err error)
+	// OverridesVersion is another text after each change that was not made by hand.
+	OverridesVersion(ctx context.Context) (string, error)
 }
 
 // Options configures a Cache.
@@ -33,6 +43,8 @@ type Options struct {
 	OnError   func(err error)    // receives the error of a source that did not answer a caller in time; nil: nobody
 	OnNew     func(agent string) // receives each agent that comes into use; nil: nobody. It must be quick.
 
+	// Base returns an agent's policy in place of Default. It is asked at each poll, and may use the Cache. nil: Default.
+	Base func(agent string) breaker.Policy
 	// Registry returns the agent registry's layer for an agent, nil: none. It must be quick. What it points to never
 	// changes: a new layer has a new pointer. nil: there is no registry.
 	Registry func(agent string) *policy.Override
@@ -42,7 +54,20 @@ type Options struct {
 type Cache struct {
 	o       Options
 	entries *lastgood.Cache[*snapshot]
+
+	bad      sync.Map // invalid policies of Options.Base that were met
+	badCount atomic.Int64
+
+	// Run's.
+	version string                        // of the overrides that were read, or are in queue
+	queue   []*lastgood.Answer[*snapshot] // whose turn it is next
+	changed bool                          // the overrides in queue may have changed
+	refused map[string]bool               // agents whose override the source refuses, and was logged
+	mute    bool                          // the source refuses the version, which was logged
 }
+
+// turn is how many agents are read with each poll, although no change is known.
+const turn = 1000
 
 // New makes a Cache.
 func New(o Options) *Cache {
@@ -64,56 +89,116 @@ func New(o Options) *Cache {
 	}
 	o.Default = o.Default.WithDefaults()
 	c := &Cache{o: o}
-	c.entries = lastgood.New(lastgood.Options[*snapshot]{Read: c.first, Max: o.MaxAgents})
+	c.entries = lastgood.New(lastgood.Options[*snapshot]{
+		Read: c.first, Max: o.MaxAgents, Expendable: func(s *snapshot) bool { return s.text == "" && s.registry == nil },
+	})
 	return c
 }
 
-// Policy returns the agent's policy. The first call of an agent reads its override; while the source is down, the
-// policy holds without it, and the next poll corrects that.
+// Policy returns the agent's policy. The first call of an agent reads its override. While the source is down, the
+// policy holds without it; the first poll that the source answers reads it.
 func (c *Cache) Policy(ctx context.Context, agent string) breaker.Policy {
+	if c.o.Base != nil && c.entries.Peek(agent) == nil {
+		ctx = context.WithValue(ctx, baseKey{}, c.base(agent))
+	}
 	a, err := c.entries.Get(ctx, agent)
 	if err != nil { // ctx ended during the first read
-		return c.resolve(agent, "", nil).policy
+		return c.resolve(agent, c.base(agent), "", nil).policy
 	}
 	return a.Value.policy
 }
 
-// first is the snapshot of an agent that comes into use.
+// baseKey is the key of a context that has the result of Options.Base for a first read. All who come meanwhile wait for
+// that read, so that Options.Base, if it used the Cache inside it, would wait for itself.
+type baseKey struct{}
+
+// base returns the policy below all layers.
+func (c *Cache) base(agent string) breaker.Policy {
+	if c.o.Base == nil {
+		return c.o.Default
+	}
+	p := c.o.Base(agent).WithDefaults()
+	p.Disabled = p.Disabled || c.o.Default.Disabled // the AND of all layers [B21]
+	if err := p.Validate(); err != nil {
+		return c.lastBase(agent, p, err)
+	}
+	return p
+}
+
+// badBases bounds the invalid policies of Options.Base that are logged.
+const badBases = 100
+
+// firstBad reports whether p was not met before, and is to be logged.
+func (c *Cache) firstBad(p breaker.Policy) bool {
+	if c.badCount.Load() >= badBases {
+		return false
+	}
+	_, met := c.bad.LoadOrStore(p, true)
+	if !met {
+		c.badCount.Add(1)
+	}
+	return !met
+}
+
+// lastBase is the agent's last valid policy of Options.Base, in place of p; the first one is Default.
+func (c *Cache) lastBase(agent string, p breaker.Policy, err error) breaker.Policy {
+	if c.firstBad(p) {
+		c.o.Logger.Warn("policy not taken", "event", "circuit_breaker.bad_policy", "agent", agent, "error", err)
+	}
+	if a := c.entries.Peek(agent); a != nil {
+		return a.Value.base
+	}
+	return c.o.Default
+}
+
+// first is the snapshot of an agent that comes into use. If it has just been evicted, its base is the next poll's.
 func (c *Cache) first(ctx context.Context, agent string, _ *snapshot) (*snapshot, error) {
 	c.o.OnNew(agent)
-	s := c.lookUp(ctx, agent)
+	base, ok := ctx.Value(baseKey{}).(breaker.Policy)
+	if !ok {
+		base = c.o.Default
+	}
+	s := c.lookUp(ctx, agent, base)
 	c.warn(agent, s)
 	return s, nil
 }
 
+// warn logs an override that does not apply. One that the source refuses is logged by poll: there may be many.
 func (c *Cache) warn(agent string, s *snapshot) {
-	if s.problem != nil {
+	if s.problem != nil && s.unread == nil {
 		c.o.Logger.Warn("policy override not taken",
 			"event", "circuit_breaker.bad_override", "agent", agent, "error", s.problem)
 	}
 }
 
+var errDown = errors.New("the source of overrides is down")
+
 // lookUp reads an agent's override once, and does without if the source does not answer.
-func (c *Cache) lookUp(ctx context.Context, agent string) *snapshot {
+func (c *Cache) lookUp(ctx context.Context, agent string, base breaker.Policy) *snapshot {
+	text, err := "", errDown
 	if !c.o.StoreDown() {
-		if text, err := c.override(ctx, agent); err == nil {
-			return c.resolve(agent, text, nil)
-		}
+		text, err = c.override(ctx, agent)
 	}
-	return c.resolve(agent, "", nil)
+	return c.resolve(agent, base, text, nil).without(err)
 }
 
 func (c *Cache) override(ctx context.Context, agent string) (string, error) {
 	own, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
-	texts, err := c.o.Source.Overrides(own, []string{agent})
+	texts, refused, err := c.o.Source.EachOverride(own, []string{agent})
 	if err != nil {
 		if !breaker.TimeIsUp(ctx) {
 			c.o.OnError(err)
 		}
 		return "", err
 	}
-	return texts[0], nil
+	return texts[0], refused[agent]
+}
+
+// refused reports whether an error concerns what was asked for alone.
+func refused(err error) bool {
+	e, ok := errors.AsType[*breaker.StoreError](err)
+	return ok && e.Refused
 }
 
 // Look returns what [Cache.Policy] returns, but the agent does not count as used.
@@ -131,7 +216,13 @@ func (c *Cache) look(ctx context.Context, agent string) *snapshot {
 	if a := c.entries.Peek(agent); a != nil {
 		return a.Value
 	}
-	return c.lookUp(ctx, agent)
+	return c.lookUp(ctx, agent, c.base(agent))
+}
+
+// Overridden reports whether an agent in use has an override in Redis, good or bad. It is quick.
+func (c *Cache) Overridden(agent string) bool {
+	a := c.entries.Peek(agent)
+	return a != nil && a.Value.text != ""
 }
 
 // Evict removes an agent that was deleted.
@@ -146,18 +237,19 @@ func (c *Cache) Refresh(ctx context.Context, agent string) {
 			return
 		}
 		// A read that another one overtakes is repeated: it may be older or newer than that.
-		if text, err := c.override(ctx, agent); err != nil || c.apply(a, text) {
+		if text, err := c.override(ctx, agent); err != nil || c.apply(a, text, nil) {
 			return
 		}
 	}
 }
 
-// apply puts an override into force. It returns false if a is no longer what the cache holds.
-func (c *Cache) apply(a *lastgood.Answer[*snapshot], text string) bool {
-	if old := a.Value; old.text == text && old.registry == c.o.Registry(a.Name) {
+// apply puts an override into force, and notes why it was not read now, if so. It returns false if a is no longer what
+// the cache holds.
+func (c *Cache) apply(a *lastgood.Answer[*snapshot], text string, unread error) bool {
+	if a.Value.told(text, unread) && !c.moved(a) {
 		return c.entries.Peek(a.Name) == a
 	}
-	s := c.resolve(a.Name, text, a.Value)
+	s := c.resolve(a.Name, c.base(a.Name), text, a.Value).without(unread)
 	if !c.entries.Replace(a, s) {
 		return false
 	}
@@ -165,10 +257,15 @@ func (c *Cache) apply(a *lastgood.Answer[*snapshot], text string) bool {
 	return true
 }
 
-// Rebase resolves the last override of each agent whose registry layer has changed. It does not read the source.
+// moved reports whether a layer below the override has changed.
+func (c *Cache) moved(a *lastgood.Answer[*snapshot]) bool {
+	return a.Value.registry != c.o.Registry(a.Name) || a.Value.base != c.base(a.Name)
+}
+
+// Rebase resolves the last override of each agent whose layers below it have changed. It does not read the source.
 func (c *Cache) Rebase() {
 	for _, a := range c.entries.Entries() {
-		for a != nil && a.Value.registry != c.o.Registry(a.Name) && !c.apply(a, a.Value.text) {
+		for a != nil && c.moved(a) && !c.apply(a, a.Value.text, a.Value.unread) {
 			a = c.entries.Peek(a.Name) // a poll or a Refresh came between
 		}
 	}
@@ -189,20 +286,108 @@ func (c *Cache) Run(ctx context.Context) {
 }
 
 func (c *Cache) poll(ctx context.Context) {
-	c.Rebase()                   // also while the source is down
-	entries := c.inUse(c.o.Idle) // before the read: a Refresh that comes between is newer
-	if len(entries) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, max(c.o.Timeout, c.o.Every))
-	defer cancel()
-	texts, err := c.o.Source.Overrides(ctx, names(entries))
+	c.Rebase() // also while the source is down
+	version, err := c.readVersion(ctx)
 	if err != nil {
 		return // the store reports its own health; the next poll tries again
 	}
-	for i, a := range entries {
-		c.apply(a, texts[i])
+	unread := c.unread()
+	switch {
+	case version != c.version:
+		c.version, c.queue, c.changed = version, c.inUse(c.o.Idle), true
+	case len(c.queue) == 0:
+		c.queue, c.changed = c.inUse(c.o.Idle), false
 	}
+	for len(unread) > 0 {
+		if unread, err = c.readTurn(ctx, unread); err != nil {
+			return
+		}
+	}
+	for more := true; more && len(c.queue) > 0; more = c.changed {
+		if c.queue, err = c.readTurn(ctx, c.queue); err != nil {
+			return
+		}
+	}
+}
+
+// readVersion reads the version. If the source refuses it, changes are noticed in turn.
+func (c *Cache) readVersion(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(c.o.Timeout, c.o.Every))
+	defer cancel()
+	version, err := c.o.Source.OverridesVersion(ctx)
+	was := c.mute
+	if c.mute = refused(err); !c.mute {
+		return version, err
+	}
+	if !was {
+		c.o.Logger.Warn("version of the policy overrides not read: changes count later",
+			"event", "circuit_breaker.override_refused", "error", err)
+	}
+	return c.version, nil
+}
+
+// refusedNamed bounds the agents that one line of the log names.
+const refusedNamed = 10
+
+// unread returns the entries that were made while the source did not answer. It logs the agents whose override the
+// source has refused since the last call: these are read in turn, as others are.
+func (c *Cache) unread() (down []*lastgood.Answer[*snapshot]) {
+	var (
+		all   map[string]bool
+		fresh []string
+		last  error
+	)
+	for _, a := range c.entries.Entries() {
+		switch err := a.Value.unread; {
+		case err == nil:
+		case !refused(err):
+			down = append(down, a)
+		default:
+			if all == nil {
+				all = map[string]bool{}
+			}
+			all[a.Name] = true
+			if !c.refused[a.Name] {
+				fresh, last = append(fresh, a.Name), err
+			}
+		}
+	}
+	c.refused = all
+	if len(fresh) > 0 {
+		slices.Sort(fresh)
+		c.o.Logger.Warn("policy overrides not read: the last good ones hold", "event", "circuit_breaker.override_refused",
+			"agents", strings.Join(fresh[:min(len(fresh), refusedNamed)], " "), "count", len(fresh), "error", last)
+	}
+	return down
+}
+
+// readTurn reads the overrides of the first agents of a queue, and returns what is left of it: with an error all. An
+// entry that has changed since it was queued is read again: nobody knows whether the answer or the change is newer.
+func (c *Cache) readTurn(
+	ctx context.Context, queue []*lastgood.Answer[*snapshot],
+) ([]*lastgood.Answer[*snapshot], error) {
+	ctx, cancel := context.WithTimeout(ctx, max(c.o.Timeout, c.o.Every))
+	defer cancel()
+	entries := queue[:min(len(queue), turn)]
+	texts, refused, err := c.o.Source.EachOverride(ctx, names(entries))
+	if err != nil {
+		return queue, err
+	}
+	queue = queue[len(entries):]
+	for i, a := range entries {
+		text, why := texts[i], refused[a.Name]
+		if why != nil {
+			text = a.Value.text
+		}
+		same := a.Value.told(text, why) && c.entries.Peek(a.Name) == a // each poll begins with Rebase
+		if same || c.apply(a, text, why) {
+			continue
+		}
+		if now := c.entries.Peek(a.Name); now != nil {
+			queue = append(queue, now)
+		}
+	}
+	return queue, nil
 }
 
 // InUse lists the agents used within the time given, and evicts those idle for longer than Options.Idle.

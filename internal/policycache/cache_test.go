@@ -1,9 +1,12 @@
 package policycache_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,7 +22,12 @@ type source struct {
 	of     map[string]string
 	err    error
 	reads  int
+	names  int // read in all
 	before func()
+
+	version        string
+	refused        map[string]bool
+	versionRefused bool
 }
 
 func (s *source) set(text string) {
@@ -28,19 +36,38 @@ func (s *source) set(text string) {
 	s.of["a"] = text
 }
 
-func (s *source) Overrides(_ context.Context, agents []string) ([]string, error) {
+func (s *source) EachOverride(_ context.Context, agents []string) ([]string, map[string]error, error) {
 	s.mu.Lock()
 	s.reads++
-	out := make([]string, len(agents))
+	s.names += len(agents)
+	out, refused := make([]string, len(agents)), map[string]error{}
 	for i, a := range agents {
-		out[i] = s.of[a]
+		if s.refused[a] {
+			refused[a] = refusal(a)
+		} else {
+			out[i] = s.of[a]
+		}
 	}
 	err, before := s.err, s.before
 	s.mu.Unlock()
 	if before != nil {
 		before()
 	}
-	return out, err
+	return out, refused, err
+}
+
+// refusal is the error of a key that an ACL denies.
+func refusal(agent string) error {
+	return &breaker.StoreError{Verb: "read config", Agent: agent, Refused: true, Err: errors.New("NOPERM")}
+}
+
+func (s *source) OverridesVersion(context.Context) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.versionRefused {
+		return "", refusal("")
+	}
+	return s.version, s.err
 }
 
 func newCache(s *source) *policycache.Cache {
@@ -182,14 +209,16 @@ func TestRefresh_IsRepeatedAlsoIfItReadWhatWasCached(t *testing.T) {
 // slowSource answers after 100 ms, or when ctx ends.
 type slowSource struct{ text string }
 
-func (s slowSource) Overrides(ctx context.Context, agents []string) ([]string, error) {
+func (s slowSource) EachOverride(ctx context.Context, agents []string) ([]string, map[string]error, error) {
 	select {
 	case <-time.After(100 * time.Millisecond):
-		return slices.Repeat([]string{s.text}, len(agents)), nil
+		return slices.Repeat([]string{s.text}, len(agents)), nil, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 }
+
+func (slowSource) OverridesVersion(context.Context) (string, error) { return "", nil }
 
 func TestPolicy_FirstReadOutlivesItsCaller(t *testing.T) {
 	t.Parallel()
@@ -262,5 +291,77 @@ func TestRefresh_CountsDuringTheFirstRead(t *testing.T) {
 		s.set(`{"failure_threshold": 9}`)
 		b.Refresh(t.Context(), "a")
 		wg.Wait()
+	})
+}
+
+// An invalid policy of a user's function is replaced by the agent's last valid one, over which overrides still apply.
+func TestBase_InvalidOneIsReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		base := breaker.Policy{FailureThreshold: 2}
+		var log bytes.Buffer
+		s := &source{of: map[string]string{"a": `{"minimum_calls": 7}`}}
+		c := policycache.New(policycache.Options{
+			Default: breaker.DefaultPolicy(), Source: s, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Base: func(string) breaker.Policy { return base },
+		})
+		want := func(when string, threshold, calls int) {
+			t.Helper()
+			if p := c.Policy(t.Context(), "a"); p.FailureThreshold != threshold || p.MinimumCalls != calls {
+				t.Errorf("%s: %d, %d", when, p.FailureThreshold, p.MinimumCalls)
+			}
+		}
+		want("valid", 2, 7)
+		base.FailureThreshold = -5
+		c.Rebase()
+		c.Rebase()
+		want("invalid", 2, 7)
+		s.set(`{"minimum_calls": 8}`)
+		c.Refresh(t.Context(), "a")
+		want("overridden", 2, 8)
+		base.FailureThreshold = 3
+		c.Rebase()
+		want("valid again", 3, 8)
+		if n := strings.Count(log.String(), "circuit_breaker.bad_policy"); n != 1 {
+			t.Errorf("logged %d times: %s", n, log.String())
+		}
+	})
+}
+
+// A global switch is the AND of all layers [B21].
+func TestBase_IsOffWhereAllIsOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := policycache.New(policycache.Options{
+			Default: breaker.Policy{Disabled: true}, Source: &source{of: map[string]string{}}, Logger: discard(),
+			Base: func(string) breaker.Policy { return breaker.Policy{} },
+		})
+		if p := c.Policy(t.Context(), "a"); !p.Disabled {
+			t.Error("enabled")
+		}
+	})
+}
+
+// A user's function may ask for the agent whose policy it is asked for, also by the way of a call.
+func TestBase_MayUseTheCache(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var c *policycache.Cache
+		depth, deepest := 0, 0
+		c = policycache.New(policycache.Options{
+			Default: breaker.DefaultPolicy(), Source: &source{of: map[string]string{"a": `{"minimum_calls": 7}`}}, Logger: discard(),
+			Base: func(agent string) breaker.Policy {
+				if depth++; depth < 3 {
+					c.Look(t.Context(), agent)
+					c.Policy(t.Context(), agent)
+				}
+				deepest = max(deepest, depth)
+				depth--
+				return breaker.Policy{FailureThreshold: 2}
+			},
+		})
+		if p := c.Policy(t.Context(), "a"); p.FailureThreshold != 2 || p.MinimumCalls != 7 || deepest != 3 {
+			t.Errorf("%d, %d, %d deep", p.FailureThreshold, p.MinimumCalls, deepest)
+		}
 	})
 }

@@ -15,7 +15,9 @@ const OverrideOrigin = "override"
 
 // snapshot is an agent's policy and what it was resolved from. It never changes.
 type snapshot struct {
-	text     string           // of the override
+	text     string           // of the override, as it was read last
+	unread   error            // why the source has not told the override since; nil: it has
+	base     breaker.Policy   // below all layers
 	registry *policy.Override // the registry's layer
 	override policy.Override  // the last one that applied, with enabled of the last one that could be parsed
 	policy   breaker.Policy
@@ -23,11 +25,26 @@ type snapshot struct {
 	problem  error // why the override does not apply
 }
 
-// resolve lays the registry's layer and an override over the default. If the override does not apply, the last good
+// without returns s with the reason why the source has not told its override. A refusal is shown, and logged by poll.
+func (s *snapshot) without(unread error) *snapshot {
+	s.unread = unread
+	if refused(unread) {
+		s.problem = unread
+	}
+	return s
+}
+
+// told reports whether s was made of this override, read or not read alike.
+func (s *snapshot) told(text string, unread error) bool {
+	read := (s.unread == nil) == (unread == nil) && refused(s.unread) == refused(unread)
+	return read && s.text == text
+}
+
+// resolve lays the registry's layer and an override over base. If the override does not apply, the last good
 // one holds, or, if that does not fit the registry's layer, the last good policy; but its enabled counts if it can be
 // parsed at all [B21].
-func (c *Cache) resolve(agent, text string, last *snapshot) *snapshot {
-	s := &snapshot{text: text, registry: c.o.Registry(agent), policy: c.o.Default, origins: c.o.Origins}
+func (c *Cache) resolve(agent string, base breaker.Policy, text string, last *snapshot) *snapshot {
+	s := &snapshot{text: text, registry: c.o.Registry(agent), base: base, policy: base, origins: c.o.Origins}
 	if text == "" && s.registry == nil {
 		return s
 	}
@@ -60,7 +77,7 @@ func (c *Cache) lay(s *snapshot, o policy.Override) error {
 	if s.registry != nil {
 		layers = []policy.Layer{{Origin: registry.RegistryOrigin, Override: *s.registry}, layers[0]}
 	}
-	resolved, origins, err := policy.Resolve(c.o.Default, c.o.Origins, layers...)
+	resolved, origins, err := policy.Resolve(s.base, c.o.Origins, layers...)
 	if err == nil {
 		s.override, s.policy, s.origins = o, resolved, origins
 	}
@@ -71,7 +88,7 @@ func (c *Cache) lay(s *snapshot, o policy.Override) error {
 func (c *Cache) keep(s, last *snapshot, o policy.Override) {
 	s.override, s.policy, s.origins = o, last.policy, map[string]string{}
 	maps.Copy(s.origins, last.origins)
-	enabled := &snapshot{}
+	enabled := &snapshot{base: s.base}
 	if s.registry != nil {
 		enabled.registry = new(s.registry.Only(policy.Enabled))
 	}
@@ -82,5 +99,5 @@ func (c *Cache) keep(s, last *snapshot, o policy.Override) {
 
 // Check returns why the agent's policy would not be valid with this override in place of the one it has.
 func (c *Cache) Check(_ context.Context, agent string, o policy.Override) error {
-	return c.lay(&snapshot{registry: c.o.Registry(agent)}, o)
+	return c.lay(&snapshot{base: c.base(agent), registry: c.o.Registry(agent)}, o)
 }

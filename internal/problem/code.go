@@ -7,6 +7,7 @@ type Code string
 
 // The codes. Code.Status is their table.
 const (
+	AgentAddressDenied   Code = "agent_address_denied"
 	AgentConflict        Code = "agent_conflict"
 	AgentFailed          Code = "agent_failed"
 	AgentHasNoURL        Code = "agent_has_no_url"
@@ -35,6 +36,7 @@ const (
 	InvalidValue         Code = "invalid_value"
 	InvalidWorkflowID    Code = "invalid_workflow_id"
 	LeaseLost            Code = "lease_lost"
+	LoopDetected         Code = "loop_detected"
 	MethodNotAllowed     Code = "method_not_allowed"
 	NotFound             Code = "not_found"
 	NotReady             Code = "not_ready"
@@ -50,6 +52,7 @@ const (
 	UpstreamUnreachable  Code = "upstream_unreachable"
 	WorkflowInDirectory  Code = "workflow_in_directory"
 	WorkflowInvalid      Code = "workflow_invalid"
+	WorkflowMemory       Code = "workflow_memory"
 	WorkflowTimeout      Code = "workflow_timeout"
 	WorkflowUnknown      Code = "workflow_unknown"
 )
@@ -69,7 +72,7 @@ func (c Code) Status() int {
 		return http.StatusMethodNotAllowed
 	case RequestTimeout:
 		return http.StatusRequestTimeout
-	case AgentConflict, AgentInFile, ConfigInvalid, HoldProtected, LeaseLost, TooManyAgents, TooManyWorkflows,
+	case AgentConflict, AgentInFile, ConfigInvalid, HoldProtected, LeaseLost, TooManyWorkflows,
 		WorkflowInDirectory:
 		return http.StatusConflict
 	case PreconditionFailed:
@@ -84,14 +87,16 @@ func (c Code) Status() int {
 		return http.StatusUnprocessableEntity
 	case PreconditionRequired:
 		return http.StatusPreconditionRequired
-	case CircuitBreakerOpen:
+	case CircuitBreakerOpen, TooManyAgents:
 		return http.StatusTooManyRequests
 	case Internal:
 		return http.StatusInternalServerError
-	case AgentFailed, UpstreamUnreachable:
+	case AgentAddressDenied, AgentFailed, UpstreamUnreachable:
 		return http.StatusBadGateway
-	case ExecutionCancelled, NotReady, StoreUnavailable, TooManyExecutions:
+	case ExecutionCancelled, NotReady, StoreUnavailable, TooManyExecutions, WorkflowMemory:
 		return http.StatusServiceUnavailable
+	case LoopDetected:
+		return http.StatusLoopDetected
 	case UpstreamTimeout, WorkflowTimeout:
 		return http.StatusGatewayTimeout
 	}

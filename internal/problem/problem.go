@@ -4,6 +4,7 @@ package problem
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -71,18 +73,37 @@ func Unexpected() *Problem {
 // Refusal is the problem of a call that the breaker does not admit [B3]. Its status is 503 where the agent is not at
 // fault (the store is unavailable, everything is stopped, or load is shed), else 429.
 func Refusal(e *breaker.OpenError) *Problem {
-	p := New(CircuitBreakerOpen, "the circuit breaker of agent %s refuses the call (%s)", e.Agent, e.Reason)
+	wait := max(1, int64(math.Ceil(e.Wait.Seconds())))
+	p := New(CircuitBreakerOpen, "the circuit breaker of agent %s refuses the call (%s): try again in %d s, at %s. "+
+		"Going round the breaker is no way out: it protects what is behind it, and a call past it makes the trouble last",
+		e.Agent, e.Reason, wait, after(wait))
 	switch e.Reason {
+	case breaker.ReasonTooManyAgents:
+		p = New(TooManyAgents, "there are too many agents, and agent %s is not known", e.Agent)
 	case breaker.ReasonStoreUnavailable, breaker.ReasonEmergencyStop, breaker.ReasonShedding:
 		p = p.WithStatus(http.StatusServiceUnavailable)
 	default:
 	}
 	p.Agent, p.Reason, p.Degraded = e.Agent, string(e.Reason), e.Degraded
-	p.RetryAfterSeconds = max(1, int64(math.Ceil(e.RetryAfter.Seconds())))
+	p.RetryAfterSeconds = wait
 	p = p.With("Retry-After", strconv.FormatInt(p.RetryAfterSeconds, 10))
 	if e.State != "" {
 		p.State = e.State.Upper()
 		p = p.With("X-Circuit-Breaker-State", p.State)
+	}
+	return p
+}
+
+// after is the time in so many seconds, in UTC.
+func after(seconds int64) string {
+	const most = 100 * 365 * 24 * 3600 // a year has four digits
+	return time.Now().Add(time.Duration(min(seconds, most)) * time.Second).UTC().Format(time.RFC3339)
+}
+
+// WithContact tells the reader of a refusal whom to ask about the agent, and returns p. contact may be empty.
+func (p *Problem) WithContact(contact string) *Problem {
+	if contact != "" {
+		p.Detail += ". Whom to ask about the agent: " + contact
 	}
 	return p
 }
@@ -92,10 +113,16 @@ func Unavailable(format string, args ...any) *Problem {
 	return New(StoreUnavailable, format, args...).With("Retry-After", "1")
 }
 
+// NoMemory is the problem of a workflow for which the memory budget has no room. Callers may try again in a second.
+func NoMemory(format string, args ...any) *Problem {
+	return New(WorkflowMemory, format, args...).With("Retry-After", "1")
+}
+
 // Of is the problem of an error. expected is false for an error that only the log may name.
 func Of(err error) (p *Problem, expected bool) {
 	var open *breaker.OpenError
 	var bad *breaker.PolicyError
+	var force *breaker.ForceError
 	switch {
 	case errors.As(err, &p):
 		return p, true
@@ -106,6 +133,8 @@ func Of(err error) (p *Problem, expected bool) {
 			return Unavailable("Redis did not answer in time; it may have been done all the same"), true
 		}
 		return Unavailable("Redis is down; nothing was done"), true
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded): // and the client is gone
+		return New(RequestTimeout, "the request ended before it was carried out"), true
 	case errors.Is(err, breaker.ErrBadName):
 		return New(InvalidAgentName, "%v", breaker.ErrBadName), true
 	case errors.Is(err, breaker.ErrBadPermit):
@@ -116,6 +145,10 @@ func Of(err error) (p *Problem, expected bool) {
 		return New(HoldProtected, "the hold is protected: send \"force\": true to lift it"), true
 	case errors.As(err, &bad):
 		return BadValue("body."+bad.Field, bad.Value, bad.Allowed), true
+	case errors.As(err, &force):
+		return BadValue("body."+force.Field, force.Value, force.Allowed), true
+	case errors.Is(err, breaker.ErrBadOutcome):
+		return New(InvalidValue, "%v", breaker.ErrBadOutcome), true
 	}
 	return Unexpected(), false
 }

@@ -8,11 +8,13 @@ package redisdocs
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
@@ -47,6 +49,14 @@ func (d *Docs) Overrides(ctx context.Context, agents []string) ([]string, error)
 	return d.getAll(ctx, "read config", agents, d.keys.Config)
 }
 
+// EachOverride is Overrides, but a key that Redis refuses to read, as an ACL may tell it to, is not the error of all:
+// refused has the error of each such agent, whose text is "".
+func (d *Docs) EachOverride(
+	ctx context.Context, agents []string,
+) (texts []string, refused map[string]error, err error) {
+	return d.getEach(ctx, "read config", agents, d.keys.Config)
+}
+
 // PutOverride writes a policy override ("" deletes it) if it still holds expected ([redisstore.AnyVersion]: whatever it
 // holds), and logs who did it. [redisstore.ErrConflict]: it does not.
 func (d *Docs) PutOverride(ctx context.Context, agent, expected, text, actor string) error {
@@ -79,16 +89,46 @@ func (d *Docs) put(ctx context.Context, agent string, c redisstore.Change) error
 			return err
 		}
 	}
-	return d.store.Configure(ctx, agent, c)
+	err := d.store.Configure(ctx, agent, c)
+	if err == nil {
+		d.OverridesChanged(ctx)
+	}
+	return err
+}
+
+// OverridesVersion is a text that is another one after each change of an override or a profile; "" at first.
+func (d *Docs) OverridesVersion(ctx context.Context) (string, error) {
+	version, err := d.client.Get(ctx, d.keys.Overrides()).Result()
+	return version, failed("read version", "", err)
+}
+
+// OverridesChanged changes OverridesVersion, so that every replica reads all overrides again. It is for a change that
+// has happened already, so it has no error: replicas that miss it come to the change in their turn.
+func (d *Docs) OverridesChanged(ctx context.Context) {
+	n, err := d.client.Incr(ctx, d.keys.Overrides()).Result()
+	if n == 1 || err != nil { // a new key may not begin where the one before it did, and a planted one makes room
+		_ = d.client.Set(ctx, d.keys.Overrides(), 1+rand.Int64N(1e12), 0).Err()
+	}
 }
 
 const chunk = 500 // commands a pipeline, members a step of SCAN
 
-// getAll reads one key of each agent.
+// getAll reads one key of each agent. A key that Redis refuses is an error.
 func (d *Docs) getAll(
 	ctx context.Context, verb machine.Verb, agents []string, key func(agent string) string,
 ) ([]string, error) {
-	out := make([]string, 0, len(agents))
+	out, refused, err := d.getEach(ctx, verb, agents, key)
+	for _, err := range refused {
+		return nil, err
+	}
+	return out, err
+}
+
+// getEach reads one key of each agent. The error is one of the connection or of the server.
+func (d *Docs) getEach(
+	ctx context.Context, verb machine.Verb, agents []string, key func(agent string) string,
+) (out []string, refused map[string]error, err error) {
+	out = make([]string, 0, len(agents))
 	for part := range slices.Chunk(agents, chunk) {
 		pipe := d.client.Pipeline()
 		cmds := make([]*redis.StringCmd, len(part))
@@ -96,14 +136,22 @@ func (d *Docs) getAll(
 			cmds[i] = pipe.Get(ctx, key(a))
 		}
 		_, _ = pipe.Exec(ctx) // each command keeps its own error
-		for _, c := range cmds {
-			if err := failed(verb, "", c.Err()); err != nil {
-				return nil, err
-			}
+		for i, c := range cmds {
 			out = append(out, c.Val())
+			err := failed(verb, part[i], c.Err())
+			if err == nil {
+				continue
+			}
+			if e, ok := errors.AsType[*breaker.StoreError](err); !ok || !e.Refused {
+				return nil, nil, err
+			}
+			if refused == nil {
+				refused = map[string]error{}
+			}
+			refused[part[i]] = err
 		}
 	}
-	return out, nil
+	return out, refused, nil
 }
 
 const (

@@ -134,6 +134,109 @@ func TestDocuments_AreComparedAndReplaced(t *testing.T) {
 	})
 }
 
+// An ACL that denies one agent's key, be it first, last or in another pipeline than others, denies that alone.
+func TestEachOverride_RefusedKeyIsItsAgentsAlone(t *testing.T) {
+	t.Parallel()
+	for name, url := range map[string]func(*testing.T) string{
+		"redis":   func(t *testing.T) string { t.Helper(); return testkit.Start(t).URL() },
+		"cluster": func(t *testing.T) string { t.Helper(); return testkit.StartCluster(t).URL() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t, url(t))
+			agents := make([]string, 1200)
+			for i := range agents {
+				agents[i] = fmt.Sprintf("good%04d", i)
+				if i%10 == 7 {
+					agents[i] = fmt.Sprintf("planted%04d", i)
+				}
+			}
+			bad := []int{0, 1, 499, 500, 1199}
+			for _, i := range bad {
+				agents[i] = fmt.Sprintf("bad%04d", i)
+			}
+			pipe := f.client.Pipeline()
+			for i, a := range agents {
+				if i%10 == 7 {
+					pipe.SAdd(t.Context(), f.keys.Config(a), "planted")
+				} else {
+					pipe.Set(t.Context(), f.keys.Config(a), a, 0)
+				}
+			}
+			_, err := pipe.Exec(t.Context())
+			deny := []any{"ACL", "SETUSER", "default", "resetkeys", "~*good*", "~*planted*"}
+			if cluster, ok := f.client.(*redis.ClusterClient); ok {
+				err = errors.Join(err, cluster.ForEachMaster(t.Context(), func(ctx context.Context, node *redis.Client) error { return node.Do(ctx, deny...).Err() }))
+			} else {
+				err = errors.Join(err, f.client.Do(t.Context(), deny...).Err())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts, refused, err := f.docs.EachOverride(t.Context(), agents)
+			if err != nil || len(texts) != len(agents) || len(refused) != len(bad) {
+				t.Fatalf("%d texts, %v refused, %v", len(texts), refused, err)
+			}
+			for i, a := range agents {
+				want, denied := a, slices.Contains(bad, i)
+				if denied || i%10 == 7 {
+					want = ""
+				}
+				e, _ := errors.AsType[*breaker.StoreError](refused[a])
+				if texts[i] != want || denied != (e != nil) || denied && (!e.Refused || e.Agent != a) {
+					t.Errorf("%s: %q, %v", a, texts[i], refused[a])
+				}
+			}
+			if texts, err := f.docs.Overrides(t.Context(), agents); texts != nil || !errors.Is(err, breaker.ErrStoreUnavailable) {
+				t.Errorf("all or none: %d texts, %v", len(texts), err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if texts, refused, err := f.docs.EachOverride(ctx, agents); texts != nil || refused != nil || err == nil {
+				t.Errorf("without a connection: %d texts, %v refused, %v", len(texts), refused, err)
+			}
+		})
+	}
+}
+
+func TestOverridesVersion_IsAnotherOneAfterEachChange(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		seen := map[string]bool{}
+		another := func(what string, err error) {
+			t.Helper()
+			version, err2 := f.docs.OverridesVersion(ctx)
+			if err := errors.Join(err, err2); err != nil || seen[version] {
+				t.Errorf("%s: version %q again, %v", what, version, err)
+			}
+			seen[version] = true
+		}
+		set := func(v string) { _ = f.client.Set(ctx, f.keys.Overrides(), v, 0).Err() }
+		another("at first", nil)
+		another("an override", f.docs.PutOverride(ctx, "a", redisstore.AnyVersion, "{1}", "x"))
+		another("another override", f.docs.PutOverride(ctx, "a", redisstore.AnyVersion, "{2}", "x"))
+		another("a profile", f.docs.PutProfile(ctx, "b", redisstore.AnyVersion, "{}", "x"))
+		another("a deleted one", f.docs.PutProfile(ctx, "b", redisstore.AnyVersion, "", "x"))
+		f.docs.OverridesChanged(ctx)
+		another("told", nil)
+		_ = f.client.Del(ctx, f.keys.Overrides()).Err()
+		another("deleted by hand", f.docs.PutOverride(ctx, "a", redisstore.AnyVersion, "{3}", "x"))
+		for _, planted := range []string{"nonsense", "9223372036854775807", "1.5"} {
+			set(planted)
+			another("planted "+planted, f.docs.PutOverride(ctx, "a", redisstore.AnyVersion, "{4}", "x"))
+		}
+		f.plant(t, f.keys.Overrides())
+		another("planted a set", f.docs.PutOverride(ctx, "a", redisstore.AnyVersion, "{5}", "x"))
+		if err := f.docs.PutOverride(ctx, "a", "{1}", "{6}", "x"); !errors.Is(err, redisstore.ErrConflict) {
+			t.Error(err)
+		}
+		if version, err := f.docs.OverridesVersion(ctx); err != nil || !seen[version] {
+			t.Errorf("changed by a refused change: %q, %v", version, err)
+		}
+	})
+}
+
 func TestQuarantine_KeepsTheNewest(t *testing.T) {
 	t.Parallel()
 	onEachEngine(t, func(t *testing.T, f *fixture) {
@@ -195,8 +298,66 @@ func TestIndex_HoldsTheAgentsSeenLast(t *testing.T) {
 		if err := f.docs.MarkSeen(ctx, many); err != nil {
 			t.Fatal(err)
 		}
-		if agents, err := f.docs.Agents(ctx); err != nil || len(agents) != maxAgents || slices.Contains(agents, "stale") {
-			t.Errorf("more than %d: %q, %v", maxAgents, agents, err)
+		if err := f.docs.Trim(ctx, func(string) bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		n, err := f.docs.SeenWithin(ctx, time.Hour)
+		if agents, err2 := f.docs.Agents(ctx); errors.Join(err, err2) != nil || n != maxAgents || len(agents) != maxAgents || slices.Contains(agents, "stale") {
+			t.Errorf("more than %d: %d, %q, %v %v", maxAgents, n, agents, err, err2)
+		}
+	})
+}
+
+// 60,000 made-up names: what the index knew of real agents must not make room for them.
+func TestIndex_MakesRoomByWhatNobodyNeeds(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		old := float64(time.Now().Add(-time.Hour).Unix())
+		for _, a := range []string{"registered", "overridden", "profiled", "open", "held", "seen-long-ago"} {
+			_ = f.client.ZAdd(ctx, f.keys.Agents(), redis.Z{Score: old, Member: a}).Err()
+		}
+		draw := machine.ZeroEpoch[1:]
+		_, err := f.store.Apply(ctx, "held", breaker.DefaultPolicy(), machine.Op{Verb: machine.VerbForce, Draw: draw, Force: breaker.Force{Target: breaker.HoldClosed, Actor: "op", Reason: "r"}})
+		if err := errors.Join(err, f.docs.PutOverride(ctx, "overridden", "", "{}", "op"), f.docs.PutProfile(ctx, "profiled", "", "{}", "op")); err != nil {
+			t.Fatal(err)
+		}
+		for range breaker.DefaultPolicy().FailureThreshold {
+			f.fail(t, "open")
+		}
+		for i := range 60 {
+			_ = f.client.ZAdd(ctx, f.keys.Agents(), redis.Z{Score: old + float64(i), Member: fmt.Sprint("made-up-", i)}).Err()
+		}
+		for _, a := range []string{"registered", "overridden", "profiled", "open", "held", "seen-long-ago"} {
+			_ = f.client.ZAdd(ctx, f.keys.Agents(), redis.Z{Score: old, Member: a}).Err()
+		}
+		for range 2 {
+			if err := f.docs.Trim(ctx, func(agent string) bool { return agent == "registered" }); err != nil {
+				t.Fatal(err)
+			}
+			agents, err := f.docs.Agents(ctx)
+			if err != nil || len(agents) != maxAgents || slices.Contains(agents, "seen-long-ago") || !slices.Contains(agents, "made-up-59") {
+				t.Errorf("%q, %v", agents, err)
+			}
+			for _, a := range []string{"registered", "overridden", "profiled", "open", "held"} {
+				if !slices.Contains(agents, a) {
+					t.Errorf("%s made room", a)
+				}
+			}
+		}
+		all := func(string) bool { return true }
+		if err := errors.Join(f.docs.MarkSeen(ctx, []string{"x1", "x2", "x3"}), f.docs.Trim(ctx, all)); err != nil {
+			t.Fatal(err)
+		}
+		if agents, err := f.docs.Agents(ctx); err != nil || len(agents) != maxAgents+3 {
+			t.Errorf("%d agents, although all are important: %v", len(agents), err)
+		}
+		_ = f.client.ZAdd(ctx, f.keys.Agents(), redis.Z{Score: float64(time.Now().Unix()), Member: "no name"}).Err()
+		n, err := f.docs.SeenWithin(ctx, time.Minute)
+		agents, err2 := f.docs.AgentsWithin(ctx, time.Minute)
+		slices.Sort(agents)
+		if err := errors.Join(err, err2); err != nil || n != 4 || !slices.Equal(agents, []string{"x1", "x2", "x3"}) {
+			t.Errorf("%d seen within a minute, %q, %v", n, agents, err)
 		}
 	})
 }
@@ -243,12 +404,12 @@ func TestHeartbeat_CountsTheReplicasHeardOf(t *testing.T) {
 	onEachEngine(t, func(t *testing.T, f *fixture) {
 		ctx := context.WithoutCancel(t.Context())
 		f.plant(t, f.keys.Replicas())
-		if _, err := f.docs.Heartbeat(ctx, "one", time.Minute); !errors.Is(err, breaker.ErrStoreUnavailable) {
+		if _, _, err := f.docs.Heartbeat(ctx, "one", time.Minute); !errors.Is(err, breaker.ErrStoreUnavailable) {
 			t.Errorf("over a planted key: %v", err)
 		}
 		old := func(age time.Duration) float64 { return float64(time.Now().Add(-age).UnixMilli()) }
 		for i, replica := range []string{"one", "two", "two"} {
-			if n, err := f.docs.Heartbeat(ctx, replica, time.Minute); err != nil || n != min(i+1, 2) {
+			if n, _, err := f.docs.Heartbeat(ctx, replica, time.Minute); err != nil || n != min(i+1, 2) {
 				t.Errorf("%d replicas, %v", n, err)
 			}
 		}
@@ -256,7 +417,7 @@ func TestHeartbeat_CountsTheReplicasHeardOf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, err := f.docs.Heartbeat(ctx, "one", time.Minute); err != nil || n != 2 {
+		if n, _, err := f.docs.Heartbeat(ctx, "one", time.Minute); err != nil || n != 2 {
 			t.Errorf("%d replicas, %v", n, err)
 		}
 		if err := f.docs.EndHeartbeat(ctx, "three"); err != nil {
@@ -268,7 +429,7 @@ func TestHeartbeat_CountsTheReplicasHeardOf(t *testing.T) {
 		if err := f.docs.EndHeartbeat(ctx, "two"); err != nil {
 			t.Error(err)
 		}
-		if n, err := f.docs.Heartbeat(ctx, "one", time.Minute); err != nil || n != 1 {
+		if n, _, err := f.docs.Heartbeat(ctx, "one", time.Minute); err != nil || n != 1 {
 			t.Errorf("after the end of one: %d replicas, %v", n, err)
 		}
 	})

@@ -2,6 +2,7 @@ package redisdocs
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"sync"
@@ -21,10 +22,79 @@ func (d *Docs) MarkSeen(ctx context.Context, agents []string) error {
 	if err == nil {
 		err = d.addToIndex(ctx, agents, now, redis.ZAddArgs{})
 	}
-	if err == nil {
-		err = d.client.ZRemRangeByRank(ctx, d.keys.Agents(), 0, -int64(d.config.MaxAgents)-1).Err()
-	}
 	return failed("index", "", err)
+}
+
+// SeenWithin is the number of agents that were seen within a time.
+func (d *Docs) SeenWithin(ctx context.Context, within time.Duration) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	n, err := d.client.ZCount(ctx, d.keys.Agents(), ago(within), "+inf").Result()
+	return int(n), failed("index", "", err)
+}
+
+// AgentsWithin lists the agents that were seen within a time, the newest first. A name that no breaker can have was
+// planted, and is left out.
+func (d *Docs) AgentsWithin(ctx context.Context, within time.Duration) ([]string, error) {
+	names, err := d.client.ZRangeByScore(ctx, d.keys.Agents(), &redis.ZRangeBy{Min: ago(within), Max: "+inf"}).Result()
+	names = slices.DeleteFunc(names, func(n string) bool { return !breaker.ValidName(n) })
+	slices.Reverse(names)
+	return names, failed("list", "", err)
+}
+
+// ago is the score of an agent that was seen so long ago.
+func ago(d time.Duration) string { return strconv.FormatInt(time.Now().Add(-d).Unix(), 10) }
+
+// Trim takes agents out of the index until it has no more than Config.MaxAgents, the one seen longest ago first. It
+// keeps what is not closed or held, what has an override or a profile, and what is important.
+func (d *Docs) Trim(ctx context.Context, important func(agent string) bool) error {
+	n, err := d.client.ZCard(ctx, d.keys.Agents()).Result()
+	for kept, over := int64(0), n-int64(d.config.MaxAgents); err == nil && over > 0; {
+		var oldest, gone []string
+		oldest, err = d.client.ZRange(ctx, d.keys.Agents(), kept, kept+chunk-1).Result()
+		if err != nil || len(oldest) == 0 {
+			break
+		}
+		if gone, err = d.expendable(ctx, oldest, important); err != nil {
+			break
+		}
+		gone = gone[:min(int64(len(gone)), over)]
+		if len(gone) > 0 {
+			err = d.client.ZRem(ctx, d.keys.Agents(), anySlice(gone)...).Err()
+		}
+		over -= int64(len(gone))
+		kept += int64(len(oldest) - len(gone))
+	}
+	return failed("trim index", "", err)
+}
+
+// expendable returns those of the agents that the index need not have.
+func (d *Docs) expendable(ctx context.Context, agents []string, important func(string) bool) ([]string, error) {
+	pipe := d.client.Pipeline()
+	documents, notClosed := make([]*redis.IntCmd, len(agents)), make([]*redis.FloatCmd, len(agents))
+	for i, a := range agents {
+		documents[i] = pipe.Exists(ctx, d.keys.Config(a), d.keys.Profile(a))
+		notClosed[i] = pipe.ZScore(ctx, d.keys.NotClosed(), a)
+	}
+	_, _ = pipe.Exec(ctx) // each command keeps its own error
+	var out []string
+	for i, a := range agents {
+		if err := errors.Join(failed("index", a, documents[i].Err()), failed("index", a, notClosed[i].Err())); err != nil {
+			return nil, err
+		}
+		if documents[i].Val() == 0 && notClosed[i].Err() != nil && !important(a) {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+func anySlice(texts []string) []any {
+	out := make([]any, len(texts))
+	for i, t := range texts {
+		out[i] = t
+	}
+	return out
 }
 
 func (d *Docs) addToIndex(ctx context.Context, agents []string, seen time.Time, how redis.ZAddArgs) error {
@@ -102,7 +172,7 @@ func (d *Docs) Repair(ctx context.Context, most int) error {
 
 // dropStale takes agents out of the index that were not seen for 30 days and have nothing left.
 func (d *Docs) dropStale(ctx context.Context) error {
-	old := strconv.FormatInt(time.Now().Add(-knownFor).Unix(), 10)
+	old := ago(knownFor)
 	for kept := int64(0); ; {
 		unseen := &redis.ZRangeBy{Min: "-inf", Max: "(" + old, Offset: kept, Count: chunk}
 		stale, err := d.client.ZRangeByScore(ctx, d.keys.Agents(), unseen).Result()

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"maps"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 // DefaultTimeout is the time-out of an agent that has none of its own.
@@ -29,16 +29,6 @@ var (
 	ErrConflict = errors.New("others keep changing the registration")
 )
 
-// Classify is what makes an answer of the agent a failure.
-type Classify string
-
-// The classifiers: the HTTP status alone; also a JSON-RPC "error" in the body; also an MCP result with "isError": true.
-const (
-	ByStatus  Classify = "status"
-	ByJSONRPC Classify = "jsonrpc"
-	ByMCP     Classify = "mcp"
-)
-
 // Origin is where an agent is registered.
 type Origin string
 
@@ -50,39 +40,42 @@ const (
 
 // Agent is one registration. Its maps and pointers are shared and never change.
 type Agent struct {
-	Name     string
-	URL      *url.URL         // http or https, absolute, no user, query or fragment; nil: a policy without address
-	Config   *policy.Override // circuit_breaker_config, also if given as {} or null; nil: not given
-	Contact  string
-	Labels   map[string]string // nil: none
-	Timeout  time.Duration     // for the response header, and between two reads of its body; default: DefaultTimeout
-	Classify Classify          // default: ByStatus
-	Origin   Origin
+	Name            string
+	URL             *url.URL         // http or https, absolute, no user, query or fragment; nil: a policy without address
+	Config          *policy.Override // circuit_breaker_config, also if given as {} or null; nil: not given
+	Contact         string
+	Labels          map[string]string          // nil: none
+	Timeout         time.Duration              // for the header, and each read of the body; default: DefaultTimeout
+	Classify        breakerhttp.BodyClassifier // default: StatusOnly
+	ClassifyObserve breakerhttp.BodyClassifier // its verdicts are only counted; "": none
+	Statuses        breakerhttp.Statuses
+	FirstToken      time.Duration // for the first data of an answer's body; 0: no bound of its own
+	IdleTimeout     time.Duration // how long an unused connection is kept; default: DefaultIdleTimeout
+	Count           Count
+	Origin          Origin
 }
 
 // Form is an Agent as JSON, in the file and in the API. The origin in a file is ignored.
 type Form struct {
-	Name           string            `json:"name"`
-	URL            string            `json:"url,omitempty"`
-	Config         *policy.Override  `json:"circuit_breaker_config,omitempty"`
-	Contact        string            `json:"contact,omitempty"`
-	Labels         map[string]string `json:"labels,omitempty"`
-	TimeoutSeconds float64           `json:"timeout_seconds"`
-	Classify       Classify          `json:"classify"`
-	Origin         Origin            `json:"origin,omitempty"`
+	Name           string                     `json:"name"`
+	URL            string                     `json:"url,omitempty"`
+	Config         *policy.Override           `json:"circuit_breaker_config,omitempty"`
+	Contact        string                     `json:"contact,omitempty"`
+	Labels         map[string]string          `json:"labels,omitempty"`
+	TimeoutSeconds float64                    `json:"timeout_seconds"`
+	Classify       breakerhttp.BodyClassifier `json:"classify"`
+	Calls
+	Origin Origin `json:"origin,omitempty"`
 }
 
 // Form returns the agent as JSON.
 func (a Agent) Form() Form {
 	f := Form{
 		Name: a.Name, Config: a.Config, Contact: a.Contact, Labels: maps.Clone(a.Labels), Classify: a.Classify,
-		Origin:         a.Origin,
-		TimeoutSeconds: float64(a.Timeout) / float64(time.Second), // d.Seconds() does not make 0.3 of 0.3 s
+		Calls: a.calls(), Origin: a.Origin, TimeoutSeconds: inSeconds(a.Timeout),
 	}
 	if a.URL != nil {
 		f.URL = a.URL.String()
 	}
 	return f
 }
-
-func (c Classify) valid() bool { return slices.Contains([]Classify{ByStatus, ByJSONRPC, ByMCP}, c) }

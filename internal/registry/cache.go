@@ -123,7 +123,8 @@ func (r *Registry) Known(ctx context.Context, names []string) (unknown []string,
 	return unknown, nil
 }
 
-// recall answers from the file and the cache. While Redis is down the last answer is as certain as any.
+// recall answers from the file and the cache, and says whether Redis cannot know better. While Redis is down the last
+// answer is as certain as any.
 func (r *Registry) recall(name string) (known, certain bool) {
 	if _, ok := r.file.Load().agents[name]; ok {
 		return true, true
@@ -132,10 +133,23 @@ func (r *Registry) recall(name string) (known, certain bool) {
 		return false, true
 	}
 	e := r.api.Peek(name)
-	if e == nil || !r.api.Fresh(e) && !r.o.StoreDown() {
+	if e == nil {
 		return false, false
 	}
-	return e.Value.known, true
+	return e.Value.known, r.api.Fresh(e) || r.o.StoreDown()
+}
+
+// Registered reports whether an agent is in the file, or was among those registered through the API when this registry
+// last read it. It is quick.
+func (r *Registry) Registered(name string) bool {
+	known, _ := r.recall(name)
+	return known
+}
+
+// InFile returns what the file says of an agent. It is quick.
+func (r *Registry) InFile(name string) (a Agent, ok bool) {
+	a, ok = r.file.Load().agents[name]
+	return a, ok
 }
 
 func (r *Registry) profiles(ctx context.Context, names []string) ([]string, error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 // Profiles keeps the documents of agents that were registered through the API: JSON, "" where there is none. A Put
@@ -125,7 +126,7 @@ func (r *Registry) checked(a Agent) (Agent, error) {
 		a.Timeout = DefaultTimeout
 	}
 	if a.Classify == "" {
-		a.Classify = ByStatus
+		a.Classify = breakerhttp.StatusOnly
 	}
 	a.Origin = FromAPI
 	body, err := json.Marshal(a.Form())

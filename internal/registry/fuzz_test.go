@@ -15,6 +15,7 @@ import (
 func FuzzParseFile(f *testing.F) {
 	f.Add(`[{"name": "a", "url": "http://h:1/b%2fc", "circuit_breaker_config": {"enabled": false, "timeout_seconds": 0.3}}]`)
 	f.Add(`{"agents": [{"name": "a", "labels": {"x": "é"}, "timeout_seconds": 1e1, "classify": "jsonrpc", "contact": "\ud800 & <>"}, {"name": "b"}]}`)
+	f.Add(`[{"name": "a", ` + calls + `}, {"name": "b", "failure_statuses": [], "count": {"path_prefixes": ["/"]}}]`)
 	for text := range badFiles() {
 		f.Add(text)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 // RegistryOrigin is the origin of a policy's field that a circuit_breaker_config sets.
@@ -73,12 +75,17 @@ func (p *parser) refuse(v jsondoc.Value, want string) {
 	p.Addf(v, "%s is not allowed: want %s", v.Show(), want)
 }
 
-// file parses an array of agents, or {"agents": […]}.
+// file parses an array of agents, {"agents": […]}, or one agent: an object that has a name and no agents.
 func (p *parser) file(v jsondoc.Value, most int) []Agent {
-	const want = `want an array of agents, or {"agents": […]}`
+	const want = `want an array of agents, {"agents": […]}, or one agent, {"name": …, "url": …}`
 	if v.Kind() == jsondoc.Array {
 		p.Under("agents")
 		return p.agents(v, most)
+	}
+	if has(v, "name") && !has(v, "agents") {
+		a, _ := p.agent(v, "")
+		a.Origin = FromFile
+		return []Agent{a}
 	}
 	for m := range v.Members() {
 		if m.Name != "agents" {
@@ -91,6 +98,16 @@ func (p *parser) file(v jsondoc.Value, most int) []Agent {
 	}
 	p.Addf(v, "%s", want)
 	return nil
+}
+
+// has reports whether v is an object with this field.
+func has(v jsondoc.Value, field string) bool {
+	for m := range v.Members() {
+		if m.Name == field {
+			return v.Kind() == jsondoc.Object
+		}
+	}
+	return false
 }
 
 func (p *parser) agents(v jsondoc.Value, most int) []Agent {
@@ -120,7 +137,7 @@ func (l line) String() string { return strconv.Itoa(jsondoc.Value(l).Line()) }
 
 // agent parses one registration, with the name as in [ParseAgent]. named is the value of the name, or v if it has none.
 func (p *parser) agent(v jsondoc.Value, name string) (a Agent, named jsondoc.Value) {
-	a, named = Agent{Timeout: DefaultTimeout, Classify: ByStatus}, v
+	a, named = defaultAgent(), v
 	if v.Kind() != jsondoc.Object {
 		p.refuse(v, `an agent, {"name": …, "url": …}`)
 		return a, named
@@ -141,6 +158,10 @@ func (p *parser) agent(v jsondoc.Value, name string) (a Agent, named jsondoc.Val
 	return a, named
 }
 
+func defaultAgent() Agent {
+	return Agent{Timeout: DefaultTimeout, Classify: breakerhttp.StatusOnly, IdleTimeout: DefaultIdleTimeout}
+}
+
 func (p *parser) field(a *Agent, m jsondoc.Member) {
 	switch m.Name {
 	case "name":
@@ -156,8 +177,19 @@ func (p *parser) field(a *Agent, m jsondoc.Member) {
 	case "timeout_seconds":
 		a.Timeout = p.timeout(m.Value)
 	case "classify":
-		valid := func(s string) bool { return Classify(s).valid() }
-		a.Classify = Classify(p.text(m.Value, valid, `one of "status", "jsonrpc", "mcp"`))
+		a.Classify = p.classifier(m.Value)
+	case "classify_observe":
+		a.ClassifyObserve = p.classifier(m.Value)
+	case "failure_statuses":
+		a.Statuses.Failure = p.statuses(m.Value, a.Statuses.Ignored, "ignored_statuses")
+	case "ignored_statuses":
+		a.Statuses.Ignored = p.statuses(m.Value, a.Statuses.Failure, "failure_statuses")
+	case "first_token_timeout_seconds":
+		a.FirstToken = p.timeout(m.Value)
+	case "idle_timeout_seconds":
+		a.IdleTimeout = p.timeout(m.Value)
+	case "count":
+		a.Count = p.count(m.Value)
 	case "origin": // the API shows it, and its answers can be sent back
 		p.text(m.Value, func(s string) bool { return s == string(FromFile) || s == string(FromAPI) }, `"file" or "api"`)
 	case "breaker": // likewise, whatever has become of the breaker since
@@ -165,8 +197,8 @@ func (p *parser) field(a *Agent, m jsondoc.Member) {
 			p.refuse(m.Value, "an object, as the API shows it")
 		}
 	default:
-		p.Addf(m.Key, "unknown field: want one of "+
-			"name, url, circuit_breaker_config, contact, labels, timeout_seconds, classify")
+		p.Addf(m.Key, "unknown field: want one of name, url, circuit_breaker_config, %s",
+			strings.Join(profileFields()[1:], ", "))
 	}
 }
 
@@ -189,8 +221,17 @@ func (p *parser) timeout(v jsondoc.Value) time.Duration {
 	if ok && v.Kind() == jsondoc.Number && d >= time.Millisecond && d <= MaxTimeout {
 		return d
 	}
-	p.refuse(v, "seconds from 0.001 to 3600, to 0.001")
+	p.refuse(v, secondsWant)
 	return 0
+}
+
+func (p *parser) classifier(v jsondoc.Value) breakerhttp.BodyClassifier {
+	var words []string
+	for _, c := range breakerhttp.BodyClassifiers() {
+		words = append(words, string(c))
+	}
+	ok := func(s string) bool { return slices.Contains(words, s) }
+	return breakerhttp.BodyClassifier(p.text(v, ok, `one of "`+strings.Join(words, `", "`)+`"`))
 }
 
 func (p *parser) labels(v jsondoc.Value) map[string]string {

@@ -16,6 +16,7 @@ import (
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 // load makes a registry of a file agents.json.
@@ -47,7 +48,7 @@ func TestFile_ListsItsAgents(t *testing.T) {
 			t.Fatalf("%d agents, %v", len(got), err)
 		}
 		off, critical, full := got[0], got[1], got[2]
-		if off.URL != nil || off.Config.Value("enabled") != false || off.Timeout != registry.DefaultTimeout || off.Classify != registry.ByStatus || off.Origin != registry.FromFile {
+		if off.URL != nil || off.Config.Value("enabled") != false || off.Timeout != registry.DefaultTimeout || off.Classify != breakerhttp.StatusOnly || off.Origin != registry.FromFile {
 			t.Errorf("got %+v", off)
 		}
 		if critical.URL.String() != "http://critical-service:8080" || critical.Config.Value("failure_threshold") != 3 || critical.Config.Value("timeout_seconds") != 30.0 {
@@ -56,7 +57,7 @@ func TestFile_ListsItsAgents(t *testing.T) {
 		u, _ := url.Parse("https://[::1]:9/base/")
 		want := registry.Agent{
 			Name: "full", URL: u, Config: &policy.Override{}, Contact: "ops@example.org", Labels: map[string]string{"priority": "low"},
-			Timeout: 250 * time.Millisecond, Classify: registry.ByMCP, Origin: registry.FromFile,
+			Timeout: 250 * time.Millisecond, Classify: breakerhttp.MCP, IdleTimeout: registry.DefaultIdleTimeout, Origin: registry.FromFile,
 		}
 		if !reflect.DeepEqual(full, want) {
 			t.Errorf("got %+v, want %+v", full, want)
@@ -66,6 +67,29 @@ func TestFile_ListsItsAgents(t *testing.T) {
 		}
 		if s := r.Status(); s.Agents != 3 || s.Problem != nil || s.LoadedAt.IsZero() || s.Path == "" {
 			t.Errorf("got %+v", s)
+		}
+	}
+}
+
+// The deployment guide shows one agent, which people paste as it is.
+func TestFile_OneAgentIsARegistry(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{"name": "CriticalAgent", "url": "http://critical-service:8080", "circuit_breaker_config": {
+  "enabled": true, "failure_threshold": 3, "failure_rate_threshold": 0.7, "timeout_seconds": 30, "half_open_max_calls": 2, "window_size_seconds": 60}}`: "CriticalAgent",
+		"\ufeff\n{\"circuit_breaker_config\": {\"enabled\": false}, \"name\": \"AgentName\"}\n": "AgentName",
+		`{"name": "b"}`: "b",
+		`{"url": "http://h", "labels": {"agents": "x"}, "name": "c"}`: "c",
+	} {
+		r, err := load(t, text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		one, err := r.List(t.Context())
+		array, err2 := registry.ParseFile("[" + strings.TrimPrefix(text, "\ufeff") + "]")
+		if err != nil || err2 != nil || len(one) != 1 || one[0].Name != want || !reflect.DeepEqual(one, array) {
+			t.Errorf("%s: got %+v, %v; in an array %+v, %v", text, one, err, array, err2)
 		}
 	}
 }
@@ -86,10 +110,18 @@ func TestFile_NoneIsNoAgents(t *testing.T) {
 
 const (
 	wantURL    = `want an absolute http or https URL with a host, such as http://host:8080`
-	wantFields = `want one of name, url, circuit_breaker_config, contact, labels, timeout_seconds, classify`
-	wantFile   = `want an array of agents, or {"agents": […]}`
-	wantName   = `want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit`
-	wantLabel  = `want 1 to 64 of A-Z a-z 0-9 . _ : @ -`
+	wantFields = `want one of name, url, circuit_breaker_config, contact, labels, timeout_seconds, classify, ` +
+		`classify_observe, failure_statuses, ignored_statuses, first_token_timeout_seconds, idle_timeout_seconds, count`
+	wantFile       = `want an array of agents, {"agents": […]}, or one agent, {"name": …, "url": …}`
+	wantName       = `want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit`
+	wantClassifier = `want one of "status", "jsonrpc", "mcp", "mcp_strict", "llm", "grpc", "auto"`
+	wantSeconds    = `want seconds from 0.001 to 3600, to 0.001`
+	wantStatus     = `want a status from 100 to 999, as 401, or a range, as "500-599"`
+	wantCount      = `want an object, {"methods": ["POST"], "path_prefixes": ["/v1/"]}, with one of them at least`
+	wantMethod     = `want a method in upper case, as POST; OPTIONS and HEAD never count`
+	wantPrefix     = `want how a path begins, from its / on, decoded (no %, ? and #), at most 500 bytes of printable text`
+	wantTexts      = `want an array of 1 to 32 texts`
+	wantLabel      = `want 1 to 64 of A-Z a-z 0-9 . _ : @ -`
 )
 
 // agent is a file with one agent: its name in line 1, the rest in line 2.
@@ -115,10 +147,18 @@ func badFiles() map[string]string { //nolint:maintidx // a table
 		"\n5":                               `2: ` + wantFile,
 		`{}`:                                `1: ` + wantFile,
 		`{"agents": {}}`:                    `1: ` + wantFile,
-		"{\n\"name\": \"a\"}":               `2: name: unknown field: ` + wantFile,
-		"{\"agents\": [],\n\"agents\": []}": `2: agents: given twice: want each field once`,
-		`["a"]`:                             `1: agents[0]: "a" is not allowed: want an agent, {"name": …, "url": …}`,
-		`[{}]`:                              `1: agents[0].name: missing: want a name`,
+		"{\n\"url\": \"http://h\"}":         `2: url: unknown field: ` + wantFile,
+		"{\n\"Name\": \"a\"}":               `2: Name: unknown field: ` + wantFile,
+		"{\"name\": \"a\", \"agents\": []}": `1: name: unknown field: ` + wantFile,
+		// one agent
+		"{\n\"name\": \"a b\"}":                                `2: name: "a b" is not allowed: ` + wantName,
+		"{\"name\": \"a\",\n\"name\": \"a\"}":                  `2: name: given twice: want each field once`,
+		"{\"name\": \"a\",\n\"Url\": \"http://h\"}":            `2: Url: unknown field: ` + wantFields,
+		"{\"name\": \"a\",\n\"timeout_seconds\": 0}":           `2: timeout_seconds: 0 is not allowed: want seconds from 0.001 to 3600, to 0.001`,
+		`{"name": "a", "circuit_breaker_config": {"nope": 1}}`: `1: circuit_breaker_config.nope: an unknown field is not allowed: want one of ` + policyFields(),
+		"{\"agents\": [],\n\"agents\": []}":                    `2: agents: given twice: want each field once`,
+		`["a"]`:                                                `1: agents[0]: "a" is not allowed: want an agent, {"name": …, "url": …}`,
+		`[{}]`:                                                 `1: agents[0].name: missing: want a name`,
 		// names
 		"[\n{\n\"name\": \"a b\"}]": `3: agents[0].name: "a b" is not allowed: ` + wantName,
 		`[{"name": ""}]`:            `1: agents[0].name: "" is not allowed: ` + wantName,
@@ -134,13 +174,60 @@ func badFiles() map[string]string { //nolint:maintidx // a table
 		agent(`"contact": false`):                              `2: agents[0].contact: false is not allowed: want at most 500 bytes of printable text`,
 		agent(`"contact": "a\nb"`):                             `2: agents[0].contact: "a\nb" is not allowed: want at most 500 bytes of printable text`,
 		agent(`"contact": "` + strings.Repeat("x", 501) + `"`): `2: agents[0].contact: "` + strings.Repeat("x", 64) + `…" is not allowed: want at most 500 bytes of printable text`,
-		agent(`"classify": "body"`):                            `2: agents[0].classify: "body" is not allowed: want one of "status", "jsonrpc", "mcp"`,
+		agent(`"classify": "body"`):                            `2: agents[0].classify: "body" is not allowed: ` + wantClassifier,
 		agent(`"origin": "me"`):                                `2: agents[0].origin: "me" is not allowed: want "file" or "api"`,
 		agent(`"timeout_seconds": 0`):                          `2: agents[0].timeout_seconds: 0 is not allowed: want seconds from 0.001 to 3600, to 0.001`,
 		agent(`"timeout_seconds": 3600.001`):                   `2: agents[0].timeout_seconds: 3600.001 is not allowed: want seconds from 0.001 to 3600, to 0.001`,
 		agent(`"timeout_seconds": 0.0015`):                     `2: agents[0].timeout_seconds: 0.0015 is not allowed: want seconds from 0.001 to 3600, to 0.001`,
 		agent(`"timeout_seconds": 1e400`):                      `2: agents[0].timeout_seconds: 1e400 is not allowed: want seconds from 0.001 to 3600, to 0.001`,
 		agent(`"timeout_seconds": "60"`):                       `2: agents[0].timeout_seconds: "60" is not allowed: want seconds from 0.001 to 3600, to 0.001`,
+		agent(`"classify": "MCP"`):                             `2: agents[0].classify: "MCP" is not allowed: ` + wantClassifier,
+		agent(`"classify": ""`):                                `2: agents[0].classify: "" is not allowed: ` + wantClassifier,
+		agent(`"classify_observe": null`):                      `2: agents[0].classify_observe: null is not allowed: ` + wantClassifier,
+		agent(`"classify_observe": ["llm"]`):                   `2: agents[0].classify_observe: an array is not allowed: ` + wantClassifier,
+		agent(`"first_token_timeout_seconds": 0`):              `2: agents[0].first_token_timeout_seconds: 0 is not allowed: ` + wantSeconds,
+		agent(`"first_token_timeout_seconds": null`):           `2: agents[0].first_token_timeout_seconds: null is not allowed: ` + wantSeconds,
+		agent(`"idle_timeout_seconds": 3601`):                  `2: agents[0].idle_timeout_seconds: 3601 is not allowed: ` + wantSeconds,
+		agent(`"idle_timeout_seconds": -1`):                    `2: agents[0].idle_timeout_seconds: -1 is not allowed: ` + wantSeconds,
+		// statuses
+		agent(`"failure_statuses": 401`):                                         `2: agents[0].failure_statuses: 401 is not allowed: want an array of statuses, as [401, "500-599"]`,
+		agent(`"ignored_statuses": null`):                                        `2: agents[0].ignored_statuses: null is not allowed: want an array of statuses, as [401, "500-599"]`,
+		agent("\"failure_statuses\": [401,\n\"401\"]"):                           `3: agents[0].failure_statuses[1]: "401" is not allowed: ` + wantStatus,
+		agent(`"failure_statuses": [99]`):                                        `2: agents[0].failure_statuses[0]: 99 is not allowed: ` + wantStatus,
+		agent(`"failure_statuses": [1000]`):                                      `2: agents[0].failure_statuses[0]: 1000 is not allowed: ` + wantStatus,
+		agent(`"failure_statuses": [404.5]`):                                     `2: agents[0].failure_statuses[0]: 404.5 is not allowed: ` + wantStatus,
+		agent(`"failure_statuses": [4e2]`):                                       `2: agents[0].failure_statuses[0]: 4e2 is not allowed: ` + wantStatus,
+		agent(`"ignored_statuses": ["4xx"]`):                                     `2: agents[0].ignored_statuses[0]: "4xx" is not allowed: ` + wantStatus,
+		agent(`"ignored_statuses": ["599-500"]`):                                 `2: agents[0].ignored_statuses[0]: "599-500" is not allowed: ` + wantStatus,
+		agent(`"ignored_statuses": ["500 - 599"]`):                               `2: agents[0].ignored_statuses[0]: "500 - 599" is not allowed: ` + wantStatus,
+		agent(`"ignored_statuses": ["500-"]`):                                    `2: agents[0].ignored_statuses[0]: "500-" is not allowed: ` + wantStatus,
+		agent(`"ignored_statuses": ["-500"]`):                                    `2: agents[0].ignored_statuses[0]: "-500" is not allowed: ` + wantStatus,
+		agent(`"ignored_statuses": ["500-501-502"]`):                             `2: agents[0].ignored_statuses[0]: "500-501-502" is not allowed: ` + wantStatus,
+		agent(`"ignored_statuses": ["+50-599"]`):                                 `2: agents[0].ignored_statuses[0]: "+50-599" is not allowed: ` + wantStatus,
+		agent(`"ignored_statuses": [{"from": 500}]`):                             `2: agents[0].ignored_statuses[0]: an object is not allowed: ` + wantStatus,
+		agent(`"failure_statuses": [` + many("400", 33) + `]`):                   `2: agents[0].failure_statuses: want at most 32 statuses and ranges`,
+		agent(`"failure_statuses": ["400-499"], "ignored_statuses": [200, 404]`): `2: agents[0].ignored_statuses[1]: 404 is in failure_statuses too: want each status in one of them`,
+		agent(`"ignored_statuses": [501], "failure_statuses": ["500-599"]`):      `2: agents[0].failure_statuses[0]: "500-599" is in ignored_statuses too: want each status in one of them`,
+		// what counts
+		agent(`"count": null`):                                     `2: agents[0].count: null is not allowed: ` + wantCount,
+		agent(`"count": ["POST"]`):                                 `2: agents[0].count: an array is not allowed: ` + wantCount,
+		agent(`"count": {}`):                                       `2: agents[0].count: empty: ` + wantCount,
+		agent(`"count": {"method": ["POST"]}`):                     `2: agents[0].count.method: unknown field: want one of methods, path_prefixes`,
+		agent(`"count": {"methods": []}`):                          `2: agents[0].count.methods: ` + wantTexts,
+		agent(`"count": {"methods": "POST"}`):                      `2: agents[0].count.methods: ` + wantTexts,
+		agent(`"count": {"methods": {"POST": "POST"}}`):            `2: agents[0].count.methods: ` + wantTexts,
+		agent(`"count": {"methods": [` + many(`"GET"`, 33) + `]}`): `2: agents[0].count.methods: ` + wantTexts,
+		agent(`"count": {"methods": ["post"]}`):                    `2: agents[0].count.methods[0]: "post" is not allowed: ` + wantMethod,
+		agent(`"count": {"methods": ["POST", "HEAD"]}`):            `2: agents[0].count.methods[1]: "HEAD" is not allowed: ` + wantMethod,
+		agent(`"count": {"methods": ["OPTIONS"]}`):                 `2: agents[0].count.methods[0]: "OPTIONS" is not allowed: ` + wantMethod,
+		agent(`"count": {"methods": ["A B"]}`):                     `2: agents[0].count.methods[0]: "A B" is not allowed: ` + wantMethod,
+		agent(`"count": {"methods": [""]}`):                        `2: agents[0].count.methods[0]: "" is not allowed: ` + wantMethod,
+		agent(`"count": {"methods": [null]}`):                      `2: agents[0].count.methods[0]: null is not allowed: ` + wantMethod,
+		agent(`"count": {"path_prefixes": ["v1/"]}`):               `2: agents[0].count.path_prefixes[0]: "v1/" is not allowed: ` + wantPrefix,
+		agent(`"count": {"path_prefixes": [""]}`):                  `2: agents[0].count.path_prefixes[0]: "" is not allowed: ` + wantPrefix,
+		agent(`"count": {"path_prefixes": ["/a%20b"]}`):            `2: agents[0].count.path_prefixes[0]: "/a%20b" is not allowed: ` + wantPrefix,
+		agent(`"count": {"path_prefixes": ["/a?b"]}`):              `2: agents[0].count.path_prefixes[0]: "/a?b" is not allowed: ` + wantPrefix,
+		agent(`"count": {"path_prefixes": ["/a\u202e"]}`):          `2: agents[0].count.path_prefixes[0]: "/a\u202e" is not allowed: ` + wantPrefix,
 		// labels
 		agent(`"labels": []`):                       `2: agents[0].labels: an array is not allowed: want an object, {"name": "value", …}`,
 		agent("\"labels\": {\n\"a b\": \"c\"}"):     `3: agents[0].labels["a b"]: the name is not allowed: ` + wantLabel,
@@ -184,6 +271,8 @@ func policyFields() string {
 	}
 	return strings.Join(names, ", ")
 }
+
+func many(item string, n int) string { return strings.TrimSuffix(strings.Repeat(item+", ", n), ", ") }
 
 func manyLabels(n int) string {
 	out := make([]string, n)

@@ -214,6 +214,27 @@ func TestList_IsOfFileAndAPIByName(t *testing.T) {
 	})
 }
 
+func TestPut_KeepsHowCallsCount(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *redisProfiles) {
+		r, other := merged(t, s, "[]", &logLines{}), merged(t, s, "[]", &logLines{})
+		a := parsed(t, r, "a", `{"url": "http://h", `+calls+`}`)
+		put(t, r, a)
+		document(t, s.Docs.Profile, "a", `{"classify":"llm","classify_observe":"auto",`+
+			`"count":{"methods":["POST","M-SEARCH"],"path_prefixes":["/v1/","/é x"]},"failure_statuses":[401,"302-303","500-999"],`+
+			`"first_token_timeout_seconds":0.3,"idle_timeout_seconds":3600,"ignored_statuses":["100-299",404],"url":"http://h"}`)
+		testkit.Eventually(t, "the other replica", soon, func() error {
+			got, err := other.Agent(t.Context(), "a")
+			if err == nil && !reflect.DeepEqual(got, a) {
+				err = fmt.Errorf("got %+v, want %+v", got, a)
+			}
+			return err
+		})
+		put(t, r, parsed(t, r, "a", `{"url": "http://h"}`)) // what it lacks is the default again
+		document(t, s.Docs.Profile, "a", `{"url":"http://h"}`)
+	})
+}
+
 func TestAgent_ProfileWithoutAddressIsKnown(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *redisProfiles) {

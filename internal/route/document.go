@@ -14,6 +14,7 @@ import (
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
 func (a *API) schemas() huma.Registry { return a.OpenAPI.Components.Schemas }
@@ -218,4 +219,19 @@ func OverrideSchema() *huma.Schema {
 		s.Properties[f.Name] = &huma.Schema{Type: kind, Description: f.Allowed, Default: f.Value}
 	}
 	return s
+}
+
+// DescribeCalls completes the documented fields of a registry.Calls by what tags of Go types cannot say.
+func DescribeCalls(fields map[string]*huma.Schema) {
+	var classifiers []any
+	for _, c := range breakerhttp.BodyClassifiers() {
+		classifiers = append(classifiers, string(c))
+	}
+	fields["classify_observe"].Enum = classifiers
+	for _, name := range []string{"failure_statuses", "ignored_statuses"} {
+		fields[name].Items = &huma.Schema{OneOf: []*huma.Schema{
+			{Type: huma.TypeInteger, Minimum: new(100.0), Maximum: new(999.0)},
+			{Type: huma.TypeString, Pattern: "^[1-9][0-9]{2}-[1-9][0-9]{2}$"},
+		}}
+	}
 }

@@ -56,6 +56,14 @@ type Check struct {
 	Degraded  bool     `json:"degraded"             doc:"This replica answers from its own memory, because Redis is down."`
 	Detail    string   `json:"detail,omitempty"`
 	Warnings  []string `json:"warnings,omitempty"   doc:"What works, but should be set otherwise."`
+	Unsent    *Unsent  `json:"unsent,omitempty"     doc:"Outcomes that wait until Redis takes them."`
+}
+
+// Unsent are outcomes that Redis has not acknowledged yet.
+type Unsent struct {
+	Outcomes      int64   `json:"outcomes"`
+	Agents        int     `json:"agents"`
+	OldestSeconds float64 `json:"oldest_seconds" doc:"How long the oldest of them has waited."`
 }
 
 // HealthOptions is what the health routes show.

@@ -36,6 +36,9 @@ func (a *API) limitsOf(t reflect.Type, s *huma.Schema) (all limits) {
 		return nil
 	}
 	for i := range t.NumField() {
+		if t.Field(i).Anonymous {
+			continue // who embeds a struct checks it
+		}
 		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
 		l := limit{field: i, name: name, required: slices.Contains(s.Required, name), Schema: s.Properties[name]}
 		if of := t.Field(i).Type; of.Kind() == reflect.Slice {

@@ -24,8 +24,18 @@ type Request struct {
 	Status int    // of the answer; the operation's, unless it is changed. A 204 has no body
 	ETag   string // of the answer; "": none
 
-	w      http.ResponseWriter
-	params []*huma.Param
+	w       http.ResponseWriter
+	params  []*huma.Param
+	finally []func()
+}
+
+// Finally has f called when the answer has been written.
+func (r *Request) Finally(f func()) { r.finally = append(r.finally, f) }
+
+func (r *Request) end() {
+	for _, f := range r.finally {
+		f()
+	}
 }
 
 // MayTake gives the answer this long, in place of the server's time-outs.

@@ -16,6 +16,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	jsonv1 "github.com/go-json-experiment/json/v1"
 
+	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 )
@@ -61,6 +62,7 @@ type Operation struct {
 	Headers          map[string]*huma.Param // of a success
 	In, Out          *huma.Schema           // nil: those of the Go types
 	ContentType      string                 // of the answer; "": application/json
+	Budget           *budget.Budget         // of which the body and its values are taken until it is answered; nil: none
 
 	hasBody bool
 }
@@ -75,9 +77,15 @@ func Serve[In, Out any](a *API, o Operation, fn func(*Request, In) (Out, error))
 	limits := a.limitsOf(reflect.TypeFor[In](), o.In)
 	a.mux.HandleFunc(o.Route, func(w http.ResponseWriter, httpRequest *http.Request) {
 		r := &Request{Request: httpRequest, Agent: httpRequest.PathValue("agent"), Status: o.Status, w: w, params: o.Params}
+		defer r.end()
 		var in In
 		if o.hasBody {
-			body, p := readBody(w, httpRequest)
+			var memory *budget.Share
+			if o.Budget != nil {
+				memory = o.Budget.Open()
+				r.Finally(memory.Free)
+			}
+			body, p := readBody(w, httpRequest, memory)
 			if p == nil {
 				p = o.decode(body, limits, &in)
 			}
@@ -156,14 +164,26 @@ func (a *API) Fail(w http.ResponseWriter, r *http.Request, err error) {
 	p.Write(w)
 }
 
+// Encoded is a body that is JSON already.
+type Encoded []byte
+
 // WriteJSON answers with a body that can be marshalled, as encoding/json marshals it without escaping HTML: the header
 // nosniff keeps it from being HTML. An error of w means that the client is gone.
 func WriteJSON(w http.ResponseWriter, status int, body any) {
+	if encoded, is := body.(Encoded); is {
+		writeJSON(w, status, encoded)
+		_, _ = w.Write([]byte("\n"))
+		return
+	}
 	out, err := jsonv2.Marshal(body, jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false))
 	if err != nil {
 		panic(fmt.Sprintf("%T cannot be marshalled: %v", body, err))
 	}
+	writeJSON(w, status, append(out, '\n'))
+}
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header()["Content-Type"] = []string{"application/json"}
 	w.WriteHeader(status)
-	_, _ = w.Write(append(out, '\n'))
+	_, _ = w.Write(body)
 }

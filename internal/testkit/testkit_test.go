@@ -184,6 +184,9 @@ func TestServer_EndsWithItsTest(t *testing.T) {
 
 func TestSentinelSet_FailsOver(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("a failover takes six seconds")
+	}
 	set := StartSentinel(t, "--requirepass", "pw")
 	if want := set.Sentinels[0].Addr + "," + set.Sentinels[1].Addr + "," + set.Sentinels[2].Addr + "/mymaster"; set.URL() != "redis://:pw@"+want {
 		t.Errorf("URL %q, want …%s", set.URL(), want)

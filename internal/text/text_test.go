@@ -44,6 +44,31 @@ func TestPrintable_BoundsBytesAndRefusesControls(t *testing.T) {
 	}
 }
 
+// What a terminal, or who reads it, takes for something else: controls, also of C1; direction marks, blanks of no width,
+// tags, soft hyphens; the separators of lines and paragraphs.
+func TestText_HasNoControlsAndNoFormatCharacters(t *testing.T) {
+	t.Parallel()
+	n := 0
+	for _, table := range []*unicode.RangeTable{unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp} {
+		for r := range unicode.MaxRune + 1 {
+			if !unicode.Is(table, r) {
+				continue
+			}
+			n++
+			s := "a" + string(r) + "b"
+			if line, clip := text.Line(s, 9), text.Clip(s, 9); line != "a b" || clip != "a\ufffdb" {
+				t.Errorf("%U: Line %q, Clip %q", r, line, clip)
+			}
+			if text.Printable(s, 9) || strings.ContainsRune(text.Quote(s), r) || strings.ContainsRune(text.Short(s), r) {
+				t.Errorf("%U passes", r)
+			}
+		}
+	}
+	if n < 200 { // 65 of Cc, 170 of Cf, two separators
+		t.Errorf("%d characters", n)
+	}
+}
+
 // FuzzLine: whatever comes in, what goes out is bounded and printable.
 func FuzzLine(f *testing.F) {
 	f.Add("a\x1b\xff\u2028é", 3)

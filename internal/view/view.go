@@ -61,7 +61,7 @@ type totalsView struct {
 func Entry(agent string, v breaker.View, p breaker.Policy) BreakerEntry {
 	failures, calls := figures(v, p)
 	e := BreakerEntry{
-		AgentID: agent, State: v.State.Upper(), OpenedAt: Stamp(v.OpenedMs), Reason: TextOrNull(wholeReason(v)),
+		AgentID: agent, State: v.State.Upper(), OpenedAt: Stamp(v.OpenedMs), Reason: TextOrNull(Reason(v)),
 		FailureCount: failures, ConsecutiveFailures: v.Run, Reopens: v.Reopens, Epoch: Epoch(v.Epoch), Degraded: v.Degraded,
 		Totals: totalsView{Successes: v.Successes, Failures: v.Failures, Transitions: v.Transitions},
 	}
@@ -99,8 +99,8 @@ func figures(v breaker.View, p breaker.Policy) (failures, calls int64) {
 	return w.Failures, w.Failures + w.Successes
 }
 
-// wholeReason is the cause. The snapshot keeps its beginning only, the log all of it.
-func wholeReason(v breaker.View) string {
+// Reason is why a breaker opened, or the operator's words. The snapshot keeps its beginning only, the log all of it.
+func Reason(v breaker.View) string {
 	for _, e := range v.Log {
 		if len(e.Text) > len(v.Cause) && v.Cause != "" && machine.Clip(e.Text) == v.Cause {
 			return e.Text

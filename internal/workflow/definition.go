@@ -59,9 +59,22 @@ type Step struct {
 	DependsOn []string       `json:"depends_on,omitempty"`      // besides those whose output Input refers to
 	Path      string         `json:"path,omitempty"`            // below the agent's address, begins with "/"; "": the address
 	Timeout   Seconds        `json:"timeout_seconds,omitempty"` // of the call; 0: the agent's own
+	OnFailure OnFailure      `json:"on_failure,omitempty"`      // "": FailExecution
+	// Defaults are values, as in Input, for references of Input that find nothing, by the references' texts. In them a
+	// string is no reference; "$$." at its beginning is a literal "$." here too.
+	Defaults map[string]any `json:"defaults,omitempty"`
 
 	refs map[string]reference // of Input, by their text; nil: ParseDefinition did not make the step
 }
+
+// OnFailure is what a step that fails or is refused does to its execution.
+type OnFailure string
+
+// The values of OnFailure.
+const (
+	FailExecution     OnFailure = "fail"     // it stops
+	ContinueExecution OnFailure = "continue" // it goes on, and the steps that wait for this one run
+)
 
 // Seconds is a duration that JSON shows as a number of seconds.
 type Seconds time.Duration

@@ -38,7 +38,8 @@ func TestParseDefinition_ReadsTheGuidesExample(t *testing.T) {
 // full has every field.
 const full = `{"workflow_id": "w:1@x", "name": "Ünï", "description": "two\nlines", "timeout_seconds": 3600, "steps": {
 	"a.b": {"agent_name": "agent", "path": "/v1/run%20it", "timeout_seconds": 0.001, "input_mapping": {"n": 1.50, "x": ["$.input", {"y": null}]}},
-	"c": {"id": "c", "agent_name": "agent", "depends_on": ["a.b"], "input_mapping": {"in": "$.steps[\"a.b\"].output.x[0]", "$.input": "$$.literal"}}}}`
+	"c": {"id": "c", "agent_name": "agent", "depends_on": ["a.b"], "input_mapping": {"in": "$.steps[\"a.b\"].output.x[0]", "$.input": "$$.literal"},
+		"on_failure": "continue", "defaults": {"$.steps[\"a.b\"].output.x[0]": {"n": 1.50, "text": ["$$.x", "$5", null]}}}}}`
 
 func TestDefinition_RoundTrips(t *testing.T) {
 	t.Parallel()
@@ -48,7 +49,8 @@ func TestDefinition_RoundTrips(t *testing.T) {
 	}
 	want := `{"workflow_id":"w:1@x","name":"Ünï","description":"two\nlines","timeout_seconds":3600,"steps":{` +
 		`"a.b":{"id":"a.b","agent_name":"agent","input_mapping":{"n":1.50,"x":["$.input",{"y":null}]},"path":"/v1/run%20it","timeout_seconds":0.001},` +
-		`"c":{"id":"c","agent_name":"agent","input_mapping":{"$.input":"$$.literal","in":"$.steps[\"a.b\"].output.x[0]"},"depends_on":["a.b"]}}}`
+		`"c":{"id":"c","agent_name":"agent","input_mapping":{"$.input":"$$.literal","in":"$.steps[\"a.b\"].output.x[0]"},"depends_on":["a.b"],` +
+		`"on_failure":"continue","defaults":{"$.steps[\"a.b\"].output.x[0]":{"n":1.50,"text":["$$.x","$5",null]}}}}}`
 	got := asJSON(t, d)
 	if got != want {
 		t.Errorf("%s\nwant %s", got, want)
@@ -70,13 +72,14 @@ type badDefinition struct{ name, text, want string }
 
 func badDefinitions() []badDefinition {
 	const (
-		wantName = "bad agent name: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit"
-		wantWord = "bad step id: want 1 to 64 of A-Z a-z 0-9 . _ : @ -"
-		wantPlan = "want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit"
-		wantRef  = `want $.steps.<id>.output; an id with dots is written $.steps["a.b"].output`
-		wantPart = `want [0], ["a name"] or .name`
-		wantDots = `want a name after each dot; others than plain ones are written ["…"]`
-		onlyStep = `"steps": {"a": {"agent_name": "g"}}`
+		wantName   = "bad agent name: want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit"
+		wantWord   = "bad step id: want 1 to 64 of A-Z a-z 0-9 . _ : @ -"
+		wantPlan   = "want 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit"
+		wantRef    = `want $.steps.<id>.output; an id with dots is written $.steps["a.b"].output`
+		wantPart   = `want [0], ["a name"] or .name`
+		wantDots   = `want a name after each dot; others than plain ones are written ["…"]`
+		wantMapped = "no such reference in the step's input_mapping"
+		onlyStep   = `"steps": {"a": {"agent_name": "g"}}`
 	)
 	many := strings.Repeat("x", 65)
 	return []badDefinition{
@@ -114,7 +117,7 @@ func badDefinitions() []badDefinition {
 		{"step is text", `{"workflow_id": "w", "steps": {"a": "g"}}`, `steps.a: want an object, not text`},
 		{"step of another id", step(`"id": "b", "agent_name": "g"`), `steps.a.id: "b" stands under the name "a"; want the same`},
 		{"step of an id that is no text", step(`"id": 1, "agent_name": "g"`), `steps.a.id: want text, not a number`},
-		{"step's unknown field", step(`"agent_name": "g", "dependsOn": []`), `steps.a.dependsOn: unknown field; want one of agent_name, depends_on, id, input_mapping, path, timeout_seconds`},
+		{"step's unknown field", step(`"agent_name": "g", "dependsOn": []`), `steps.a.dependsOn: unknown field; want one of agent_name, defaults, depends_on, id, input_mapping, on_failure, path, timeout_seconds`},
 		{"no agent", step(`"id": "a"`), `steps.a: agent_name is missing`},
 		{"agent's bad name", step(`"agent_name": "-g"`), `steps.a.agent_name: ` + wantName},
 		{"agent unknown", step(`"agent_name": "ghost"`), `steps.a.agent_name: unknown agent "ghost"`},
@@ -141,6 +144,18 @@ func badDefinitions() []badDefinition {
 		{"path too long", step(`"agent_name": "g", "path": "/` + strings.Repeat("x", 1024) + `"`), `steps.a.path: 1025 bytes; want at most 1024`},
 		{"step's time too long", step(`"agent_name": "g", "timeout_seconds": 3600.1`), `steps.a.timeout_seconds: 3600.1 is out of range; want 0.001 to 3600 seconds`},
 		{"step's time below zero", step(`"agent_name": "g", "timeout_seconds": -1`), `steps.a.timeout_seconds: -1 is out of range; want 0.001 to 3600 seconds`},
+		{"on failure, another word", step(`"agent_name": "g", "on_failure": "ignore"`), `steps.a.on_failure: "ignore" is not allowed; want "fail" or "continue"`},
+		{"on failure, nothing", step(`"agent_name": "g", "on_failure": ""`), `steps.a.on_failure: "" is not allowed; want "fail" or "continue"`},
+		{"on failure, null", step(`"agent_name": "g", "on_failure": null`), `steps.a.on_failure: null is not allowed; want "fail" or "continue"`},
+		{"on failure, a list", step(`"agent_name": "g", "on_failure": ["continue"]`), `steps.a.on_failure: an array is not allowed; want "fail" or "continue"`},
+		{"on failure of the whole", `{"workflow_id": "w", "on_failure": "continue", ` + onlyStep + `}`, `on_failure: unknown field; want one of description, name, steps, timeout_seconds, workflow_id`},
+		{"defaults are null", step(`"agent_name": "g", "defaults": null`), `steps.a.defaults: want an object, not null`},
+		{"default of nothing", step(`"agent_name": "g", "defaults": {"$.input.x": 1}`), `steps.a.defaults["$.input.x"]: ` + wantMapped},
+		{"default by a field's name", step(`"agent_name": "g", "input_mapping": {"x": "$.input.x"}, "defaults": {"x": 1}`), `steps.a.defaults.x: ` + wantMapped},
+		{"default of another spelling", step(`"agent_name": "g", "defaults": {"$.input[\"x\"]": 1}, "input_mapping": {"x": "$.input.x"}`), `steps.a.defaults["$.input[\"x\"]"]: ` + wantMapped},
+		{"default of a literal", step(`"agent_name": "g", "input_mapping": {"x": "$$.input.x"}, "defaults": {"$$.input.x": 1}`), `steps.a.defaults["$$.input.x"]: ` + wantMapped},
+		{"default given twice", step(`"agent_name": "g", "input_mapping": {"x": "$.input.x"}, "defaults": {"$.input.x": 1, "$.input.x": 2}`), `steps.a.defaults["$.input.x"]: given twice: want each field once`},
+		{"default is a reference", step(`"agent_name": "g", "input_mapping": {"x": "$.input.x"}, "defaults": {"$.input.x": {"y": ["$.input.z"]}}`), `steps.a.defaults["$.input.x"].y[0]: a default is a value, not a reference; a literal "$." is written "$$."`},
 		{"reference to something else", mapped(`"$.output"`), `steps.b.input_mapping.x: malformed reference "$.output": want $.input or $.steps.<id>.output`},
 		{"reference to nothing", mapped(`"$."`), `steps.b.input_mapping.x: malformed reference "$.": ` + wantDots},
 		{"reference nearly to input", mapped(`"$.inputs.a"`), `steps.b.input_mapping.x: malformed reference "$.inputs.a": want $.input or $.steps.<id>.output`},

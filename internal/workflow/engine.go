@@ -11,9 +11,11 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/budget"
 )
 
-// Defaults of EngineOptions. Each execution may hold MaxOutputs bytes, and maxInput for each step that runs.
+// Defaults of EngineOptions.
 const (
 	defaultMaxParallel   = 8
 	defaultMaxExecutions = 32
@@ -28,9 +30,10 @@ var ErrTooManyExecutions = errors.New("too many executions are under way")
 // EngineOptions configures an Engine.
 type EngineOptions struct {
 	Caller        Caller
-	Logger        *slog.Logger // logs a Caller that panics; nil: silent
-	MaxParallel   int          // calls of one execution at once; 0: defaultMaxParallel
-	MaxExecutions int          // executions at once; 0: defaultMaxExecutions
+	Logger        *slog.Logger   // logs a Caller that panics; nil: silent
+	MaxParallel   int            // calls of one execution at once; 0: defaultMaxParallel
+	MaxExecutions int            // executions at once; 0: defaultMaxExecutions
+	Budget        *budget.Budget // of what all executions hold; nil: no bound
 }
 
 // Engine executes workflows. It is safe for concurrent use.

@@ -104,7 +104,7 @@ const fork = `{"workflow_id": "fork", "steps": {"a": {"agent_name": "agent-a"}, 
 
 func TestExecute_FailureCancelsSiblingsAndSkipsTheRest(t *testing.T) {
 	t.Parallel()
-	open := &breaker.OpenError{Agent: "agent-a", State: breaker.Open, Reason: breaker.ReasonOpen, RetryAfter: 29500 * time.Millisecond}
+	open := &breaker.OpenError{Agent: "agent-a", State: breaker.Open, Reason: breaker.ReasonOpen, Wait: 29500 * time.Millisecond}
 	for name, c := range map[string]struct {
 		err    error
 		panics any
@@ -315,7 +315,7 @@ func TestExecution_JSON(t *testing.T) {
 			if c.StepID == "a" {
 				return json.RawMessage(`{"n": 1.0}`), nil
 			}
-			return nil, &breaker.OpenError{Agent: c.Agent, State: breaker.Open, Reason: breaker.ReasonOpen, RetryAfter: time.Minute}
+			return nil, &breaker.OpenError{Agent: c.Agent, State: breaker.Open, Reason: breaker.ReasonOpen, Wait: time.Minute}
 		}).Execute(t.Context(), parsed(t, `{"workflow_id": "w", "steps": {"a": {"agent_name": "x"}, "b": {"agent_name": "y", "depends_on": ["a"]},
 			"c": {"agent_name": "z", "depends_on": ["b"]}}}`), nil)
 		x.ID = "id"

@@ -33,6 +33,7 @@ const (
 	CauseInputTooLarge = "input_too_large"     // of a step, with the values of its references
 	CauseBadOutput     = "bad_output"          // the Caller's answer is not JSON, or too large
 	CauseBadDefinition = "bad_definition"      // ParseDefinition did not make it
+	CauseMemory        = "workflow_memory"     // of the whole execution: EngineOptions.Budget is exhausted
 )
 
 // Caller calls agents through their breakers. It is called from several goroutines at once, and returns soon after ctx
@@ -52,6 +53,8 @@ type Call struct {
 	Path        string          // of the step; "": the agent's own address
 	Timeout     time.Duration   // of the step; 0: the agent's own. The Caller applies it: it is the agent's failure
 	Input       json.RawMessage // an object, at most maxInput bytes
+
+	memory *stepMemory // nil: not counted
 }
 
 // CallError is an agent's failure with its cause, a word such as timeout, connection or status_503.
@@ -75,12 +78,15 @@ type Execution struct {
 	DurationMs int64                 `json:"duration_ms"`
 	Steps      map[string]StepResult `json:"steps"        doc:"By id: all of the workflow, also those that never began."`
 
-	Output          map[string]json.RawMessage `json:"output,omitempty"           doc:"Of a completed execution: the output of each step that no other depends on, by the step's id."`
+	Output          map[string]json.RawMessage `json:"output,omitempty"           doc:"Of a completed execution: the output of each step that no other depends on, by the step's id; without those that failed."`
+	FailedSteps     []string                   `json:"failed_steps,omitempty"     doc:"Steps that failed or were refused and whose on_failure is continue; sorted."`
 	OutputTruncated bool                       `json:"output_truncated,omitempty" doc:"Too large to be kept: all outputs are left out, and where that is not enough, all steps."`
 	Error           *ExecutionError            `json:"error,omitempty"            doc:"What stopped it; absent when completed."`
 
 	// Err is the error behind Error, as the Caller returned it; nil when completed, and in an Execution from a Store.
 	Err error `json:"-"`
+
+	held []*stepMemory // see Release
 }
 
 // StepResult is the result of one step.

@@ -140,6 +140,7 @@ func (p *parser) steps(v jsondoc.Value, into map[string]Step) {
 
 func (p *parser) step(m jsondoc.Member) Step {
 	s := Step{ID: m.Name, Input: map[string]any{}, refs: map[string]reference{}}
+	var defaults jsondoc.Value
 	p.object(m.Value, map[string]func(jsondoc.Value){
 		"id": func(v jsondoc.Value) {
 			var id string
@@ -159,16 +160,50 @@ func (p *parser) step(m jsondoc.Member) Step {
 		"input_mapping": func(v jsondoc.Value) {
 			if p.is(v, jsondoc.Object) {
 				p.mapping(v, s)
-				dec := json.NewDecoder(strings.NewReader(v.Raw()))
-				dec.UseNumber()
-				_ = dec.Decode(&s.Input) // a well-formed object
+				decode(v, &s.Input)
+			}
+		},
+		"on_failure": func(v jsondoc.Value) {
+			s.OnFailure = OnFailure(v.Text())
+			if v.Kind() != jsondoc.Text || s.OnFailure != FailExecution && s.OnFailure != ContinueExecution {
+				p.Addf(v, `%s is not allowed; want "fail" or "continue"`, v.Show())
+			}
+		},
+		"defaults": func(v jsondoc.Value) {
+			if p.is(v, jsondoc.Object) {
+				defaults = v
+				decode(v, &s.Defaults)
 			}
 		},
 		"depends_on":      func(v jsondoc.Value) { s.DependsOn = p.dependsOn(v, s.ID) },
 		"path":            func(v jsondoc.Value) { p.path(v, &s.Path) },
 		"timeout_seconds": func(v jsondoc.Value) { p.seconds(v, &s.Timeout) },
 	}, "agent_name")
+	if s.Defaults != nil {
+		p.defaults(defaults, s)
+	}
 	return s
+}
+
+// decode decodes a well-formed object, with numbers as they stand.
+func decode(v jsondoc.Value, into *map[string]any) {
+	dec := json.NewDecoder(strings.NewReader(v.Raw()))
+	dec.UseNumber()
+	_ = dec.Decode(into)
+}
+
+// defaults checks that each is of a reference that the step has, and is none itself.
+func (p *parser) defaults(v jsondoc.Value, step Step) {
+	for m := range v.Members() {
+		if _, ok := step.refs[m.Name]; !ok {
+			p.Addf(m.Key, "no such reference in the step's input_mapping")
+		}
+		for leaf := range m.Leaves() {
+			if isReference(leaf.Text()) {
+				p.Addf(leaf, `a default is a value, not a reference; a literal "$." is written "$$."`)
+			}
+		}
+	}
 }
 
 // mapping parses the references in an input_mapping.

@@ -12,6 +12,9 @@ type sought struct {
 	found bool
 }
 
+// pickCost is how many times an output's size pick allocates at most: its decoder's buffer and a value that is skipped.
+const pickCost = 4
+
 // pick finds the parts of an output that references want, by the references' texts. It neither decodes nor copies them,
 // reads the output once, and of a name given twice takes the first. What is not there is left out.
 func pick(output json.RawMessage, refs []reference) map[string]json.RawMessage {

@@ -40,8 +40,8 @@ func TestLibrary_WorkflowsOutliveTheirRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := workflow.NewStore(workflow.StoreOptions{Records: docs, Logger: discard()})
-	if got, err := other.Get(ctx, x.ID); err != nil || string(got) != asJSON(t, x) {
-		t.Errorf("%s, %v\nwant %s", got, err, asJSON(t, x))
+	if got, err := other.Get(ctx, x.ID); err != nil || string(got.Text) != asJSON(t, x) {
+		t.Errorf("%s, %v\nwant %s", got.Text, err, asJSON(t, x))
 	}
 	server.Kill()
 	if _, err := lib.Get(ctx, "w:1@x"); err != nil {

@@ -1,10 +1,10 @@
 package workflow
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 
+	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/jsondoc"
 )
 
@@ -20,7 +20,7 @@ func (d Definition) CheckInput(input map[string]any) error {
 	missing := map[string]bool{} // by a reference's text; false: it is reported already
 	for _, s := range d.Steps {
 		for text, r := range s.references() {
-			if r.step != "" {
+			if _, defaulted := s.Defaults[text]; r.step != "" || defaulted {
 				continue
 			}
 			if _, ok := find(input, r.path); !ok {
@@ -33,8 +33,9 @@ func (d Definition) CheckInput(input map[string]any) error {
 	}
 	e := &InputError{More: max(0, len(missing)-maxFaults)}
 	for _, id := range sortedKeys(d.Steps) {
-		eachReference(d.Steps[id].Input, nil, func(text string, path []segment) {
-			if !missing[text] || len(e.Missing) == maxFaults {
+		s := d.Steps[id]
+		eachReference(s.Input, nil, func(text string, path []segment) {
+			if _, defaulted := s.Defaults[text]; defaulted || !missing[text] || len(e.Missing) == maxFaults {
 				return
 			}
 			missing[text] = false
@@ -55,21 +56,33 @@ type values struct {
 type rendering struct {
 	values *values
 	refs   map[string]reference
+	step   Step
 	parts  map[string]map[string]json.RawMessage // of a step's output, by the reference's text
-	out    bytes.Buffer
+	memory *budget.Share                         // that out takes
+	out    []byte
+	err    error // of memory
 }
 
 // render replaces the references of a step's input_mapping by their values. The error is a [*CallError].
-func (v *values) render(s Step) (json.RawMessage, error) {
-	r := rendering{values: v, refs: s.references(), parts: map[string]map[string]json.RawMessage{}}
+func (v *values) render(s Step, memory *budget.Share) (json.RawMessage, error) {
+	r := rendering{
+		values: v, step: s, refs: s.references(), parts: map[string]map[string]json.RawMessage{}, memory: memory,
+	}
 	if err := r.value("input_mapping", s.Input); err != nil {
 		return nil, err
 	}
-	return r.out.Bytes(), nil
+	return r.out, inMemory(r.err)
+}
+
+// write writes nothing more after an error of memory.
+func (r *rendering) write(text ...byte) {
+	if r.err == nil {
+		r.out, r.err = r.memory.Append(r.out, text)
+	}
 }
 
 func (r *rendering) value(path string, value any) error {
-	if r.out.Len() > maxInput {
+	if len(r.out) > maxInput {
 		return &CallError{CauseInputTooLarge, fmt.Errorf("%s: the step's input is larger than %d bytes", path, maxInput)}
 	}
 	switch v := value.(type) {
@@ -87,34 +100,34 @@ func (r *rendering) value(path string, value any) error {
 }
 
 func (r *rendering) array(path string, items []any) error {
-	r.out.WriteByte('[')
+	r.write('[')
 	for i, x := range items {
 		if i > 0 {
-			r.out.WriteByte(',')
+			r.write(',')
 		}
 		if err := r.value(jsondoc.Item(path, i), x); err != nil {
 			return err
 		}
 	}
-	r.out.WriteByte(']')
+	r.write(']')
 	return nil
 }
 
 func (r *rendering) object(path string, fields map[string]any) error {
-	r.out.WriteByte('{')
+	r.write('{')
 	for i, name := range sortedKeys(fields) {
 		if i > 0 {
-			r.out.WriteByte(',')
+			r.write(',')
 		}
 		if err := r.literal(path, name); err != nil {
 			return err
 		}
-		r.out.WriteByte(':')
+		r.write(':')
 		if err := r.value(jsondoc.Field(path, name), fields[name]); err != nil {
 			return err
 		}
 	}
-	r.out.WriteByte('}')
+	r.write('}')
 	return nil
 }
 
@@ -128,11 +141,11 @@ func (r *rendering) literal(path string, value any) error {
 }
 
 func (r *rendering) raw(path string, text []byte) error {
-	if r.out.Len()+len(text) > maxInput {
+	if len(r.out)+len(text) > maxInput {
 		return &CallError{CauseInputTooLarge, fmt.Errorf("%s: the step's input is larger than %d bytes", path, maxInput)}
 	}
-	r.out.Write(text)
-	return nil
+	r.write(text...)
+	return inMemory(r.err)
 }
 
 func (r *rendering) reference(path, text string) error {
@@ -144,11 +157,14 @@ func (r *rendering) reference(path, text string) error {
 	if ref.step == "" {
 		value, ok := find(r.values.input, ref.path)
 		if !ok {
-			return &CallError{CauseReference, fmt.Errorf("%s: %s is not in the input", path, text)}
+			return r.absent(path, text, "is not in the input")
 		}
 		return r.literal(path, value)
 	}
-	output := r.values.outputs[ref.step]
+	output, ok := r.values.outputs[ref.step]
+	if !ok {
+		return r.absent(path, text, "has no value, for step "+ref.step+" failed")
+	}
 	if len(ref.path) == 0 { // byte for byte
 		return r.raw(path, output)
 	}
@@ -156,16 +172,32 @@ func (r *rendering) reference(path, text string) error {
 		return &CallError{CauseReference, fmt.Errorf("%s: %s looks into an output of %d bytes: "+
 			"one of more than %d can only be passed on whole", path, text, len(output), MaxLookInto)}
 	}
-	part, ok := r.within(ref.step, output)[text]
+	parts, err := r.within(ref.step, output)
+	if err != nil {
+		return err
+	}
+	part, ok := parts[text]
 	if !ok {
-		return &CallError{CauseReference, fmt.Errorf("%s: %s is not in the output of step %s", path, text, ref.step)}
+		return r.absent(path, text, "is not in the output of step "+ref.step)
 	}
 	return r.raw(path, part)
 }
 
+// absent writes the default of a reference that finds nothing.
+func (r *rendering) absent(path, text, why string) error {
+	if value, ok := r.step.Defaults[text]; ok {
+		return r.value(path, value)
+	}
+	return &CallError{CauseReference, fmt.Errorf("%s: %s %s", path, text, why)}
+}
+
 // within returns what this step's references find in another's output.
-func (r *rendering) within(step string, output json.RawMessage) map[string]json.RawMessage {
+func (r *rendering) within(step string, output json.RawMessage) (map[string]json.RawMessage, error) {
 	if r.parts[step] == nil {
+		if err := r.memory.Take(pickCost * len(output)); err != nil {
+			return nil, inMemory(err)
+		}
+		defer r.memory.Give(pickCost * len(output))
 		var of []reference
 		for _, ref := range r.refs {
 			if ref.step == step {
@@ -174,5 +206,5 @@ func (r *rendering) within(step string, output json.RawMessage) map[string]json.
 		}
 		r.parts[step] = pick(output, of)
 	}
-	return r.parts[step]
+	return r.parts[step], nil
 }

@@ -9,9 +9,11 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
+	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -33,7 +35,9 @@ type run struct {
 	running map[string]time.Time // by step: since when
 	results chan stepDone
 	values  values
-	size    int // of the outputs
+	memory  map[string]*stepMemory // by step: what it holds
+	answers atomic.Int64           // see stepMemory
+	size    int                    // of the outputs
 	stopped bool
 }
 
@@ -49,8 +53,8 @@ func newRun(e *Engine, d Definition, input map[string]any, timeout time.Duration
 			Steps: make(map[string]StepResult, len(d.Steps)),
 		},
 		waits: map[string]int{}, leads: map[string][]string{}, running: map[string]time.Time{},
-		results: make(chan stepDone, e.o.MaxParallel),
-		values:  values{input: input, outputs: map[string]json.RawMessage{}},
+		results: make(chan stepDone, e.o.MaxParallel), memory: map[string]*stepMemory{},
+		values: values{input: input, outputs: map[string]json.RawMessage{}},
 	}
 	on := dependencies(d.Steps)
 	for _, id := range sortedKeys(on) {
@@ -78,33 +82,41 @@ func (r *run) start(ctx context.Context) {
 		now := time.Now()
 		result.StartedAt = stamp(now)
 		r.x.Steps[id] = result
-		input, err := r.values.render(s)
+		m := newStepMemory(r.engine.o.Budget, &r.answers)
+		input, err := r.values.render(s, m.input)
 		if err != nil {
+			m.input.Free()
 			r.fail(id, err)
-			return
+			continue
 		}
-		r.running[id] = now
+		r.running[id], r.memory[id] = now, m
 		go r.engine.call(ctx, Call{
 			Agent: s.Agent, WorkflowID: r.d.ID, ExecutionID: r.x.ID, StepID: id,
 			Path: s.Path, Timeout: time.Duration(s.Timeout), Input: input,
+			memory: m,
 		}, r.results)
 	}
 }
 
 // settle handles the result of a step.
 func (r *run) settle(ctx context.Context, res stepDone) {
-	err := res.err
+	m, err := r.memory[res.step], res.err
+	m.input.Free()
 	if err == nil {
 		res.output, err = r.check(res.output)
 	}
 	switch {
 	case err == nil:
 		r.complete(res.step, res.output)
+		r.x.held = append(r.x.held, m)
 	case res.err != nil && res.cut:
 		r.halt(ctx)
 		r.end(res.step, Cancelled, &ExecutionError{Cause: CauseCancelled, Reason: reason(err)})
 	default:
 		r.fail(res.step, err)
+	}
+	if err != nil {
+		m.drop()
 	}
 	delete(r.running, res.step)
 }
@@ -118,8 +130,7 @@ func (r *run) check(output json.RawMessage) (json.RawMessage, error) {
 	case !json.Valid(output) || !utf8.Valid(output):
 		return nil, &CallError{CauseBadOutput, errors.New("the agent's answer is not JSON")}
 	case r.size+len(output) > MaxOutputs:
-		err := fmt.Errorf("the outputs of the execution are larger than %d bytes", MaxOutputs)
-		return nil, &CallError{CauseBadOutput, err}
+		return nil, &CallError{CauseBadOutput, errOutputs}
 	}
 	return output, nil
 }
@@ -128,6 +139,11 @@ func (r *run) complete(id string, output json.RawMessage) {
 	r.size += len(output)
 	r.values.outputs[id] = output
 	r.end(id, Completed, nil)
+	r.advance(id)
+}
+
+// advance makes those steps ready that waited for this one alone.
+func (r *run) advance(id string) {
 	for _, next := range r.leads[id] {
 		if r.waits[next]--; r.waits[next] == 0 {
 			r.ready = append(r.ready, next)
@@ -145,7 +161,8 @@ func (r *run) end(id string, status Status, e *ExecutionError) {
 	r.x.Steps[id] = s
 }
 
-// fail ends a step that failed or was refused, and stops the execution.
+// fail ends a step that failed or was refused, and stops the execution, unless the step's OnFailure lets it go on. A
+// bound of the execution stops it in any case.
 func (r *run) fail(id string, err error) {
 	status, e := Failed, ExecutionError{Cause: CauseAgentFailed, Reason: reason(err)}
 	var open *breaker.OpenError
@@ -153,11 +170,17 @@ func (r *run) fail(id string, err error) {
 	switch {
 	case errors.As(err, &open):
 		status, e.Cause, e.Reason = Refused, CauseRefused, string(open.Reason)
-		e.RetryAfterSeconds = max(1, int64(math.Ceil(open.RetryAfter.Seconds())))
+		e.RetryAfterSeconds = max(1, int64(math.Ceil(open.RetryAfter().Seconds())))
 	case errors.As(err, &call) && call.Cause != "":
 		e.Cause = call.Cause
 	}
 	r.end(id, status, &e)
+	bound := errors.Is(err, errOutputs) || errors.Is(err, budget.ErrExhausted)
+	if r.d.Steps[id].OnFailure == ContinueExecution && !bound && !r.stopped {
+		r.x.FailedSteps = append(r.x.FailedSteps, id)
+		r.advance(id)
+		return
+	}
 	whole := e
 	whole.Step, whole.Agent = id, r.d.Steps[id].Agent
 	r.stop(status, whole, err)
@@ -201,11 +224,12 @@ func (r *run) finish() Execution {
 	if !r.stopped {
 		r.x.Output = map[string]json.RawMessage{}
 		for id, s := range r.x.Steps {
-			if len(r.leads[id]) == 0 {
+			if len(r.leads[id]) == 0 && s.Status == Completed {
 				r.x.Output[id] = s.Output
 			}
 		}
 	}
+	slices.Sort(r.x.FailedSteps)
 	length := time.Since(r.begun)
 	r.x.FinishedAt, r.x.DurationMs = stamp(r.begun.Add(length)), length.Milliseconds()
 	return r.x

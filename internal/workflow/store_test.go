@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/workflow"
 )
 
@@ -54,19 +55,21 @@ func execution(n, size int) workflow.Execution {
 
 func keep(t *testing.T, s *workflow.Store, x workflow.Execution) []byte {
 	t.Helper()
-	text, err := s.Keep(t.Context(), x)
+	r, err := s.Keep(t.Context(), x)
 	if err != nil {
 		t.Error(err)
 	}
-	return text
+	r.Free()
+	return r.Text
 }
 
 func got(t *testing.T, s *workflow.Store, id string) (x workflow.Execution) {
 	t.Helper()
-	text, err := s.Get(t.Context(), id)
-	if err := errors.Join(err, json.Unmarshal(text, &x)); err != nil {
+	r, err := s.Get(t.Context(), id)
+	if err := errors.Join(err, json.Unmarshal(r.Text, &x)); err != nil {
 		t.Error(err)
 	}
+	r.Free()
 	return x
 }
 
@@ -79,13 +82,13 @@ func TestStore_AnotherReplicaGetsTheSameExecution(t *testing.T) {
 	x.Error = &workflow.ExecutionError{Step: "b", Cause: "timeout", Reason: "r", RetryAfterSeconds: 3}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // an execution is kept also if its caller has left
-	if text, err := one.Keep(ctx, x); err != nil || string(text) != asJSON(t, x) {
-		t.Errorf("%s, %v", text, err)
+	if r, err := one.Keep(ctx, x); err != nil || string(r.Text) != asJSON(t, x) || string(r.Excerpt) != asJSON(t, x) {
+		t.Errorf("%s, %v", r.Text, err)
 	}
 	for name, s := range map[string]*workflow.Store{"this": one, "other": other} {
 		got, err := s.Get(t.Context(), x.ID)
-		if err != nil || string(got) != asJSON(t, x) {
-			t.Errorf("%s: %s, %v", name, got, err)
+		if err != nil || string(got.Text) != asJSON(t, x) {
+			t.Errorf("%s: %s, %v", name, got.Text, err)
 		}
 	}
 	for _, id := range []string{execution(2, 0).ID, "", "../x", strings.ToUpper("abcdefabcdefabcdefabcdefabcdefab"), strings.Repeat("0", 33)} {
@@ -121,6 +124,58 @@ func TestStore_MemoryHoldsTheNewest(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestStore_OutputsAreKeptAsTheyCame(t *testing.T) {
+	t.Parallel()
+	x := execution(1, 1)
+	x.Output = map[string]json.RawMessage{"a": json.RawMessage("{\"\u2028\": \"<&>\\u00e9\\/\", \"n\": 1e400, \"n\": 1.0}")}
+	got := keep(t, workflow.NewStore(workflow.StoreOptions{Records: newRecords(), Logger: discard()}), x)
+	if want := "\"output\":{\"a\":{\"\u2028\":\"<&>\\u00e9\\/\",\"n\":1e400,\"n\":1.0}}"; !bytes.Contains(got, []byte(want)) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// What is kept gives way to executions that need the memory; a text that is in use is not given back before its end.
+func TestStore_GivesWayWhenTheBudgetIsShort(t *testing.T) {
+	t.Parallel()
+	b := budget.New(100_000)
+	s := workflow.NewStore(workflow.StoreOptions{Records: newRecords(), Logger: discard(), Budget: b})
+	for n := range 20 {
+		keep(t, s, execution(n, 10_000)) // about 20,000 bytes each
+	}
+	if n := b.Taken(); n < 60_000 || n > 100_000 {
+		t.Errorf("%d bytes taken", n)
+	}
+	newest, err := s.Get(t.Context(), execution(19, 0).ID)
+	if err != nil || len(newest.Text) < 20_000 {
+		t.Fatalf("%d bytes, %v", len(newest.Text), err)
+	}
+	other := b.Open()
+	if err := other.Take(75_000); err != nil {
+		t.Error(err)
+	}
+	if err := other.Take(20_000); !errors.Is(err, budget.ErrExhausted) {
+		t.Errorf("what is being read was given back: %v", err)
+	}
+	newest.Free()
+	if err := other.Take(20_000); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Keep(t.Context(), execution(20, 10_000)); !errors.Is(err, budget.ErrExhausted) {
+		t.Errorf("kept beyond the budget: %v", err)
+	}
+	if x := got(t, s, execution(19, 0).ID); !x.OutputTruncated {
+		t.Error("Redis has no excerpt of what went")
+	}
+	other.Free()
+	if b.Taken() != 0 {
+		t.Errorf("%d bytes were not given back", b.Taken())
+	}
+	x := execution(21, 10_000).Exhausted()
+	if kept := keep(t, s, x); x.Status != workflow.Failed || x.Error.Cause != workflow.CauseMemory || len(kept) > 2000 || !errors.Is(x.Err, budget.ErrExhausted) {
+		t.Errorf("%s", kept)
 	}
 }
 

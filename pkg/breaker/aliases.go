@@ -4,42 +4,43 @@ import "github.com/breakerd/breakerd/pkg/breaker/machine"
 
 // Callers of agents need these parts of package machine.
 type (
-	// State is [machine.State].
+	// State is the state of a breaker: Closed, Open or HalfOpen. Its zero value means that no state is known.
 	State = machine.State
-	// Reason is [machine.Reason].
+	// Reason says why a call was refused, as in [OpenError].
 	Reason = machine.Reason
-	// Force is [machine.Force].
+	// Force is what [Manager.Force] does for an operator; Open, Reset and Release of a Manager are simpler forms of it.
 	Force = machine.Force
-	// Target is [machine.Target].
+	// Target is what a [Force] brings about.
 	Target = machine.Target
-	// Event is [machine.Event].
+	// Event is one line of an agent's log: a transition, a manual action, an edit of its keys, a repair.
 	Event = machine.Event
 )
 
 // The states of a breaker [B2].
 const (
-	Closed   = machine.Closed
-	Open     = machine.Open
-	HalfOpen = machine.HalfOpen
+	Closed   = machine.Closed   // calls are admitted
+	Open     = machine.Open     // calls are refused until the wait is over
+	HalfOpen = machine.HalfOpen // a few calls are admitted as probes
 )
 
-// The reasons of a refusal [B3].
+// The reasons of a refusal [B3]; see also [ReasonTooManyAgents].
 const (
-	ReasonOpen             = machine.ReasonOpen
-	ReasonForcedOpen       = machine.ReasonForcedOpen
-	ReasonProbesBusy       = machine.ReasonProbesBusy
-	ReasonRamping          = machine.ReasonRamping
-	ReasonShedding         = machine.ReasonShedding
-	ReasonEmergencyStop    = machine.ReasonEmergencyStop
-	ReasonStoreUnavailable = machine.ReasonStoreUnavailable
+	ReasonOpen             = machine.ReasonOpen             // the breaker is open, and its wait is not over
+	ReasonForcedOpen       = machine.ReasonForcedOpen       // an operator holds the breaker open
+	ReasonProbesBusy       = machine.ReasonProbesBusy       // it is half-open, and all probes of the round are out
+	ReasonRamping          = machine.ReasonRamping          // it has just closed, and admits a share of the calls
+	ReasonShedding         = machine.ReasonShedding         // reserved
+	ReasonEmergencyStop    = machine.ReasonEmergencyStop    // reserved
+	ReasonStoreUnavailable = machine.ReasonStoreUnavailable // the store is down, and OnStoreErrorDeny
 )
 
-// The targets of a [Force]: two holds [B17] and two resets [B18].
+// The targets of a [Force]: two holds [B17], two resets [B18], and the end of a hold.
 const (
-	HoldOpen      = machine.HoldOpen
-	HoldClosed    = machine.HoldClosed
-	ResetClosed   = machine.ResetClosed
-	ResetHalfOpen = machine.ResetHalfOpen
+	HoldOpen      = machine.HoldOpen      // refuse all calls
+	HoldClosed    = machine.HoldClosed    // admit all calls, whatever their outcomes
+	ResetClosed   = machine.ResetClosed   // lift a hold, and begin anew as closed
+	ResetHalfOpen = machine.ResetHalfOpen // lift a hold, and let probes decide
+	ReleaseHold   = machine.Release       // end a hold as its own end would
 )
 
 // ValidName reports whether s may be the name of an agent. A name has 1 to 128 characters of A-Z a-z 0-9 . _ : @ - and

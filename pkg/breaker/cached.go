@@ -33,10 +33,12 @@ import (
 //
 // Locks are taken in this order, from top to bottom:
 //
-//  1. flush.Scheduler's lock, or Agent.mu. Under a removed Agent's mu, that of the Agent in its place is taken
-//     (flushTarget).
-//  2. sweeper.mu.
-//  3. A lock inside Manager.agents, or buffer.Buffer's lock.
+//  1. Agent.mu. Under a removed Agent's mu, that of the Agent in its place is taken (flushTarget).
+//  2. ledger.mu.
+//  3. flush.Scheduler's lock, or sweeper.mu.
+//  4. A lock inside Manager.agents, or buffer.Buffer's lock.
+//
+// waits.mu is taken while none of these is held, and under it none is.
 //
 // No lock is held while the Store, an Observer or a caller's function runs.
 
@@ -46,6 +48,9 @@ func (m *Manager) uptime() time.Duration { return time.Since(m.started) }
 // Agent returns a handle on an agent, which saves the lookup by name. The error is ErrBadName. The Manager never
 // forgets a handle: take handles for agents whose number is bounded.
 func (m *Manager) Agent(name string) (*Agent, error) {
+	if err := m.made(); err != nil {
+		return nil, err
+	}
 	if !ValidName(name) {
 		return nil, ErrBadName
 	}
@@ -61,30 +66,47 @@ func (m *Manager) Agent(name string) (*Agent, error) {
 	}
 }
 
-// Invalidate makes the next call of an agent ask the store. It is for events of the agent's breaker that the store
-// publishes, and does not block.
+// Invalidate makes the next call of an agent ask the store, and wakes its waiters. Call it for each event of a [Feed],
+// as a fleet does by itself. It does not block.
 func (m *Manager) Invalidate(agent string) {
+	if m.made() != nil {
+		return
+	}
 	if a, ok := m.agents.Load(agent); ok {
 		a.invalidate(nil)
 	}
+	m.waits.tell(agent)
 }
 
 func (m *Manager) invalidateAll() {
+	m.waits.tellAll()
 	m.agents.Range(func(_ string, a *Agent) bool {
 		a.invalidate(nil)
 		return true
 	})
 }
 
-// Evict is [Manager.Invalidate] for an agent that was deleted: outcomes that were not sent yet do not count.
+// Evict is [Manager.Invalidate] for an agent that was deleted: outcomes that were not sent yet do not count. It is for
+// authors of replicas.
 func (m *Manager) Evict(agent string) {
+	if m.made() != nil {
+		return
+	}
+	m.tracker.names.Delete(agent)
 	if a, ok := m.agents.Load(agent); ok {
 		a.endEpoch(nil)
+	}
+	m.waits.tell(agent)
+	if f, ok := m.o.Observer.(forgetter); ok {
+		f.Forget(agent)
 	}
 }
 
 // Flush sends the outcomes of an agent that were not sent yet, and waits until they are. The error is the context's.
 func (m *Manager) Flush(ctx context.Context, agent string) error {
+	if err := m.usable(ctx); err != nil {
+		return err
+	}
 	a, ok := m.agents.Load(agent)
 	if !ok {
 		return nil
@@ -98,29 +120,25 @@ func (m *Manager) Flush(ctx context.Context, agent string) error {
 	return m.flusher.Push(ctx, b)
 }
 
-// Backlog describes the outcomes that cached mode has not sent to the store yet.
-type Backlog struct {
-	Agents int           // that have such outcomes
-	Oldest time.Duration // how long the oldest of them has waited, to within the duration of one round trip
-}
-
-// Backlog returns the current backlog.
-func (m *Manager) Backlog() Backlog {
-	b := m.flusher.Backlog()
-	return Backlog{Agents: b.Items, Oldest: b.Oldest}
-}
-
-// Close sends all outcomes that were not sent yet, and waits until they are. The error is the context's. After Close
-// every call asks the store. A Manager that has no cached agents need not be closed.
+// Close sends all outcomes that were not sent yet, and waits until they are. The error is the context's, or wraps
+// ErrStoreUnavailable if outcomes wait for a store that is down. After Close every call asks the store, and Wait is
+// ErrManagerClosed.
 func (m *Manager) Close(ctx context.Context) error {
+	if err := m.usable(ctx); err != nil {
+		return err
+	}
+	m.waits.close()
 	m.sweeper.close()
 	m.invalidateAll()
-	return m.flusher.Drain(ctx)
+	if err := m.flusher.Drain(ctx); err != nil {
+		return err
+	}
+	return m.sendRest(ctx)
 }
 
-// sweeper runs Manager.sweep on a goroutine of its own while there is something to expire.
+// sweeper runs Manager.sweep on a goroutine of its own while there is something to expire, and Manager.replay.
 type sweeper struct {
-	stop    chan struct{} // ends the goroutine
+	stop    chan struct{} // ends the goroutines
 	done    sync.WaitGroup
 	mu      sync.Mutex
 	closed  bool
@@ -136,6 +154,16 @@ func (s *sweeper) close() {
 	}
 	s.mu.Unlock()
 	s.done.Wait()
+}
+
+// goes runs f on a goroutine that close waits for. Once the sweeper is closed it does nothing and returns false.
+func (s *sweeper) goes(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.done.Go(f)
+	}
+	return !s.closed
 }
 
 // sweepAfter calls add, which adds something to expire, and starts the sweeper unless it runs. Once the Manager is

@@ -230,12 +230,12 @@ func TestCached_BufferOfAnOldEpochDoesNotHideATrip(t *testing.T) {
 	})
 }
 
-// Once one call meets the outage, no agent is admitted from memory, and no outcome is reported as counted.
+// Once one call meets the outage, no agent is admitted from memory, and outcomes wait.
 func TestCached_OutageInvalidatesAllAgents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &switchableStore{Memory: breaker.NewMemory(nil, 0)}
-		f := breaker.NewFallback(s, s.ping, 0, nil)
+		f := breaker.NewFallback(breaker.FallbackOptions{Store: s, Ping: s.ping})
 		defer f.Close()
 		m := newCachedManager(t, f, nil, func(p *breaker.Policy) { p.OnStoreError = breaker.OnStoreErrorDeny })
 		p := acquire(t, m, "a")
@@ -252,7 +252,7 @@ func TestCached_OutageInvalidatesAllAgents(t *testing.T) {
 			t.Fatal(err)
 		}
 		r, err := again.Report(t.Context(), breaker.Outcome{Kind: breaker.Success})
-		if want := (breaker.Report{State: breaker.Closed, Why: machine.CodeLost, Degraded: true}); r != want || err != nil {
+		if want := (breaker.Report{State: breaker.Closed, Counted: true, Degraded: true, Pending: true}); r != want || err != nil {
 			t.Errorf("report: %+v, %v; want %+v", r, err, want)
 		}
 	})

@@ -22,6 +22,9 @@ const maxOwed = 10_000
 
 // Classic returns the classic form of an agent's breaker. The error is ErrBadName.
 func (m *Manager) Classic(agent string) (*Classic, error) {
+	if err := m.made(); err != nil {
+		return nil, err
+	}
 	if !ValidName(agent) {
 		return nil, ErrBadName
 	}
@@ -30,6 +33,9 @@ func (m *Manager) Classic(agent string) (*Classic, error) {
 
 // CanExecute asks for a permit. If it returns true, the caller owes RecordSuccess or RecordFailure.
 func (c *Classic) CanExecute(ctx context.Context) bool {
+	if c == nil {
+		return false
+	}
 	p, err := c.m.Acquire(ctx, c.agent)
 	if err != nil {
 		return false
@@ -55,6 +61,9 @@ func (c *Classic) RecordFailure(ctx context.Context) error {
 }
 
 func (c *Classic) record(ctx context.Context, o Outcome) error {
+	if err := c.made(); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	var p Permit
 	if len(c.owed) > 0 {
@@ -71,16 +80,21 @@ func (c *Classic) record(ctx context.Context, o Outcome) error {
 
 // Execute is [Manager.Do].
 func (c *Classic) Execute(ctx context.Context, fn func(context.Context) error) error {
+	if err := c.made(); err != nil {
+		return err
+	}
 	return c.m.Do(ctx, c.agent, fn)
 }
 
 // Reset closes the breaker for the whole fleet. The error is as for [Manager.Force].
 func (c *Classic) Reset(ctx context.Context) error {
-	_, err := c.m.Force(ctx, c.agent, Force{Target: ResetClosed, Reason: "reset", Actor: "library"})
-	return err
+	if err := c.made(); err != nil {
+		return err
+	}
+	return c.m.Reset(ctx, c.agent, Reset{Reason: "reset", Actor: libraryActor})
 }
 
-// Stats describes a breaker in the nine fields of the coordinator's get_stats.
+// Stats describes a breaker in the nine fields that get_stats of an older, in-process breaker has.
 type Stats struct {
 	Name             string  `json:"name"`
 	State            State   `json:"state"`
@@ -95,6 +109,9 @@ type Stats struct {
 
 // Stats returns the breaker's statistics. The error is as for [Manager.Inspect].
 func (c *Classic) Stats(ctx context.Context) (Stats, error) {
+	if err := c.made(); err != nil {
+		return Stats{}, err
+	}
 	v, p, err := c.m.Inspect(ctx, c.agent)
 	if err != nil {
 		return Stats{}, err

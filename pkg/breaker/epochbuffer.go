@@ -17,9 +17,12 @@ type epochBuffer struct {
 	permitBody
 
 	owner    *Agent
-	observed bool // as the Manager's
-	fastPath bool // as the Manager's
+	observer Observer // nil: none
+	// fastPath: a success that is not slow needs no Outcome: Options.Classify is not set, and nobody is notified.
+	fastPath atomic.Bool
+	notifies atomic.Bool // the observer of admitted calls, and of successes that are not slow
 
+	policy     atomic.Pointer[Policy]
 	slowAfter  atomic.Int64 // Policy.SlowCallDuration, in nanoseconds; 0: no call is slow
 	tripsAt    atomic.Int64 // the run of failures that trips [B6]; 0: off, or for one replica alone out of reach [B23]
 	confirmed  atomic.Int64 // the uptime at which the store was last asked, and answered that the epoch is still closed
@@ -30,9 +33,20 @@ type epochBuffer struct {
 }
 
 func newEpochBuffer(a *Agent, epoch string) *epochBuffer {
-	b := &epochBuffer{owner: a, observed: a.m.observed, fastPath: a.m.fastPath}
+	b := &epochBuffer{owner: a}
+	if o := a.observer.Load(); o != nil {
+		b.observer = *o
+	}
+	b.setQuiet(a.quiet.Load())
 	b.m, b.agent, b.kind, b.epoch, b.buffer = a.m, a.name, permitClosed, epoch, b
 	return b
+}
+
+// setQuiet takes whether the observer does without successes.
+func (b *epochBuffer) setQuiet(quiet bool) {
+	notifies := b.observer != nil && !quiet
+	b.notifies.Store(notifies)
+	b.fastPath.Store(!notifies && b.owner.m.o.Classify == nil)
 }
 
 // setPolicy takes what b needs of a policy.
@@ -41,6 +55,7 @@ func (b *epochBuffer) setPolicy(p Policy) {
 	if p.MinimumReporters > 1 {
 		tripsAt = 0
 	}
+	b.policy.Store(&p)
 	b.tripsAt.Store(int64(tripsAt))
 	b.slowAfter.Store(int64(p.SlowCallDuration))
 }
@@ -52,14 +67,14 @@ func (b *epochBuffer) isSlow(d time.Duration) bool {
 
 // admit admits one call.
 func (b *epochBuffer) admit() Permit {
-	if b.observed {
+	if b.notifies.Load() {
 		b.notifyAdmitted()
 	}
 	return Permit{permitBody: &b.permitBody}
 }
 
 func (b *epochBuffer) notifyAdmitted() {
-	b.m.o.Observer.Admitted(b.agent, Permit{permitBody: &b.permitBody})
+	b.observer.Admitted(b.agent, Permit{permitBody: &b.permitBody})
 }
 
 // joinable reports whether an outcome may be joined with others. One that names another reporter [B23], or must not
@@ -72,15 +87,19 @@ func (b *epochBuffer) joinable(o *Outcome) bool {
 func (b *epochBuffer) settle(o *Outcome) Report {
 	slow := o.Slow || b.isSlow(o.Duration)
 	r := Report{State: Closed, Counted: true, Pending: true}
+	notify := b.observer != nil
 	switch {
 	case b.epochEnded.Load():
+		b.m.ledger.count(machine.CodeLate)
 		r = Report{Why: machine.CodeLate}
 	case o.Kind == Success && !slow:
 		if b.outcomes.Success() {
 			b.enqueue(false)
 		}
+		notify = b.notifies.Load()
 	case o.Kind == Failure && !slow && o.RetryAfter <= 0:
-		first, trips := b.outcomes.Failure(b.tripsAt.Load())
+		first, run, trips := b.outcomes.Failure(b.tripsAt.Load())
+		r.failed(run, b.policy.Load())
 		if first || trips {
 			b.enqueue(true)
 		}
@@ -89,59 +108,23 @@ func (b *epochBuffer) settle(o *Outcome) Report {
 		}
 	case o.Kind == Success, o.Kind == Failure:
 		o.Slow = slow
-		trips := b.outcomes.Add(o.Summary(), b.tripsAt.Load())
+		run, trips := b.outcomes.Add(o.Summary(), b.tripsAt.Load())
 		b.enqueue(true)
-		if o.Kind == Failure && trips {
+		if o.Kind != Failure {
+			break
+		}
+		r.failed(run, b.policy.Load())
+		if trips {
 			b.owner.expectTrip(b)
 		}
 	default:
+		b.m.ledger.count(machine.CodeIgnored)
 		r = Report{State: Closed, Why: machine.CodeIgnored}
 	}
-	if b.observed {
-		b.m.o.Observer.Settled(b.agent, *o, r)
+	if notify {
+		b.observer.Settled(b.agent, *o, r)
 	}
 	return r
-}
-
-// do is Manager.Do while b is active. It calls neither Classify nor the clock where the outcome does not depend on
-// them.
-func (b *epochBuffer) do(ctx context.Context, fn func(context.Context) error) (err error) {
-	p := b.admit()
-	timed := !b.fastPath || b.slowAfter.Load() > 0
-	var start time.Duration
-	if timed {
-		start = b.m.uptime()
-	}
-	took := func() time.Duration {
-		if !timed {
-			return 0
-		}
-		return b.m.uptime() - start
-	}
-	returned := false
-	defer func() {
-		if !returned { // fn or Classify panicked, or ended the goroutine
-			b.settle(&Outcome{Kind: Failure, Class: "panic", Duration: took()})
-		}
-	}()
-	err = fn(ctx)
-	d := took()
-	if err == nil && b.fastPath && !b.isSlow(d) && !b.epochEnded.Load() {
-		returned = true
-		if b.outcomes.Success() {
-			b.enqueue(false)
-		}
-		return nil
-	}
-	o := b.m.o.Classify(ctx, err)
-	returned = true
-	o.Duration = d
-	if b.joinable(&o) {
-		b.settle(&o)
-	} else {
-		b.m.settleDetached(ctx, &p, o)
-	}
-	return err
 }
 
 // enqueue schedules a flush of b's outcomes.
@@ -163,38 +146,62 @@ func (b *epochBuffer) Holds() (some, urgent bool) {
 // knows.
 func (b *epochBuffer) Critical() bool { return b.outcomes.Reaches(b.tripsAt.Load()) }
 
-// flush sends one record of b's outcomes. The store's answer confirms the epoch, ends it, or invalidates b.
-func (b *epochBuffer) flush() {
-	s := b.outcomes.Take()
-	if s.Calls() == 0 {
-		return
-	}
+// flush sends one record of b's outcomes. The store's answer confirms the epoch, ends it, or invalidates b. It returns
+// what calls the user's code, which may ask for the same agent and so must not be in the way of it.
+func (b *epochBuffer) flush() (after func()) {
 	m := b.m
+	s := m.ledger.takeFrom(b)
+	if s.Calls() == 0 {
+		return nil
+	}
 	if b.epochEnded.Load() {
-		m.o.Observer.Flushed(b.agent, s, Report{Why: machine.CodeLate})
-		return
+		m.ledger.settle(s.Calls(), machine.CodeLate, "")
+		return func() { m.o.Observer.Flushed(b.agent, s, Report{Why: machine.CodeLate}) }
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
 	defer cancel()
-	p := m.policy(ctx, b.agent)
+	p := *b.policy.Load()
 	asked := m.uptime()
 	op := machine.Op{Verb: machine.VerbRecord, Epoch: b.epoch, Summary: s, Reporter: m.o.Reporter}
-	r, err := m.apply(ctx, b.agent, p, op)
+	a := m.ask(ctx, b.agent, p, op)
+	r := &a.result
 	switch {
-	case err == nil && !r.Degraded && (r.State != Closed || r.Epoch != b.epoch):
-		b.owner.endEpoch(b)
-	case err != nil || r.Degraded || p.Consistency != Cached || p.Disabled:
+	case a.err != nil || r.Degraded || r.Unknown:
 		b.owner.invalidate(b)
+	case r.State != Closed || r.Epoch != b.epoch:
+		b.owner.endEpoch(b)
 	default:
 		b.outcomes.SetRun(r.Run)
-		b.setPolicy(p)
 		b.confirmed.Store(int64(asked))
+		m.tracker.touch(b.agent)
 	}
-	m.o.Observer.Flushed(b.agent, s, newReport(r, err))
+	report, err := m.conclude(b.agent, p, op, r, a.err)
+	return func() {
+		m.notify(b.agent, &a)
+		b.flushed(s, report, err)
+	}
+}
+
+// flushed notifies the observer of a flush, and looks at the policy again.
+func (b *epochBuffer) flushed(s machine.Summary, r Report, err error) {
+	m := b.m
+	if !r.Pending {
+		m.o.Observer.Flushed(b.agent, s, r)
+	}
+	if b.observer != nil {
+		quiet := isQuiet(b.observer)
+		b.owner.quiet.Store(quiet)
+		b.setQuiet(quiet)
+	}
+	p := m.policy(context.Background(), b.agent)
+	b.setPolicy(p)
+	if p.Consistency != Cached || p.Disabled {
+		b.owner.invalidate(b)
+	}
 	switch {
 	case err == nil:
 		m.flushFailed.Store(false)
 	case !m.flushFailed.Swap(true):
-		m.o.Logger.WarnContext(ctx, "outcomes not recorded", "agent", b.agent, "calls", s.Calls(), "error", err)
+		m.o.Logger.Warn("outcomes not recorded", "agent", b.agent, "calls", s.Calls(), "error", err)
 	}
 }

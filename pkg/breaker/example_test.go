@@ -11,19 +11,46 @@ import (
 	"github.com/breakerd/breakerd/pkg/redisstore/embedded"
 )
 
-// fleet returns a Manager on the Redis at url, and a function that closes both.
-func fleet(ctx context.Context, url string) (m *breaker.Manager, end func(), err error) {
+// store is a Store of one's own, as a Manager by hand needs it: it may be down, and it tells what others change.
+type store interface {
+	breaker.Store
+	breaker.Feed
+	Ping(ctx context.Context) error           // nil: it is up
+	Born(ctx context.Context) (string, error) // the identity of its data
+}
+
+// over returns a Manager on a store, and a function that ends what they do.
+func over(ctx context.Context, s store) (m *breaker.Manager, end func(), err error) {
+	fallback := breaker.NewFallback(breaker.FallbackOptions{Store: s, Ping: s.Ping, Born: s.Born})
+	m, err = breaker.NewManager(breaker.Options{Store: fallback})
+	following, stop := context.WithCancel(ctx)
+	if err == nil {
+		go s.Follow(following, breaker.Follower{Event: func(agent string, _ breaker.Event) { m.Invalidate(agent) }})
+	}
+	end = func() {
+		_ = m.Close(context.WithoutCancel(ctx)) // sends what has not been sent
+		stop()
+		fallback.Close()
+	}
+	return m, end, err
+}
+
+// onRedis is over a Redis.
+func onRedis(ctx context.Context, url string) (m *breaker.Manager, end func(), err error) {
 	conn, err := redisstore.Open(ctx, url, redisstore.Options{Embedded: embedded.Start}) // which only embedded:// needs
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := redisstore.New(conn.Client, conn.Cluster, redisstore.Config{})
+	s, err := redisstore.New(conn.Client, conn.Cluster, redisstore.Config{})
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
-	fallback := breaker.NewFallback(store, store.Ping, 0, nil) // answers while Redis is down
-	end = func() { fallback.Close(); _ = conn.Close() }
-	m, err = breaker.NewManager(breaker.Options{Store: fallback})
+	m, endManager, err := over(ctx, s)
+	end = func() {
+		endManager()
+		s.Close()
+		_ = conn.Close()
+	}
 	return m, end, err
 }
 
@@ -35,7 +62,7 @@ func callAgent(context.Context) error { return errTimeout }
 // Do asks for a permit, calls, and reports the outcome. The sixth call is refused, and not made.
 func ExampleManager_Do() {
 	ctx := context.Background()
-	m, end, err := fleet(ctx, "embedded://") // in a fleet: redis://host:6379/0
+	m, end, err := onRedis(ctx, "embedded://") // in a fleet: redis://host:6379/0
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -45,7 +72,7 @@ func ExampleManager_Do() {
 	for range 6 {
 		err := m.Do(ctx, "my-agent", callAgent)
 		if open, refused := errors.AsType[*breaker.OpenError](err); refused {
-			fmt.Println("refused:", open.Reason, "- ask again in", open.RetryAfter.Round(time.Second))
+			fmt.Println("refused:", open.Reason, "- ask again in", open.RetryAfter().Round(time.Second))
 		} else if err != nil {
 			fmt.Println("the agent's own error:", err)
 		}
@@ -62,7 +89,7 @@ func ExampleManager_Do() {
 // Acquire and Settle are the two halves of Do, for calls that do not fit into a function.
 func ExampleManager_Acquire() {
 	ctx := context.Background()
-	m, end, err := fleet(ctx, "embedded://")
+	m, end, err := onRedis(ctx, "embedded://")
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -127,7 +154,7 @@ func ExampleManager_Agent() {
 // The text of a permit goes to another process, which settles the permit.
 func ExampleManager_Resume() {
 	ctx := context.Background()
-	m, end, err := fleet(ctx, "embedded://")
+	m, end, err := onRedis(ctx, "embedded://")
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -152,7 +179,7 @@ func ExampleManager_Resume() {
 // An operator holds a breaker open for an hour.
 func ExampleManager_Force() {
 	ctx := context.Background()
-	m, end, err := fleet(ctx, "embedded://127.0.0.1:0") // on a free port, for redis-cli
+	m, end, err := onRedis(ctx, "embedded://127.0.0.1:0") // on a free port, for redis-cli
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -166,7 +193,7 @@ func ExampleManager_Force() {
 	fmt.Println(state, err)
 	_, err = m.Acquire(ctx, "my-agent")
 	if open, refused := errors.AsType[*breaker.OpenError](err); refused {
-		fmt.Println(open.Reason, open.RetryAfter.Round(time.Minute))
+		fmt.Println(open.Reason, open.RetryAfter().Round(time.Minute))
 	}
 	// Output:
 	// open <nil>
@@ -176,7 +203,7 @@ func ExampleManager_Force() {
 // Classic has the interface of older libraries: ask, call, record.
 func ExampleManager_Classic() {
 	ctx := context.Background()
-	m, end, err := fleet(ctx, "embedded://")
+	m, end, err := onRedis(ctx, "embedded://")
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -196,4 +223,48 @@ func ExampleManager_Classic() {
 	stats, err := agent.Stats(ctx)
 	fmt.Println(stats.State, stats.FailureCount, err)
 	// Output: open 5 <nil>
+}
+
+// The loop of a coordinator, which tries until the agent has answered. While the agent is down it does not try again and
+// again: it waits until its breaker admits a call, which may be one of another replica's.
+func ExampleManager_Wait() {
+	ctx := context.Background()
+	m, err := breaker.NewManager(breaker.Options{
+		Store:  breaker.NewMemory(nil, 0),
+		Policy: breaker.Policy{FailureThreshold: 2, Timeout: 10 * time.Millisecond},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = m.Close(ctx) }()
+
+	calls := 0
+	callAgent := func(context.Context) error {
+		if calls++; calls <= 3 {
+			return errTimeout
+		}
+		return nil
+	}
+	for {
+		if err := m.Wait(ctx, "my-agent"); err != nil {
+			fmt.Println("gave up:", err) // the context has ended
+			return
+		}
+		err := m.Do(ctx, "my-agent", callAgent)
+		open, refused := errors.AsType[*breaker.OpenError](err)
+		switch {
+		case refused && open.Agent == "my-agent": // another caller was faster, and nothing was called
+		case err != nil:
+			fmt.Println("call", calls, "failed:", err)
+		default:
+			fmt.Println("call", calls, "succeeded")
+			return
+		}
+	}
+	// Output:
+	// call 1 failed: the agent did not answer
+	// call 2 failed: the agent did not answer
+	// call 3 failed: the agent did not answer
+	// call 4 succeeded
 }

@@ -11,7 +11,7 @@ import (
 
 func newRememberingFallback(t *testing.T, most int) *Fallback {
 	t.Helper()
-	f := NewFallback(nil, func(context.Context) error { return nil }, most, nil)
+	f := NewFallback(FallbackOptions{Ping: func(context.Context) error { return nil }, MaxAgents: most})
 	t.Cleanup(f.Close)
 	return f
 }
@@ -39,11 +39,40 @@ func TestFallback_RemembersMaxAgents(t *testing.T) {
 	}
 	wg.Wait()
 	f.remember("last", &machine.Result{State: Open, Epoch: "last", NowMs: 1, LeftMs: 5})
-	if n := f.lastAnswers.Size(); n != 10 || len(f.ring) != 10 {
-		t.Errorf("%d agents and a ring of %d, want 10", n, len(f.ring))
+	if n := f.lastAnswers.Len(); n != 10 {
+		t.Errorf("%d agents, want 10", n)
 	}
-	if got := f.seedLocal("last"); got != "last" {
+	if got := f.lastAnswer("last").epoch; got != "last" {
 		t.Errorf("the last agent has epoch %q", got)
+	}
+}
+
+// Made-up names push out no ban and no open breaker, even beyond the bound.
+func TestFallback_RemembersWhatMatters(t *testing.T) { // OmniRoute PR 4114, anticapture PR 2148, Hystrix 1737
+	t.Parallel()
+	for name, kept := range map[string]machine.Result{
+		"banned":      {State: Open, Epoch: "1", NowMs: 1, Hold: Open},
+		"held closed": {State: Closed, Epoch: "1", NowMs: 1, Hold: Closed},
+		"open":        {State: Open, Epoch: "1", NowMs: 1, LeftMs: 100},
+		"half-open":   {State: HalfOpen, Epoch: "1", NowMs: 1},
+		"failing":     {State: Closed, Epoch: "1", NowMs: 1, Run: 2},
+	} {
+		f := newRememberingFallback(t, 10)
+		for i := range 8 {
+			f.remember("kept-"+strconv.Itoa(i), &machine.Result{State: Closed, Epoch: "0", NowMs: 1}) // and then it changes
+			f.remember("kept-"+strconv.Itoa(i), &kept)
+		}
+		for i := range 1000 {
+			f.remember("made-up-"+strconv.Itoa(i), &machine.Result{State: Closed, Epoch: "0"})
+		}
+		for i := range 8 {
+			if a := f.lastAnswer("kept-" + strconv.Itoa(i)); a.epoch != "1" {
+				t.Errorf("%s: agent %d is forgotten", name, i)
+			}
+		}
+		if n := f.lastAnswers.Len(); n > 10 {
+			t.Errorf("%s: %d agents, want 10", name, n)
+		}
 	}
 }
 

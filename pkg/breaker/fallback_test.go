@@ -3,12 +3,15 @@ package breaker_test
 import (
 	"context"
 	"errors"
+	"io"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -31,6 +34,21 @@ type switchableStore struct {
 	hang  atomic.Bool
 	pings atomic.Bool // pings succeed although it is down
 	asked atomic.Int64
+
+	lost      atomic.Bool // operations are carried out, and their answers are lost
+	cut       atomic.Bool // likewise, and the connection breaks
+	pingsFail atomic.Bool
+	refusing  atomic.Pointer[refusing]
+}
+
+// refusing is an operation that the store refuses.
+type refusing struct {
+	agent string
+	verb  machine.Verb
+}
+
+func (s *switchableStore) refuse(agent string, verb machine.Verb) {
+	s.refusing.Store(&refusing{agent, verb})
 }
 
 func (s *switchableStore) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
@@ -38,7 +56,17 @@ func (s *switchableStore) Apply(ctx context.Context, agent string, p breaker.Pol
 	if err := s.failure(ctx, agent, op.Verb); err != nil {
 		return machine.Result{}, err
 	}
-	return s.Memory.Apply(ctx, agent, p, op)
+	if no := s.refusing.Load(); no != nil && *no == (refusing{agent, op.Verb}) {
+		return machine.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Refused: true, Err: errors.New("WRONGTYPE")}
+	}
+	r, err := s.Memory.Apply(ctx, agent, p, op)
+	switch {
+	case s.lost.Load():
+		return machine.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Unknown: true, Err: context.DeadlineExceeded}
+	case s.cut.Load():
+		return machine.Result{}, &breaker.StoreError{Verb: op.Verb, Agent: agent, Unknown: true, Cut: true, Err: io.EOF}
+	}
+	return r, err
 }
 
 func (s *switchableStore) failure(ctx context.Context, agent string, v machine.Verb) error {
@@ -58,6 +86,9 @@ func (s *switchableStore) ping(ctx context.Context) error {
 	if s.pings.Load() {
 		return nil
 	}
+	if s.pingsFail.Load() {
+		return errors.New("no pong")
+	}
 	return s.failure(ctx, "", "ping")
 }
 
@@ -67,15 +98,19 @@ type outage struct {
 	manager  *breaker.Manager
 	changes  []bool
 	mu       sync.Mutex
+	log      testkit.Buffer // of the Fallback
 }
 
 func newOutage(t *testing.T, edit func(*breaker.Policy)) *outage {
 	t.Helper()
 	o := &outage{store: &switchableStore{Memory: breaker.NewMemory(nil, 0)}}
-	o.fallback = breaker.NewFallback(o.store, o.store.ping, 0, func(degraded bool, _ error) {
+	change := func(degraded bool, _ error) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.changes = append(o.changes, degraded)
+	}
+	o.fallback = breaker.NewFallback(breaker.FallbackOptions{
+		Store: o.store, Ping: o.store.ping, OnChange: change, Logger: slog.New(slog.NewTextHandler(&o.log, nil)),
 	})
 	t.Cleanup(o.fallback.Close)
 	o.manager = newManagerOn(t, o.fallback, edit)
@@ -96,7 +131,7 @@ func TestFallback_LocalContinuesFromTheLastAnswer(t *testing.T) {
 		<-time.After(10 * time.Second)
 		o.store.down.Store(true)
 		var refused *breaker.OpenError
-		if err := o.manager.Do(t.Context(), "open", succeed); !errors.As(err, &refused) || !refused.Degraded || refused.RetryAfter != 50*time.Second {
+		if err := o.manager.Do(t.Context(), "open", succeed); !errors.As(err, &refused) || !refused.Degraded || refused.RetryAfter() != 50*time.Second {
 			t.Errorf("open agent: %v %+v, want a degraded refusal for 50 s", err, refused)
 		}
 		// the run of three continues: two more failures open the breaker in memory
@@ -282,8 +317,8 @@ func TestFallback_LocalProbesSettle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r, err := again.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); err != nil || !r.Counted {
-				t.Errorf("probe %d: %+v %v", i, r, err)
+			if r, err := again.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); err != nil || r.Why != machine.CodeLost {
+				t.Errorf("probe %d: %+v %v, want lost: it counts in memory only", i, r, err)
 			}
 		}
 		if _, _, state := totals(t, o.manager); state != breaker.Closed {
@@ -353,4 +388,77 @@ func TestPermit_KeepSurvivesAShortOutage(t *testing.T) {
 			t.Errorf("the probe's success: counted %v, %v", counted, err)
 		}
 	})
+}
+
+// What the user's functions do is nobody's loss.
+func TestFallback_PanicsOfItsFunctionsAreRecovered(t *testing.T) { // Kevlar 24
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &switchableStore{Memory: breaker.NewMemory(nil, 0)}
+		var quiet atomic.Bool
+		loud := func(what string) {
+			if !quiet.Load() {
+				panic(what)
+			}
+		}
+		f := breaker.NewFallback(breaker.FallbackOptions{
+			Store: s, OnChange: func(bool, error) { panic("OnChange") },
+			Ping: func(context.Context) error { loud("Ping"); return nil },
+			Born: func(context.Context) (string, error) { loud("Born"); return "id", nil },
+		})
+		defer f.Close()
+		m := newManagerOn(t, f, nil)
+		_ = m.Do(t.Context(), "a", succeed)
+		s.down.Store(true)
+		if err := m.Do(t.Context(), "a", succeed); err != nil || !f.Degraded() {
+			t.Error(err)
+		}
+		s.down.Store(false)
+		if <-time.After(time.Second); !f.Degraded() {
+			t.Error("a ping that panics is taken for an answer")
+		}
+		quiet.Store(true)
+		if <-time.After(time.Second); f.Degraded() {
+			t.Error("still degraded")
+		}
+		_ = m.Close(t.Context())
+	})
+}
+
+// A probe that this process admits without the store does not have the lease that the store may have given: nobody may
+// take that for its own, for it is given back.
+func TestFallback_LocalProbeHasNoLeaseOfTheStore(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"lost", "cut", "down"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newReplica(t, func(p *breaker.Policy) { p.HalfOpenMaxCalls = 3 })
+			defer r.fallback.Close()
+			for range 5 {
+				settle(t.Context(), t, r.manager, "a", breaker.Failure)
+			}
+			<-time.After(time.Minute)
+			first, err := r.manager.Acquire(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.store.lost.Store(mode == "lost")
+			r.store.cut.Store(mode == "cut")
+			r.store.down.Store(mode == "down")
+			second, err := r.manager.Acquire(t.Context(), "a")
+			if err != nil || !second.Degraded() {
+				t.Fatalf("%s: %v", mode, err)
+			}
+			r.store.lost.Store(false)
+			r.store.cut.Store(false)
+			r.store.down.Store(false)
+			<-time.After(time.Second)
+			if rep, err := second.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); rep.Why != machine.CodeLost || err != nil {
+				t.Errorf("%s: the local probe: %+v, %v", mode, rep, err)
+			}
+			if rep, err := first.Report(t.Context(), breaker.Outcome{Kind: breaker.Success}); !rep.Counted || err != nil {
+				t.Errorf("%s: the probe of the store: %+v, %v", mode, rep, err)
+			}
+			wantSum(t, r.manager)
+		})
+	}
 }

@@ -25,6 +25,7 @@ type Knob struct {
 // field accesses and checks the field of a Policy that belongs to a Knob.
 type field interface {
 	value(p *Policy) any
+	zero(p *Policy) bool
 	set(p *Policy, v any)
 	ok(v any) bool // v is a value of the knob's type, within its bounds
 	allowed() string
@@ -45,6 +46,9 @@ func (k Knob) Set(p *Policy, v any) error {
 	k.field.set(p, v)
 	return nil
 }
+
+// Zero reports whether the knob's field of p is zero, which in Go means its default.
+func (k Knob) Zero(p Policy) bool { return k.field.zero(&p) }
 
 // Allowed describes the values that Set accepts.
 func (k Knob) Allowed() string { return k.field.allowed() }
@@ -73,7 +77,7 @@ func Knobs() []Knob {
 		{"half_open_success_threshold", "B13", "successful probes that close; 0, or more than the probes: all probes", integer(func(p *Policy) *int { return &p.HalfOpenSuccessThreshold }, 0, 0, machine.MaxProbes)},
 		{"probe_timeout_seconds", "B12", "seconds that a probe keeps its place without renewal", duration(func(p *Policy) *time.Duration { return &p.ProbeTimeout }, time.Minute, time.Millisecond)},
 		{"abandoned_probe", "B12", "a probe that never reports: gives its place back, or also counts as failed", enum(func(p *Policy) *AbandonedProbe { return &p.AbandonedProbe }, ReleaseAbandoned, ReleaseAbandoned, FailAbandoned)},
-		{"timeout_multiplier", "B10", "factor on the wait for every reopening", bounded[float64]{func(p *Policy) *float64 { return &p.TimeoutMultiplier }, 1, 1, 100, false}},
+		{"timeout_multiplier", "B10", "factor on the wait for every reopening", quantity[float64]{func(p *Policy) *float64 { return &p.TimeoutMultiplier }, 1, 1, 100, false}},
 		{"timeout_max_seconds", "B10", "seconds that a wait, or a renewed probe, lasts at most", duration(func(p *Policy) *time.Duration { return &p.TimeoutMax }, time.Hour, time.Millisecond)},
 		{"timeout_jitter", "B10", "share of the wait that is added at random, at most", fraction(func(p *Policy) *float64 { return &p.TimeoutJitter }, 0)},
 		{"slow_call_duration_seconds", "B8", "seconds beyond which a call is slow; 0: off", duration(func(p *Policy) *time.Duration { return &p.SlowCallDuration }, 0, 0)},
@@ -83,6 +87,8 @@ func Knobs() []Knob {
 		{"mode", "B21", "observe: report what would have been refused, refuse nothing", enum(func(p *Policy) *Mode { return &p.Mode }, Enforce, Enforce, Observe)},
 		{"retry_after", "B22", "an agent's own Retry-After: is ignored, lengthens the wait, or opens at once", enum(func(p *Policy) *RetryAfter { return &p.RetryAfter }, RetryAfterExtend, RetryAfterIgnore, RetryAfterExtend, RetryAfterOpen)},
 		{"retry_after_max_seconds", "B22", "seconds of an agent's own Retry-After that count at most", duration(func(p *Policy) *time.Duration { return &p.RetryAfterMax }, 15*time.Minute, time.Millisecond)},
+		{"abandoned_seconds", "B4", "seconds without an answer after which a call that its caller gives up is a failure; 0: off", duration(func(p *Policy) *time.Duration { return &p.Abandoned }, 10*time.Second, 0).orOff()},
+		{"probe_settle_seconds", "B13", "seconds that a probe's answer streams until it is a success; 0: until its first data", duration(func(p *Policy) *time.Duration { return &p.ProbeSettle }, time.Second, 0).orOff()},
 		{"minimum_reporters", "B23", "replicas that must have seen failures before a breaker opens", integer(func(p *Policy) *int { return &p.MinimumReporters }, 1, 1, machine.MaxReporters)},
 		{"on_store_error", "consistency.md#when-redis-is-down", "while Redis is down: decide from memory, admit all, or refuse all", enum(func(p *Policy) *OnStoreError { return &p.OnStoreError }, OnStoreErrorLocal, OnStoreErrorLocal, OnStoreErrorAllow, OnStoreErrorDeny)},
 		{"consistency", "consistency.md#cached", "strict: ask Redis on every call; cached: answer from memory while closed", enum(func(p *Policy) *Consistency { return &p.Consistency }, Strict, Strict, Cached)},
@@ -92,6 +98,7 @@ func Knobs() []Knob {
 // negated is a bool of which the knob has the opposite.
 type negated struct{ at func(*Policy) *bool }
 
+func (n negated) zero(p *Policy) bool  { return !*n.at(p) }
 func (n negated) value(p *Policy) any  { return !*n.at(p) }
 func (n negated) set(p *Policy, v any) { *n.at(p) = v == false }
 func (negated) ok(v any) bool          { _, is := v.(bool); return is }
@@ -99,31 +106,33 @@ func (negated) allowed() string        { return "true or false" }
 func (negated) takesOff() bool         { return false }
 func (negated) setDefault(*Policy)     {}
 
-// bounded is a number or a duration.
-type bounded[T int | float64 | time.Duration] struct {
+// quantity is a number or a duration.
+type quantity[T int | float64 | time.Duration] struct {
 	at             func(*Policy) *T
 	def, low, high T
 	off            bool // 0 of the knob is Off in the Policy, whose 0 means the default
 }
 
-func integer(at func(*Policy) *int, def, low, high int) bounded[int] {
-	return bounded[int]{at, def, low, high, false}
+func integer(at func(*Policy) *int, def, low, high int) quantity[int] {
+	return quantity[int]{at, def, low, high, false}
 }
 
 // fraction is a number from 0 to 1.
-func fraction(at func(*Policy) *float64, def float64) bounded[float64] {
-	return bounded[float64]{at, def, 0, 1, false}
+func fraction(at func(*Policy) *float64, def float64) quantity[float64] {
+	return quantity[float64]{at, def, 0, 1, false}
 }
 
 // duration is a whole number of milliseconds, up to MaxDuration.
-func duration(at func(*Policy) *time.Duration, def, low time.Duration) bounded[time.Duration] {
-	return bounded[time.Duration]{at, def, low, MaxDuration, false}
+func duration(at func(*Policy) *time.Duration, def, low time.Duration) quantity[time.Duration] {
+	return quantity[time.Duration]{at, def, low, MaxDuration, false}
 }
 
-func (b bounded[T]) takesOff() bool    { return b.off }
-func (b bounded[T]) orOff() bounded[T] { b.off = true; return b }
+func (b quantity[T]) takesOff() bool     { return b.off }
+func (b quantity[T]) orOff() quantity[T] { b.off = true; return b }
 
-func (b bounded[T]) value(p *Policy) any {
+func (b quantity[T]) zero(p *Policy) bool { return *b.at(p) == 0 }
+
+func (b quantity[T]) value(p *Policy) any {
 	v := *b.at(p)
 	if b.off && v == Off {
 		v = 0
@@ -131,7 +140,7 @@ func (b bounded[T]) value(p *Policy) any {
 	return v
 }
 
-func (b bounded[T]) set(p *Policy, v any) {
+func (b quantity[T]) set(p *Policy, v any) {
 	x, _ := v.(T)
 	if b.off && x == 0 {
 		x = Off
@@ -139,17 +148,17 @@ func (b bounded[T]) set(p *Policy, v any) {
 	*b.at(p) = x
 }
 
-func (b bounded[T]) setDefault(p *Policy) {
+func (b quantity[T]) setDefault(p *Policy) {
 	*b.at(p) = cmp.Or(*b.at(p), b.def)
 }
 
-func (b bounded[T]) ok(v any) bool {
+func (b quantity[T]) ok(v any) bool {
 	x, is := v.(T)
 	d, _ := v.(time.Duration)
 	return is && x >= b.low && x <= b.high && d%time.Millisecond == 0 // NaN fails every comparison
 }
 
-func (b bounded[T]) allowed() string {
+func (b quantity[T]) allowed() string {
 	switch low := any(b.low).(type) {
 	case time.Duration:
 		return fmt.Sprintf("seconds from %s to %s, to 0.001", decimal(low.Seconds()), decimal(MaxDuration.Seconds()))
@@ -173,6 +182,7 @@ func enum[T ~string](at func(*Policy) *T, def T, words ...T) oneOf[T] {
 	return oneOf[T]{at, def, words}
 }
 
+func (o oneOf[T]) zero(p *Policy) bool  { return *o.at(p) == "" }
 func (o oneOf[T]) value(p *Policy) any  { return string(*o.at(p)) }
 func (o oneOf[T]) set(p *Policy, v any) { text, _ := v.(string); *o.at(p) = T(text) }
 func (o oneOf[T]) ok(v any) bool {

@@ -62,7 +62,7 @@ func TestDo_RefusesAfterFiveFailures(t *testing.T) {
 	if !errors.As(err, &open) || called {
 		t.Fatalf("sixth call: %v, called %v", err, called)
 	}
-	if open.Reason != breaker.ReasonOpen || open.State != breaker.Open || open.RetryAfter <= 59*time.Second || open.RetryAfter > time.Minute {
+	if open.Reason != breaker.ReasonOpen || open.State != breaker.Open || open.RetryAfter() <= 59*time.Second || open.RetryAfter() > time.Minute {
 		t.Errorf("refusal %+v", open)
 	}
 	if !strings.Contains(open.Error(), `"a"`) || !strings.Contains(open.Error(), "retry in") {
@@ -134,10 +134,10 @@ func TestDo_RenewsTheLeaseOfAProbe(t *testing.T) {
 			_ = m.Do(t.Context(), "a", fail)
 		}
 		<-time.After(time.Minute)
-		err := m.Do(t.Context(), "a", func(ctx context.Context) error {
+		err := m.Do(t.Context(), "a", func(context.Context) error {
 			<-time.After(50 * time.Second) // far longer than the lease
 			var busy *breaker.OpenError
-			if err := m.Do(ctx, "a", succeed); !errors.As(err, &busy) || busy.Reason != breaker.ReasonProbesBusy {
+			if err := m.Do(t.Context(), "a", succeed); !errors.As(err, &busy) || busy.Reason != breaker.ReasonProbesBusy {
 				t.Errorf("second probe: %v, want probes_busy", err)
 			}
 			return nil
@@ -163,7 +163,7 @@ func TestDo_UsesTheRetryAfterOfAnError(t *testing.T) {
 		_ = m.Do(t.Context(), "a", func(context.Context) error { return waitError{} })
 	}
 	var open *breaker.OpenError
-	if err := m.Do(t.Context(), "a", succeed); !errors.As(err, &open) || open.RetryAfter < 4*time.Minute {
+	if err := m.Do(t.Context(), "a", succeed); !errors.As(err, &open) || open.RetryAfter() < 4*time.Minute {
 		t.Errorf("refusal %v, want about five minutes", err)
 	}
 }
@@ -330,7 +330,8 @@ func TestPermit_KeepRenewsUntilItIsStopped(t *testing.T) {
 	})
 }
 
-func TestDo_PanicInClassifyIsAFailure(t *testing.T) {
+// Kevlar 24: a panic in what a user handed in must not cost a lease, an outcome or the process.
+func TestDo_PanicInClassifyFallsBackToTheDefault(t *testing.T) {
 	t.Parallel()
 	for _, consistency := range []breaker.Consistency{breaker.Cached, breaker.Strict} {
 		t.Run(string(consistency), func(t *testing.T) {
@@ -344,25 +345,20 @@ func TestDo_PanicInClassifyIsAFailure(t *testing.T) {
 						p.Consistency = consistency
 						return p
 					},
-					Classify: func(ctx context.Context, err error) breaker.Outcome {
-						if err != nil {
-							panic(err)
+					Classify: func(ctx context.Context, c breaker.CallInfo) breaker.Outcome {
+						if c.Err != nil {
+							panic(c.Err)
 						}
-						return breaker.Classify(ctx, err)
+						return breaker.Classify(ctx, c.Err)
 					},
 				})
 				if err != nil {
 					t.Fatal(err)
 				}
 				_ = m.Do(t.Context(), "a", succeed)
-				func() {
-					defer func() {
-						if recover() == nil {
-							t.Error("the panic does not continue")
-						}
-					}()
-					_ = m.Do(t.Context(), "a", fail)
-				}()
+				if err := m.Do(t.Context(), "a", fail); !errors.Is(err, errAgent) {
+					t.Errorf("Do gave %v, want the agent's own error", err)
+				}
 				_ = m.Close(t.Context())
 				if _, sum, _ := l.count(); sum.Successes != 1 || sum.Failures != 1 {
 					t.Errorf("sent %+v", sum)

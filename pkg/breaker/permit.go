@@ -13,7 +13,8 @@ import (
 )
 
 // Permit allows one call and owes one outcome [B14]. Its methods may be called from any goroutine. Do not copy a Permit
-// once it is shared: in cached mode a copy takes an outcome of its own. The zero Permit is not valid.
+// once it is shared: in cached mode a copy takes an outcome of its own. The zero Permit allows nothing: its methods
+// return zero values or [ErrUnset].
 type Permit struct {
 	*permitBody
 
@@ -33,7 +34,17 @@ type permitBody struct {
 	degraded    bool
 	wouldRefuse Reason
 	settled     atomic.Bool
+	carries     *ride        // of a probe whose context carries it
+	rides       *ride        // on which a call inside a probe's rides; nil: it has a permit of its own
 	buffer      *epochBuffer // that this is the body of; nil: a permit from the store
+}
+
+// body is never nil.
+func (p Permit) body() *permitBody {
+	if p.permitBody == nil {
+		return &permitBody{}
+	}
+	return p.permitBody
 }
 
 // permitKind is the state of the breaker that gave a permit, or the reason why the outcome does not count. It is part
@@ -49,35 +60,45 @@ const (
 	permitObserved = permitKind(machine.CodeObserved) // mode observe: the call would have been refused [B21]
 	permitDisabled = permitKind(machine.CodeDisabled) // the breaker is off
 	permitForeign  = permitKind(machine.CodeForeign)  // resumed from another agent's text; not written to a text
+
+	permitUntracked = permitKind(CodeUntracked) // there are too many agents; see Tracking
 )
 
 // Agent returns the name of the agent that may be called.
-func (p Permit) Agent() string { return p.agent }
+func (p Permit) Agent() string { return p.body().agent }
 
 // State returns the breaker's state when it gave the permit: HalfOpen for a probe, otherwise Closed.
 func (p Permit) State() State {
-	if p.token != "" {
+	switch {
+	case p.permitBody == nil:
+		return ""
+	case p.token != "":
 		return HalfOpen
 	}
 	return Closed
 }
 
 // Epoch returns the epoch in which the outcome counts.
-func (p Permit) Epoch() string { return p.epoch }
+func (p Permit) Epoch() string { return p.body().epoch }
 
 // Lease returns how long a probe keeps its place without [Permit.Renew]; 0 for a permit without a lease.
-func (p Permit) Lease() time.Duration { return time.Duration(p.leaseMs.Load()) * time.Millisecond }
+func (p Permit) Lease() time.Duration {
+	return time.Duration(p.body().leaseMs.Load()) * time.Millisecond
+}
 
 // Degraded reports whether this process gave the permit without the store, which was down.
-func (p Permit) Degraded() bool { return p.degraded }
+func (p Permit) Degraded() bool { return p.body().degraded }
 
 // WouldRefuse returns the reason for which mode enforce would have refused the call; "" if it would have admitted it
 // [B21].
-func (p Permit) WouldRefuse() Reason { return p.wouldRefuse }
+func (p Permit) WouldRefuse() Reason { return p.body().wouldRefuse }
 
 // String returns the permit as a text for [Manager.Resume], in this process or in another one:
-// v1.<state>.<epoch>.<token>.<agent tag>.
+// v1.<state>.<epoch>.<token>.<agent tag>. Of the zero Permit it is "".
 func (p Permit) String() string {
+	if p.permitBody == nil {
+		return ""
+	}
 	token := p.token
 	if token == "" {
 		token = "-"
@@ -108,7 +129,7 @@ func parsePermit(agent, text string) (*permitBody, error) {
 			return nil, ErrBadPermit
 		}
 	case permitLocal: // with a lease, or without
-	case permitClosed, permitObserved, permitDisabled:
+	case permitClosed, permitObserved, permitDisabled, permitUntracked:
 		if p.token != "" {
 			return nil, ErrBadPermit
 		}
@@ -122,9 +143,9 @@ func parsePermit(agent, text string) (*permitBody, error) {
 }
 
 // Settle reports the outcome of the call. counted says whether the outcome counts; late and ignored ones do not. The
-// error is ErrSettled if the permit has an outcome already, or a [*StoreError]. Settle waits for the store no longer
-// than ctx and the store's time-out allow. In cached mode the outcome is joined with others, and Settle neither waits
-// nor looks at ctx.
+// error is ErrBadOutcome, ErrSettled if the permit has an outcome already, or a [*StoreError]. Settle waits for the
+// store no longer than ctx and the store's time-out allow. In cached mode the outcome is joined with others, and Settle
+// neither waits nor looks at ctx.
 func (p *Permit) Settle(ctx context.Context, o Outcome) (counted bool, err error) {
 	r, err := p.report(ctx, &o)
 	return r.Counted, err
@@ -134,12 +155,27 @@ func (p *Permit) Settle(ctx context.Context, o Outcome) (counted bool, err error
 func (p *Permit) Report(ctx context.Context, o Outcome) (Report, error) { return p.report(ctx, &o) }
 
 func (p *Permit) report(ctx context.Context, o *Outcome) (Report, error) {
+	if p.permitBody == nil {
+		return Report{}, unset("Permit")
+	}
+	if ctx == nil {
+		return Report{}, unset("context")
+	}
+	if err := o.check(); err != nil {
+		return Report{}, err
+	}
 	b := p.buffer
 	switch {
 	case !p.spend():
 		return Report{}, ErrSettled
 	case b != nil && b.joinable(o):
 		return b.settle(o), nil
+	}
+	if p.carries != nil {
+		o = p.carries.end(o)
+	}
+	if p.rides != nil {
+		return p.rides.leave(o), nil
 	}
 	return p.m.settle(ctx, p.permitBody, *o)
 }
@@ -154,7 +190,8 @@ func (p *Permit) spend() bool {
 
 // Success is [Permit.Settle] with a success.
 func (p *Permit) Success(ctx context.Context) (bool, error) {
-	if b := p.buffer; b != nil && b.fastPath && !b.epochEnded.Load() {
+	if p.permitBody != nil && p.buffer != nil && p.buffer.fastPath.Load() && !p.buffer.epochEnded.Load() {
+		b := p.buffer
 		if !atomic.CompareAndSwapUint32(&p.spent, 0, 1) {
 			return false, ErrSettled
 		}
@@ -180,10 +217,16 @@ func (p *Permit) Ignore(ctx context.Context) (bool, error) {
 // lost, and the outcome late, or a [*StoreError].
 func (p Permit) Renew(ctx context.Context) error {
 	switch {
+	case p.permitBody == nil:
+		return unset("Permit")
+	case ctx == nil:
+		return unset("context")
 	case p.kind == permitForeign:
 		return fmt.Errorf("renew the probe of agent %q with another agent's permit: %w", p.agent, ErrLeaseLost)
 	case p.token == "":
 		return nil
+	case p.m.isUntracked(ctx, p.permitBody):
+		return fmt.Errorf("renew the probe of agent %q, which is not tracked: %w", p.agent, ErrLeaseLost)
 	}
 	r, err := p.m.apply(ctx, p.agent, p.m.policy(ctx, p.agent), machine.Op{
 		Verb: machine.VerbRenew, Token: p.token, Epoch: p.epoch, Local: p.kind == permitLocal,
@@ -210,6 +253,9 @@ func (p Permit) Renew(ctx context.Context) error {
 func (p Permit) Keep(ctx context.Context) (stop func()) {
 	if p.Lease() <= 0 {
 		return func() {}
+	}
+	if ctx == nil {
+		ctx = context.Background()
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/puzpuzpuz/xsync/v4"
+	"github.com/breakerd/breakerd/internal/bounded"
 )
 
 // validation is the result of checking one Policy. It is immutable.
@@ -17,6 +17,7 @@ type validation struct {
 
 // validations caches the result for each distinct Policy. It is safe for concurrent use.
 type validations struct {
+	check    func(Policy) error         // nil: Policy.Validate
 	last     atomic.Pointer[validation] // a shortcut, for most callers ask for one policy again and again
 	mu       sync.Mutex
 	byPolicy map[Policy]*validation
@@ -38,7 +39,11 @@ func (v *validations) of(p Policy) (result *validation, first bool) {
 		if v.byPolicy == nil || len(v.byPolicy) >= maxValidations {
 			v.byPolicy = map[Policy]*validation{}
 		}
-		result = &validation{given: p, filled: p.WithDefaults(), err: p.Validate()}
+		check := v.check
+		if check == nil {
+			check = Policy.Validate
+		}
+		result = &validation{given: p, filled: p.WithDefaults(), err: check(p)}
 		v.byPolicy[p] = result
 	}
 	v.last.Store(result)
@@ -60,12 +65,12 @@ func withoutNaN(p Policy) Policy {
 
 // policies turns what Options.PerAgent and Options.Look return into valid policies. It is safe for concurrent use.
 type policies struct {
-	static    Policy // of an agent that had no valid policy yet; valid, with its defaults
-	maxAgents int    // when there are more, all are forgotten
-	reject    func(agent string, err error)
+	static Policy // of an agent that had no valid policy yet; valid, with its defaults
+	reject func(agent string, err error)
 
 	validations validations
-	agents      *xsync.Map[string, agentPolicy]
+	mu          sync.Mutex // for changes of agents
+	agents      *bounded.Map[agentPolicy]
 }
 
 // agentPolicy is what was last returned for one agent.
@@ -74,8 +79,23 @@ type agentPolicy struct {
 	lastValid *validation // nil: none yet
 }
 
-func newPolicies(static Policy, maxAgents int, reject func(agent string, err error)) *policies {
-	return &policies{static: static, maxAgents: maxAgents, reject: reject, agents: xsync.NewMap[string, agentPolicy]()}
+func newPolicies(
+	static Policy, maxAgents int, check func(Policy) error, reject func(agent string, err error),
+) *policies {
+	return &policies{
+		static: static, reject: reject, validations: validations{check: check},
+		agents: bounded.New(bounded.Options[agentPolicy]{
+			Max: maxAgents, Class: func(_ string, a agentPolicy) bounded.Class { return a.class() },
+		}),
+	}
+}
+
+// class ranks an agent whose last valid policy would be lost above others.
+func (a agentPolicy) class() bounded.Class {
+	if a.latest.err != nil {
+		return bounded.Failing
+	}
+	return bounded.Harmless
 }
 
 // use returns p with its defaults; if p is invalid, the agent's last valid policy, or the static one. The result must
@@ -86,12 +106,11 @@ func (s *policies) use(agent string, p Policy) *Policy {
 		return s.effective(a)
 	}
 	v := s.validate(agent, p)
-	if !known && s.agents.Size() >= s.maxAgents {
-		s.agents.Clear()
-	}
-	a, _ = s.agents.Compute(agent, func(a agentPolicy, _ bool) (agentPolicy, xsync.ComputeOp) {
-		return a.next(v), xsync.UpdateOp
-	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, _ = s.agents.Load(agent)
+	a = a.next(v)
+	s.agents.Store(agent, a)
 	return s.effective(a)
 }
 
@@ -99,6 +118,12 @@ func (s *policies) use(agent string, p Policy) *Policy {
 func (s *policies) peek(agent string, p Policy) *Policy {
 	a, _ := s.agents.Load(agent)
 	return s.effective(a.next(s.validate(agent, p)))
+}
+
+// lastValid is use where the policy is not known.
+func (s *policies) lastValid(agent string) *Policy {
+	a, _ := s.agents.Load(agent)
+	return s.effective(a)
 }
 
 // validate checks p, and reports an invalid policy once.

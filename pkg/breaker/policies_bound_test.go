@@ -8,7 +8,7 @@ import (
 // Not parallel: it counts allocations.
 func TestPolicies_AreBoundedAndDoNotAllocate(t *testing.T) { //nolint:paralleltest // see above
 	rejected := 0
-	p := newPolicies(DefaultPolicy(), 100, func(string, error) { rejected++ })
+	p := newPolicies(DefaultPolicy(), 100, nil, func(string, error) { rejected++ })
 	good, bad := Policy{FailureThreshold: 3}, Policy{FailureThreshold: -3}
 	for _, given := range []Policy{good, DefaultPolicy(), bad} {
 		if n := testing.AllocsPerRun(100, func() { _ = p.use("a", given) }); n != 0 {
@@ -22,8 +22,8 @@ func TestPolicies_AreBoundedAndDoNotAllocate(t *testing.T) { //nolint:parallelte
 		p.peek("b", Policy{MinimumCalls: i + 1})
 		p.use(strconv.Itoa(i), good)
 	}
-	if len(p.validations.byPolicy) > maxValidations || p.agents.Size() > 100 {
-		t.Errorf("%d validations, %d agents", len(p.validations.byPolicy), p.agents.Size())
+	if len(p.validations.byPolicy) > maxValidations || p.agents.Len() > 100 {
+		t.Errorf("%d validations, %d agents", len(p.validations.byPolicy), p.agents.Len())
 	}
 	if rejected != 1 {
 		t.Errorf("rejected %d times", rejected)
@@ -31,7 +31,7 @@ func TestPolicies_AreBoundedAndDoNotAllocate(t *testing.T) { //nolint:parallelte
 }
 
 func BenchmarkPolicies(b *testing.B) {
-	p := newPolicies(DefaultPolicy(), 100, func(string, error) {})
+	p := newPolicies(DefaultPolicy(), 100, nil, func(string, error) {})
 	for b.Loop() {
 		_ = p.use("a", p.static)
 	}

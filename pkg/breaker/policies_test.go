@@ -49,7 +49,7 @@ func TestManager_PartialPolicyWorks(t *testing.T) {
 			_ = m.Do(t.Context(), "a", fail)
 		}
 		open, is := errors.AsType[*breaker.OpenError](m.Do(t.Context(), "a", succeed))
-		if !is || open.RetryAfter <= 0 || open.RetryAfter > time.Minute {
+		if !is || open.RetryAfter() <= 0 || open.RetryAfter() > time.Minute {
 			t.Errorf("%+v: after three failures %v", p, open)
 		}
 	}

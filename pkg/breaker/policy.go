@@ -8,83 +8,139 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Mode says whether refusals are enforced or only reported [B21].
+// Mode says whether a breaker refuses calls, or only says that it would [B21].
 type Mode string
 
 // The modes. Enforce is the default.
 const (
+	// Enforce refuses the calls that the breaker does not admit.
 	Enforce Mode = "enforce"
-	Observe Mode = "observe" // every call is admitted; Permit.WouldRefuse says which ones would have been refused
+	// Observe admits every call. [Permit.WouldRefuse] says which ones Enforce would have refused; states change as if
+	// they had been.
+	Observe Mode = "observe"
 )
 
-// AbandonedProbe says what it means that a probe's lease lapses [B12].
+// AbandonedProbe says what becomes of a probe whose lease lapsed before its outcome was reported [B12].
 type AbandonedProbe string
 
-// What a lapsed lease means. ReleaseAbandoned is the default.
+// What becomes of an abandoned probe. ReleaseAbandoned is the default.
 const (
-	ReleaseAbandoned AbandonedProbe = "release" // the probe's place is free
-	FailAbandoned    AbandonedProbe = "failure" // the probe also counts as failed
+	// ReleaseAbandoned gives the probe's place in the round to another call.
+	ReleaseAbandoned AbandonedProbe = "release"
+	// FailAbandoned counts the probe as failed.
+	FailAbandoned AbandonedProbe = "failure"
 )
 
-// RetryAfter says what an agent's own Retry-After does [B22].
+// RetryAfter says what a breaker does when an agent fails a call and asks its callers to wait: by a header Retry-After,
+// or by [Outcome].RetryAfter [B22]. At most Policy.RetryAfterMax counts.
 type RetryAfter string
 
-// What an agent's own Retry-After does. RetryAfterExtend is the default.
+// What an agent's Retry-After does. RetryAfterExtend is the default.
 const (
+	// RetryAfterIgnore: nothing.
 	RetryAfterIgnore RetryAfter = "ignore"
-	RetryAfterExtend RetryAfter = "extend" // the next opening waits at least as long
-	RetryAfterOpen   RetryAfter = "open"   // the breaker opens at once
+	// RetryAfterExtend: if the breaker opens before that time is over, it stays open at least until then.
+	RetryAfterExtend RetryAfter = "extend"
+	// RetryAfterOpen: the breaker opens at once, and stays open at least until then.
+	RetryAfterOpen RetryAfter = "open"
 )
 
-// OnStoreError says how a [Fallback] answers while the store is down.
+// OnStoreError says how a [Fallback] answers while the store is down. Without a Fallback it means nothing.
 type OnStoreError string
 
 // How a Fallback answers while the store is down. OnStoreErrorLocal is the default.
 const (
-	OnStoreErrorLocal OnStoreError = "local" // from a breaker in the memory of the process
-	OnStoreErrorAllow OnStoreError = "allow" // it admits every call, and counts none
-	OnStoreErrorDeny  OnStoreError = "deny"  // it refuses every call
+	// OnStoreErrorLocal decides by the same rules from a breaker in this process's memory.
+	OnStoreErrorLocal OnStoreError = "local"
+	// OnStoreErrorAllow admits every call, and counts none.
+	OnStoreErrorAllow OnStoreError = "allow"
+	// OnStoreErrorDeny refuses every call, with ReasonStoreUnavailable.
+	OnStoreErrorDeny OnStoreError = "deny"
 )
 
-// Consistency says whether calls may be admitted without the store.
+// Consistency says whether calls may be admitted without asking the store.
 type Consistency string
 
 // The modes of consistency. Strict is the default.
 const (
-	Strict Consistency = "strict" // the store is asked for every call
-	Cached Consistency = "cached" // a closed breaker is answered from memory, for Options.MaxStaleness at most
+	// Strict asks the store for every permit and reports every outcome to it: one round trip each.
+	Strict Consistency = "strict"
+	// Cached admits the calls of a closed breaker from memory, for Options.MaxStaleness after the store's last answer at
+	// most, and sends outcomes joined, after Options.FlushInterval. So some calls still pass after another replica has
+	// opened the breaker.
+	Cached Consistency = "cached"
 )
 
-// Off turns off a setting whose zero value means its default: FailureThreshold, FailureRateThreshold or RampFloor.
+// Off turns off a setting whose zero value means its default: FailureThreshold, FailureRateThreshold, RampFloor,
+// Abandoned or ProbeSettle.
 const Off = -1
 
 // Policy configures the breaker of one agent. A zero field means its default, so the zero Policy is [DefaultPolicy].
 // Durations are whole milliseconds of at most [MaxDuration]. Rates and fractions go from 0 to 1 and count to a
-// millionth, TimeoutMultiplier to a thousandth. [Knobs] has the defaults and bounds.
+// millionth, TimeoutMultiplier to a thousandth. What is out of bounds is a [*PolicyError].
 type Policy struct {
-	Disabled                 bool           // admits every call and records none, except under a hold [B21]
-	FailureThreshold         int            // the run of failures that opens [B6]; or Off
-	FailureRateThreshold     float64        // the failure rate that opens [B7]; or Off
-	MinimumCalls             int            // how many calls the window holds before a rate may open [B7], [B8]
-	WindowSize               time.Duration  // how far back the rates look [B9]
-	Timeout                  time.Duration  // how long the first opening waits [B10]
-	TimeoutMultiplier        float64        // multiplies the wait with each reopening; 1 to 100 [B10]
-	TimeoutMax               time.Duration  // bounds the wait [B10], and the life of a renewed lease [B12]
-	TimeoutJitter            float64        // the fraction of the wait that is added at random, at most [B10]
-	HalfOpenMaxCalls         int            // probes of a round, over all replicas [B12]
-	HalfOpenSuccessThreshold int            // successful probes that close [B13]; 0: HalfOpenMaxCalls
-	ProbeTimeout             time.Duration  // life of a lease without renewal [B12]
-	AbandonedProbe           AbandonedProbe // [B12]
-	SlowCallDuration         time.Duration  // a longer call is slow [B8]; 0: none is
-	SlowCallRateThreshold    float64        // the slow rate that opens [B8]; 0: none
-	RecoveryRamp             time.Duration  // length of the ramp after closing [B16]; 0: none
-	RampFloor                float64        // the fraction of calls that a ramp admits at its start [B16]; or Off
-	Mode                     Mode           // [B21]
-	RetryAfter               RetryAfter     // [B22]
-	RetryAfterMax            time.Duration  // bounds an agent's own Retry-After [B22]
-	MinimumReporters         int            // replicas that must see failures before the breaker opens [B23]; 1: off
-	OnStoreError             OnStoreError
-	Consistency              Consistency
+	// Disabled admits every call and records none, except under a hold [B21].
+	Disabled bool
+
+	// FailureThreshold is how many failures in a row open the breaker [B6]: 1 to 255, or [Off]. 0: 5.
+	FailureThreshold int
+	// FailureRateThreshold is the share of failed calls in the window that opens the breaker [B7]: up to 1, or [Off].
+	// 0: 0.5.
+	FailureRateThreshold float64
+	// MinimumCalls is how many calls the window holds before a rate may open the breaker [B7], [B8]: 1 to a billion.
+	// 0: 10.
+	MinimumCalls int
+	// WindowSize is how far back the rates look [B9], 12 ms at least. 0: two minutes.
+	WindowSize time.Duration
+
+	// Timeout is how long the breaker stays open, the first time [B10], at most TimeoutMax. 0: one minute.
+	Timeout time.Duration
+	// TimeoutMultiplier multiplies that wait with each reopening [B10]: 1 to 100. 0: 1.
+	TimeoutMultiplier float64
+	// TimeoutMax bounds the wait [B10], and the life of a renewed lease [B12]. 0: one hour.
+	TimeoutMax time.Duration
+	// TimeoutJitter is the fraction of the wait that is added to it at random, at most [B10]. 0: none is.
+	TimeoutJitter float64
+
+	// HalfOpenMaxCalls is how many probes a half-open round admits, over all replicas [B12]: 1 to 1000. 0: 3.
+	HalfOpenMaxCalls int
+	// HalfOpenSuccessThreshold is how many of them must succeed to close the breaker [B13]. 0, or more than
+	// HalfOpenMaxCalls: all of them.
+	HalfOpenSuccessThreshold int
+	// ProbeTimeout is the life of a probe's lease that nobody renews [B12]. 0: one minute.
+	ProbeTimeout time.Duration
+	// AbandonedProbe is what becomes of a probe whose lease lapsed [B12]. "": [ReleaseAbandoned].
+	AbandonedProbe AbandonedProbe
+
+	// SlowCallDuration is the duration beyond which a call is slow [B8]. 0: no call is.
+	SlowCallDuration time.Duration
+	// SlowCallRateThreshold is the share of slow calls in the window that opens the breaker [B8]. 0: none does.
+	SlowCallRateThreshold float64
+
+	// RecoveryRamp is how long the breaker admits a growing share of calls after it has closed [B16]. 0: all at once.
+	RecoveryRamp time.Duration
+	// RampFloor is the share of calls that is admitted at the start of that ramp [B16]; or [Off]. 0: 0.1.
+	RampFloor float64
+
+	// Mode says whether calls are refused [B21]. "": [Enforce].
+	Mode Mode
+	// RetryAfter is what an agent's own Retry-After does [B22]. "": [RetryAfterExtend].
+	RetryAfter RetryAfter
+	// RetryAfterMax is how much of it counts at most [B22]. 0: 15 minutes.
+	RetryAfterMax time.Duration
+	// Abandoned is how long a call over HTTP lasts without an answer before it counts as a failure when its caller gives
+	// up [B4]; or [Off]: such a call never counts. 0: ten seconds.
+	Abandoned time.Duration
+	// ProbeSettle is how long the answer of a probe over HTTP streams, after its first data, until the probe is a success
+	// [B13]; or [Off]: until the first data. 0: one second.
+	ProbeSettle time.Duration
+	// MinimumReporters is how many replicas must have seen failures in the window before the breaker opens [B23]: 1 to 8,
+	// and no more than are up. 0: 1.
+	MinimumReporters int
+	// OnStoreError is how a [Fallback] answers while the store is down. "": [OnStoreErrorLocal].
+	OnStoreError OnStoreError
+	// Consistency says whether calls may be admitted without asking the store. "": [Strict].
+	Consistency Consistency
 }
 
 // DefaultPolicy returns the zero Policy with all defaults filled in.
@@ -134,18 +190,16 @@ func (p Policy) isSlow(d time.Duration) bool {
 	return p.SlowCallDuration > 0 && d > p.SlowCallDuration
 }
 
-// Params returns a policy that has its defaults in the integers of package machine, which have 0 for [Off]. ttl is how
+// Params is for authors of stores. It returns a policy that has its defaults, such as a Store is given, in the integers
+// of package machine, which have 0 for [Off]. ttl is how
 // long the store keeps an unused breaker. replicas is how many replicas are alive, which bounds MinimumReporters [B23];
-// 0: unknown.
+// 0: unknown, which counts as one: a replica that knows of no other must be able to trip alone.
 func (p Policy) Params(ttl time.Duration, replicas int) machine.Params {
 	need := int64(p.HalfOpenSuccessThreshold)
 	if need == 0 || need > int64(p.HalfOpenMaxCalls) {
 		need = int64(p.HalfOpenMaxCalls)
 	}
-	reporters := int64(p.MinimumReporters)
-	if replicas > 0 {
-		reporters = min(reporters, int64(replicas))
-	}
+	reporters := int64(min(p.MinimumReporters, max(replicas, 1)))
 	return machine.Params{
 		Enabled: !p.Disabled, Observe: p.Mode == Observe, FailureThreshold: int64(max(p.FailureThreshold, 0)),
 		FailureRatePPM: ppm(p.FailureRateThreshold), MinimumCalls: int64(p.MinimumCalls),

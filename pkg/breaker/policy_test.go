@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +61,7 @@ func TestPolicy_ZeroIsTheDefault(t *testing.T) {
 		FailureThreshold: 5, FailureRateThreshold: 0.5, MinimumCalls: 10, WindowSize: 2 * time.Minute, Timeout: time.Minute,
 		TimeoutMultiplier: 1, TimeoutMax: time.Hour, HalfOpenMaxCalls: 3, ProbeTimeout: time.Minute,
 		AbandonedProbe: breaker.ReleaseAbandoned, RampFloor: 0.1, Mode: breaker.Enforce, RetryAfter: breaker.RetryAfterExtend, RetryAfterMax: 15 * time.Minute,
-		MinimumReporters: 1, OnStoreError: breaker.OnStoreErrorLocal, Consistency: breaker.Strict,
+		Abandoned: 10 * time.Second, ProbeSettle: time.Second, MinimumReporters: 1, OnStoreError: breaker.OnStoreErrorLocal, Consistency: breaker.Strict,
 	}
 	if got := breaker.DefaultPolicy(); got != want || got.WithDefaults() != want || (breaker.Policy{}).WithDefaults() != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -73,7 +74,10 @@ func TestPolicy_ZeroIsTheDefault(t *testing.T) {
 // In texts 0 turns a knob off; in Go, Off does, and 0 means the default.
 func TestPolicy_OffIsZeroInTextsAndInTheMachine(t *testing.T) {
 	t.Parallel()
-	p := breaker.Policy{FailureThreshold: breaker.Off, FailureRateThreshold: breaker.Off, RampFloor: breaker.Off}.WithDefaults()
+	p := breaker.Policy{
+		FailureThreshold: breaker.Off, FailureRateThreshold: breaker.Off, RampFloor: breaker.Off,
+		Abandoned: breaker.Off, ProbeSettle: breaker.Off,
+	}.WithDefaults()
 	if err := p.Validate(); err != nil {
 		t.Error(err)
 	}
@@ -94,9 +98,14 @@ func TestPolicy_OffIsZeroInTextsAndInTheMachine(t *testing.T) {
 				t.Errorf("%s: %v, %+v", k.Name, v, q)
 			}
 			offable++
+		case "abandoned_seconds", "probe_settle_seconds":
+			if v != time.Duration(0) || k.Set(&q, time.Duration(0)) != nil || q.Abandoned+q.ProbeSettle != breaker.Off {
+				t.Errorf("%s: %v, %+v", k.Name, v, q)
+			}
+			offable++
 		}
 	}
-	if offable != 3 {
+	if offable != 5 {
 		t.Errorf("%d knobs that take Off", offable)
 	}
 }
@@ -123,6 +132,8 @@ func invalidPolicies() map[string][]breaker.Policy {
 		"mode":                        {{Mode: "off"}, {Mode: "Observe"}, {Mode: " observe"}},
 		"retry_after":                 {{RetryAfter: "EXTEND"}},
 		"retry_after_max_seconds":     {{RetryAfterMax: -time.Second}, {RetryAfterMax: 900}, {RetryAfterMax: 31 * 24 * time.Hour}},
+		"abandoned_seconds":           {{Abandoned: 10}, {Abandoned: -time.Second}, {Abandoned: 31 * 24 * time.Hour}},
+		"probe_settle_seconds":        {{ProbeSettle: time.Microsecond}, {ProbeSettle: -2}, {ProbeSettle: math.MaxInt64}},
 		"minimum_reporters":           {{MinimumReporters: 9}, {MinimumReporters: -1}},
 		"on_store_error":              {{OnStoreError: "deny "}, {OnStoreError: "Allow"}},
 		"consistency":                 {{Consistency: "Cached"}, {Consistency: "eventual"}},
@@ -138,7 +149,7 @@ func TestPolicy_ValidateNamesTheField(t *testing.T) {
 				t.Errorf("%+v: got %v, want an error of %s", p, bad, field)
 				continue
 			}
-			offable := field == "failure_threshold" || field == "failure_rate_threshold" || field == "ramp_floor"
+			offable := slices.Contains([]string{"failure_threshold", "failure_rate_threshold", "ramp_floor", "abandoned_seconds", "probe_settle_seconds"}, field)
 			if strings.Contains(bad.Error(), "breaker.Off") != offable {
 				t.Errorf("%v: breaker.Off is named where it is invalid, or not where it is valid", bad)
 			}

@@ -34,9 +34,15 @@ var ErrStoreUnavailable = errors.New("store unavailable")
 
 // StoreError says that the store did not answer an operation. It wraps ErrStoreUnavailable and Err.
 type StoreError struct {
-	Verb    machine.Verb
-	Agent   string
-	Unknown bool  // the operation may have been applied: the store did not answer in time, or the connection broke
+	Verb  machine.Verb
+	Agent string
+	// Unknown: the operation may have been applied: the store did not answer in time, or the connection broke.
+	Unknown bool
+	// Cut: the connection broke. That may be this connection's alone: a ping tells whether the store is down.
+	Cut bool
+	// Refused: the store answered, and refuses this operation: keys of another type, an ACL, an error in a script. It
+	// says nothing about other agents, and the operation does not count.
+	Refused bool
 	Err     error // the driver's error
 }
 

@@ -2,7 +2,10 @@ package breakerhttp
 
 import (
 	"io"
+	"net/http"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -13,20 +16,41 @@ type body struct {
 	io.ReadCloser
 
 	c       *call
-	unwatch func() bool // the caller's context
+	unwatch func() bool  // the caller's context
+	first   atomic.Int64 // nanoseconds from the start of the call to the first data; 0: none has come
 
-	mu        sync.Mutex      // Close may come while a Read waits
-	outcome   breaker.Outcome // by the header, and what has passed of the body
-	inspector inspector       // nil: none, or it has finished
+	mu      sync.Mutex       // Close may come while a Read waits
+	outcome breaker.Outcome  // by the header, and what has passed of the body
+	reading *reading         // nil: the header has decided, or the body has ended
+	shadow  *reading         // of Transport.Shadow; nil: none
+	shown   *breaker.Outcome // what the shadow makes of the call
+	ended   bool
+	settle  *time.Timer // settles a probe whose stream flows; nil: it does not
+}
+
+func newBody(c *call, resp *http.Response, o breaker.Outcome) *body {
+	b := &body{ReadCloser: resp.Body, c: c, outcome: o, unwatch: func() bool { return true }}
+	if o.Kind == breaker.Success {
+		b.reading = newReading(c.t.Body, c.t.Statuses, resp)
+		b.found(b.reading)
+	}
+	if c.t.Shadow != "" {
+		b.shown = &breaker.Outcome{Kind: o.Kind, Class: o.Class}
+		if o.Kind == breaker.Success {
+			b.shadow = newReading(c.t.Shadow, c.t.Statuses, resp)
+		}
+	}
+	return b
 }
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (n int, err error) {
-	b.c.timeout.start()
+	b.c.clocks.wait()
 	n, err = b.ReadCloser.Read(p)
-	b.c.timeout.stop()
-	if b.inspect(p[:n]) {
-		b.c.settle(b.finish()) // need not wait for the end
+	data, decided := b.inspect(p[:n])
+	b.c.clocks.got(data)
+	if decided {
+		b.c.settle(b.soFar()) // need not wait for the end
 	}
 	if err == nil {
 		return n, nil
@@ -35,52 +59,133 @@ func (b *body) Read(p []byte) (n int, err error) {
 		b.end(b.finish())
 		return n, err
 	}
-	err = b.c.timeout.explain(err)
+	err = b.c.clocks.explain(err)
 	b.end(b.c.brokenOutcome(err)) // changes nothing if Close has broken the Read
 	return n, err
 }
 
 // Close implements io.Closer. A reader may stop early; the outcome so far counts.
 func (b *body) Close() error {
-	o := b.finish()
+	o := b.stop()
 	if b.c.cancelled() {
-		o = ignored("cancelled")
+		o = b.left()
 	}
 	b.end(o) // before the body closes, which breaks a Read that waits
 	err := b.ReadCloser.Close()
-	b.c.timeout.release()
+	b.c.release()
 	return err
 }
 
 func (b *body) end(o breaker.Outcome) {
 	b.unwatch()
+	b.mu.Lock()
+	if b.settle != nil {
+		b.settle.Stop()
+	}
+	b.mu.Unlock()
 	b.c.end(o)
 }
 
-// inspect shows the inspector what passes, and says whether it has found a failure.
-func (b *body) inspect(p []byte) (failed bool) {
+// inspect shows the readers what passes. data: it feeds the clocks; decided: it decides the call.
+func (b *body) inspect(part []byte) (data, decided bool) {
+	if len(part) == 0 {
+		return false, false
+	}
+	b.c.heard.note()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.inspector != nil && len(p) > 0 && b.found(b.inspector.read(p))
+	data = true
+	if b.reading != nil {
+		data = b.reading.read(part)
+		decided = b.found(b.reading)
+	}
+	if b.shadow != nil {
+		b.shadow.read(part)
+	}
+	if data && b.first.Load() == 0 {
+		b.first.Store(int64(max(time.Since(b.c.start), 1)))
+	}
+	if b.settle == nil && !decided && b.c.isProbe() && b.reading != nil && b.reading.flowing() {
+		b.settle = time.AfterFunc(b.c.policy().ProbeSettle, func() { b.c.settle(b.soFar()) })
+	}
+	return data, decided
 }
 
-// finish is the outcome if the body ends here. The inspector finishes once, and is forgotten.
-func (b *body) finish() breaker.Outcome {
+// found takes over what r has found. Callers hold mu.
+func (b *body) found(r *reading) (decided bool) {
+	o, ok := r.found()
+	if ok {
+		b.outcome = o
+	}
+	return ok
+}
+
+func (b *body) soFar() breaker.Outcome {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.inspector != nil {
-		b.found(b.inspector.finish())
-		b.inspector = nil
+	return b.outcome
+}
+
+// flows reports whether the first data of a stream has come, and was no error.
+func (b *body) flows() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.outcome.Kind == breaker.Success && b.reading != nil && b.reading.flowing()
+}
+
+// left is the outcome if the caller leaves now: of a stream that flows it is a success.
+func (b *body) left() breaker.Outcome {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.outcome.Kind == breaker.Success && (b.reading == nil || !b.reading.flowing()) {
+		return ignored("cancelled")
 	}
 	return b.outcome
 }
 
-// found makes the outcome a failure if class names one.
-func (b *body) found(class string) bool {
-	if class == "" {
-		return false
+// finish is the outcome if the body has ended.
+func (b *body) finish() breaker.Outcome { return b.conclude((*reading).finish) }
+
+// stop is the outcome if the caller reads no more.
+func (b *body) stop() breaker.Outcome { return b.conclude((*reading).release) }
+
+// conclude lets the readers judge what they hold, once.
+func (b *body) conclude(end func(*reading)) breaker.Outcome {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended {
+		return b.outcome
 	}
-	b.inspector = nil
-	b.outcome = breaker.Outcome{Kind: breaker.Failure, Class: class}
-	return true
+	b.ended = true
+	if b.reading != nil {
+		end(b.reading)
+		b.found(b.reading)
+	}
+	if b.shadow != nil {
+		end(b.shadow)
+		if o, ok := b.shadow.found(); ok {
+			b.shown = &breaker.Outcome{Kind: o.Kind, Class: o.Class}
+		}
+	}
+	return b.outcome
+}
+
+// shadowOutcome is what Transport.Shadow makes of the call; nil: nothing.
+func (b *body) shadowOutcome() *breaker.Outcome {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.shown
+}
+
+// Verdict returns what the [Transport] that answered has made of the call; ok is false until it is settled, which it
+// is once the body was read to its end or closed, and for a response without a body.
+func Verdict(resp *http.Response) (o breaker.Outcome, ok bool) {
+	if resp == nil {
+		return o, false
+	}
+	b, is := resp.Body.(*body)
+	if !is || !b.c.isSettled.Load() {
+		return o, false
+	}
+	return b.c.outcome, true
 }

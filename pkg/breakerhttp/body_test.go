@@ -20,7 +20,7 @@ const (
 func answering(t *testing.T, contentType, text string) (url string) {
 	t.Helper()
 	return startAgent(t, func(w http.ResponseWriter, r *http.Request) {
-		if got := r.Header["Accept-Encoding"]; len(got) != 1 || got[0] != "identity" {
+		if got := r.Header.Get("Accept-Encoding"); strings.Contains(got, "br") {
 			t.Errorf("asks for encoding %q", got)
 		}
 		w.Header().Set("Content-Type", contentType)
@@ -38,11 +38,11 @@ func TestBodyClassifier_FindsErrorsInSuccesses(t *testing.T) {
 		class                   string
 	}{
 		{"rpc", "application/json", rpcError, breakerhttp.JSONRPC, breaker.Failure, "jsonrpc_error"},
-		{"tool", "application/json; charset=utf-8", toolError, breakerhttp.MCP, breaker.Failure, "tool_error"},
+		{"tool", "application/json; charset=utf-8", toolError, breakerhttp.MCP, breaker.Ignored, "tool_error"},
 		{"tool as rpc", "application/json", toolError, breakerhttp.JSONRPC, breaker.Success, ""},
 		{"other type", "text/plain", rpcError, breakerhttp.MCP, breaker.Success, ""},
 		{"long", "application/json", `{"error":"` + strings.Repeat("x", 2<<20) + `"}`, breakerhttp.MCP, breaker.Success, ""},
-		{"events", "text/event-stream", "data: {}\n\ndata: " + toolError + "\n\n", breakerhttp.MCP, breaker.Failure, "tool_error"},
+		{"events", "text/event-stream", "data: {}\n\ndata: " + toolError + "\n\n", breakerhttp.MCPStrict, breaker.Failure, "tool_error"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -70,7 +70,7 @@ func TestBodyClassifier_SettlesWhenTheErrorPasses(t *testing.T) {
 		<-r.Context().Done()
 	})
 	r := newOutbound(t, nil)
-	r.Body = breakerhttp.MCP
+	r.Body = breakerhttp.MCPStrict
 	resp := r.get(t, srv.URL)
 	if _, err := io.ReadFull(resp.Body, make([]byte, len(toolError)+8)); err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func TestBodyClassifier_JudgesDocumentAtClose(t *testing.T) {
 func TestTransport_LeavesRequestUnchanged(t *testing.T) {
 	t.Parallel()
 	url := answering(t, "application/json", "{}")
-	for _, h := range []http.Header{nil, {"Accept-Encoding": {"gzip"}}} {
+	for _, h := range []http.Header{nil, {"Accept-Encoding": {"gzip, br"}}} {
 		r := newOutbound(t, nil)
 		r.Body = breakerhttp.MCP
 		req := request(t.Context(), t, http.MethodPost, url)

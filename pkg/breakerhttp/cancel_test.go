@@ -42,7 +42,7 @@ func TestCancel_UnreadStreamIsIgnoredAtOnce(t *testing.T) {
 	r.settledOnce(t, breaker.Ignored, "cancelled")
 }
 
-func TestCancel_DuringReadIsIgnored(t *testing.T) {
+func TestCancel_OfFlowingStreamIsSuccess(t *testing.T) {
 	t.Parallel()
 	r := newOutbound(t, nil)
 	r.Timeout = time.Hour
@@ -60,7 +60,7 @@ func TestCancel_DuringReadIsIgnored(t *testing.T) {
 		t.Errorf("read gave %v", err)
 	}
 	_ = resp.Body.Close()
-	r.settledOnce(t, breaker.Ignored, "cancelled")
+	r.settledOnce(t, breaker.Success, "")
 }
 
 func TestCancel_BeforeHeaderIsIgnored(t *testing.T) {

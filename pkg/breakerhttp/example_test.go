@@ -44,7 +44,7 @@ func ExampleTransport() {
 		}
 		resp, err := client.Do(req)
 		if open, refused := errors.AsType[*breaker.OpenError](err); refused {
-			fmt.Println("refused:", open.Reason, "- ask again in", open.RetryAfter.Round(time.Second))
+			fmt.Println("refused:", open.Reason, "- ask again in", open.RetryAfter().Round(time.Second))
 			continue
 		}
 		if err != nil {
@@ -115,7 +115,7 @@ func ExampleMiddleware() {
 	// 429 [60]
 }
 
-// An MCP server reports a failed tool inside a response of status 200; the classifier counts it.
+// An MCP server reports a failed tool inside a response of status 200; MCPStrict counts it.
 func ExampleBodyClassifier() {
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -123,7 +123,7 @@ func ExampleBodyClassifier() {
 	}))
 	defer agent.Close()
 	transport := &breakerhttp.Transport{
-		Manager: memory(), Body: breakerhttp.MCP,
+		Manager: memory(), Body: breakerhttp.MCPStrict,
 		Observe: func(x breakerhttp.Timing) { fmt.Println(x.Status, x.Outcome.Kind, x.Outcome.Class) },
 	}
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, agent.URL, http.NoBody)

@@ -60,10 +60,10 @@ func FromPath(segment int) func(*http.Request) (string, error) {
 // A failure is settled as soon as next writes its status, before the caller sees it; a success when next returns. A
 // panic in next is ignored and goes on. A caller that has left before the answer is ignored. A hijacked connection is a
 // success as soon as it is hijacked. While next works, a probe's lease is renewed. Durations are not measured, because
-// callers are not to blame for them.
+// callers are not to blame for them. Without a Manager, an Agent or a next handler, every call is answered with 500.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		permit, ok := m.admit(w, r)
+		permit, r, ok := m.admit(w, r, next)
 		if !ok {
 			return
 		}
@@ -75,11 +75,21 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	})
 }
 
-// admit acquires a permit, or answers why there is none.
-func (m *Middleware) admit(w http.ResponseWriter, r *http.Request) (permit breaker.Permit, ok bool) {
+// admit acquires a permit, or answers why there is none. The request that it returns carries a probe's permit.
+func (m *Middleware) admit(
+	w http.ResponseWriter, r *http.Request, next http.Handler,
+) (permit breaker.Permit, out *http.Request, ok bool) {
+	if m == nil || m.Manager == nil || m.Agent == nil || next == nil {
+		problem.New(problem.Internal, "the Middleware's Manager, Agent or handler is not set").Write(w)
+		return permit, r, false
+	}
 	agent, err := m.Agent(r)
 	if err == nil {
-		permit, err = m.Manager.Acquire(r.Context(), agent)
+		var ctx context.Context
+		ctx, permit, err = m.Manager.Enter(r.Context(), agent)
+		if permit.State() == breaker.HalfOpen {
+			r = r.WithContext(ctx)
+		}
 	} else if !errors.Is(err, breaker.ErrBadName) {
 		m.warn(r.Context(), "caller not named", "error", err)
 		err = breaker.ErrBadName
@@ -87,7 +97,9 @@ func (m *Middleware) admit(w http.ResponseWriter, r *http.Request) (permit break
 	var open *breaker.OpenError
 	switch {
 	case err == nil:
-		return permit, true
+		return permit, r, true
+	case r.Context().Err() != nil: // and the caller is gone
+		problem.New(problem.RequestTimeout, "the request ended before the breaker was asked").Write(w)
 	case errors.As(err, &open):
 		WriteRefusal(w, open)
 	case errors.Is(err, breaker.ErrBadName):
@@ -96,7 +108,7 @@ func (m *Middleware) admit(w http.ResponseWriter, r *http.Request) (permit break
 		m.warn(r.Context(), "breaker not asked", "agent", agent, "error", err)
 		problem.Unavailable("the store of the circuit breakers does not answer; nothing was done").Write(w)
 	}
-	return permit, false
+	return permit, r, false
 }
 
 func (m *Middleware) warn(ctx context.Context, text string, args ...any) {
@@ -108,7 +120,12 @@ func (m *Middleware) warn(ctx context.Context, text string, args ...any) {
 // WriteRefusal answers a call that the breaker refuses, as breakerd does: 503 if the agent is not at fault, else 429,
 // with the headers retry-after and x-circuit-breaker-state and an application/problem+json body of code
 // circuit_breaker_open. Nothing may have been written to w.
-func WriteRefusal(w http.ResponseWriter, e *breaker.OpenError) { problem.Refusal(e).Write(w) }
+func WriteRefusal(w http.ResponseWriter, e *breaker.OpenError) {
+	if e == nil {
+		e = new(breaker.OpenError)
+	}
+	problem.Refusal(e).Write(w)
+}
 
 // inboundCall is one admitted call in, and the http.ResponseWriter of its handler.
 type inboundCall struct {
@@ -168,10 +185,12 @@ func (c *inboundCall) noteStatus(status int) {
 }
 
 func (c *inboundCall) classify() breaker.Outcome {
-	if c.m.Classify != nil {
-		return c.m.Classify(c.status)
+	standard := func() breaker.Outcome { return InboundOutcome(c.status) }
+	if c.m.Classify == nil {
+		return standard()
 	}
-	return InboundOutcome(c.status)
+	user := func() breaker.Outcome { return c.m.Classify(c.status) }
+	return classified(c.m.Logger, c.permit.Agent(), user, standard)
 }
 
 // outcome is the outcome when the handler returns.

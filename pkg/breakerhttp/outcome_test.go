@@ -22,7 +22,7 @@ func TestOutcome_OfStatuses(t *testing.T) {
 	for status := 100; status < 600; status++ {
 		want := breaker.Outcome{Kind: breaker.Success}
 		switch {
-		case status == 408, status == 425, status == 429, status >= 500:
+		case status == 408, status == 425, status == 429, status >= 500 && status != 501:
 			want = breaker.Outcome{Kind: breaker.Failure, Class: fmt.Sprint("http_", status), RetryAfter: time.Second}
 		case status >= 400:
 			want = breaker.Outcome{Kind: breaker.Ignored, Class: fmt.Sprint("http_", status)}
@@ -85,7 +85,20 @@ func TestOutcome_ReadsRetryAfter(t *testing.T) {
 		{" 7 ", "", 7 * time.Second},
 		{"-1", "", 0},
 		{"+1", "", 0},
-		{"1.5", "", 0},
+		{"90.5", "", 91 * time.Second}, // FIELD G14
+		{"90.0", "", 90 * time.Second},
+		{"0.001", "", time.Second},
+		{"0.0", "", 0},
+		{"86400", "", 24 * time.Hour},
+		{"2592000.5", "", breaker.MaxDuration},
+		{"1.5.5", "", 0},
+		{"1.", "", 0},
+		{".", "", 0},
+		{"-1.5", "", 0},
+		{"1,5", "", 0},
+		{"5, 10", "", 0},
+		{"0x10", "", 0},
+		{"Inf", "", 0},
 		{"1e3", "", 0},
 		{"soon", "", 0},
 		{"99999999", "", breaker.MaxDuration},
@@ -109,6 +122,29 @@ func TestOutcome_ReadsRetryAfter(t *testing.T) {
 	}
 }
 
+// FIELD G14
+func TestOutcome_ReadsRetryAfterMs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		ms, seconds string
+		want        time.Duration
+	}{
+		{"1500", "", 1500 * time.Millisecond},
+		{"1500", "2", 1500 * time.Millisecond},
+		{"0.2", "", time.Millisecond},
+		{"0", "2", 0},
+		{"soon", "2", 2 * time.Second},
+		{"-1", "2", 2 * time.Second},
+		{"", "2", 2 * time.Second},
+		{"99999999999999999999", "", breaker.MaxDuration},
+	} {
+		h := http.Header{"Retry-After-Ms": {c.ms}, "Retry-After": {c.seconds}}
+		if got := breakerhttp.Outcome(&http.Response{StatusCode: http.StatusTooManyRequests, Header: h}, nil).RetryAfter; got != c.want {
+			t.Errorf("%q ms, %q s: %s, want %s", c.ms, c.seconds, got, c.want)
+		}
+	}
+}
+
 func TestTransport_UpstreamWaitReachesBreaker(t *testing.T) {
 	t.Parallel()
 	srv := startAgent(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -121,7 +157,7 @@ func TestTransport_UpstreamWaitReachesBreaker(t *testing.T) {
 	}
 	_, err := r.client.Do(request(t.Context(), t, http.MethodGet, srv.URL)) //nolint:bodyclose // there is none
 	var open *breaker.OpenError
-	if !errors.As(err, &open) || open.RetryAfter < 14*time.Minute || open.RetryAfter > 15*time.Minute {
+	if !errors.As(err, &open) || open.RetryAfter() < 14*time.Minute || open.RetryAfter() > 15*time.Minute {
 		t.Errorf("sixth call gave %v, want a refusal for the cap of a quarter of an hour", err)
 	}
 }

@@ -3,6 +3,7 @@ package breakerhttp_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestWriteRefusal_StatusAndHeadersFollowReason(t *testing.T) {
 		{breaker.ReasonShedding, "", time.Second, 503, "", "1"},
 		{breaker.ReasonStoreUnavailable, "", time.Second, 503, "", "1"},
 	} {
-		e := &breaker.OpenError{Agent: "a", Reason: c.reason, State: c.state, RetryAfter: c.wait}
+		e := &breaker.OpenError{Agent: "a", Reason: c.reason, State: c.state, Wait: c.wait}
 		w := httptest.NewRecorder()
 		w.Header().Set("Retry-After", "9")
 		breakerhttp.WriteRefusal(w, e)
@@ -45,12 +46,14 @@ func TestWriteRefusal_BodyIsThatOfBreakerd(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
 	breakerhttp.WriteRefusal(w, &breaker.OpenError{
-		Agent: "a", Reason: breaker.ReasonOpen, State: breaker.Open, RetryAfter: 1500 * time.Millisecond, Degraded: true,
+		Agent: "a", Reason: breaker.ReasonOpen, State: breaker.Open, Wait: 1500 * time.Millisecond, Degraded: true,
 	})
 	want := `{"type":"urn:breakerd:problem:circuit_breaker_open","title":"Too Many Requests","status":429,` +
-		`"detail":"the circuit breaker of agent a refuses the call (open)","code":"circuit_breaker_open","errors":[],` +
+		`"detail":"the circuit breaker of agent a refuses the call (open): try again in 2 s, at <time>. ` +
+		`Going round the breaker is no way out: it protects what is behind it, and a call past it makes the trouble last","code":"circuit_breaker_open","errors":[],` +
 		`"agent":"a","reason":"open","state":"OPEN","retry_after_seconds":2,"degraded":true}` + "\n"
-	if got := w.Body.String(); got != want || w.Code != http.StatusTooManyRequests || w.Header().Get("Content-Type") != "application/problem+json" {
+	got := regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:]{8}Z`).ReplaceAllString(w.Body.String(), "<time>")
+	if got != want || w.Code != http.StatusTooManyRequests || w.Header().Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%d %v %s\nwant %s", w.Code, w.Header(), got, want)
 	}
 }

@@ -90,7 +90,7 @@ func TestResponse_FourDigitStatusIsFailure(t *testing.T) {
 	r.settledOnce(t, breaker.Failure, "bad_status")
 }
 
-func TestResponse_SwitchToRequestedProtocolIsSuccess(t *testing.T) {
+func TestResponse_SwitchToRequestedProtocolIsPassedOn(t *testing.T) {
 	t.Parallel()
 	r := newOutbound(t, nil)
 	req := request(t.Context(), t, http.MethodGet, startAgent(t, upgrade(t)).URL)
@@ -99,8 +99,10 @@ func TestResponse_SwitchToRequestedProtocolIsSuccess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.settledOnce(t, breaker.Success, "")
 	_ = resp.Body.Close()
+	if x := r.settledOnce(t, breaker.Ignored, "cancelled"); x.Status != http.StatusSwitchingProtocols {
+		t.Errorf("observed %+v", x)
+	}
 }
 
 func TestResponse_ProxyAnswers502ForUnusable(t *testing.T) {

@@ -15,6 +15,7 @@ type entry struct {
 	keys  []any // the machine's, in its order, and the fleet's
 	state []any // GET :state
 	plain []any // HGET :control plain
+	clock *clock
 
 	// hints say whether the agent's last calls could have had their short form.
 	hints struct {
@@ -34,8 +35,11 @@ const (
 	controlKey = 3
 )
 
-func newEntry(k Keys, agent string) *entry {
-	e := &entry{agent: agent, who: k.Events() + " " + agent}
+func newEntry(k Keys, agent string, c *clock) *entry {
+	e := &entry{agent: agent, who: k.Events() + " " + agent, clock: c}
+	if k.Cluster { // each master has its own
+		e.clock = newClock()
+	}
 	for _, key := range k.withFleet(k.Machine(agent)) {
 		e.keys = append(e.keys, key)
 	}
@@ -53,10 +57,11 @@ const (
 // name's set; in a full set a new name replaces a random one. An agent whose entry is lost gets another with its next
 // call, which costs the time to make it, and the hints.
 type agents struct {
-	keys Keys
-	seed maphash.Seed
-	mask uint64
-	sets [][setEntries]atomic.Pointer[entry]
+	keys  Keys
+	clock *clock
+	seed  maphash.Seed
+	mask  uint64
+	sets  [][setEntries]atomic.Pointer[entry]
 }
 
 // newAgents caches at most so many entries, rounded up to a power of two.
@@ -66,7 +71,7 @@ func newAgents(k Keys, most int) *agents {
 		n *= 2
 	}
 	sets := make([][setEntries]atomic.Pointer[entry], n/setEntries)
-	return &agents{keys: k, seed: maphash.MakeSeed(), mask: n/setEntries - 1, sets: sets}
+	return &agents{keys: k, clock: newClock(), seed: maphash.MakeSeed(), mask: n/setEntries - 1, sets: sets}
 }
 
 func (t *agents) of(agent string) *entry {
@@ -76,7 +81,7 @@ func (t *agents) of(agent string) *entry {
 			return e
 		}
 	}
-	fresh := newEntry(t.keys, agent)
+	fresh := newEntry(t.keys, agent, t.clock)
 	for i := range set {
 		if set[i].CompareAndSwap(nil, fresh) {
 			return fresh

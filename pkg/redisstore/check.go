@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -26,17 +27,17 @@ func (e *SettingsError) Unwrap() error { return e.Err }
 // Check asks the server, or every master of a cluster, whether it suits.
 //
 // err is a [*SettingsError] if a server answers and the settings, or its version, do not fit; another error if one
-// cannot be reached. warnings name settings of the server under which state can get lost; they are sorted. What an ACL
-// or a proxy hides is neither.
+// cannot be reached. warnings name settings of the server under which state can get lost, and a time-out
+// that leaves too little room for its round trips; they are sorted. What an ACL or a proxy hides is neither.
 func (c *Conn) Check(ctx context.Context) (warnings []string, err error) {
 	switch client := c.Client.(type) {
 	case *redis.ClusterClient:
 		var mu sync.Mutex
 		err = client.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			w, err := checkServer(ctx, node, node.Options().Addr, "cluster")
+			w, err := c.checkServer(ctx, node, node.Options().Addr, "cluster")
 			mu.Lock()
 			defer mu.Unlock()
-			warnings = append(warnings, w)
+			warnings = append(warnings, w...)
 			return err
 		})
 	case *redis.Client:
@@ -44,62 +45,106 @@ func (c *Conn) Check(ctx context.Context) (warnings []string, err error) {
 			err = client.Ping(ctx).Err()
 			break
 		}
-		var w string
-		w, err = checkServer(ctx, client, c.Display, "standalone")
-		warnings = append(warnings, w)
+		warnings, err = c.checkServer(ctx, client, c.Display, "standalone")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("check redis %s: %w", c.Display, advise(err))
+		return nil, fmt.Errorf("check redis %s: %w", c.Display, adviseOnAddress(advise(err)))
 	}
 	warnings = slices.DeleteFunc(warnings, func(w string) bool { return w == "" })
 	slices.Sort(warnings)
 	return warnings, nil
 }
 
-// advise makes a SettingsError of an answer that no waiting changes.
+// advise makes a SettingsError of an answer that no waiting changes: one to a connection, not to an operation.
 func advise(err error) error {
 	text := err.Error()
-	ofSentinels := strings.Contains(text, "all sentinels specified in configuration are unreachable") // go-redis's words
-	for _, known := range [...]struct {
-		ofSentinels    bool
-		answer, advice string
-	}{
-		{true, "WRONGPASS", "the Sentinels' user or password is wrong (REDIS_SENTINEL_PASSWORD, or the URL)"},
-		{true, "NOAUTH", "the Sentinels need a password: set REDIS_SENTINEL_PASSWORD"},
-		{true, "unknown command 'sentinel'", "the server is no Sentinel: a path that is no number names a Sentinel's master"},
-		{true, "redis: nil", "the Sentinels know no master of the name in the URL's path"},
-		{false, "WRONGPASS", "the user or the password is wrong (REDIS_USERNAME, REDIS_PASSWORD, or the URL)"},
-		{false, "NOAUTH", "a password is needed: set REDIS_PASSWORD"},
-		{false, "DB index is out of range", "the server has no such database: take a lower number, or raise its databases"},
-		{false, "SELECT is not allowed in cluster mode", isCluster},
-		{false, "cluster support disabled", "the server is no Redis Cluster: write redis:// in place of redis+cluster://"},
+	sentinels := strings.Contains(text, "all sentinels specified in configuration are unreachable") // go-redis's words
+	for _, known := range [...]struct{ answer, advice string }{
+		{"WRONGPASS", "the Sentinels' user or password is wrong (REDIS_SENTINEL_PASSWORD, or the URL)"},
+		{"NOAUTH", "the Sentinels need a password: set REDIS_SENTINEL_PASSWORD"},
+		{"unknown command 'sentinel'", "the server is no Sentinel: a path that is no number names a Sentinel's master"},
+		{"redis: nil", "the Sentinels know no master of the name in the URL's path"},
 	} {
-		if known.ofSentinels == ofSentinels && strings.Contains(text, known.answer) {
+		if sentinels && strings.Contains(text, known.answer) {
+			return &SettingsError{Advice: known.advice, Err: err}
+		}
+	}
+	for _, known := range [...]struct{ answer, about, advice string }{
+		{"WRONGPASS", "", "the user or the password is wrong (REDIS_USERNAME, REDIS_PASSWORD, or the URL)"},
+		{"NOAUTH", "", "a password is needed: set REDIS_PASSWORD"},
+		{"Protocol error: unauthenticated", "", "a password is needed: set REDIS_PASSWORD"}, // to a long command
+		{"AUTH ", "", "the server has no password: take it out of REDIS_PASSWORD, or of the URL"},
+		{"DB index is out of range", "", "the server has no such database: take a lower number, or raise its databases"},
+		{"NOPERM", "'select' command", "the user may not choose a database: take number 0, or allow SELECT in its ACL"},
+		{"SELECT is not allowed in cluster mode", "", isCluster},
+		{
+			"This instance has cluster support disabled", "",
+			"the server is no Redis Cluster: write redis:// in place of redis+cluster://",
+		},
+	} {
+		if !sentinels && answers(err, known.answer) && strings.Contains(text, known.about) {
 			return &SettingsError{Advice: known.advice, Err: err}
 		}
 	}
 	return err
 }
 
+// adviseOnAddress makes a SettingsError of the answer of something that is not Redis, such as a web server.
+func adviseOnAddress(err error) error {
+	if !strings.Contains(err.Error(), "redis: can't parse") { // go-redis's words
+		return err
+	}
+	return &SettingsError{Advice: "what answers there does not speak Redis' protocol: is the address right?", Err: err}
+}
+
 const isCluster = "the server is part of a Redis Cluster: write redis+cluster:// in place of redis://"
 
-// checkServer checks one server, which a warning calls name.
-func checkServer(ctx context.Context, client *redis.Client, name, mode string) (warning string, err error) {
+// checkServer checks one server, which a warning calls name. A warning may be empty.
+func (c *Conn) checkServer(
+	ctx context.Context, client *redis.Client, name, mode string,
+) (warnings []string, err error) {
 	server, err := infoFields(ctx, client, "server")
 	if err == nil {
 		err = checkFields(server, mode)
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	memory, err := infoFields(ctx, client, "memory")
 	if err == nil && len(memory) == 0 {
 		memory, err = memoryConfig(ctx, client)
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return evictionWarning(name, memory["maxmemory"], memory["maxmemory_policy"]), nil
+	took, err := roundTripTime(ctx, client)
+	return []string{
+		evictionWarning(name, memory["maxmemory"], memory["maxmemory_policy"]), slowWarning(name, took, c.timeout),
+	}, err
+}
+
+// roundTripTime is the shortest of three; 0: not known.
+func roundTripTime(ctx context.Context, client *redis.Client) (shortest time.Duration, err error) {
+	for range 3 {
+		begin := time.Now()
+		if err := client.Ping(ctx).Err(); err != nil {
+			return 0, unlessHidden(err)
+		}
+		if took := time.Since(begin); shortest == 0 || took < shortest {
+			shortest = took
+		}
+	}
+	return shortest, nil
+}
+
+// slowWarning is empty if three round trips fit into the time-out, as a call may need when its script is not known yet,
+// or its connection is new.
+func slowWarning(name string, took, timeout time.Duration) string {
+	if 3*took <= timeout {
+		return ""
+	}
+	return fmt.Sprintf("%s: a round trip takes %d ms, and REDIS_TIMEOUT_MS is %d: set it to three round trips at least, "+
+		"or Redis will be taken for down", name, took.Milliseconds(), timeout.Milliseconds())
 }
 
 // minRedisMajor is the oldest release that works. Redis before 7.0 wraps the errors that a script raises. Every Valkey
@@ -155,11 +200,12 @@ func memoryConfig(ctx context.Context, client *redis.Client) (map[string]string,
 	return map[string]string{"maxmemory": config["maxmemory"], "maxmemory_policy": config["maxmemory-policy"]}, nil
 }
 
-// unlessHidden drops the error of a command that an ACL denies, or that was renamed or left out. The server is there,
-// and has accepted the user.
+// unlessHidden drops the error of a command that an ACL denies, or that was renamed or left out, wholly or in part. The
+// server is there, and has accepted the user.
 func unlessHidden(err error) error {
 	_, notConnected := errors.AsType[*dialError](err)
-	if !notConnected && (redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown")) {
+	if !notConnected && (redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown") ||
+		redis.HasErrorPrefix(err, "section")) {
 		return nil
 	}
 	return err

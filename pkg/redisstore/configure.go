@@ -48,7 +48,9 @@ func (s *Store) Configure(ctx context.Context, agent string, c Change) error {
 	return nil
 }
 
-// Forget deletes all keys of an agent. breaker.ErrHoldProtected: it has a protected hold, and force is not given.
+// Forget deletes all keys of an agent, for actor. The error is breaker.ErrHoldProtected if the agent has a protected
+// hold and force is not given, or a [*breaker.StoreError]. It is for authors of replicas, which also drop what they
+// keep of the agent in memory.
 func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) error {
 	keys := append(s.keys.Machine(agent), s.keys.Quarantine(agent), s.keys.Config(agent), s.keys.Profile(agent))
 	reply, err := s.script(ctx, "forget", s.keys.withFleet(keys), []any{

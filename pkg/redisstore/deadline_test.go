@@ -67,6 +67,7 @@ func TestApply_WaitsForAConnectionNoLongerThanTheTimeout(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				defer s.Close() // the acquire is remembered
 				ctx, cancel := c.ctx(t.Context())
 				defer cancel()
 				begin := time.Now()

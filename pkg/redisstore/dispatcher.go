@@ -2,7 +2,7 @@ package redisstore
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,6 +40,7 @@ type call struct {
 	// Of a queued call, guarded by dispatcher.mu.
 	leader *call // whose answer it will get: itself, or the call that it joined. nil: not in the queue
 	joined *call // of a leader: the first of the calls that joined it; of those: the next
+	left   bool  // its caller has given it up after it was sent
 	// What a waiting caller reads after done.
 	follower bool // the answer is of another's call, to which the events belong
 	alone    bool // the answer was for one caller only: send this one by itself
@@ -51,20 +52,20 @@ type share uint8
 
 const (
 	shareNothing share = iota
-	// shareAcquire: acquires under one policy, because a plainly closed breaker answers all alike.
+	// shareAcquire: acquires under one policy, because a breaker that gives no lease answers all alike.
 	shareAcquire
 	// shareRecord: successes in one epoch under one policy, because their summaries join [B5].
 	shareRecord
 )
+
+// sendAlone lets a call share nothing.
+func (c *call) sendAlone() { c.share, c.hint = shareNothing, nil }
 
 // answer settles a call.
 func (c *call) answer(r machine.Result) { c.result, c.answered = r, true }
 
 // fail settles a call that has no answer.
 func (c *call) fail(err error) { c.err, c.answered = err, true }
-
-// errNotSent says that a caller gave up before its call left this process.
-var errNotSent = errors.New("not sent")
 
 // maxRoundTrips is how many round trips of one process are in progress at once. With more, the section "strict" of
 // bench was not faster.
@@ -80,6 +81,7 @@ const maxShared = 32
 // disturb the others: a shared round trip has a deadline of its own.
 type dispatcher struct {
 	send  func(ctx context.Context, t *roundTrip)
+	gone  func(c *call) // gets a call that was sent and whose caller has given it up, when it is settled
 	limit limit
 	calls sync.Pool // of *call
 
@@ -106,7 +108,7 @@ type group struct {
 }
 
 func newDispatcher(roundTrips int, send func(ctx context.Context, t *roundTrip), timeout time.Duration) *dispatcher {
-	d := &dispatcher{send: send, limit: limit{timeout: timeout}}
+	d := &dispatcher{send: send, gone: func(*call) {}, limit: limit{timeout: timeout}}
 	d.calls.New = func() any { return &call{done: make(chan struct{}, 1)} }
 	for range roundTrips {
 		d.idle = append(d.idle, new(roundTrip))
@@ -135,10 +137,13 @@ func (d *dispatcher) do(ctx, until context.Context, c *call) (r machine.Result, 
 			d.enqueue(c)
 			d.mu.Unlock()
 			if cause := c.wait(ctx, until); cause != nil {
-				return r, nil, d.leave(c, cause)
+				if err = d.leave(c, cause); err != nil {
+					return r, nil, err
+				}
 			}
 			if c.alone {
-				c.share, c.hint, c.follower, c.alone = shareNothing, nil, false, false // it asks with its own token
+				c.follower, c.alone = false, false
+				c.sendAlone() // it asks with its own token
 				continue
 			}
 			break
@@ -151,6 +156,9 @@ func (d *dispatcher) do(ctx, until context.Context, c *call) (r machine.Result, 
 	}
 	if r, reply, err = c.result, c.reply, c.err; c.follower {
 		r.Events = nil // the leader's caller publishes them, once
+		if err != nil && c.share == shareAcquire {
+			err = fmt.Errorf("%w: %w", errNotRun, err) // with its own token
+		}
 	}
 	d.recycle(c)
 	return r, reply, err
@@ -215,13 +223,22 @@ func (c *call) close() {
 	}
 }
 
-// leave removes a cancelled waiter's call, unless it has been sent.
+// leave removes a cancelled waiter's call, unless it has been sent. nil: it has just been answered.
 func (d *dispatcher) leave(c *call, cause error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch leader := c.leader; {
 	case leader == nil:
-		return cause
+		select {
+		case <-c.done:
+			return nil
+		default:
+		}
+		if c.follower && c.share == shareAcquire {
+			return fmt.Errorf("%w: %w", errNotRun, cause) // with its own token
+		}
+		c.left = true
+		return leftError{cause}
 	case leader != c:
 		at := &leader.joined
 		for *at != c {
@@ -236,7 +253,7 @@ func (d *dispatcher) leave(c *call, cause error) error {
 		d.promote(c)
 	}
 	d.recycle(c)
-	return errors.Join(errNotSent, cause)
+	return fmt.Errorf("%w: %w", errNotRun, cause)
 }
 
 // promote replaces a leader by the next of the calls that joined it, because a lease must go to the token of a caller
@@ -267,10 +284,15 @@ func (d *dispatcher) release(t *roundTrip) {
 func (d *dispatcher) drain(t *roundTrip) {
 	for d.take(t) {
 		d.send(d.limit.context(), t)
-		for _, c := range t.calls {
-			c.deliver()
-		}
+		d.deliver(t.calls)
 	}
+}
+
+// quiet says that no call is in progress.
+func (d *dispatcher) quiet() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.idle) == maxRoundTrips
 }
 
 // take moves queued calls into a round trip, which becomes idle if there are none. From here on no call can join or
@@ -297,16 +319,37 @@ func (d *dispatcher) take(t *roundTrip) bool {
 	return true
 }
 
-// deliver gives the answer to all who wait for it. An acquire that was not answered plainly is answered to the leader
-// only: its token took the lease, if there was one. From the moment that a call is done it is its caller's again.
-func (c *call) deliver() {
-	alone := c.share == shareAcquire && c.err == nil && !c.result.Plain
-	for m := c.joined; m != nil; {
-		next := m.joined
-		m.result, m.err, m.alone, m.joined = c.result, c.err, alone, nil
-		m.done <- struct{}{}
-		m = next
+// sharedAnswer says that the answer to an acquire does not depend on whose token and draw were sent: at this moment,
+// every other acquire under the same policy has the same answer.
+func sharedAnswer(r *machine.Result) bool {
+	switch r.Code {
+	case machine.CodeDisabled:
+		return true
+	case machine.CodeRefused, machine.CodeObserved:
+		return r.Reason != machine.ReasonRamping
+	default:
+		return r.Plain || r.Hold == machine.Closed
 	}
-	c.joined = nil
-	c.done <- struct{}{}
+}
+
+// deliver gives the answers to all who wait for them. If that of an acquire depends on its token, as a lease does, only
+// the leader has it, and the calls that joined ask for themselves. From the moment that a call is done it is its
+// caller's again.
+func (d *dispatcher) deliver(calls []*call) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range calls {
+		alone := c.share == shareAcquire && c.err == nil && !sharedAnswer(&c.result)
+		for m := c.joined; m != nil; {
+			next := m.joined
+			m.result, m.err, m.alone, m.joined = c.result, c.err, alone, nil
+			m.done <- struct{}{}
+			m = next
+		}
+		c.joined = nil
+		if c.left {
+			d.gone(c)
+		}
+		c.done <- struct{}{}
+	}
 }

@@ -70,7 +70,7 @@ func TestDispatcher_ACancelledCallersTokenIsNotSent(t *testing.T) {
 		}
 		leaving, leave := context.WithCancel(t.Context())
 		start(t.Context(), "only", nil) // the only round trip is in progress
-		start(leaving, "first", errNotSent)
+		start(leaving, "first", errNotRun)
 		start(t.Context(), "second", nil)
 		leave()
 		synctest.Wait()

@@ -1,5 +1,23 @@
-// Package redisstore keeps circuit breakers in Redis, so that all replicas of a fleet share each breaker. [Open] makes
-// a client of a URL, and [New] a [Store] of the client, which is a breaker.Store.
+// Package redisstore keeps circuit breakers in Redis, so that all replicas of a fleet share each breaker. Programs use
+// it through package fleet, which needs a URL only. By hand, [Open] makes a client of a URL, and [New] a [Store] of the
+// client, which is a breaker.Store:
+//
+//	conn, err := redisstore.Open(ctx, "redis://localhost:6379/0", redisstore.Options{})
+//	if err != nil {
+//		return err
+//	}
+//	defer conn.Close()
+//	if _, err := conn.Check(ctx); err != nil { // a wrong password, an old server, no server
+//		return err
+//	}
+//	store, err := redisstore.New(conn.Client, conn.Cluster, redisstore.Config{})
+//	if err != nil {
+//		return err
+//	}
+//	defer store.Close()
+//	fallback := breaker.NewFallback(breaker.FallbackOptions{Store: store, Ping: store.Ping, Born: store.Born})
+//	defer fallback.Close()
+//	m, err := breaker.NewManager(breaker.Options{Store: fallback})
 //
 // # Atomicity
 //
@@ -21,7 +39,11 @@
 // # Failure
 //
 // An operation that fails returns a *breaker.StoreError. One that has not run, because no connection came about or the
-// server refused it, is tried again until [Config].Timeout is over. One that may have run is not sent again: its error
-// is Unknown. breaker.Fallback answers from memory meanwhile. Redis replicates asynchronously: a failover can lose the
-// last operations that it answered.
+// server refused it, is tried again until [Config].Timeout is over. One that may have run is Unknown, and is not sent
+// again but for one case: if its connection was cut (Cut) and its token makes a second execution harmless, it is sent
+// once more. Refused is an error that Redis answered to this operation alone. breaker.Fallback answers from memory
+// meanwhile. Redis replicates asynchronously: a failover can lose the last operations that it answered.
+//
+// No lease of a half-open breaker is left without a holder: none is given to a caller that has given up by the server's
+// clock, and one that may have been given unheard is given back in the background. [Store.Close] ends that.
 package redisstore

@@ -36,6 +36,7 @@ func newEngine(t testing.TB, client redis.UniversalClient, ttls bool) *engine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	store.SetReplicas(machine.MaxReporters)
 	e := &engine{client: client, store: store, ttls: ttls, read: map[string]string{}, listed: map[string]float64{}}
 	store.SetNow(func() int64 { return e.now })
 	return e
@@ -210,13 +211,8 @@ func (e *engine) Edit(agent string, ed storetest.Edit) error {
 func onMiniredis(t testing.TB) storetest.Engine { return miniEngine(t) }
 func onRedis(t testing.TB) storetest.Engine     { return realEngine(t) }
 
-// count is how many histories a test plays: a fiftieth with -short, which is for the loop of somebody who edits.
-func count(all int) int {
-	if testing.Short() {
-		return all / 50
-	}
-	return all
-}
+// count is how many histories a test plays: a fiftieth with -short.
+func count(all int) int { return redisstore.Rounds(all, all/50) }
 
 func TestHistories_OnMiniredis(t *testing.T) {
 	t.Parallel()
@@ -230,6 +226,9 @@ func TestHistories_OnRedis(t *testing.T) {
 
 func TestTranscripts_OnMiniredis(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("miniredis interprets Lua slowly: with -short it plays histories only")
+	}
 	storetest.Transcripts(t, onMiniredis)
 }
 

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -10,9 +9,44 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// Events calls handle for each transition, repair and manual action of any replica, until ctx ends. It reconnects by
-// itself. What is published meanwhile is lost, so a caller that must know polls besides. In cached mode, handle calls
-// the Manager's Invalidate.
+// EventStoreReset is the kind of the event that [Store.AnnounceReset] tells. Its agent is "-".
+const EventStoreReset = "store_reset"
+
+// noAgent stands in the place of the agent in an event that is no agent's. No agent can have this name.
+const noAgent = "-"
+
+// AnnounceReset tells all replicas, and the stream, that Redis has lost its data. It is for authors of replicas:
+// package fleet calls it.
+func (s *Store) AnnounceReset(ctx context.Context, text string) error {
+	now, err := s.client.Time(ctx).Result()
+	if err != nil {
+		return WrapError(EventStoreReset, "", err)
+	}
+	line := machine.Event{
+		AtMs: now.UnixMilli(), Kind: EventStoreReset, Epoch: machine.ZeroEpoch, Actor: "-", Text: text,
+	}.String()
+	tell := func() error {
+		pipe := s.client.Pipeline()
+		s.addToStreams(ctx, pipe, noAgent, line, false)
+		pipe.Publish(ctx, s.keys.Events(), noAgent+" "+line)
+		_, err := pipe.Exec(ctx)
+		return err
+	}
+	err = tell()
+	if redis.HasErrorPrefix(err, "WRONGTYPE") { // planted [B20]
+		_ = s.client.Unlink(ctx, s.keys.Stream()).Err() // the next line tells if that failed
+		err = tell()
+	}
+	if err != nil {
+		return WrapError(EventStoreReset, "", err)
+	}
+	return nil
+}
+
+// Events calls handle for each transition, repair and manual action of any replica, until ctx ends, and for each
+// [EventStoreReset]. It reconnects by itself. What is published meanwhile is lost, so a caller that must know polls
+// besides, or calls [Store.Follow], which is slower and loses nothing. In cached mode, handle calls the Manager's
+// Invalidate.
 func (s *Store) Events(ctx context.Context, handle func(agent string, e breaker.Event)) {
 	sub := s.client.Subscribe(ctx, s.keys.Events())
 	defer func() { _ = sub.Close() }()
@@ -25,8 +59,7 @@ func (s *Store) Events(ctx context.Context, handle func(agent string, e breaker.
 			if !ok {
 				return
 			}
-			agent, line, _ := strings.Cut(m.Payload, " ") // "agent at_ms kind …"
-			if e, ok := machine.ParseEvent(line); ok && breaker.ValidName(agent) {
+			if agent, e, ok := parsePush(m.Payload); ok {
 				handle(agent, e)
 			}
 		}
@@ -43,6 +76,8 @@ const (
 // go to the streams, and the agent to the index of breakers that are not closed. What fails here is missing there; the
 // agent's log has it.
 func (s *Store) writeFleet(ctx context.Context, agent string, r machine.Result) {
+	ctx, cancel := earlier(ctx, s.dispatch.limit.context())
+	defer cancel()
 	pipe := s.client.Pipeline()
 	for _, e := range r.Events {
 		s.addToStreams(ctx, pipe, agent, e.String(), e.Manual())

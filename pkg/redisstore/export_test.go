@@ -4,10 +4,19 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"testing"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
+
+// Rounds is how often a test does something: fewer times with -short, which is for the loop of somebody who edits.
+func Rounds(all, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return all
+}
 
 // SetNow makes the store's clock an argument of the test, and lets each operation bring its own shift.
 func (s *Store) SetNow(nowMs func() int64) {
@@ -36,7 +45,7 @@ func (s *Store) Raw(ctx context.Context, agent string) (machine.Raw, error) {
 func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy, op machine.Op, other string, otherOp machine.Op) (
 	got, otherGot machine.Result, ok, otherShort bool, err error,
 ) {
-	a, b := s.callOf(agent, &p, &op), s.callOf(other, &p, &otherOp)
+	a, b := s.callOf(s.agents.of(agent), &p, &op), s.callOf(s.agents.of(other), &p, &otherOp)
 	if a.share != shareRecord || a.hint == nil || b.hint == nil {
 		return got, otherGot, false, false, nil
 	}
@@ -48,3 +57,12 @@ func (s *Store) ApplyBeside(ctx context.Context, agent string, p breaker.Policy,
 	}
 	return a.result, b.result, true, b.short, nil
 }
+
+// Claim is Born; created says that this call wrote the identity.
+func (s *Store) Claim(ctx context.Context) (id string, created bool, err error) { return s.claim(ctx) }
+
+// SlotOf is the slot of a hash tag.
+func SlotOf(tag string) int64 { return slotOf(tag) }
+
+// MaxBorn is how many keys may be tried for the identities of a Cluster's masters.
+const MaxBorn = maxBorn

@@ -2,10 +2,13 @@ package redisstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,6 +143,15 @@ func (d *driver) apply(op machine.Op) machine.Result {
 	return r
 }
 
+func (d *driver) see() breaker.View {
+	d.t.Helper()
+	v, err := d.store.Inspect(d.t.Context(), d.agent, d.policy)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return v
+}
+
 // commands are what Redis has run since its counters were reset, in the order of their names.
 func (d *driver) commands() string {
 	d.t.Helper()
@@ -157,29 +169,49 @@ func (d *driver) commands() string {
 	return strings.Join(out, " ")
 }
 
-// TestBorn_IsWrittenOnceAndIsAnotherAfterALoss on one server and on a Cluster, where every master has one.
-func TestBorn_IsWrittenOnceAndIsAnotherAfterALoss(t *testing.T) {
+// TestClaim_OneReplicaWritesTheIdentity of a server that has none, or has lost it, or where a key was planted.
+func TestClaim_OneReplicaWritesTheIdentity(t *testing.T) {
 	t.Parallel()
-	ctx := t.Context()
-	client := testkit.Start(t).Client(t)
-	one, err := redisstore.New(client, false, redisstore.Config{})
-	if err != nil {
-		t.Fatal(err)
+	for name, engine := range map[string]*engine{"miniredis": miniEngine(t), "redis": realEngine(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, client, key := t.Context(), engine.client, engine.store.Keys().Prefix+":born"
+			first := claimed(t, engine.store, 1)
+			if again, err := engine.store.Born(ctx); err != nil || again != first || len(first) != 16 {
+				t.Errorf("born is %q, then %q (%v)", first, again, err)
+			}
+			if again := claimed(t, engine.store, 0); again != first {
+				t.Errorf("claimed again it is %q, was %q", again, first)
+			}
+			for lost, do := range map[string]func() error{
+				"deleted":  func() error { return client.Del(ctx, key).Err() },
+				"a set":    func() error { return errors.Join(client.Del(ctx, key).Err(), client.SAdd(ctx, key, "x").Err()) },
+				"a list":   func() error { return errors.Join(client.Del(ctx, key).Err(), client.LPush(ctx, key, "x").Err()) },
+				"a hash":   func() error { return errors.Join(client.Del(ctx, key).Err(), client.HSet(ctx, key, "x", 1).Err()) },
+				"an empty": func() error { return client.Set(ctx, key, "", 0).Err() },
+				"all lost": func() error { return client.FlushAll(ctx).Err() },
+				"a counter": func() error {
+					return errors.Join(client.Del(ctx, key).Err(), client.ZAdd(ctx, key, redis.Z{Member: 1}).Err())
+				},
+			} {
+				if err := do(); err != nil {
+					t.Fatal(err)
+				}
+				if again := claimed(t, engine.store, 1); again == first || len(again) != 16 {
+					t.Errorf("%s: born is %q, before %q", lost, again, first)
+				}
+			}
+		})
 	}
-	first := bornOf(t, one)
-	if again := bornOf(t, one); again != first || len(first) != 16 {
-		t.Errorf("born is %q, then %q", first, again)
-	}
-	if err := client.Del(ctx, one.Keys().Prefix+":born").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := client.SAdd(ctx, one.Keys().Prefix+":born", "planted").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if again := bornOf(t, one); again == first || len(again) != 16 {
-		t.Errorf("after a loss, born is %q, before %q", again, first)
-	}
+}
 
+// TestClaim_OnAClusterEveryMasterHasAnIdentity: one that loses its data gets another.
+func TestClaim_OnAClusterEveryMasterHasAnIdentity(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("a Cluster takes two seconds to start: with -short TestBorn has one")
+	}
+	ctx := t.Context()
 	set := testkit.StartCluster(t)
 	conn, err := redisstore.Open(ctx, set.URL(), redisstore.Options{Timeout: 5 * time.Second})
 	if err != nil {
@@ -190,19 +222,46 @@ func TestBorn_IsWrittenOnceAndIsAnotherAfterALoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first = bornOf(t, many)
-	if again := bornOf(t, many); again != first || strings.Count(first, ",") != 2 {
-		t.Errorf("of three masters, born is %q, then %q", first, again)
+	first, created, err := many.Claim(ctx)
+	if err != nil || !created || strings.Count(first, ",") != 2 {
+		t.Errorf("of three empty masters born is %q, %v (%v)", first, created, err)
+	}
+	if again := claimed(t, many, 0); again != first {
+		t.Errorf("claimed again it is %q, was %q", again, first)
+	}
+	if err := set.Nodes[1].Client(t).FlushAll(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if again := claimed(t, many, 1); again == first || strings.Count(again, ",") != 2 {
+		t.Errorf("after one of three masters lost its data, born is %q, before %q", again, first)
 	}
 }
 
-func bornOf(t *testing.T, s *redisstore.Store) string {
+// claimed lets eight replicas claim the data at once. So many of them must have written the identity.
+func claimed(t *testing.T, s *redisstore.Store, writers int64) string {
 	t.Helper()
-	id, err := s.Born(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	var wrote atomic.Int64
+	var ids sync.Map
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			id, created, err := s.Claim(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			if created {
+				wrote.Add(1)
+			}
+			ids.Store(id, true)
+		})
 	}
-	return id
+	wg.Wait()
+	var all []string
+	ids.Range(func(id, _ any) bool { all = append(all, id.(string)); return true })
+	if wrote.Load() != writers || len(all) != 1 {
+		t.Errorf("of eight replicas %d wrote the identity, want %d; they have %q", wrote.Load(), writers, all)
+	}
+	return all[0]
 }
 
 // TestStreams_OnAClusterTheReplicaWritesThem: events, the audit and the index of what is not closed [B17], [B25].

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -25,8 +26,11 @@ import (
 // workerURL in the environment turns this test binary into one replica of the fleet test.
 const workerURL = "BREAKER_TEST_WORKER_REDIS"
 
-// workerMode is the consistency of such a replica.
-const workerMode = "BREAKER_TEST_WORKER_CONSISTENCY"
+// workerMode is the consistency of such a replica, workerCalls how many of a goroutine's calls are admitted.
+const (
+	workerMode  = "BREAKER_TEST_WORKER_CONSISTENCY"
+	workerCalls = "BREAKER_TEST_WORKER_CALLS"
+)
 
 func TestMain(m *testing.M) {
 	if url := os.Getenv(workerURL); url != "" {
@@ -60,7 +64,6 @@ type tally struct {
 const (
 	fleetProcesses  = 8
 	fleetGoroutines = 50
-	fleetCalls      = 60 // admitted calls a goroutine
 )
 
 // TestFleet_EightReplicasShareOneBreaker: 8 processes of 50 goroutines on one agent of a real Redis. No round admits
@@ -112,7 +115,7 @@ func keepOneBreaker(t *testing.T, mode breaker.Consistency) {
 	}
 	seen := oneTransitionAnEpoch(t, in, v)
 	t.Logf("%d sent, %d refused, %d rounds, %d transitions, %d late", total.Sent, total.Refused, len(total.Probes), seen, total.Late)
-	if len(total.Probes) < 10 {
+	if len(total.Probes) < redisstore.Rounds(10, 3) {
 		t.Errorf("only %d rounds: the test did not test", len(total.Probes))
 	}
 }
@@ -150,7 +153,8 @@ func runFleet(t *testing.T, url string, mode breaker.Consistency) tally {
 	for range fleetProcesses {
 		wg.Go(func() {
 			cmd := exec.CommandContext(t.Context(), os.Args[0])
-			cmd.Env = append(os.Environ(), workerURL+"="+url, workerMode+"="+string(mode))
+			cmd.Env = append(os.Environ(), workerURL+"="+url, workerMode+"="+string(mode),
+				workerCalls+"="+strconv.Itoa(redisstore.Rounds(60, 15)))
 			var out, errs bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &errs
 			err := cmd.Run()
@@ -209,7 +213,7 @@ func runWorker(url string) int {
 	var wg sync.WaitGroup
 	for range fleetGoroutines {
 		wg.Go(func() {
-			calls := fleetCalls
+			calls, _ := strconv.Atoi(os.Getenv(workerCalls)) // without calls there are no rounds
 			if os.Getenv(workerMode) == string(breaker.Cached) {
 				calls *= 4
 			}
@@ -265,7 +269,7 @@ func oneCall(m *breaker.Manager, mu *sync.Mutex, total *tally) {
 		mu.Lock()
 		total.Refused++
 		mu.Unlock()
-		<-time.After(min(refused.RetryAfter, 10*time.Millisecond))
+		<-time.After(min(refused.RetryAfter(), 10*time.Millisecond))
 		p, err = m.Acquire(ctx, "shared")
 	}
 	var r breaker.Report

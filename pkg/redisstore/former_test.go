@@ -78,7 +78,8 @@ func TestFormerVersion_SharesABreakerWithThisOne(t *testing.T) {
 	store.SetNow(func() int64 { return now })
 	old := newFormerReplica(t, client, store.Keys())
 	seen := map[machine.State]int{}
-	for h := range 150 {
+	histories := redisstore.Rounds(150, 30)
+	for h := range histories {
 		r := rand.New(rand.NewPCG(9, uint64(h)))
 		w := &mixed{t: t, store: store, old: old, policy: p, r: r, agent: fmt.Sprintf("mixed-%d", h), now: &now, seen: seen}
 		for range 80 {
@@ -89,7 +90,7 @@ func TestFormerVersion_SharesABreakerWithThisOne(t *testing.T) {
 		}
 	}
 	for _, s := range []machine.State{machine.Closed, machine.Open, machine.HalfOpen} {
-		if seen[s] < 500 {
+		if seen[s]*150 < 500*histories {
 			t.Errorf("%s was met %d times only", s, seen[s])
 		}
 	}

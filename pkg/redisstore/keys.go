@@ -69,8 +69,20 @@ func (k Keys) Stream() string { return k.Prefix + ":stream" }
 // Audit has the newest 100,000 or so manual actions on all agents.
 func (k Keys) Audit() string { return k.Prefix + ":audit" }
 
+// Sweeper is the replica that corrects NotClosed now.
+func (k Keys) Sweeper() string { return k.Prefix + ":sweeper" }
+
+// Reset is the replica that puts back what a Redis lost whose data now has this identity.
+func (k Keys) Reset(born string) string {
+	sum := sha256.Sum256([]byte(born))
+	return k.Prefix + ":reset." + hex.EncodeToString(sum[:8])
+}
+
 // Agents is the index of agents: a sorted set, score = last seen in seconds.
 func (k Keys) Agents() string { return k.Prefix + ":agents" }
+
+// Overrides is a number that every change of an override or a profile increments.
+func (k Keys) Overrides() string { return k.Prefix + ":overrides" }
 
 // Replicas are the heartbeats: a sorted set, score = last heartbeat in ms.
 func (k Keys) Replicas() string { return k.Prefix + ":replicas" }

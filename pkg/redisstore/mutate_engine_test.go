@@ -36,6 +36,7 @@ func newMutantEngine(client *redis.Client) (*mutantEngine, error) {
 	if err != nil {
 		return nil, err
 	}
+	store.SetReplicas(machine.MaxReporters)
 	e := &mutantEngine{
 		engine: &engine{client: client, store: store, ttls: true, read: map[string]string{}, listed: map[string]float64{}, beside: &neighbour{model: storetest.NewModel()}},
 		clock:  clock, scripts: map[string]*redis.Script{},

@@ -32,12 +32,16 @@ const (
 
 // Options completes a URL. The zero value is usable, but for embedded://.
 type Options struct {
-	// Timeout bounds each of dialling, writing, reading and waiting for a free connection. 0 means DefaultTimeout.
+	// Timeout bounds each step of the client: dialling, writing, reading, waiting for a free connection. A whole
+	// operation of a Store is bounded by Config.Timeout; usually both are the same. 0 means DefaultTimeout.
 	Timeout time.Duration
 
-	// Username, Password and SentinelPassword, where not empty, replace those of the URL. They come from
-	// REDIS_PASSWORD_FILE and its like.
+	// Username, Password and SentinelPassword, where not empty, replace those of the URL.
 	Username, Password, SentinelPassword string
+
+	// PasswordFile and SentinelPasswordFile, where not empty, are files that hold these passwords. Each new connection
+	// reads them, so that a password may be changed. While one cannot be read, its last good content stays.
+	PasswordFile, SentinelPasswordFile string
 
 	// Embedded starts the server that embedded:// names: set it to Start of package embedded, below this one. Other URLs
 	// do not need it.
@@ -67,7 +71,8 @@ type Conn struct {
 	Embedded bool   // the server is in this process, and keeps nothing
 	Display  string // the URL for a log: no secrets
 
-	engine    Engine // nil unless Embedded
+	timeout   time.Duration // Options.Timeout
+	engine    Engine        // nil unless Embedded
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -103,7 +108,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Conn, error) {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
 	}
-	c := &Conn{Display: t.String(), Cluster: t.kind == urlCluster, Embedded: t.kind == urlEmbedded}
+	c := &Conn{timeout: o.Timeout, Display: t.String(), Cluster: t.kind == urlCluster, Embedded: t.kind == urlEmbedded}
 	if c.Embedded {
 		err = c.start(ctx, &t, o)
 	} else {
@@ -137,6 +142,9 @@ func (o *Options) complete(t *target) (err error) {
 	u := &t.opt
 	u.Username, u.Password = cmp.Or(o.Username, u.Username), cmp.Or(o.Password, u.Password)
 	u.SentinelPassword = cmp.Or(o.SentinelPassword, u.SentinelPassword)
+	if err := o.readPasswords(u); err != nil {
+		return err
+	}
 	// go-redis does not authenticate without a password: it would silently be the default user.
 	switch {
 	case u.Username != "" && u.Password == "":

@@ -126,6 +126,9 @@ func TestOpen_Cluster(t *testing.T) {
 
 func TestOpen_SentinelFollowsTheMasterAndLeavesAHungSentinel(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("a failover takes six seconds")
+	}
 	set := testkit.StartSentinel(t, "--requirepass", "pw")
 	// The URL names only the sentinel that will hang: the others must be discovered.
 	c := openURL(t, "redis://:pw@"+set.Sentinels[0].Addr+"/mymaster", func(o *Options) { o.Timeout = DefaultTimeout })
@@ -222,8 +225,8 @@ func TestCheck_NamesTheSettingThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	plain := testkit.Start(t, "--user", "app", "on", ">pw", "~*", "+@all").Addr
 	closed := testkit.Start(t, "--requirepass", "pw").Addr
-	cluster := testkit.StartCluster(t).Nodes[0].Addr
-	closedCluster := testkit.StartCluster(t, "--requirepass", "pw").Nodes[0].Addr
+	cluster := testkit.Start(t, "--cluster-enabled", "yes").Addr // which is asked before the Cluster must be whole
+	closedCluster := testkit.Start(t, "--cluster-enabled", "yes", "--requirepass", "pw").Addr
 	set := testkit.StartSentinel(t, "--requirepass", "pw")
 	sentinel := set.Sentinels[0].Addr
 	for _, c := range []struct {
@@ -332,10 +335,12 @@ func TestOpen_NamesWhatEmbeddedNeeds(t *testing.T) {
 
 // Not parallel: it counts goroutines.
 func TestClose_LeavesNoGoroutine(t *testing.T) {
-	s, set := testkit.Start(t), testkit.StartSentinel(t)
-	cluster := testkit.StartCluster(t)
+	urls := []string{testkit.Start(t).URL()}
+	if !testing.Short() {
+		urls = append(urls, testkit.StartSentinel(t).URL(), testkit.StartCluster(t).URL())
+	}
 	before := goleak.IgnoreCurrent()
-	for _, url := range []string{s.URL(), set.URL(), cluster.URL()} {
+	for _, url := range urls {
 		c := openURL(t, url)
 		writeAndRead(t, c)
 		for range 2 {

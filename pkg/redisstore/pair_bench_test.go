@@ -38,7 +38,7 @@ func strictPairs(b *testing.B, callers, agents int) {
 		names[i] = fmt.Sprintf("agent-%d", i)
 	}
 	fillBucket(b, conn, names)
-	fallback := breaker.NewFallback(store, store.Ping, 0, nil)
+	fallback := breaker.NewFallback(breaker.FallbackOptions{Store: store, Ping: store.Ping})
 	defer fallback.Close()
 	m, err := breaker.NewManager(breaker.Options{Store: fallback})
 	if err != nil {

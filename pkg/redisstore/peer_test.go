@@ -28,6 +28,12 @@ type fleet struct {
 
 func newFleet(t *testing.T, replicas int, edit func(*breaker.Policy)) *fleet {
 	t.Helper()
+	return newFleetWithin(t, 5*time.Second, replicas, edit)
+}
+
+// newFleetWithin bounds the round trips.
+func newFleetWithin(t *testing.T, timeout time.Duration, replicas int, edit func(*breaker.Policy)) *fleet {
+	t.Helper()
 	f := &fleet{redis: testkit.Start(t)}
 	f.client = f.redis.Client(t)
 	p := breaker.DefaultPolicy()
@@ -35,12 +41,12 @@ func newFleet(t *testing.T, replicas int, edit func(*breaker.Policy)) *fleet {
 		edit(&p)
 	}
 	for i := range replicas {
-		conn, err := redisstore.Open(t.Context(), f.redis.URL(), redisstore.Options{Timeout: 5 * time.Second})
+		conn, err := redisstore.Open(t.Context(), f.redis.URL(), redisstore.Options{Timeout: timeout})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
-		s, err := redisstore.New(conn.Client, false, redisstore.Config{Timeout: 5 * time.Second})
+		s, err := redisstore.New(conn.Client, false, redisstore.Config{Timeout: timeout})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,8 +210,8 @@ func TestPeerFault5_ALongCallKeepsItsLeaseAndSettles(t *testing.T) {
 
 func TestPeerFault6_CallsGoOnWithoutRedis(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 1, nil)
-	fb := breaker.NewFallback(f.stores[0], f.stores[0].Ping, 0, nil)
+	f := newFleetWithin(t, time.Second, 1, nil) // the first call without Redis takes so long
+	fb := breaker.NewFallback(breaker.FallbackOptions{Store: f.stores[0], Ping: f.stores[0].Ping})
 	defer fb.Close()
 	m := onStore(t, fb)
 	_ = m.Do(t.Context(), "a", succeed)

@@ -56,7 +56,7 @@ func TestDispatcher_NobodyGetsTheAnswerOfACancelledCall(t *testing.T) {
 			switch {
 			case record && err == nil:
 				answered.Add(1)
-			case record && !errors.Is(err, errNotSent):
+			case record && !errors.Is(err, errNotRun):
 				cancelled.Add(1)
 			case err == nil && r.Epoch != token:
 				t.Errorf("the caller with token %s was answered %q", token, r.Epoch)
@@ -97,7 +97,7 @@ func TestDispatcher_ACallCancelledOnItsWayIsNotRecycled(t *testing.T) {
 		start := func(ctx context.Context, token string, want error) {
 			wg.Go(func() {
 				r, _, err := d.do(ctx, d.limit.context(), d.acquire(&entry{}, token))
-				if !errors.Is(err, want) || errors.Is(err, errNotSent) || err == nil && r.Epoch != token {
+				if !errors.Is(err, want) || errors.Is(err, errNotRun) || err == nil && r.Epoch != token {
 					t.Errorf("%s: answered %q, %v", token, r.Epoch, err)
 				}
 			})
@@ -127,7 +127,7 @@ func TestDispatcher_AJoinedCallReplacesItsCancelledLeader(t *testing.T) {
 		d.enqueue(calls[i])
 	}
 	for _, c := range []*call{calls[2], calls[0], calls[3]} { // one that joined; the leader; the one that replaced it, or joined that
-		if err := d.leave(c, context.Canceled); !errors.Is(err, errNotSent) {
+		if err := d.leave(c, context.Canceled); !errors.Is(err, errNotRun) {
 			t.Error(err)
 		}
 		if len(d.queue) != 1 || e.acquire != d.queue[0] || d.queue[0].leader != d.queue[0] {
@@ -137,9 +137,112 @@ func TestDispatcher_AJoinedCallReplacesItsCancelledLeader(t *testing.T) {
 	if d.queue[0] != calls[1] || calls[1].joined != nil || calls[1].op.Token != "1" {
 		t.Error("the caller who stayed does not ask with its own token")
 	}
-	if err := d.leave(calls[1], context.Canceled); !errors.Is(err, errNotSent) || len(d.queue) != 0 || e.acquire != nil {
+	if err := d.leave(calls[1], context.Canceled); !errors.Is(err, errNotRun) || len(d.queue) != 0 || e.acquire != nil {
 		t.Errorf("%d calls wait for nobody, %v", len(d.queue), err)
 	}
+}
+
+// TestDispatcher_SharesAnswersThatDependOnNobodysToken: all calls of an agent that wait are one call, or each asks by
+// itself.
+func TestDispatcher_SharesAnswersThatDependOnNobodysToken(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		answer machine.Result
+		shared bool
+	}{
+		{machine.Result{Code: machine.CodeRefused, State: breaker.Open, Reason: machine.ReasonOpen}, true},
+		{machine.Result{Code: machine.CodeRefused, State: breaker.Open, Reason: machine.ReasonForcedOpen}, true},
+		{machine.Result{Code: machine.CodeRefused, State: breaker.HalfOpen, Reason: machine.ReasonProbesBusy}, true},
+		{machine.Result{Code: machine.CodeObserved, State: breaker.Open, Reason: machine.ReasonOpen}, true},
+		{machine.Result{Code: machine.CodeObserved, State: breaker.HalfOpen, Reason: machine.ReasonProbesBusy}, true},
+		{machine.Result{Code: machine.CodeDisabled, State: breaker.Closed}, true},
+		{machine.Result{Code: machine.CodeOK, State: breaker.Closed, Hold: breaker.Closed}, true},
+		{machine.Result{Code: machine.CodeOK, State: breaker.Closed, Plain: true}, true},
+		{machine.Result{Code: machine.CodeRefused, State: breaker.Closed, Reason: machine.ReasonRamping}, false},
+		{machine.Result{Code: machine.CodeObserved, State: breaker.Closed, Reason: machine.ReasonRamping}, false},
+		{machine.Result{Code: machine.CodeOK, State: breaker.Closed}, false}, // it may have been admitted by a ramp
+		{machine.Result{Code: machine.CodeOK, State: breaker.HalfOpen, LeaseMs: 1}, false},
+		{machine.Result{Code: machine.CodeExpired, State: breaker.HalfOpen}, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			const agents, callers = 10, 100
+			var sent int
+			gate := make(chan struct{})
+			d := newDispatcher(1, func(_ context.Context, trip *roundTrip) {
+				<-gate
+				sent += len(trip.calls)
+				for _, call := range trip.calls {
+					call.answer(c.answer)
+				}
+			}, time.Minute)
+			var wg sync.WaitGroup
+			ask := func(e *entry) {
+				wg.Go(func() {
+					r, _, err := d.do(t.Context(), d.limit.context(), d.acquire(e, "t"))
+					if err != nil || r.Code != c.answer.Code || r.Reason != c.answer.Reason {
+						t.Errorf("%+v, %v", r, err)
+					}
+				})
+			}
+			ask(new(entry)) // the only round trip is in progress
+			synctest.Wait()
+			for range agents {
+				e := new(entry)
+				for range callers {
+					ask(e)
+				}
+			}
+			synctest.Wait()
+			close(gate)
+			wg.Wait()
+			want := 1 + agents
+			if !c.shared {
+				want = 1 + agents*callers
+			}
+			if sent != want {
+				t.Errorf("%+v: %d commands, want %d", c.answer, sent, want)
+			}
+		})
+	}
+}
+
+// TestApply_AHerdOfOpenAgentsIsFewCommands: 20,000 callers of 10 agents at once.
+func TestApply_AHerdOfOpenAgentsIsFewCommands(t *testing.T) {
+	t.Parallel()
+	client := testkit.Start(t).Client(t)
+	s, err := New(client, false, Config{Timeout: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const agents = 10
+	callers := Rounds(20_000, 4000)
+	for i := range agents {
+		op := machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: breaker.HoldOpen, Actor: "test"}}
+		op.Draw, op.JitterPPM = draws()
+		if _, err := s.Apply(t.Context(), fmt.Sprint("agent-", i), breaker.DefaultPolicy(), op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scripts(t, client)
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range callers {
+		wg.Go(func() {
+			<-start
+			op := machine.Op{Verb: machine.VerbAcquire, Token: token(i), Draw: token(i)[1:]}
+			r, err := s.Apply(t.Context(), fmt.Sprint("agent-", i%agents), breaker.DefaultPolicy(), op)
+			if err != nil || r.Code != machine.CodeRefused || r.Reason != machine.ReasonForcedOpen || r.RetryAfterMs == 0 {
+				t.Errorf("%+v, %v", r, err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	n := scripts(t, client)
+	if n > callers/10 {
+		t.Errorf("%d callers of %d open agents took %d scripts", callers, agents, n)
+	}
+	t.Logf("%d callers of %d open agents took %d scripts", callers, agents, n)
 }
 
 // TestApply_AgentsAreNotMixedUp: each agent has an epoch of its own on a real Redis, and many callers leave.
@@ -186,7 +289,7 @@ func TestApply_AgentsAreNotMixedUp(t *testing.T) {
 	var wg sync.WaitGroup
 	for g := range 64 {
 		wg.Go(func() {
-			for n := range 60 {
+			for n := range Rounds(60, 15) {
 				one(rand.IntN(8), fmt.Sprintf("%016x", g*1000+n))
 			}
 		})
@@ -209,7 +312,7 @@ func TestAgents_AreBounded(t *testing.T) {
 		var wg sync.WaitGroup
 		for g := range 4 {
 			wg.Go(func() {
-				for i := range 10_000 {
+				for i := range Rounds(10_000, 2000) {
 					agent := fmt.Sprint("agent-", g%2, "-", i)
 					e := table.of(agent)
 					if e.agent != agent || e.who != "p:events "+agent || e.keys[stateKey] != "p:"+agent+":state" {

@@ -171,6 +171,8 @@ func parseReply(items []any) (machine.Result, error) {
 	flags := in.number()
 	r.Probe, r.Fast, r.Run = flags&1 != 0, flags&2 != 0, in.number()
 	r.Hold, r.LeftMs, r.Counted = machine.State(in.text()), in.number(), in.number()
+	// A breaker that has never made a transition has neither hold nor ramp.
+	r.Plain = r.Code == machine.CodeOK && r.State == machine.Closed && r.Epoch == machine.ZeroEpoch
 	for len(in.items) > 0 && in.err == nil {
 		e, ok := machine.ParseEvent(in.text())
 		if !ok {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -54,6 +55,7 @@ func (s *Store) exchange(ctx context.Context, t *roundTrip, calls []*call) {
 		g := &t.groups[i]
 		g.at = t.add(s.records(ctx, t, "evalsha", s.scripts["records"].sha, g.calls))
 	}
+	sent := time.Now()
 	if len(t.cmds) == 1 {
 		_ = s.client.Process(ctx, t.cmds[0]) // the command keeps its error
 	} else {
@@ -74,6 +76,12 @@ func (s *Store) exchange(ctx context.Context, t *roundTrip, calls []*call) {
 	}
 	for _, g := range t.groups {
 		s.settleRecords(ctx, t, g.calls, t.cmds[g.at].(onceInts)) //nolint:forcetypeassert,errcheck // likewise
+	}
+	answered := time.Now()
+	for _, c := range calls {
+		if c.result.NowMs > 0 {
+			c.agent.clock.observe(c.result.NowMs, sent, answered)
+		}
 	}
 }
 
@@ -147,6 +155,9 @@ func (s *Store) settle(ctx context.Context, t *roundTrip, c *call, cmd once) {
 		_ = s.client.Process(ctx, cmd) // the command keeps its error
 	}
 	list, err := cmd.Slice()
+	if cmd.Err() == nil {
+		err = unreadable(err)
+	}
 	if c.hint != nil {
 		c.hint.Store(len(list) == c.shortReply)
 	}
@@ -158,7 +169,7 @@ func (s *Store) settle(ctx context.Context, t *roundTrip, c *call, cmd once) {
 	default:
 		r, err := parseReply(list)
 		r.Plain = r.Plain && c.op.Verb == machine.VerbAcquire
-		c.result, c.err, c.answered = r, err, true
+		c.result, c.err, c.answered = r, unreadable(err), true
 	}
 }
 
@@ -170,7 +181,7 @@ func (c *call) settleReads(get, hget *redis.StringCmd) {
 	plain, err2 := hget.Result()
 	for _, err := range [...]error{err, err2} {
 		if err != nil && !errors.As(err, new(redis.Error)) {
-			c.fail(err)
+			c.fail(fmt.Errorf("%w: %w", errNotRun, err))
 			return
 		}
 	}
@@ -195,8 +206,8 @@ func (s *Store) records(ctx context.Context, t *roundTrip, name, what string, ca
 	return onceInts{cmd}
 }
 
-// settleRecords takes the reply of such a command. A record that it did not count stays unanswered. An error is that of
-// each record.
+// settleRecords takes the reply of such a command. A record that it did not count stays unanswered, and so do all if
+// Redis denies a key of one of them. Another error is that of each record.
 func (s *Store) settleRecords(ctx context.Context, t *roundTrip, calls []*call, cmd onceInts) {
 	if unknownScript(cmd.Err()) {
 		cmd = s.records(ctx, t, "eval", s.scripts["records"].text, calls)
@@ -204,10 +215,13 @@ func (s *Store) settleRecords(ctx context.Context, t *roundTrip, calls []*call, 
 	}
 	counted, err := cmd.Result()
 	if err == nil && len(counted) != len(calls)+1 {
-		err = fmt.Errorf("%d records are answered by %d numbers", len(calls), len(counted))
+		err = fmt.Errorf("%w: %d records, %d numbers", errBadReply, len(calls), len(counted))
 	}
+	denied := err != nil && answers(err, "NOPERM")
 	for i, c := range calls {
 		switch {
+		case denied:
+			c.hint.Store(false)
 		case err != nil:
 			c.fail(err)
 		case counted[i+1] == 1:

@@ -46,7 +46,7 @@ func success(n int64) machine.Op {
 // successOf is a call that records one success.
 func (s *Store) successOf(agent string) *call {
 	p, op := breaker.DefaultPolicy(), success(1)
-	return s.callOf(agent, &p, &op)
+	return s.callOf(s.agents.of(agent), &p, &op)
 }
 
 // together sends a success of each agent in one round trip.
@@ -183,6 +183,96 @@ func TestSend_AnErrorOfManyRecordsIsThatOfEach(t *testing.T) {
 			if call.err == nil || call.result.Code != "" || c.err != nil && !errors.Is(call.err, c.err) {
 				t.Errorf("%v: %v, %v", c, call.result, call.err)
 			}
+		}
+	}
+}
+
+// TestSend_ADeniedKeyIsOneAgentsAlone: an ACL changes while the hints of all agents say that their records may share a
+// script.
+func TestSend_ADeniedKeyIsOneAgentsAlone(t *testing.T) {
+	t.Parallel()
+	s, client := calmStore(t, false, "a", "b", "c")
+	ctx := t.Context()
+	rules := []any{
+		"ACL", "SETUSER", "default", "resetkeys", "~circuit_breaker:[ac]:*", "~circuit_breaker:notclosed",
+		"~circuit_breaker:stream", "~circuit_breaker:audit",
+	}
+	if err := client.Do(ctx, rules...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	calls := []*call{s.successOf("a"), s.successOf("b"), s.successOf("c")}
+	s.send(ctx, &roundTrip{calls: calls})
+	if calls[0].err != nil || calls[2].err != nil || !refused(calls[1].err) {
+		t.Errorf("%v, %v, %v", calls[0].err, calls[1].err, calls[2].err)
+	}
+	counts(t, s, 13, "a", "c")
+}
+
+// reply is an error reply.
+type reply string
+
+func (r reply) Error() string { return string(r) }
+func (r reply) RedisError()   {}
+
+// TestRefused_GoesByTheReplysFirstWord and by no word that an agent's name could bring in.
+func TestRefused_GoesByTheReplysFirstWord(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"ERR unknown command 'x', with args beginning with: 'NOAUTH' 'WRONGPASS' 'OOM'": true,
+		"ERR user_script:1: READONLY LOADING BUSY script: f, on @user_script:1.":        true,
+		"ERR user_script:1: boom":                                      true,
+		"WRONGTYPE Operation against a key":                            true,
+		"NOPERM User u has no permissions to access":                   true,
+		"CROSSSLOT Keys in request don't hash":                         true,
+		"NOPERM User u has no permissions to run the 'select' command": false,
+		"ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -OOM command not allowed": false,
+		"ERR Error running script (call to f_1): @user_script:1: -MISCONF Redis is configured to save":      false,
+		"ERR DB index is out of range":                      false,
+		"ERR SELECT is not allowed in cluster mode":         false,
+		"ERR AUTH <password> called without any password":   false,
+		"ERR Protocol error: unauthenticated bulk length":   false,
+		"ERR max number of clients reached":                 false,
+		"WRONGPASS invalid username-password pair":          false,
+		"NOAUTH Authentication required.":                   false,
+		"OOM command not allowed when used memory":          false,
+		"MISCONF Redis is configured to save RDB snapshots": false,
+		"BUSY Redis is busy running a script.":              false,
+		"UNKILLABLE Sorry the script already executed":      false,
+		"EXECABORT Transaction discarded":                   false,
+		"NOREPLICAS Not enough good replicas to write.":     false,
+		"NOSCRIPT No matching script.":                      false,
+		"READONLY You can't write against a read only":      false,
+		"LOADING Redis is loading the dataset in memory":    false,
+		"MASTERDOWN Link with MASTER is down":               false,
+		"CLUSTERDOWN The cluster is down":                   false,
+		"TRYAGAIN Multiple keys request during rehashing":   false,
+		"MOVED 1 127.0.0.1:1":                               false,
+		"DENIED Redis is running in protected mode":         false,
+		"upstream failure":                                  false,
+	} {
+		e, ok := errors.AsType[*breaker.StoreError](WrapError("test", "NOAUTH", reply(text)))
+		if !ok || e.Refused != want || e.Unknown || e.Cut {
+			t.Errorf("%s: %+v", text, e)
+		}
+	}
+}
+
+// TestSettle_AReplyThatCannotBeReadIsOneOperations: the script has run, and no other operation is concerned.
+func TestSettle_AReplyThatCannotBeReadIsOneOperations(t *testing.T) {
+	t.Parallel()
+	s, err := New(testkit.Start(t).Client(t), false, Config{Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		"return 1", "return 'ok'", "return {}", "return {'ok'}", "return {1, 2, 3}", "return {'ok', 'open', 'e', 'now'}",
+		"return {'ok', 'open', 'e', 1, 2, 3, '', 0, 0, '', 0, 0, 'no event'}",
+	} {
+		s.scripts["record"] = newScript(text)
+		_, err := s.Apply(t.Context(), "a", breaker.DefaultPolicy(), success(1))
+		e, ok := errors.AsType[*breaker.StoreError](err)
+		if !ok || !e.Refused || !e.Unknown || e.Cut {
+			t.Errorf("%s: %+v (%v)", text, e, err)
 		}
 	}
 }

@@ -21,15 +21,21 @@ import (
 // Config is how a Store uses its client. The zero value is usable.
 type Config struct {
 	Prefix    string        // of all keys; "" means circuit_breaker
-	MaxAgents int           // MAX_AGENTS: of so many agents the names of the keys are cached; 0 means 100,000
+	MaxAgents int           // MAX_AGENTS: how many agents have the names of their keys cached; 0 means 100,000
 	TTL       time.Duration // REDIS_TTL_SECONDS [B25]; 0 means one hour
 	History   int           // HISTORY_MINUTES: how far :history goes back, up to 1440; 0 keeps none
-	Timeout   time.Duration // REDIS_TIMEOUT_MS: no operation takes longer, retries included; 0 means DefaultTimeout
-	// OnRetry gets the error of a call that cannot have run, before it is sent again. nil: nobody. It must be quick.
+	Timeout   time.Duration // REDIS_TIMEOUT_MS: bounds an operation, all steps and retries; 0 means DefaultTimeout
+	// OnRetry gets the error of a call before it is sent again. nil: nobody. It must be quick.
 	OnRetry func(err error)
+	// OnReturn is called for each lease that was given to a caller who had gone, or whose answer was lost, and that is
+	// given back now [B12]. nil: nobody. It must be quick.
+	OnReturn func(agent string)
+	// OnEvent is called for each event of an operation whose caller had gone when the answer came, in place of the
+	// Result's Events. nil: nobody. It must be quick.
+	OnEvent func(agent string, e breaker.Event)
 }
 
-// Store is a breaker.Store on Redis. It is safe for concurrent use.
+// Store is a breaker.Store on Redis. It is safe for concurrent use. Close ends what it does in the background.
 type Store struct {
 	client   redis.UniversalClient
 	keys     Keys
@@ -37,6 +43,9 @@ type Store struct {
 	ttl      time.Duration
 	timeout  time.Duration
 	onRetry  func(err error)
+	onReturn func(agent string)
+	onEvent  func(agent string, e breaker.Event)
+	orphans  orphans
 	history  int64 // minutes
 	dispatch *dispatcher
 	agents   *agents
@@ -44,7 +53,7 @@ type Store struct {
 	policies sync.Map // breaker.Params -> *packedPolicy
 	packs    atomic.Int64
 	nowMs    func() string // "" in production: the server's clock. Only tests of this package can set it, and
-	shifted  bool          // that an operation brings its own ShiftMs.
+	shifted  bool          // that an operation brings its own ShiftMs and UselessAfterMs.
 }
 
 var _ breaker.Store = (*Store)(nil)
@@ -64,24 +73,34 @@ func New(client redis.UniversalClient, cluster bool, c Config) (*Store, error) {
 	if c.OnRetry == nil {
 		c.OnRetry = func(error) {}
 	}
+	if c.OnReturn == nil {
+		c.OnReturn = func(string) {}
+	}
+	if c.OnEvent == nil {
+		c.OnEvent = func(string, breaker.Event) {}
+	}
 	s := &Store{
-		onRetry: c.OnRetry,
-		client:  client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
+		onRetry: c.OnRetry, onReturn: c.OnReturn, onEvent: c.OnEvent,
+		client: client, keys: Keys{Prefix: c.Prefix, Cluster: cluster}, scripts: scripts, ttl: c.TTL,
 		timeout: c.Timeout, history: int64(min(max(c.History, 0), 1440)), nowMs: func() string { return "" },
 	}
 	s.agents = newAgents(s.keys, cmp.Or(max(c.MaxAgents, 0), 100_000))
 	s.dispatch = newDispatcher(maxRoundTrips, s.send, c.Timeout)
+	s.dispatch.gone = s.gone
+	s.orphans.closing = make(chan struct{})
 	return s, nil
 }
 
 // Keys names this store's keys. It is for authors of what reads or writes beside a Store.
 func (s *Store) Keys() Keys { return s.keys }
 
-// SetReplicas says how many replicas are up, for minimum_reporters [B23]; 0: unknown.
+// SetReplicas says how many replicas are up, for minimum_reporters [B23]; 0: unknown, which counts as one. It is for
+// authors of replicas: package fleet calls it.
 func (s *Store) SetReplicas(n int) { s.replicas.Store(int64(n)) }
 
-// Ping asks whether scripts may write what takes memory and, on a Cluster, whether every master is up: with that a
-// store that was down is up again. Its key lives a millisecond. The error is a [*SettingsError] where that says more.
+// Ping returns nil if the store is up, for breaker.FallbackOptions: if a script can write a key, which lives a
+// millisecond, and on a Cluster every master answers. A server that only answers, but is full or a read-only replica,
+// is not up. The error wraps a [*SettingsError] if no waiting helps.
 func (s *Store) Ping(ctx context.Context) error {
 	if cc, ok := s.client.(*redis.ClusterClient); ok {
 		err := cc.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
@@ -96,39 +115,65 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Apply carries out op, in a round trip that concurrent callers share. Acquires of one plainly closed agent that are
-// sent at once share the answer, and successes in one epoch are joined into one record.
+// Apply carries out op, in a round trip that concurrent callers share. Acquires of one agent that are sent at once
+// share an answer that gives no lease, and successes in one epoch are joined into one record.
 func (s *Store) Apply(ctx context.Context, agent string, p breaker.Policy, op machine.Op) (machine.Result, error) {
-	until := s.dispatch.limit.context()
-	r, _, err := s.dispatch.do(ctx, until, s.callOf(agent, &p, &op))
-	if err != nil && cannotHaveRun(err) {
-		r, err = s.applyAgain(ctx, until, err, agent, p, op)
+	until, e := s.dispatch.limit.context(), s.agents.of(agent)
+	if op.Verb == machine.VerbAcquire && !s.shifted {
+		op.UselessAfterMs = e.clock.at(givesUp(ctx, until))
+	}
+	r, err := s.ask(ctx, until, e, &p, &op)
+	if op.Verb == machine.VerbAcquire && (err != nil || r.LeaseMs > 0 || r.Code == machine.CodeExpired) {
+		return s.lease(ctx, until, e, p, op, r, err)
+	}
+	return s.finish(ctx, op.Verb, agent, r, err)
+}
+
+// ask sends an operation, again where that is harmless.
+func (s *Store) ask(
+	ctx, until context.Context, e *entry, p *breaker.Policy, op *machine.Op,
+) (machine.Result, error) {
+	r, _, err := s.dispatch.do(ctx, until, s.callOf(e, p, op))
+	if err != nil {
+		return s.askAgain(ctx, until, err, e, *p, *op)
+	}
+	return r, nil
+}
+
+// askAgain is not part of ask, because what its function captures is allocated.
+func (s *Store) askAgain(
+	ctx, until context.Context, last error, e *entry, p breaker.Policy, op machine.Op,
+) (r machine.Result, err error) {
+	err = s.again(ctx, until, last, idempotent(&op), func(ctx context.Context) (err error) {
+		c := s.callOf(e, &p, &op)
+		if wasCut(last) { // its token may have a lease, which another's answer does not tell
+			c.sendAlone()
+		}
+		r, _, err = s.dispatch.do(ctx, until, c)
+		return err
+	})
+	r.Repeated = wasCut(last)
+	return r, err
+}
+
+// finish makes the answer of an operation. An error may stand beside events.
+func (s *Store) finish(
+	ctx context.Context, verb machine.Verb, agent string, r machine.Result, err error,
+) (machine.Result, error) {
+	if s.keys.Cluster && len(r.Events) > 0 {
+		s.writeFleet(context.WithoutCancel(ctx), agent, r) // what has happened, also if the caller has gone
 	}
 	if err != nil {
-		return machine.Result{}, WrapError(op.Verb, agent, err)
-	}
-	if s.keys.Cluster && len(r.Events) > 0 {
-		s.writeFleet(ctx, agent, r)
+		return machine.Result{Events: r.Events}, WrapError(verb, agent, err)
 	}
 	return r, nil
 }
 
 // params is a policy as the scripts follow it here.
 func (s *Store) params(p *breaker.Policy, replicas int64) machine.Params {
-	out := p.Params(s.ttl, int(replicas))
+	out := p.WithDefaults().Params(s.ttl, int(replicas)) // a Manager has filled them in; others may not have
 	out.HistoryMinutes = s.history
 	return out
-}
-
-// applyAgain is not part of Apply, because what its function captures is allocated.
-func (s *Store) applyAgain(
-	ctx, until context.Context, last error, agent string, p breaker.Policy, op machine.Op,
-) (r machine.Result, err error) {
-	err = s.retry(ctx, until, last, func(ctx context.Context) (err error) {
-		r, _, err = s.dispatch.do(ctx, until, s.callOf(agent, &p, &op))
-		return err
-	})
-	return r, err
 }
 
 // Lengths of the replies after which the short form will do: {ok, closed, epoch} to an acquire, {ok, closed, epoch,
@@ -139,9 +184,8 @@ const (
 )
 
 // callOf is op as it is sent.
-func (s *Store) callOf(agent string, p *breaker.Policy, op *machine.Op) *call {
+func (s *Store) callOf(e *entry, p *breaker.Policy, op *machine.Op) *call {
 	c := s.dispatch.newCall()
-	e := s.agents.of(agent)
 	c.script, c.agent, c.keys, c.op = s.scripts[string(op.Verb)], e, e.keys, *op
 	c.policy = s.packedFor(e, p)
 	if s.shifted {
@@ -155,9 +199,9 @@ func (s *Store) callOf(agent string, p *breaker.Policy, op *machine.Op) *call {
 			c.hint, c.shortReply = &e.hints.acquire, plainReply
 		}
 	case op.Verb == machine.VerbRecord && op.ReportID != "":
-		c.keys = append(slices.Clip(e.keys), s.keys.Report(agent, op.ReportID))
+		c.keys = append(slices.Clip(e.keys), s.keys.Report(e.agent, op.ReportID))
 	case op.Verb == machine.VerbReplay:
-		c.keys = append(slices.Clip(e.keys), s.keys.Replay(agent, op.Token))
+		c.keys = append(slices.Clip(e.keys), s.keys.Replay(e.agent, op.Token))
 	case op.Verb == machine.VerbRecord && op.Epoch != "" && op.Token == "" &&
 		sum.Successes > 0 && sum.Failures+sum.Slow == 0:
 		c.share = shareRecord
@@ -176,7 +220,7 @@ func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (br
 	}
 	raw, now, err := parseRaw(reply)
 	if err != nil {
-		return breaker.View{}, WrapError("inspect", agent, err)
+		return breaker.View{}, WrapError("inspect", agent, unreadable(err))
 	}
 	return look(raw, now, s.params(&p, s.replicas.Load())), nil
 }
@@ -193,6 +237,32 @@ func look(raw machine.Raw, now int64, p machine.Params) breaker.View {
 	return v
 }
 
+// again sends a call again, whose last error is given: as often as its errors say that it cannot have run; and once, if
+// that is idempotent, when the connection was cut.
+func (s *Store) again(ctx, until context.Context, last error, idempotent bool, try func(context.Context) error) error {
+	if cannotHaveRun(last) {
+		return s.retry(ctx, until, last, try)
+	}
+	if !idempotent || !wasCut(last) || ctx.Err() != nil || s.late(until) {
+		return last
+	}
+	s.onRetry(last)
+	err := try(ctx)
+	if err != nil && cannotHaveRun(err) {
+		err = s.retry(ctx, until, err, try)
+	}
+	if err != nil && !errors.Is(last, errNotRun) {
+		return resentError{err}
+	}
+	return err
+}
+
+// late says that until is so near that a try which was sent could not be told from one that was not.
+func (s *Store) late(until context.Context) bool {
+	deadline, _ := until.Deadline()
+	return time.Until(deadline) < s.timeout/10
+}
+
 // retry repeats try, whose last error says that nothing has run, while its errors say so and until is not near.
 func (s *Store) retry(ctx, until context.Context, last error, try func(context.Context) error) error {
 	deadline, _ := until.Deadline()
@@ -201,7 +271,7 @@ func (s *Store) retry(ctx, until context.Context, last error, try func(context.C
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 5*time.Millisecond, 50*time.Millisecond
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		if time.Until(deadline) < s.timeout/10 { // too late to tell a try that was not sent from one that was
+		if s.late(until) {
 			return struct{}{}, backoff.Permanent(last)
 		}
 		s.onRetry(last)
@@ -228,30 +298,8 @@ func (s *Store) script(ctx context.Context, verb string, keys []string, args []a
 		_, reply, err = s.dispatch.do(ctx, until, c)
 		return err
 	}
-	if err = try(ctx); err != nil && cannotHaveRun(err) {
-		err = s.retry(ctx, until, err, try)
+	if err = try(ctx); err != nil {
+		err = s.again(ctx, until, err, verb == "inspect", try)
 	}
 	return reply, err
-}
-
-// refusals are how error replies begin that Redis gives before it runs anything.
-func refusals() []string {
-	return []string{
-		"NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
-		"ERR max number of clients",
-	}
-}
-
-// cannotHaveRun says that a command may be sent again without being carried out twice.
-func cannotHaveRun(err error) bool {
-	_, notConnected := errors.AsType[*dialError](err)
-	return notConnected || slices.ContainsFunc(refusals(), func(r string) bool { return redis.HasErrorPrefix(err, r) })
-}
-
-// WrapError makes a [breaker.StoreError] of an error of a Conn's client. It is Unknown unless it says that the command
-// has not run. It is for authors of what stands beside a Store.
-func WrapError(verb machine.Verb, agent string, err error) error {
-	var refused redis.Error
-	unknown := !cannotHaveRun(err) && !errors.As(err, &refused) && !errors.Is(err, errNotSent)
-	return &breaker.StoreError{Verb: verb, Agent: agent, Err: err, Unknown: unknown}
 }

@@ -2,7 +2,10 @@ package docs
 
 import (
 	"context"
+	"errors"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -124,14 +127,35 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 		"states": func(ctx context.Context) error { _, err := docs.States(ctx, agents); return err },
 		"known":  func(ctx context.Context) error { _, err := docs.Known(ctx, agents[0]); return err },
 		"seen":   func(ctx context.Context) error { _, err := docs.Seen(ctx, agents[0]); return err },
-		"beat":   func(ctx context.Context) error { _, err := docs.Heartbeat(ctx, "r", time.Minute); return err },
+		"beat":   func(ctx context.Context) error { _, _, err := docs.Heartbeat(ctx, "r", time.Minute); return err },
+		"beats":  func(ctx context.Context) error { _, _, err := docs.LastHeartbeats(ctx, "r"); return err },
+		"renew":  func(ctx context.Context) error { _, err := store.Renew(ctx, "former"); return err },
+		"tell":   func(ctx context.Context) error { return store.AnnounceReset(ctx, "lost") },
+		"lease": func(ctx context.Context) error {
+			_, err := docs.Lease(ctx, store.Keys().Sweeper(), "r", time.Second)
+			return err
+		},
+		"done":   func(ctx context.Context) error { return docs.PutLease(ctx, store.Keys().Reset("id"), "r", time.Second) },
+		"open":   func(ctx context.Context) error { _, err := docs.NotClosed(ctx); return err },
+		"add":    func(ctx context.Context) error { return docs.AddNotClosed(ctx, agents[0], 1) },
+		"remove": func(ctx context.Context) error { return docs.RemoveNotClosed(ctx, agents[0], 1) },
 		"hear": func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 			defer cancel()
 			store.Events(ctx, func(string, breaker.Event) {})
 			return nil
 		},
+		"follow": func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
+			var missed error
+			store.Follow(ctx, breaker.Follower{
+				Began: cancel, Event: func(string, breaker.Event) {}, Missed: func(why string) { missed = errors.New(why) },
+			})
+			return missed
+		},
 		"repair": func(ctx context.Context) error { return docs.Repair(ctx, 10) },
+		"trim":   func(ctx context.Context) error { return docs.Trim(ctx, func(string) bool { return false }) },
 		"push":   func(ctx context.Context) error { return docs.PushQuarantine(ctx, agents[0], "{}") },
 		"list":   func(ctx context.Context) error { _, err := docs.Quarantine(ctx, agents[0]); return err },
 		"put": func(ctx context.Context) error {
@@ -166,14 +190,52 @@ func scripted(t *testing.T) (out []string) {
 	return out
 }
 
-// compareCommands compares the commands that the rule names with those that were called or stand in a script.
+// sent are the commands that the Go code sends somewhere, whether manage comes there or not.
+func sent(t *testing.T) (out []string) {
+	t.Helper()
+	call := regexp.MustCompile(`\b(?:client|pipe)\.([A-Z]\w+)\(ctx\b`)
+	other := map[string]string{
+		"zaddargs": "zadd", "zaddnx": "zadd", "zrangewithscores": "zrange",
+		"xrangen": "xrange", "xrevrangen": "xrevrange",
+		"exec": "", "process": "", "batchprocess": "", "foreachmaster": "", // of the client library
+		"configget": "", // of the check, which does without
+	}
+	for _, dir := range []string{"../../internal/redisdocs", "../../pkg/redisstore"} {
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no files in %s (%v)", dir, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range call.FindAllStringSubmatch(string(text), -1) {
+				command := strings.ToLower(m[1])
+				if is, ok := other[command]; ok {
+					command = is
+				}
+				if command != "" {
+					out = append(out, command)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// compareCommands compares the commands that the rule names with those that were called, or stand in a script or in
+// the Go code.
 func compareCommands(t *testing.T, admin *redis.Client, args []any) {
 	t.Helper()
 	stats, err := admin.Info(t.Context(), "commandstats").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	used, named := scripted(t), []string(nil)
+	used, named := append(scripted(t), sent(t)...), []string(nil)
 	for _, m := range regexp.MustCompile(`cmdstat_([^:]+):`).FindAllStringSubmatch(stats, -1) {
 		if !slices.Contains(append(atConnect(), "acl|log"), m[1]) {
 			used = append(used, m[1])

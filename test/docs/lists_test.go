@@ -34,7 +34,7 @@ func TestDependencies_EachDirectOneHasItsReason(t *testing.T) {
 		named[m[1]] = true
 	}
 	required := map[string]bool{}
-	for _, file := range []string{"go.mod", "bench/go.mod"} {
+	for _, file := range []string{"go.mod", "bench/go.mod", "contrib/grpc/go.mod", "contrib/otel/go.mod"} {
 		direct := directly(read(t, file))
 		if len(direct) == 0 {
 			t.Errorf("%s: no requirement was found: the pattern is wrong", file)
@@ -223,7 +223,7 @@ func hasTest(t *testing.T, dirs []string, pattern string) (found bool) {
 // Go code in a document stands, word for word, in an example that is compiled and run.
 func TestDocuments_GoCodeIsThatOfTheExamples(t *testing.T) {
 	t.Parallel()
-	examples := read(t, "pkg/breaker/example_test.go")
+	examples := exampleSource(t)
 	blocks := 0
 	for _, d := range documents(t) {
 		for _, b := range d.blocks {
@@ -236,13 +236,36 @@ func TestDocuments_GoCodeIsThatOfTheExamples(t *testing.T) {
 				found = found || strings.Contains(examples, "\n"+indented(b.text, indent)+"\n")
 			}
 			if !found {
-				t.Errorf("%s:%d: this code does not stand in pkg/breaker/example_test.go:\n%s", d.name, b.line, b.text)
+				t.Errorf("%s:%d: this code stands in no example_test.go:\n%s", d.name, b.line, b.text)
 			}
 		}
 	}
 	if blocks == 0 {
 		t.Error("no block of Go was found")
 	}
+}
+
+// exampleSource is the text of every file of examples: example_test.go, example_adopting_test.go.
+func exampleSource(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && (e.Name() == ".git" || e.Name() == "bin"):
+			return filepath.SkipDir
+		case !strings.HasPrefix(e.Name(), "example_") || !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		b.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func indented(text, by string) string {

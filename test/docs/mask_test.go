@@ -22,6 +22,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`\b([sfw]?)1\d{12}\b`), "$1<ms>"},
 	{regexp.MustCompile(`\b1\d{9}(\.\d{3})?\b`), "<s>"},
 	{regexp.MustCompile(`("retry_after_seconds": ?|Retry-After: )\d+`), "$1<seconds>"},
+	{regexp.MustCompile(`try again in \d+ s`), "try again in <seconds> s"},
 	{regexp.MustCompile(`("version": ?|"replica_id": ?|"replica": ?)"[^"]*"`), `$1"<any>"`},
 	{regexp.MustCompile(`("latency_ms": ?|"uptime_seconds": ?)[0-9.e-]+`), "$1<any>"},
 }

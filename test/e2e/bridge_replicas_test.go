@@ -102,7 +102,8 @@ func TestBridge_AnswersAloneWhileRedisIsDown(t *testing.T) {
 	s.redis.Restart() // empty: nothing was kept
 	for _, d := range []*daemon{a, b} {
 		testkit.Eventually(t, "a bridge to be in step", 15*time.Second, func() error {
-			if r := d.call(http.MethodGet, "/health", "").want(http.StatusOK); r.get("status") != "healthy" {
+			r := d.call(http.MethodGet, "/health/checks", "").want(http.StatusOK)
+			if r.get("checks.redis.status") != "healthy" || r.get("checks.redis_data.status") == nil {
 				return errors.New(string(r.body))
 			}
 			d.through("Other", "/").want(http.StatusOK)

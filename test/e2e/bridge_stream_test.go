@@ -279,18 +279,9 @@ func (f flushing) Write(p []byte) (int, error) {
 // TestStream_HundredMegabytesTakeConstantMemory runs bridge without the race detector, which needs memory of its own.
 func TestStream_HundredMegabytesTakeConstantMemory(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	if err := build(dir, "-trimpath", bridge); err != nil {
-		t.Fatal(err)
-	}
 	agent := httptest.NewServer(bodies())
 	t.Cleanup(agent.Close)
-	agents := filepath.Join(dir, "agents.json")
-	if err := os.WriteFile(agents, []byte(`[{"name":"Bodies","url":"`+agent.URL+`/base"}]`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	b := bridge.launchBinary(t, []string{filepath.Join(dir, bridge.name)}, "AGENTS_FILE="+agents)
-	b.awaitListening()
+	b := startPlain(t, `[{"name":"Bodies","url":"`+agent.URL+`/base"}]`)
 	const size = 100 << 20
 	file, url := zeros(t, size), "http://"+b.addr+"/agents/Bodies"
 	for _, proto := range protocols() {
@@ -307,21 +298,4 @@ func TestStream_HundredMegabytesTakeConstantMemory(t *testing.T) {
 			t.Errorf("%s: bodies of 100 MB took %d MB of memory", proto, grown>>20)
 		}
 	}
-}
-
-// peakMemory is the peak resident memory of a process, in bytes.
-func peakMemory(t testing.TB, d *daemon) int64 {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.PID()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		var kilobytes int64
-		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kilobytes); err == nil {
-			return kilobytes << 10
-		}
-	}
-	t.Fatalf("no VmHWM in\n%s", text)
-	return 0
 }

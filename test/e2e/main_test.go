@@ -12,13 +12,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// program is one of our programs; listen is the variable of its address.
-type program struct{ name, listen string }
+// program is one of our programs; listen is the variable of its address, dir has its package.
+type program struct{ name, listen, dir string }
 
 var (
-	breakerd  = program{"breakerd", "BREAKERD_LISTEN"}
-	bridge    = program{"bridge", "BRIDGE_LISTEN"}
-	demoAgent = program{"demo-agent", "DEMO_LISTEN"}
+	breakerd  = program{"breakerd", "BREAKERD_LISTEN", "cmd/breakerd"}
+	bridge    = program{"bridge", "BRIDGE_LISTEN", "cmd/bridge"}
+	demoAgent = program{"demo-agent", "DEMO_LISTEN", "cmd/demo-agent"}
+	member    = program{"member", "MEMBER_LISTEN", "test/e2e/internal/member"}
 
 	// binaries is where TestMain has built them, with the race detector.
 	binaries string
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "breakerd-e2e")
 	if err == nil {
 		binaries = dir
-		err = build(dir, "-race", breakerd, bridge, demoAgent)
+		err = build(dir, "-race", breakerd, bridge, demoAgent, member)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -48,7 +49,7 @@ func TestMain(m *testing.M) {
 func build(to, how string, programs ...program) error {
 	args := []string{"build", how, "-buildvcs=false", "-o", to + string(filepath.Separator)}
 	for _, p := range programs {
-		args = append(args, "github.com/breakerd/breakerd/cmd/"+p.name)
+		args = append(args, "github.com/breakerd/breakerd/"+p.dir)
 	}
 	cmd := exec.Command("go", args...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")

@@ -41,11 +41,15 @@ func (p *process) awaitText(parts ...string) string {
 	p.t.Helper()
 	found := ""
 	testkit.Eventually(p.t, fmt.Sprintf("a log line with %q", parts), startTimeout, func() error {
+		running := p.Running()
 		var ok bool
-		if found, ok = p.logged(parts...); !ok {
-			return errors.New("there is none")
+		if found, ok = p.logged(parts...); ok {
+			return nil
 		}
-		return nil
+		if !running {
+			p.t.Fatalf("it ended without a log line with %q", parts)
+		}
+		return errors.New("there is none")
 	})
 	return found
 }

@@ -13,13 +13,13 @@ import (
 
 const module = "github.com/breakerd/breakerd/"
 
-// TestExported_EachNameHasAUser fails for an exported function, type, variable, constant or method of pkg and internal
-// that no other package uses, tests and examples outside the package included. A method that an interface asks for has
+// TestExported_EachNameHasAUser fails for an exported function, type, variable, constant or method of pkg, internal
+// and contrib that no other package uses, tests and examples outside the package included. A method that an interface asks for has
 // a user, as has a type in the signature of an exported function or in a field, and each constant of a named type of
 // which one has. testdata/unused.txt lists the names that stay all the same, each with its reason.
 func TestExported_EachNameHasAUser(t *testing.T) {
 	t.Parallel()
-	all := slices.Concat(load(t, "../.."), load(t, "../../bench"))
+	all := slices.Concat(load(t, "../.."), load(t, "../../bench"), load(t, "../../contrib/grpc"), load(t, "../../contrib/otel"))
 	used := map[string]bool{}
 	var interfaces []*types.Interface
 	for _, p := range all {
@@ -36,7 +36,8 @@ func TestExported_EachNameHasAUser(t *testing.T) {
 	}
 	reasons := allowed(t)
 	for _, p := range all {
-		if !strings.HasPrefix(p.PkgPath, module+"pkg/") && !strings.HasPrefix(p.PkgPath, module+"internal/") || p.ForTest != "" {
+		dir, _, _ := strings.Cut(strings.TrimPrefix(p.PkgPath, module), "/")
+		if !slices.Contains([]string{"pkg", "internal", "contrib"}, dir) || p.ForTest != "" {
 			continue
 		}
 		exported := exportedOf(p.Types.Scope())

@@ -40,7 +40,7 @@ func (m *machine) probe() {
 		m.res.LeaseMs = l.deadlineMs() - m.now
 		return
 	}
-	if m.Round.OK+m.Round.Failed+int64(len(m.Leases)) >= m.Round.Max {
+	if m.Free() <= 0 {
 		m.refuse(ReasonProbesBusy, m.untilFree())
 		return
 	}
@@ -54,6 +54,11 @@ func (m *machine) probe() {
 	length := m.leaseMs()
 	m.Leases[m.op.Token] = Lease{IssuedMs: m.now, StartMs: m.now, LengthMs: length}
 	m.res.LeaseMs = length
+}
+
+// Free is how many further probes the round admits: what is settled and what is leased keep their places [B12].
+func (s Snapshot) Free() int64 {
+	return s.Round.Max - s.Round.OK - s.Round.Failed - int64(len(s.Leases))
 }
 
 func (m *machine) leaseMs() int64 { return min(m.p.ProbeTimeoutMs, m.p.TimeoutMaxMs) }

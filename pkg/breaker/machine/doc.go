@@ -33,7 +33,7 @@
 //	transition.go               opening, the half-open round, closing [B10] [B12] [B13] [B16]
 //	acquire.go                  permits and leases [B3] [B12] [B21]
 //	record.go                   outcomes, trips [B4]–[B8] [B14] [B15] [B22] [B23], replays [B26]
-//	force.go                    an operator's holds and resets [B17] [B18]
+//	force.go                    an operator's holds, releases and resets [B17] [B18]
 //	window.go                   the buckets of the sliding window and their cached sums [B9]
 //	save.go                     from a snapshot back to keys
 //
@@ -73,7 +73,8 @@
 //   - [B16] Closing clears all that could open it again. A ramp admits a share of calls that grows linearly to all; a
 //     trip during a ramp counts as a reopening.
 //   - [B17] An operator holds a breaker open or closed, for a time or without end. A protected hold is lifted
-//     only with Force.Override. An expired open hold becomes half-open, an expired closed hold a fresh closed breaker.
+//     only with Force.Override. An expired or released open hold becomes half-open, a closed one a fresh closed
+//     breaker.
 //   - [B18] Reset to closed or half-open lifts a hold and starts a new epoch.
 //   - [B19] The keys may be edited: deleting or setting the state does what it says, deleting the timestamp ends the
 //     wait, an edited timestamp is honoured.

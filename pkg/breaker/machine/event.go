@@ -8,28 +8,29 @@ import (
 
 // Event kinds, as the log and the attribute event=circuit_breaker.<kind> name them.
 const (
-	EventOpened       = "opened"
-	EventHalfOpened   = "half_opened"
-	EventClosed       = "closed"
-	EventManualOpen   = "manual_open"
-	EventManualClose  = "manual_close"
-	EventManualReset  = "manual_reset"
-	EventHoldExpired  = "hold_expired"
-	EventExternalEdit = "hand_edit"     // somebody edited the keys [B19]
-	EventEditUndone   = "hand_restored" // an edit against a protected hold was undone
-	EventRepaired     = "healed"        // bad fields were removed [B20]
-	EventConfigured   = "configured"
-	EventForgotten    = "forgotten"
+	EventOpened        = "opened"         // a transition to open [B10]
+	EventHalfOpened    = "half_opened"    // a transition to half-open [B12]
+	EventClosed        = "closed"         // a transition to closed [B16]
+	EventManualOpen    = "manual_open"    // an operator holds it open [B17]
+	EventManualClose   = "manual_close"   // an operator holds it closed [B17]
+	EventManualReset   = "manual_reset"   // an operator reset it [B18]
+	EventManualRelease = "manual_release" // an operator ended a hold [B17]
+	EventHoldExpired   = "hold_expired"   // a hold ended by itself [B17]
+	EventExternalEdit  = "hand_edit"      // somebody edited the keys [B19]
+	EventEditUndone    = "hand_restored"  // an edit against a protected hold was undone
+	EventRepaired      = "healed"         // bad fields were removed [B20]
+	EventConfigured    = "configured"     // somebody changed the agent's override or profile
+	EventForgotten     = "forgotten"      // somebody deleted the agent
 )
 
 // Event is one line of an agent's log.
 type Event struct {
-	AtMs     int64 // when it fell due, which may be before anybody noticed [B11]
-	Kind     string
-	From, To State
-	Epoch    string
-	Actor    string // "-": the machine
-	Failures int64
+	AtMs     int64  // when it fell due, which may be before anybody noticed [B11]
+	Kind     string // one of the constants Event…
+	From, To State  // equal if the event is no transition
+	Epoch    string // after the event
+	Actor    string // who caused it; "-": the machine
+	Failures int64  // this and the next three: the Evidence of the last opening; 0 once closed
 	Calls    int64
 	Run      int64
 	Slow     int64
@@ -67,11 +68,14 @@ func ParseEvent(line string) (e Event, ok bool) {
 	}, true
 }
 
+// Transition says that the event changed the breaker's state, as a repair or a change of its policy does not.
+func (e Event) Transition() bool { return e.From != e.To && e.From != "" && e.To != "" }
+
 // Manual says that a person caused the event. Such events are in the audit stream too.
 func (e Event) Manual() bool {
 	switch e.Kind {
-	case EventManualOpen, EventManualClose, EventManualReset, EventExternalEdit, EventEditUndone, EventConfigured,
-		EventForgotten:
+	case EventManualOpen, EventManualClose, EventManualReset, EventManualRelease, EventExternalEdit, EventEditUndone,
+		EventConfigured, EventForgotten:
 		return true
 	}
 	return false

@@ -6,14 +6,15 @@ import (
 	"strings"
 )
 
-// Bounds of what the keys may hold. A value beyond them reads as absent, and is repaired [B20].
+// Bounds of what the keys may hold. A value beyond them reads as absent, and is repaired [B20]. The machine itself
+// writes fewer fields: a newer version may write more.
 const (
 	MaxProbes        = 1000 // of a round [B12]
 	MaxReporters     = 8    // remembered reporters [B23]
-	MaxControlFields = 128  // of :control; the machine writes 38
-	MaxCallsFields   = 512  // of :calls; the machine writes 13 buckets of three fields, and 8 reporters
+	MaxControlFields = 128  // of :control
+	MaxCallsFields   = 512  // of :calls
 	MaxProbesFields  = 1024 // of :probes
-	MaxHistoryFields = 2880 // of :history; the machine writes one a minute, for a day at most
+	MaxHistoryFields = 2880 // of :history
 	MaxLog           = 64   // events that :log keeps
 
 	maxText     = 64                    // bytes; longer values would cost :control its compact encoding in Redis
@@ -197,17 +198,17 @@ func parseLease(text string) (l Lease, ok bool) {
 
 func (l Lease) text() string { return fmt.Sprintf("%d %d %d", l.IssuedMs, l.StartMs, l.LengthMs) }
 
-// IsHex16 says whether s may be an epoch or a token: 16 lower-case hex digits.
+// IsHex16 reports whether s may be an epoch or a token: 16 lower-case hex digits.
 func IsHex16(s string) bool {
 	return len(s) == 16 && allBytes(s, func(c byte) bool { return isDigit(c) || c >= 'a' && c <= 'f' })
 }
 
-// ValidName says whether s may name an agent: 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit.
+// ValidName reports whether s may name an agent: 1 to 128 of A-Z a-z 0-9 . _ : @ -, first a letter or digit.
 func ValidName(s string) bool {
 	return s != "" && len(s) <= 128 && isAlphanumeric(s[0]) && allBytes(s, isWordByte)
 }
 
-// ValidWord says whether s may name a reporter or an actor: 1 to 64 of A-Z a-z 0-9 . _ : @ -.
+// ValidWord reports whether s may name a reporter or an actor: 1 to 64 of A-Z a-z 0-9 . _ : @ -.
 func ValidWord(s string) bool { return s != "" && len(s) <= maxText && allBytes(s, isWordByte) }
 
 func isText(s string) bool {

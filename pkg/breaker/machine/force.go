@@ -1,10 +1,14 @@
 package machine
 
-// force carries out an operator's hold [B17] or reset [B18].
+// force carries out an operator's hold or release [B17], or reset [B18].
 func (m *machine) force() {
 	f, from := m.op.Force, m.State
 	if m.Hold.Protected == 1 && !f.Override {
 		m.res.Code = CodeHoldProtected
+		return
+	}
+	if f.Target == Release && m.Hold.Kind == "" {
+		m.res.Code = CodeNotHeld
 		return
 	}
 	kind := EventManualReset
@@ -25,6 +29,9 @@ func (m *machine) force() {
 	case ResetHalfOpen:
 		m.halfOpen(m.now)
 		m.setCause(Clip(f.Reason))
+	case Release:
+		m.endHold(m.now)
+		kind = EventManualRelease
 	}
 	m.event(m.now, kind, from, f.Actor, f.Reason)
 }

@@ -5,12 +5,12 @@ type Verb string
 
 // The verbs of Step; each is one script. VerbInspect only advances.
 const (
-	VerbAcquire Verb = "acquire"
-	VerbRecord  Verb = "record"
-	VerbRenew   Verb = "renew"
-	VerbReplay  Verb = "replay"
-	VerbForce   Verb = "force"
-	VerbInspect Verb = "inspect"
+	VerbAcquire Verb = "acquire" // asks for a permit [B3]
+	VerbRecord  Verb = "record"  // counts a Summary of outcomes [B5]
+	VerbRenew   Verb = "renew"   // extends a lease [B12]
+	VerbReplay  Verb = "replay"  // adds a Batch that was counted while the store was down [B26]
+	VerbForce   Verb = "force"   // does what an operator asks [B17], [B18]
+	VerbInspect Verb = "inspect" // shows the breaker [B11]
 )
 
 // Op is one operation on one agent's breaker. Every random draw is part of it, so that a history can be replayed [B1].
@@ -63,19 +63,20 @@ type Force struct {
 // Target is what a Force asks for.
 type Target string
 
-// The targets: two holds [B17] and two resets [B18].
+// The targets: two holds [B17], two resets [B18], and the end of a hold.
 const (
-	HoldOpen      Target = "hold_open"
-	HoldClosed    Target = "hold_closed"
-	ResetClosed   Target = "reset_closed"
-	ResetHalfOpen Target = "reset_half_open"
+	HoldOpen      Target = "hold_open"       // refuse all calls
+	HoldClosed    Target = "hold_closed"     // admit all calls
+	ResetClosed   Target = "reset_closed"    // lift a hold, begin anew as closed
+	ResetHalfOpen Target = "reset_half_open" // lift a hold, begin a round of probes
+	Release       Target = "release"         // as the hold's own end: from open to half-open, from closed to fresh closed
 )
 
 // Result answers an Op.
 type Result struct {
 	Code         Code
-	State        State
-	Epoch        string
+	State        State  // after the operation
+	Epoch        string // after the operation; acquire: that of the permit
 	NowMs        int64  // the store's clock; 0 in a fast answer that did not read it
 	RetryAfterMs int64  // refused: what is left of the wait [B3]
 	LeaseMs      int64  // acquire, renew: what is left of the probe's lease; 0: no lease
@@ -97,7 +98,12 @@ type Result struct {
 
 	Degraded bool // answered without the store
 	Unknown  bool // the store may have carried the operation out all the same
+	Repeated bool // the answer is to the second copy of the operation, and the first may have been carried out
 	Local    bool // Epoch was drawn without the store, which will never know it
+
+	// Unsent is the epoch in which the store may still count the outcome of a record that was answered without it [B26];
+	// "": in none.
+	Unsent string
 }
 
 // Code is how an operation ended.
@@ -117,6 +123,7 @@ const (
 	CodeExpired       Code = "expired"        // acquire: a lease was free, but UselessAfterMs is past [B12]
 	CodeLeaseLost     Code = "lease_lost"     // renew: the lease has ended
 	CodeHoldProtected Code = "hold_protected" // force, without Override
+	CodeNotHeld       Code = "not_held"       // force: there is no hold to release
 )
 
 // Reason says why a call was refused [B3], or why a batch is lost [B26].
@@ -124,13 +131,13 @@ type Reason string
 
 // The reasons of a refusal [B3].
 const (
-	ReasonOpen             Reason = "open"
-	ReasonForcedOpen       Reason = "forced_open"
-	ReasonProbesBusy       Reason = "probes_busy"
-	ReasonRamping          Reason = "ramping"
-	ReasonShedding         Reason = "shedding"
-	ReasonEmergencyStop    Reason = "emergency_stop"
-	ReasonStoreUnavailable Reason = "store_unavailable"
+	ReasonOpen             Reason = "open"              // the wait is not over [B10]
+	ReasonForcedOpen       Reason = "forced_open"       // an operator holds it open [B17]
+	ReasonProbesBusy       Reason = "probes_busy"       // all places of the round are taken [B12]
+	ReasonRamping          Reason = "ramping"           // the draw is beyond the share that the ramp admits [B16]
+	ReasonShedding         Reason = "shedding"          // reserved for the fleet-wide gate [B24]
+	ReasonEmergencyStop    Reason = "emergency_stop"    // reserved for the fleet-wide gate [B24]
+	ReasonStoreUnavailable Reason = "store_unavailable" // breaker.Fallback refuses; no store does
 )
 
 // Why a whole batch is lost [B26].

@@ -134,7 +134,7 @@ type Hold struct {
 
 func (h Hold) deadlineMs() int64 { return h.StartMs + h.LengthMs }
 
-// Lease is one probe's place in a round [B12].
+// Lease is one probe's place in a round [B12]. IssuedMs is when it was given, StartMs when it was last renewed.
 type Lease struct{ IssuedMs, StartMs, LengthMs int64 }
 
 func (l Lease) deadlineMs() int64 { return l.StartMs + l.LengthMs }

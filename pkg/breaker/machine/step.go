@@ -129,11 +129,7 @@ func (m *machine) advanceOnce() (advanced bool) {
 		if m.Hold.LengthMs == 0 || end > m.now {
 			return false
 		}
-		if m.Hold.Kind == Open {
-			m.halfOpen(end)
-		} else {
-			m.close(end, 0)
-		}
+		m.endHold(end)
 		m.event(end, EventHoldExpired, from, "-", "hold expired")
 	case m.State == Open:
 		due := m.OpenedMs + m.WaitMs

@@ -73,6 +73,15 @@ func (m *machine) reopen(at int64, cause string) {
 	m.event(at, EventOpened, HalfOpen, "-", cause)
 }
 
+// endHold makes a breaker that was held open half-open, and one that was held closed fresh [B17].
+func (m *machine) endHold(at int64) {
+	if m.Hold.Kind == Open {
+		m.halfOpen(at)
+	} else {
+		m.close(at, 0)
+	}
+}
+
 // close clears everything that could open the breaker again [B16].
 func (m *machine) close(at, rampMs int64) {
 	m.enter(Closed)

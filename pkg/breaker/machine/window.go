@@ -11,10 +11,7 @@ const (
 )
 
 // currentBucket is the start of the bucket that counts now [B9].
-func (m *machine) currentBucket() int64 {
-	width := m.p.bucketMs()
-	return m.now - ((m.now-m.op.ShiftMs)%width+width)%width
-}
+func (m *machine) currentBucket() int64 { return m.p.bucketAt(m.now, m.op.ShiftMs) }
 
 // add counts in the bucket that starts at start.
 func (m *machine) add(start int64, c Counts) {

@@ -10,7 +10,7 @@ import (
 )
 
 // Engine is a store as the suite drives it: the time is an argument, and the keys can be edited and read back.
-// One goroutine uses an Engine.
+// There are [machine.MaxReporters] replicas. One goroutine uses an Engine.
 type Engine interface {
 	// Apply carries out op at nowMs.
 	Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op) (machine.Result, error)
@@ -28,15 +28,15 @@ type Engine interface {
 // Key is one of an agent's keys, in the order of the scripts' KEYS.
 type Key int
 
-// The keys.
+// The keys, by the end of their names in Redis.
 const (
-	State Key = iota
-	Timestamp
-	Calls
-	Control
-	Probes
-	Log
-	History
+	State     Key = iota // :state
+	Timestamp            // :open_timestamp
+	Calls                // :calls
+	Control              // :control
+	Probes               // :probes
+	Log                  // :log
+	History              // :history
 )
 
 // Edit is an external edit of one key.
@@ -53,13 +53,13 @@ type Action string
 
 // The actions.
 const (
-	Del    Action = "del"
+	Del    Action = "del"     // deletes Key
 	DelAll Action = "del_all" // deletes every key, as FLUSHALL and expiry do
-	Set    Action = "set"
-	HSet   Action = "hset"
-	HDel   Action = "hdel"
-	Plant  Action = "plant" // puts a key of the wrong type
-	Flood  Action = "flood" // puts N fields into a hash: Field0, Field1, …
+	Set    Action = "set"     // sets Key to Value
+	HSet   Action = "hset"    // sets Field of the hash Key to Value
+	HDel   Action = "hdel"    // deletes Field of the hash Key
+	Plant  Action = "plant"   // puts a key of the wrong type
+	Flood  Action = "flood"   // puts N fields into a hash: Field0, Field1, …
 )
 
 // content is one key of a Raw: a text, or a hash of at most most fields. The log is neither.

@@ -183,13 +183,13 @@ func (h *history) operation() machine.Op {
 		Draw: h.draw(), JitterPPM: int64(h.src.n(10)) * 111_111, RampPPM: int64(h.src.n(11)) * 99_999,
 	}
 	switch c := h.src.n(100); {
-	case c < 42, c >= 94 && h.manyReporters:
+	case c < 42, c >= 92 && h.manyReporters:
 		h.acquire(&op)
-	case c < 89:
+	case c < 88:
 		h.record(&op)
-	case c < 91:
+	case c < 90:
 		h.replayBatch(&op)
-	case c < 94:
+	case c < 92:
 		op.Verb = machine.VerbRenew
 		if len(h.permits) > 0 {
 			p := h.somePermit()
@@ -303,7 +303,8 @@ func randomOutcome(src *source) machine.Summary {
 
 func randomForce(src *source) breaker.Force {
 	return breaker.Force{
-		Target:   pick(src, breaker.HoldOpen, breaker.HoldClosed, breaker.ResetClosed, breaker.ResetHalfOpen),
+		Target: pick(src, breaker.HoldOpen, breaker.HoldClosed, breaker.ResetClosed, breaker.ResetHalfOpen,
+			breaker.ReleaseHold),
 		LengthMs: pick(src, int64(0), 1, 5_000, 100_000),
 		RampMs:   pick(src, int64(0), 10_000, 600_000),
 		Reason: pick(src, "manual", "", strings.Repeat("é—", 20),

@@ -23,7 +23,7 @@ func NewModel() *Model {
 
 // Params is a policy as the model follows it.
 func (m *Model) Params(p breaker.Policy) machine.Params {
-	out := p.Params(time.Hour, 0)
+	out := p.Params(time.Hour, machine.MaxReporters)
 	out.HistoryMinutes = m.historyMinutes
 	return out
 }

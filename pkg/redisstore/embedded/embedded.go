@@ -1,6 +1,10 @@
 // Package embedded is a Redis in this process, for one process and nothing that must last: a first try, a
 // demonstration, a test. It is miniredis, which only a program that imports this package links.
 //
+//	f, err := fleet.Join(ctx, "embedded://", fleet.Options{Embedded: embedded.Start})
+//
+// By hand it is the same field of redisstore.Options:
+//
 //	conn, err := redisstore.Open(ctx, "embedded://", redisstore.Options{Embedded: embedded.Start})
 package embedded
 

@@ -70,9 +70,9 @@ func (b *Buffer) successContended() (first bool) {
 	}
 }
 
-// Failure adds a plain failure. first: the word had no failure, so this caller has to enqueue the Buffer. reaches: with
-// this failure, the failures in a row reach the threshold [B6]. A threshold of 0 is never reached.
-func (b *Buffer) Failure(threshold int64) (first, reaches bool) {
+// Failure adds a plain failure. first: the word had no failure, so this caller has to enqueue the Buffer. run: the
+// failures in a row, with this one. reaches: they reach the threshold [B6]. A threshold of 0 is never reached.
+func (b *Buffer) Failure(threshold int64) (first bool, run int64, reaches bool) {
 	b.mu.Lock() // Take, which moves failures from the word to run, must not come between the two
 	defer b.mu.Unlock()
 	for {
@@ -82,17 +82,19 @@ func (b *Buffer) Failure(threshold int64) (first, reaches bool) {
 		case !ok:
 			b.spill(machine.Summary{})
 		case b.word.CompareAndSwap(old, after):
-			return old>>failuresAt&wordFailures == 0, b.reaches(b.joinPending().Join(unpack(after)), threshold)
+			s := b.joinPending().Join(unpack(after))
+			return old>>failuresAt&wordFailures == 0, b.runAfter(s), b.reaches(s, threshold)
 		}
 	}
 }
 
-// Add adds outcomes that are not plain, or that another Buffer held. reaches is as for Failure.
-func (b *Buffer) Add(s machine.Summary, threshold int64) (reaches bool) {
+// Add adds outcomes that are not plain, or that another Buffer held. run and reaches are as for Failure.
+func (b *Buffer) Add(s machine.Summary, threshold int64) (run int64, reaches bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.spill(s)
-	return b.reaches(b.joinPending(), threshold)
+	s = b.joinPending()
+	return b.runAfter(s), b.reaches(s, threshold)
 }
 
 // maxPending bounds the records of one Buffer. Further outcomes are joined with the last one.
@@ -148,12 +150,16 @@ func (b *Buffer) Take() (s machine.Summary) {
 		s = b.pending[0]
 		b.pending = append(b.pending[:0], b.pending[1:]...)
 	}
-	if s.Successes > 0 {
-		b.run = s.Trail
-	} else {
-		b.run += s.Failures
-	}
+	b.run = b.runAfter(s)
 	return s
+}
+
+// runAfter returns the failures in a row after the outcomes in s, which are next. Callers hold mu.
+func (b *Buffer) runAfter(s machine.Summary) int64 {
+	if s.Successes > 0 {
+		return s.Trail
+	}
+	return b.run + s.Failures
 }
 
 // Records returns how many times Take returns outcomes, if none are added.

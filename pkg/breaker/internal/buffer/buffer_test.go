@@ -110,7 +110,7 @@ func TestBuffer_FirstSuccessAndFirstFailureAreReported(t *testing.T) {
 				}
 			}
 			for i := range 5 {
-				if first, _ := b.Failure(0); first != (i == 0) {
+				if first, _, _ := b.Failure(0); first != (i == 0) {
 					t.Errorf("failure %d: first is %v", i, first)
 				}
 			}

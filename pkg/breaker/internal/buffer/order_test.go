@@ -57,9 +57,10 @@ func call(b *Buffer, in input) (output any) {
 	case 'S':
 		b.Success()
 	case 'A':
-		return b.Add(machine.One(false, true, 0), threshold)
+		_, reaches := b.Add(machine.One(false, true, 0), threshold)
+		return reaches
 	case 'F':
-		_, reaches := b.Failure(threshold)
+		_, _, reaches := b.Failure(threshold)
 		return reaches
 	case 'T':
 		return b.Take()
@@ -197,7 +198,7 @@ func TestBuffer_OneFailureOfARunReachesTheThreshold(t *testing.T) {
 		var reached atomic.Int64
 		for range threshold {
 			wg.Go(func() {
-				if _, reaches := b.Failure(threshold); reaches {
+				if _, _, reaches := b.Failure(threshold); reaches {
 					reached.Add(1)
 				}
 			})

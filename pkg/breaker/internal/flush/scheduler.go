@@ -48,7 +48,7 @@ const (
 // Scheduler calls send for each item that holds something. It is safe for concurrent use, and has goroutines only while
 // there is something to send.
 type Scheduler[T Item] struct {
-	send     func(T)
+	send     func(T) (after func())
 	interval time.Duration
 
 	mu          sync.Mutex
@@ -59,7 +59,8 @@ type Scheduler[T Item] struct {
 	slots       chan struct{}   // bounds inFlight
 	nextDelayed time.Time       // when the next delayed record may be sent
 	draining    bool            // everything is urgent
-	landed      *sync.Cond      // a record was sent
+	afters      int             // that run
+	landed      *sync.Cond      // a record was sent, or what came after it has ended
 }
 
 const (
@@ -72,9 +73,10 @@ const (
 	maxCatchUp = 100 * time.Millisecond
 )
 
-// New returns a Scheduler. send sends one record of an item, and may block. interval is how long an item waits that is
-// not urgent.
-func New[T Item](interval time.Duration, send func(T)) *Scheduler[T] {
+// New returns a Scheduler. send sends one record of an item, and may block. What it returns is called once the record
+// is no longer in flight, so it may call the Scheduler for the same item; nil: nothing. interval is how long an item
+// waits that is not urgent.
+func New[T Item](interval time.Duration, send func(T) (after func())) *Scheduler[T] {
 	s := &Scheduler[T]{
 		send: send, interval: interval, inFlight: map[T]time.Time{},
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, maxInFlight),
@@ -185,12 +187,29 @@ func (s *Scheduler[T]) next(now time.Time) (item T, wait time.Duration) {
 
 // sendOne sends one record of item, and schedules item again if it holds more.
 func (s *Scheduler[T]) sendOne(item T) {
-	s.send(item)
+	after := s.send(item)
+	s.land(item, after != nil)
+	if after == nil {
+		return
+	}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.afters--
+		s.landed.Broadcast()
+	}()
+	after()
+}
+
+func (s *Scheduler[T]) land(item T, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.inFlight, item)
 	e := item.Entry()
 	e.records++
+	if more {
+		s.afters++
+	}
 	<-s.slots
 	if some, soon := item.Holds(); some {
 		s.schedule(item, soon, time.Now(), e.sent)
@@ -198,7 +217,8 @@ func (s *Scheduler[T]) sendOne(item T) {
 	s.landed.Broadcast()
 }
 
-// Drain sends everything, and waits until it is sent or ctx ends. From then on every item is urgent.
+// Drain sends everything, and waits until it is sent, and what comes after that has ended, or until ctx ends. From then
+// on every item is urgent.
 func (s *Scheduler[T]) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
@@ -209,7 +229,7 @@ func (s *Scheduler[T]) Drain(ctx context.Context) error {
 		item.Entry().due = time.Time{}
 	}
 	s.mu.Unlock()
-	return s.wait(ctx, func() bool { return s.items() == 0 })
+	return s.wait(ctx, func() bool { return s.items()+s.afters == 0 })
 }
 
 // items returns how many items wait or are in flight. Callers hold mu.
@@ -271,8 +291,8 @@ type Backlog struct {
 	Oldest time.Duration // how long the oldest of what they hold has waited, to within the duration of one record
 }
 
-// Backlog returns the current backlog.
-func (s *Scheduler[T]) Backlog() Backlog {
+// Backlog returns the current backlog. It calls each for every item of it, under the Scheduler's lock.
+func (s *Scheduler[T]) Backlog(each func(T)) Backlog {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := Backlog{Items: s.items()}
@@ -286,9 +306,13 @@ func (s *Scheduler[T]) Backlog() Backlog {
 		if len(h) > 0 {
 			note(h[0].Entry().since)
 		}
+		for _, item := range h {
+			each(item)
+		}
 	}
-	for _, t := range s.inFlight {
+	for item, t := range s.inFlight {
 		note(t)
+		each(item)
 	}
 	if b.Items > 0 {
 		b.Oldest = time.Since(oldest)

@@ -73,7 +73,7 @@ func newFakeStore(latency time.Duration) *fakeStore {
 	return s
 }
 
-func (s *fakeStore) send(item *fakeItem) {
+func (s *fakeStore) send(item *fakeItem) (after func()) {
 	item.mu.Lock()
 	n := min(item.perRecord, len(item.holds))
 	holds := item.holds[:n]
@@ -90,6 +90,7 @@ func (s *fakeStore) send(item *fakeItem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inFlight[item]--
+	return nil
 }
 
 // add adds a number to an item, and enqueues the item.
@@ -174,7 +175,7 @@ func TestScheduler_PacesOnlyDelayedRecords(t *testing.T) {
 			s.add(newFakeItem(), 1)
 		}
 		<-time.After(interval + time.Millisecond)
-		if b := s.Backlog(); b.Items < items/2 || b.Oldest < interval {
+		if b := s.Backlog(func(*fakeItem) {}); b.Items < items/2 || b.Oldest < interval {
 			t.Fatalf("no backlog to speak of: %+v", b)
 		}
 		bad := newFakeItem()
@@ -183,11 +184,11 @@ func TestScheduler_PacesOnlyDelayedRecords(t *testing.T) {
 			t.Errorf("urgent: %v", at)
 		}
 		<-time.After(270 * time.Millisecond)
-		if b := s.Backlog(); b.Items == 0 {
+		if b := s.Backlog(func(*fakeItem) {}); b.Items == 0 {
 			t.Error("the delayed were not paced")
 		}
 		<-time.After(30 * time.Millisecond)
-		if b := s.Backlog(); b != (flush.Backlog{}) {
+		if b := s.Backlog(func(*fakeItem) {}); b != (flush.Backlog{}) {
 			t.Errorf("backlog %+v", b)
 		}
 	})

@@ -1,0 +1,139 @@
+// Package framing watches where the requests of HTTP/1 begin and end on a server's connections. It refuses one whose
+// length is ambiguous, which net/http hides from handlers, and closes a connection in the middle of a request so that
+// the client can still read the answer.
+package framing
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The bounds of a lingering close: a client that sends its whole request before it reads finds the answer if the rest
+// fits into them.
+const (
+	lingerBytes = 64 << 20
+	lingerIdle  = time.Second // without a byte from the client
+	lingerTotal = 10 * time.Second
+
+	lingerBuffer = 16 << 10
+)
+
+// Listener wraps the TCP connections that it accepts. Other connections are left unchanged.
+type Listener struct {
+	net.Listener
+
+	hurried atomic.Bool
+	buffers sync.Pool // of *[lingerBuffer]byte
+}
+
+// NewListener returns a Listener over l.
+func NewListener(l net.Listener) *Listener { return &Listener{Listener: l} }
+
+// Accept implements [net.Listener].
+func (l *Listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		return &conn{TCPConn: tcp, listener: l}, nil
+	}
+	return c, nil
+}
+
+// Hurry ends lingering closes, now and from now on. Call it before [http.Server.Close], which closes one connection
+// after the other.
+func (l *Listener) Hurry() { l.hurried.Store(true) }
+
+// ConnState is for [http.Server.ConnState]: a connection that a handler has taken over carries no more requests.
+func ConnState(c net.Conn, s http.ConnState) {
+	if c, ok := c.(*conn); ok && s == http.StateHijacked {
+		c.tunnel.Store(true)
+	}
+}
+
+// conn is one connection of a server. [net.TCPConn] gives it CloseWrite and ReadFrom.
+type conn struct {
+	*net.TCPConn
+
+	listener *Listener
+	scanner  scanner // of whoever reads
+	refusal  []byte  // to be read in place of what the client sends
+
+	tunnel  atomic.Bool // what passes is no HTTP
+	inside  atomic.Bool // a request has begun and not ended
+	closing atomic.Bool
+}
+
+// badLine is no line of a header: net/http answers it with 400 and closes the connection.
+const badLine = "x\n\n"
+
+// Read implements [io.Reader]. In place of the end of an ambiguous header it returns badLine, and then the end.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.scanner.state == ambiguous {
+		if len(c.refusal) == 0 {
+			return 0, io.EOF
+		}
+		n := copy(p, c.refusal)
+		c.refusal = c.refusal[n:]
+		return n, nil
+	}
+	n, err := c.TCPConn.Read(p)
+	if n == 0 || c.tunnel.Load() {
+		return n, err
+	}
+	before := c.scanner.read(p[:n])
+	c.inside.Store(c.scanner.inside())
+	switch c.scanner.state {
+	case other:
+		c.tunnel.Store(true)
+	case ambiguous:
+		c.refusal = []byte(badLine)
+		if before == 0 {
+			return c.Read(p)
+		}
+		return before, nil
+	default:
+	}
+	return n, err
+}
+
+// Close implements [io.Closer]. In the middle of a request it sends the end of the answer, and then reads on for a
+// while: if bytes of the client meet a closed socket, its system drops the answer that it has not read yet (RFC 9112,
+// 9.6).
+func (c *conn) Close() error {
+	if !c.closing.Swap(true) && c.inside.Load() && !c.tunnel.Load() && !c.listener.hurried.Load() {
+		c.linger()
+	}
+	return c.TCPConn.Close()
+}
+
+func (c *conn) linger() {
+	if c.CloseWrite() != nil {
+		return // the client has closed it
+	}
+	buf, ok := c.listener.buffers.Get().(*[lingerBuffer]byte)
+	if !ok {
+		buf = new([lingerBuffer]byte)
+	}
+	defer c.listener.buffers.Put(buf)
+	end := time.Now().Add(lingerTotal)
+	for left := lingerBytes; left > 0 && !c.listener.hurried.Load(); {
+		idle := time.Now().Add(lingerIdle)
+		if idle.After(end) {
+			idle = end
+		}
+		if c.SetReadDeadline(idle) != nil {
+			return
+		}
+		n, err := c.TCPConn.Read(buf[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
