@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -27,7 +26,6 @@ type Listener struct {
 	net.Listener
 
 	hurried atomic.Bool
-	buffers sync.Pool // of *[lingerBuffer]byte
 }
 
 // NewListener returns a Listener over l.
@@ -116,21 +114,27 @@ func (c *conn) linger() {
 	if c.CloseWrite() != nil {
 		return // the client has closed it
 	}
-	buf, ok := c.listener.buffers.Get().(*[lingerBuffer]byte)
-	if !ok {
-		buf = new([lingerBuffer]byte)
-	}
-	defer c.listener.buffers.Put(buf)
+	linger(c.TCPConn, c.SetReadDeadline, c.listener.hurried.Load)
+}
+
+// Linger reads and drops what a client sends of its request after the answer, within the bounds of a lingering close.
+// It is for a stream of HTTP/2, which net/http resets as soon as the handler has returned.
+func Linger(r io.Reader, setReadDeadline func(time.Time) error) {
+	linger(r, setReadDeadline, func() bool { return false })
+}
+
+func linger(r io.Reader, setReadDeadline func(time.Time) error, hurried func() bool) {
+	buf := make([]byte, lingerBuffer)
 	end := time.Now().Add(lingerTotal)
-	for left := lingerBytes; left > 0 && !c.listener.hurried.Load(); {
+	for left := lingerBytes; left > 0 && !hurried(); {
 		idle := time.Now().Add(lingerIdle)
 		if idle.After(end) {
 			idle = end
 		}
-		if c.SetReadDeadline(idle) != nil {
+		if setReadDeadline(idle) != nil {
 			return
 		}
-		n, err := c.TCPConn.Read(buf[:])
+		n, err := r.Read(buf)
 		if err != nil {
 			return
 		}

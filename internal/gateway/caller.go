@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/framing"
 	"github.com/breakerd/breakerd/internal/problem"
 )
 
@@ -64,6 +65,9 @@ func newCaller(w http.ResponseWriter, r *http.Request) (c *caller, in *http.Requ
 		renameTrailers(c.Header(), c.theirs)
 		c.deadline(patience) // for what net/http has buffered
 		if c.upload != nil {
+			if !c.theirs {
+				c.linger()
+			}
 			c.upload.leave()
 		}
 	}
@@ -128,6 +132,15 @@ func (c *caller) begin(status int) {
 	if whole := c.upload.begin(); !whole && c.upload.http1 && status != http.StatusSwitchingProtocols {
 		c.Header().Set("Connection", "close")
 	}
+}
+
+// linger reads on after an answer of ours over HTTP/2, whose stream net/http resets when the handler returns: some
+// clients then drop the answer. Over HTTP/1 package framing does so.
+func (c *caller) linger() {
+	if c.upload.http1 || c.upload.ended.Load() || c.control.Flush() != nil {
+		return
+	}
+	framing.Linger(c.upload.ReadCloser, c.control.SetReadDeadline)
 }
 
 // Write implements [http.ResponseWriter].

@@ -158,23 +158,27 @@ func TestStep_AnErrorInsideA200FailsIt(t *testing.T) {
 		fails    string // the class; "": the step is complete
 		failures int64  // that the breaker counts
 	}{
-		"status, an error":              {breakerhttp.StatusOnly, rpcError("-32000"), "", 0},
-		"mcp, an error":                 {breakerhttp.MCP, rpcError("-32000"), "jsonrpc_error", 1},
-		"mcp, the caller's error":       {breakerhttp.MCP, rpcError("-32602"), "jsonrpc_error", 0},
-		"mcp, a tool's error":           {breakerhttp.MCP, toolError, "", 0},
-		"mcp_strict, a tool's error":    {breakerhttp.MCPStrict, toolError, "tool_error", 1},
-		"jsonrpc, a tool's error":       {breakerhttp.JSONRPC, toolError, "", 0},
-		"llm, an error":                 {breakerhttp.LLM, `{"error":{"code":503}}`, "llm_error_503", 1},
-		"llm, the caller's error":       {breakerhttp.LLM, `{"error":{"code":400}}`, "llm_error_400", 0},
-		"auto, an error":                {breakerhttp.Auto, rpcError("-32603"), "jsonrpc_error", 1},
-		"auto, JSON of another kind":    {breakerhttp.Auto, `{"error":"no"}`, "", 0},
-		"mcp, an answer":                {breakerhttp.MCP, `{"jsonrpc":"2.0","id":1,"result":{}}`, "", 0},
-		"mcp, an error of another sort": {breakerhttp.MCP, `{"error":false}`, "", 0},
+		"status, an error":               {breakerhttp.StatusOnly, rpcError("-32000"), "", 0},
+		"mcp, an error":                  {breakerhttp.MCP, rpcError("-32000"), "jsonrpc_error", 1},
+		"mcp, the caller's error":        {breakerhttp.MCP, rpcError("-32602"), "jsonrpc_error", 0},
+		"mcp, a tool's error":            {breakerhttp.MCP, toolError, "", 0},
+		"mcp_strict, a tool's error":     {breakerhttp.MCPStrict, toolError, "tool_error", 1},
+		"jsonrpc, a tool's error":        {breakerhttp.JSONRPC, toolError, "", 0},
+		"llm, an error":                  {breakerhttp.LLM, `{"error":{"code":503}}`, "llm_error_503", 1},
+		"llm, a stream without an event": {breakerhttp.LLM, "", "incomplete_stream", 1},
+		"llm, the caller's error":        {breakerhttp.LLM, `{"error":{"code":400}}`, "llm_error_400", 0},
+		"auto, an error":                 {breakerhttp.Auto, rpcError("-32603"), "jsonrpc_error", 1},
+		"auto, JSON of another kind":     {breakerhttp.Auto, `{"error":"no"}`, "", 0},
+		"mcp, an answer":                 {breakerhttp.MCP, `{"jsonrpc":"2.0","id":1,"result":{}}`, "", 0},
+		"mcp, an error of another sort":  {breakerhttp.MCP, `{"error":false}`, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
+				if c.text == "" {
+					w.Header().Set("Content-Type", "text/event-stream")
+				}
 				_, _ = io.WriteString(w, c.text)
 			}), func(a *registry.Agent) { a.Classify = c.classify })
 			out, err := f.gate.Call(t.Context(), step("Agent"))

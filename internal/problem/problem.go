@@ -190,6 +190,7 @@ func (p *Problem) Write(w http.ResponseWriter) {
 	}
 	p.setHeader(w.Header())
 	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Content-Length", strconv.Itoa(body.Len())) // the whole answer is there before its stream ends
 	w.WriteHeader(p.Status)
 	_, _ = body.WriteTo(w)
 }

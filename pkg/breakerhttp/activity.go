@@ -3,10 +3,9 @@ package breakerhttp
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
-// Activity knows when bytes of an agent last came, while calls of it are under way: an agent that answers other calls
+// Activity counts when bytes of an agent come, while calls of it are under way: an agent that answers other calls
 // is not to blame for the one that its caller gave up [B4]. Transports that call the same agents share one. The zero
 // value is ready for use. It is safe for concurrent use, and must not be copied.
 type Activity struct {
@@ -17,10 +16,10 @@ type Activity struct {
 // maxIdle bounds the agents without a call under way that are kept, which spares the next call the making.
 const maxIdle = 1000
 
-// heard is when an agent was last heard.
+// heard counts what comes of an agent.
 type heard struct {
-	calls int          // under way; guarded by Activity.mu
-	last  atomic.Int64 // Unix nanoseconds; 0: never
+	calls int           // under way; guarded by Activity.mu
+	times atomic.Uint64 // that bytes of it have come
 }
 
 // begin notes that a call of agent is under way. The caller must call end.
@@ -47,6 +46,4 @@ func (a *Activity) end(agent string, h *heard) {
 	}
 }
 
-func (h *heard) note() { h.last.Store(time.Now().UnixNano()) }
-
-func (h *heard) since(t time.Time) bool { return h.last.Load() > t.UnixNano() }
+func (h *heard) note() { h.times.Add(1) }

@@ -60,6 +60,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 		return n, err
 	}
 	err = b.c.clocks.explain(err)
+	b.stop()
 	b.end(b.c.brokenOutcome(err)) // changes nothing if Close has broken the Read
 	return n, err
 }
@@ -177,8 +178,9 @@ func (b *body) shadowOutcome() *breaker.Outcome {
 	return b.shown
 }
 
-// Verdict returns what the [Transport] that answered has made of the call; ok is false until it is settled, which it
-// is once the body was read to its end or closed, and for a response without a body.
+// Verdict returns what the [Transport] that answered has made of the call; ok is false until the call is settled. It is
+// at the latest once the body was read to its end or closed, for a response without a body at once. ok stays false for
+// 101 Switching Protocols, and for a response whose body was replaced.
 func Verdict(resp *http.Response) (o breaker.Outcome, ok bool) {
 	if resp == nil {
 		return o, false

@@ -1,6 +1,7 @@
 package breakerhttp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -26,6 +27,7 @@ type call struct {
 
 	activity *Activity
 	heard    *heard             // of the agent
+	before   uint64             // how often it was heard before the call
 	conn     *connection        // nil: Base was not called
 	clocks   *clocks            // nil: none
 	upload   *upload            // nil: the request has no body
@@ -56,7 +58,7 @@ func (c *call) roundTrip() (*http.Response, error) {
 	resp, err := c.send(out)
 	returned = true
 	if errors.Is(err, errGoesOn) {
-		return nil, c.ctx.Err()
+		return nil, cmp.Or(c.ctx.Err(), context.Canceled) // the other: by Request.Cancel
 	}
 	return c.answered(resp, err)
 }
@@ -108,7 +110,10 @@ func (c *call) outgoing() *http.Request {
 		ctx = c.startClocks(ctx)
 	}
 	c.conn = &connection{}
-	out := c.req.WithContext(c.conn.trace(ctx))
+	out := c.req.WithContext(c.conn.trace(ctx, c.heard))
+	if c.isProbe() {
+		out.Cancel = nil //nolint:staticcheck // see goOn
+	}
 	if c.t.Body.readsBodies() || c.isProbe() { // Base may have a probe's when its caller has left
 		if out.Header = out.Header.Clone(); out.Header == nil {
 			out.Header = http.Header{}
@@ -116,7 +121,7 @@ func (c *call) outgoing() *http.Request {
 		c.t.Body.acceptEncoding(out.Header)
 	}
 	if sends {
-		c.upload = &upload{clocks: c.clocks}
+		c.upload = &upload{start: c.start, clocks: c.clocks}
 		out.Body = c.upload.watch(c.req.Body)
 		if getBody := c.req.GetBody; getBody != nil { // Base may send the body again
 			out.GetBody = func() (io.ReadCloser, error) {
@@ -146,9 +151,11 @@ func (c *call) startClocks(ctx context.Context) context.Context {
 		first: countdown{limit: c.t.FirstData, class: classFirstToken, expire: cancel},
 	}
 	if c.isProbe() {
-		c.clocks.upload = countdown{
-			limit: c.permit.Lease(), expire: func() { c.settle(ignored("slow_request_body")) },
-		}
+		c.clocks.upload = countdown{limit: c.permit.Lease(), expire: func() {
+			o := ignored("slow_request_body")
+			o.Duration = time.Since(c.start) // that of the header is being found out
+			c.settle(o)
+		}}
 	}
 	c.clocks.start()
 	return ctx
@@ -173,7 +180,9 @@ func (c *call) followBody(resp *http.Response) {
 		c.followTunnel(resp)
 		return
 	case resp.Body == nil, resp.Body == http.NoBody: // after any other body trailers may come
+		resp.Body = http.NoBody
 		c.body = newBody(c, resp, o)
+		resp.Body = c.body     // for Verdict
 		c.end(c.body.finish()) // the header may have a grpc-status, and a stream without an event is not complete
 		c.release()
 		return
@@ -223,11 +232,11 @@ func (c *call) standardOutcome(resp *http.Response, err error) breaker.Outcome {
 
 // leftOutcome is the outcome of a call whose caller has given up before the header [B4].
 func (c *call) leftOutcome() breaker.Outcome {
-	whole, sent := c.upload.whole(c.start)
-	if !sent || !c.guarded || c.heard.since(c.start) {
+	since, owes := c.upload.agentOwes()
+	if !owes || !c.guarded || c.heard.times.Load() != c.before {
 		return ignored("cancelled")
 	}
-	if after := c.policy().Abandoned; after <= 0 || time.Since(whole) < after {
+	if after := c.policy().Abandoned; after <= 0 || time.Since(c.start)-since < after {
 		return ignored("cancelled")
 	}
 	return breaker.Outcome{Kind: breaker.Failure, Class: "abandoned"}

@@ -58,9 +58,9 @@ type clocks struct {
 	upload countdown // all waits for the request's body
 
 	mu      sync.Mutex
-	waiting bool                  // for the header, or for more of the body
-	reading map[*watchedBody]bool // request bodies in which a Read waits
-	err     *timeoutError         // has ended the call
+	waiting bool          // for the header, or for more of the body
+	sending bool          // a Read of the request's body waits for the caller
+	err     *timeoutError // has ended the call
 }
 
 // start begins with the wait for the header.
@@ -97,23 +97,13 @@ func (k *clocks) got(data bool) {
 	})
 }
 
-// beginRead says that a Read of b waits for the caller, endRead that it no longer does.
-func (k *clocks) beginRead(b *watchedBody) {
+// uploading says whether a Read of the request's body waits for the caller.
+func (k *clocks) uploading(waits bool) {
 	k.update(func() {
-		if !b.closed.Load() { // Base does not wait for a Read after Close
-			if k.reading == nil {
-				k.reading = map[*watchedBody]bool{}
-			}
-			k.reading[b] = true
+		if k.sending = waits; !waits {
+			k.stall.restart()
+			k.first.restart()
 		}
-	})
-}
-
-func (k *clocks) endRead(b *watchedBody) {
-	k.update(func() {
-		delete(k.reading, b)
-		k.stall.restart()
-		k.first.restart()
 	})
 }
 
@@ -125,10 +115,10 @@ func (k *clocks) update(change func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	change()
-	agent, caller := k.waiting && len(k.reading) == 0, len(k.reading) > 0
+	agent := k.waiting && !k.sending
 	k.stall.runIf(agent)
 	k.first.runIf(agent)
-	k.upload.runIf(caller)
+	k.upload.runIf(k.sending)
 }
 
 // stop stops all clocks for good.

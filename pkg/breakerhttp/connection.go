@@ -2,6 +2,8 @@ package breakerhttp
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -15,10 +17,16 @@ type connection struct {
 	hooks    httptrace.ClientTrace
 }
 
-// trace makes Base tell c of the connection.
-func (c *connection) trace(ctx context.Context) context.Context {
-	c.hooks.GotConn = func(i httptrace.GotConnInfo) { c.reused.Store(i.Reused) }
-	c.hooks.GotFirstResponseByte = func() { c.answered.Store(true) }
+// trace makes Base tell c of the connection, and h of the first byte that comes, even of an answer of status 1xx.
+func (c *connection) trace(ctx context.Context, h *heard) context.Context {
+	c.hooks.GotConn = func(i httptrace.GotConnInfo) {
+		c.reused.Store(i.Reused)
+		c.answered.Store(false) // Base may send the request again
+	}
+	c.hooks.GotFirstResponseByte = func() {
+		c.answered.Store(true)
+		h.note()
+	}
 	return httptrace.WithClientTrace(ctx, &c.hooks)
 }
 
@@ -29,10 +37,22 @@ const staleWithin = time.Second
 // stale reports whether the call met the end of a connection that was kept from an earlier call: the agent closes idle
 // connections, which says nothing about its health.
 func (c *call) stale(err error) bool {
-	sent, whole := c.upload.whole(c.start)
+	if _, reset := errors.AsType[streamError](err); reset { // the agent refuses a call on a connection that lives
+		return false
+	}
+	since, owes := c.upload.agentOwes()
 	return c.conn.reused.Load() && !c.conn.answered.Load() && timeoutClass(err) == "" &&
-		(!whole || time.Since(sent) < staleWithin)
+		(!owes || time.Since(c.start)-since < staleWithin)
 }
+
+// streamError is how net/http shows an RST_STREAM of HTTP/2 to errors.As: a struct of the same shape.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (e streamError) Error() string { return fmt.Sprintf("stream error: code %d", e.Code) }
 
 // allowResend lets net/http send the request once more on another connection if the first was stale, where that cannot
 // be done twice: RFC 9110 calls PUT and DELETE idempotent, net/http does not. It resends other idempotent methods, and

@@ -1,6 +1,7 @@
 package breakerhttp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -63,6 +64,15 @@ func (c *call) send(out *http.Request) (*http.Response, error) {
 		panic(a.value) // in the caller's goroutine, as without a probe
 	}
 	c.unlink = context.AfterFunc(c.ctx, c.cancel)
+	if cancel := c.req.Cancel; cancel != nil { //nolint:staticcheck // as in cancelled
+		go func() {
+			select {
+			case <-cancel:
+				c.cancel()
+			case <-out.Context().Done():
+			}
+		}()
+	}
 	return a.resp, a.err
 }
 
@@ -74,9 +84,9 @@ func (c *call) await(replies <-chan reply) (a reply, ok bool) {
 	case <-c.ctx.Done():
 	case <-c.req.Cancel: //nolint:staticcheck // as in cancelled
 	}
-	_, sent := c.upload.whole(c.start)
-	left := c.policy().Abandoned - time.Since(c.start)
-	if c.cancelled() && sent && left > 0 {
+	since, owes := c.upload.agentOwes()
+	left := c.policy().Abandoned - (time.Since(c.start) - since)
+	if c.cancelled() && owes && left > 0 {
 		go c.goOn(replies, left)
 		return a, false
 	}
@@ -86,12 +96,14 @@ func (c *call) await(replies <-chan reply) (a reply, ok bool) {
 
 // goOn ends a probe without its caller, within the time that is left.
 func (c *call) goOn(replies <-chan reply, left time.Duration) {
+	end := time.Now().Add(left)
 	timer := time.NewTimer(left)
 	defer timer.Stop()
 	var a reply
 	select {
 	case a = <-replies:
 	case <-timer.C:
+		c.header = time.Since(c.start)
 		c.end(c.leftOutcome())
 		c.cancel()
 		if a = <-replies; a.resp != nil && a.resp.Body != nil {
@@ -101,21 +113,27 @@ func (c *call) goOn(replies <-chan reply, left time.Duration) {
 		return
 	}
 	c.goesOn = true
+	defer recovered(c.t.Logger, c.agent, "Transport.Base")
+	finished := false
+	defer func() {
+		if !finished {
+			c.header = cmp.Or(c.header, time.Since(c.start))
+			c.end(breaker.Outcome{Kind: breaker.Failure, Class: "panic"})
+			c.release()
+		}
+	}()
 	if a.panicked {
-		c.header = time.Since(c.start)
-		c.end(breaker.Outcome{Kind: breaker.Failure, Class: "panic"})
-		c.release()
-		return
+		panic(a.value) // where nobody else would recover it
 	}
-	defer time.AfterFunc(time.Until(c.start.Add(c.policy().Abandoned)), c.cancel).Stop()
+	defer time.AfterFunc(time.Until(end), c.cancel).Stop()
 	resp, err := c.answered(a.resp, a.err)
-	if err != nil {
-		return
+	if err == nil {
+		if c.body != nil && c.t.Body.readsBodies() {
+			c.body.readUntilSettled()
+		}
+		_ = resp.Body.Close()
 	}
-	if c.body != nil && c.t.Body.readsBodies() {
-		c.body.readUntilSettled()
-	}
-	_ = resp.Body.Close()
+	finished = true
 }
 
 // readUntilSettled reads a body that nobody else reads, until it has settled its call.

@@ -97,6 +97,7 @@ func (t *Transport) begin(req *http.Request) (*call, error) {
 	}
 	c.start = time.Now()
 	c.heard = c.activity.begin(c.agent)
+	c.before = c.heard.times.Load()
 	return c, nil
 }
 
@@ -113,6 +114,10 @@ func (c *call) enter() error {
 		return err
 	case err != nil:
 		return fmt.Errorf("ask the breaker of agent %q: %w", c.agent, err)
+	}
+	if over := c.ctx.Err(); over != nil { // while the store was asked: the agent has no part in it
+		settle(c.ctx, permit, ignored("cancelled"), c.t.Logger)
+		return over
 	}
 	c.guarded, c.permit, c.ctx, c.keep = true, permit, ctx, permit.Keep(ctx)
 	return nil

@@ -27,11 +27,25 @@ func (c *call) followTunnel(resp *http.Response) {
 	conn, ok := resp.Body.(io.ReadWriteCloser)
 	if !ok { // Base has no connection to give, and its caller no tunnel
 		c.end(breaker.Outcome{Kind: breaker.Success})
+		resp.Body = &releasing{resp.Body, c}
 		return
 	}
 	t := &tunnel{ReadWriteCloser: conn, c: c}
 	t.timer = time.AfterFunc(c.policy().ProbeSettle, func() { c.settle(breaker.Outcome{Kind: breaker.Success}) })
 	resp.Body = t
+}
+
+// releasing is a body whose call has ended before it.
+type releasing struct {
+	io.ReadCloser
+
+	c *call
+}
+
+// Close implements io.Closer.
+func (r *releasing) Close() error {
+	defer r.c.release()
+	return r.ReadCloser.Close()
 }
 
 // Read implements io.Reader.

@@ -2,6 +2,7 @@ package breakerhttp
 
 import (
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -9,22 +10,26 @@ import (
 // upload watches the sending of a request's body: a caller that fails to send it, or takes its time, is not the agent's
 // fault. A nil upload sends nothing.
 type upload struct {
-	clocks  *clocks
-	failed  atomic.Bool
-	endedAt atomic.Int64 // when its end was read, in Unix nanoseconds; 0: it was not
+	start  time.Time // of the call
+	clocks *clocks
+	failed atomic.Bool
+
+	mu    sync.Mutex
+	reads int           // wait for the caller
+	last  time.Duration // from start until the last of them returned; 0: none has
 }
 
 func (u *upload) broke() bool { return u != nil && u.failed.Load() }
 
-// whole returns when the agent had the whole request, start if there is no body; ok: it has it.
-func (u *upload) whole(start time.Time) (at time.Time, ok bool) {
+// agentOwes returns since when, from the start of the call, only the agent is waited for: it has the whole request, or
+// does not take the rest. ok is false while a part is waited for that the caller owes.
+func (u *upload) agentOwes() (since time.Duration, ok bool) {
 	if u == nil {
-		return start, true
+		return 0, true
 	}
-	if ended := u.endedAt.Load(); ended != 0 {
-		return time.Unix(0, ended), true
-	}
-	return start, false
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.last, u.reads == 0
 }
 
 func (u *upload) watch(r io.ReadCloser) io.ReadCloser { return &watchedBody{ReadCloser: r, u: u} }
@@ -35,25 +40,56 @@ type watchedBody struct {
 
 	u      *upload
 	closed atomic.Bool
+	ended  atomic.Bool // its end was read
+	waits  int         // the Reads that wait for the caller; guarded by upload.mu
 }
 
 // Read implements io.Reader.
 func (b *watchedBody) Read(p []byte) (int, error) {
-	b.u.clocks.beginRead(b)
+	if b.ended.Load() { // net/http looks for more than Content-Length, when the caller may be gone
+		return 0, io.EOF
+	}
+	b.begin()
 	n, err := b.ReadCloser.Read(p)
-	b.u.clocks.endRead(b)
 	switch {
 	case err == io.EOF: // wrapped in another error it is not the end
-		b.u.endedAt.Store(time.Now().UnixNano())
+		b.ended.Store(true)
 	case err != nil && !b.closed.Load(): // after Close, the caller is not to blame
 		b.u.failed.Store(true)
 	}
+	b.end()
 	return n, err
+}
+
+// begin notes that a Read waits for the caller. After Close, Base waits for none.
+func (b *watchedBody) begin() {
+	u := b.u
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !b.closed.Load() {
+		b.waits++
+		u.reads++
+		u.clocks.uploading(true)
+	}
+}
+
+// end notes that the Reads that waited no longer do.
+func (b *watchedBody) end() {
+	u := b.u
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if b.waits == 0 {
+		return
+	}
+	u.reads -= b.waits
+	b.waits = 0
+	u.last = time.Since(u.start)
+	u.clocks.uploading(u.reads > 0)
 }
 
 // Close implements io.Closer.
 func (b *watchedBody) Close() error {
 	b.closed.Store(true)
-	b.u.clocks.endRead(b) // first, because the Close of some bodies waits for their Read
+	b.end() // first, because the Close of some bodies waits for their Read
 	return b.ReadCloser.Close()
 }

@@ -226,8 +226,8 @@ func TestBridge_RefusesBrokenHTTP(t *testing.T) {
 	s.unharmed(b)
 }
 
-// TestGateway_SmugglesNoRequestToAnAgent sends Content-Length and Transfer-Encoding that disagree. The agent gets one
-// request with one framing, and bridge parses the rest.
+// TestGateway_SmugglesNoRequestToAnAgent sends two framings, which are refused, and headers that would hide one from the
+// next hop. The agent gets one request, and bridge parses the rest.
 func TestGateway_SmugglesNoRequestToAnAgent(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -240,9 +240,18 @@ func TestGateway_SmugglesNoRequestToAnAgent(t *testing.T) {
 	}))
 	const hidden = "GET /secret HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	head := "POST /agents/Agent/x HTTP/1.1\r\nHost: localhost\r\n"
+	for _, text := range []string{
+		"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"Transfer-Encoding: chunked\r\nContent-Length: 60\r\n\r\n0\r\n\r\n",
+	} {
+		raw(t, h.addr, head+text+hidden).want(http.StatusBadRequest)
+		mu.Lock()
+		if len(got) > 0 {
+			t.Errorf("%.160q: the agent got %q", text, got)
+		}
+		mu.Unlock()
+	}
 	for text, want := range map[string]string{
-		head + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n" + hidden:               "POST /base/x ok -1 [chunked]",
-		head + "Transfer-Encoding: chunked\r\nContent-Length: 60\r\n\r\n0\r\n\r\n" + hidden:                         "POST /base/x  -1 [chunked]",
 		head + "Content-Length: 2\r\nConnection: Content-Length\r\n\r\nok" + hidden:                                 "POST /base/x ok 2 []",
 		head + "Content-Length: 2\r\nConnection: close, Host, Content-Length, Transfer-Encoding\r\n\r\nok" + hidden: "POST /base/x ok 2 []",
 	} {

@@ -122,11 +122,12 @@ func TestGateway_PassesRequestAndResponseUnchanged(t *testing.T) {
 			t.Errorf("the agent was told Accept-Encoding: %q, which nobody said", got)
 		}
 		get("/gzip", "-H", "Accept-Encoding: gzip, br;q=0.5").ok(t, 200).one(t, "X-Accepted", "gzip, br;q=0.5")
-		get("/redirect").ok(t, 302).one(t, "Location", "/elsewhere?x=1")
+		get("/redirect").ok(t, 302).one(t, "Location", "/agents/Agent/elsewhere?x=1")
 		get("/teapot", "-X", "BREW", "-d", "").ok(t, 418)
 
 		r = get("/cookies", "-H", "Cookie: a=1; b=2; c="+strings.Repeat("x", 4000)).ok(t, 200).one(t, "X-Got", "a=1; b=2; c="+strings.Repeat("x", 4000))
-		if set := r.header("Set-Cookie"); len(set) != 100 || set[0] != "c0=0; Path=/; HttpOnly" || set[99] != "c99=99; Path=/; HttpOnly" {
+		if set := r.header("Set-Cookie"); len(set) != 100 || set[0] != "c0=0; Path=/agents/Agent; HttpOnly" ||
+			set[99] != "c99=99; Path=/agents/Agent; HttpOnly" {
 			t.Errorf("%d cookies: %.300q", len(set), set)
 		}
 		get("/huge", "-H", "X-Huge: "+strings.Repeat("q", 60_000)).ok(t, 200).one(t, "X-Got", "60000").one(t, "X-Huge", strings.Repeat("r", 60_000))
@@ -200,8 +201,8 @@ func TestGateway_UpgradedConnectionGoesBothWays(t *testing.T) {
 			t.Fatalf("got %q, %v", got, err)
 		}
 	}
-	h.outcomes("success", 1) // known from the start
 	_ = conn.Close()
+	h.outcomes("success", 1)
 	curl(t, "--http1.1", h.url+"/ws").ok(t, 400)
 }
 
