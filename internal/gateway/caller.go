@@ -65,9 +65,7 @@ func newCaller(w http.ResponseWriter, r *http.Request) (c *caller, in *http.Requ
 		renameTrailers(c.Header(), c.theirs)
 		c.deadline(patience) // for what net/http has buffered
 		if c.upload != nil {
-			if !c.theirs {
-				c.linger()
-			}
+			c.linger()
 			c.upload.leave()
 		}
 	}
@@ -134,10 +132,11 @@ func (c *caller) begin(status int) {
 	}
 }
 
-// linger reads on after an answer of ours over HTTP/2, whose stream net/http resets when the handler returns: some
-// clients then drop the answer. Over HTTP/1 package framing does so.
+// linger reads on after an answer over HTTP/2, whose stream net/http resets when the handler returns: some clients then
+// drop the answer. It does not after an answer whose end only the end of the stream tells, as a trailer. Over HTTP/1
+// package framing lingers.
 func (c *caller) linger() {
-	if c.upload.http1 || c.upload.ended.Load() || c.control.Flush() != nil {
+	if c.upload.http1 || c.upload.ended.Load() || c.Header().Get("Content-Length") == "" || c.control.Flush() != nil {
 		return
 	}
 	framing.Linger(c.upload.ReadCloser, c.control.SetReadDeadline)
