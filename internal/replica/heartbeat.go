@@ -61,8 +61,11 @@ func (r *Replica) logUnsent() {
 // up for events that are lost.
 func (r *Replica) listen(ctx context.Context) {
 	r.Store.Events(ctx, func(agent string, e breaker.Event) {
-		if e.Kind == redisstore.EventStoreReset {
+		switch {
+		case e.Kind == redisstore.EventStoreReset:
 			_ = r.identify(ctx) // the heartbeat does so again
+			return
+		case !breaker.ValidName(agent): // no agent's
 			return
 		}
 		r.Manager.Invalidate(agent)

@@ -180,7 +180,7 @@ func (x *resets) step(ctx context.Context, p *storeReset) (pause time.Duration) 
 	}
 	if !p.announced {
 		text := "Redis lost its data, which is " + p.is + " now; noticed by " + x.replica
-		if x.store.AnnounceReset(ctx, text) != nil {
+		if x.store.Announce(ctx, redisstore.EventStoreReset, "-", text, false) != nil {
 			return retryAfter
 		}
 		p.announced = true

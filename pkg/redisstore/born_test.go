@@ -70,8 +70,8 @@ func TestRenew_ChangesTheIdentityOnce(t *testing.T) {
 	})
 }
 
-// TestAnnounceReset_ReachesSubscribersAndTheStream also where the stream's key was planted.
-func TestAnnounceReset_ReachesSubscribersAndTheStream(t *testing.T) {
+// TestAnnounce_ReachesSubscribersAndTheStream also where the stream's key was planted.
+func TestAnnounce_ReachesSubscribersAndTheStream(t *testing.T) {
 	t.Parallel()
 	for name, engine := range map[string]*engine{"miniredis": miniEngine(t), "redis": realEngine(t)} {
 		t.Run(name, func(t *testing.T) {
@@ -90,7 +90,8 @@ func TestAnnounceReset_ReachesSubscribersAndTheStream(t *testing.T) {
 			}()
 			var last string
 			testkit.Eventually(t, "the event to be heard", 10*time.Second, func() error {
-				if err := engine.store.AnnounceReset(ctx, "Redis lost its data"); err != nil {
+				err := engine.store.Announce(ctx, redisstore.EventStoreReset, "-", "Redis lost its\ndata", false)
+				if err != nil {
 					return err
 				}
 				select {

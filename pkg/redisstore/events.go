@@ -2,6 +2,8 @@ package redisstore
 
 import (
 	"context"
+	"strings"
+	"unicode"
 
 	"github.com/redis/go-redis/v9"
 
@@ -9,44 +11,79 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// EventStoreReset is the kind of the event that [Store.AnnounceReset] tells. Its agent is "-".
-const EventStoreReset = "store_reset"
+// The kinds of events that are not the machine's. Of all but [EventEvidence] the agent is "-".
+const (
+	EventStoreReset    = "store_reset"    // Redis has lost its data
+	EventGate          = "gate"           // somebody changed the fleet gate, or its end came [B24]
+	EventReplicaJoined = "replica_joined" // a replica has started
+	EventReplicaLeft   = "replica_left"   // a replica has ended, or is no longer heard
+	EventAction        = "action"         // somebody did one thing to many agents
+	EventEvidence      = "evidence"       // a replica says what it reported of the window that opened a breaker [B23]
+)
 
 // noAgent stands in the place of the agent in an event that is no agent's. No agent can have this name.
 const noAgent = "-"
 
-// AnnounceReset tells all replicas, and the stream, that Redis has lost its data. It is for authors of replicas:
-// package fleet calls it.
-func (s *Store) AnnounceReset(ctx context.Context, text string) error {
+// Announce tells all replicas, and the stream, of an event that is no agent's: kind is one of the constants Event…,
+// actor a word, "-" if nobody did it, text anything. What a person did, manual, is in the audit too. It is for authors
+// of replicas: package fleet calls it.
+//
+// Announce is not sent again by itself. After an error the event may have been written or not.
+func (s *Store) Announce(ctx context.Context, kind, actor, text string, manual bool) error {
+	return s.announce(ctx, noAgent, machine.Event{
+		Kind: kind, Epoch: machine.ZeroEpoch, Actor: actor, Text: oneLine(text),
+	}, manual)
+}
+
+// announce writes an event that no script writes, of Redis' time.
+func (s *Store) announce(ctx context.Context, agent string, e machine.Event, manual bool) error {
 	now, err := s.client.Time(ctx).Result()
 	if err != nil {
-		return WrapError(EventStoreReset, "", err)
+		return WrapError(machine.Verb(e.Kind), "", err)
 	}
-	line := machine.Event{
-		AtMs: now.UnixMilli(), Kind: EventStoreReset, Epoch: machine.ZeroEpoch, Actor: "-", Text: text,
-	}.String()
-	tell := func() error {
-		pipe := s.client.Pipeline()
-		s.addToStreams(ctx, pipe, noAgent, line, false)
-		pipe.Publish(ctx, s.keys.Events(), noAgent+" "+line)
-		_, err := pipe.Exec(ctx)
-		return err
+	e.AtMs = now.UnixMilli()
+	line := e.String()
+	streams := []string{s.keys.Stream()}
+	if manual {
+		streams = append(streams, s.keys.Audit())
 	}
-	err = tell()
-	if redis.HasErrorPrefix(err, "WRONGTYPE") { // planted [B20]
-		_ = s.client.Unlink(ctx, s.keys.Stream()).Err() // the next line tells if that failed
-		err = tell()
+	pipe := s.client.Pipeline()
+	added := make([]*redis.StringCmd, len(streams))
+	for i, stream := range streams {
+		added[i] = s.addTo(ctx, pipe, stream, agent, line)
 	}
-	if err != nil {
-		return WrapError(EventStoreReset, "", err)
+	published := pipe.Publish(ctx, s.keys.Events(), agent+" "+line)
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for i, stream := range streams {
+		err := added[i].Err()
+		if redis.HasErrorPrefix(err, "WRONGTYPE") { // planted [B20]
+			_ = s.client.Unlink(ctx, stream).Err() // the next line tells if that failed
+			err = s.addTo(ctx, s.client, stream, agent, line).Err()
+		}
+		if err != nil {
+			return WrapError(machine.Verb(e.Kind), "", err)
+		}
+	}
+	if err := published.Err(); err != nil {
+		return WrapError(machine.Verb(e.Kind), "", err)
 	}
 	return nil
 }
 
-// Events calls handle for each transition, repair and manual action of any replica, until ctx ends, and for each
-// [EventStoreReset]. It reconnects by itself. What is published meanwhile is lost, so a caller that must know polls
-// besides, or calls [Store.Follow], which is slower and loses nothing. In cached mode, handle calls the Manager's
-// Invalidate.
+// oneLine replaces what would end the line of an event.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+// Events calls handle for each transition, repair and manual action of any replica, until ctx ends, and for each event
+// that is no agent's, whose agent is "-". It reconnects by itself. What is published meanwhile is lost, so a caller that
+// must know polls besides, or calls [Store.Follow], which is slower and loses nothing. In cached mode, handle calls the
+// Manager's Invalidate.
 func (s *Store) Events(ctx context.Context, handle func(agent string, e breaker.Event)) {
 	sub := s.client.Subscribe(ctx, s.keys.Events())
 	defer func() { _ = sub.Close() }()
@@ -105,9 +142,17 @@ func (s *Store) writeManual(ctx context.Context, agent, line string) {
 }
 
 func (s *Store) addToStreams(ctx context.Context, pipe redis.Pipeliner, agent, line string, manual bool) {
-	values := []any{"agent", agent, "event", line}
-	pipe.XAdd(ctx, &redis.XAddArgs{Stream: s.keys.Stream(), MaxLen: maxStream, Approx: true, Values: values})
+	s.addTo(ctx, pipe, s.keys.Stream(), agent, line)
 	if manual {
-		pipe.XAdd(ctx, &redis.XAddArgs{Stream: s.keys.Audit(), MaxLen: maxAudit, Approx: true, Values: values})
+		s.addTo(ctx, pipe, s.keys.Audit(), agent, line)
 	}
+}
+
+func (s *Store) addTo(ctx context.Context, c redis.Cmdable, stream, agent, line string) *redis.StringCmd {
+	length := int64(maxStream)
+	if stream == s.keys.Audit() {
+		length = maxAudit
+	}
+	values := []any{"agent", agent, "event", line}
+	return c.XAdd(ctx, &redis.XAddArgs{Stream: stream, MaxLen: length, Approx: true, Values: values})
 }

@@ -24,7 +24,7 @@ const (
 var _ breaker.Feed = (*Store)(nil)
 
 // Follow implements [breaker.Feed] for the whole fleet: it hears each event once, whichever replica caused it, and each
-// [EventStoreReset].
+// event that is no agent's.
 //
 // It reads the stream: at once when told by a push, and every second, so that a lost push costs no more. The stream
 // holds the newest 10,000 events or so, and is the queue of a slow Follower, and of one that cannot reach Redis for a
@@ -114,10 +114,10 @@ func parsePush(payload string) (agent string, e breaker.Event, ok bool) {
 	return agent, e, ok
 }
 
-// parseLine reads an event of an agent. ok is false for anything else.
+// parseLine reads an event of an agent, or of none. ok is false for anything else.
 func parseLine(agent, line string) (e breaker.Event, ok bool) {
 	e, ok = machine.ParseEvent(line)
-	return e, ok && (breaker.ValidName(agent) || e.Kind == EventStoreReset)
+	return e, ok && (breaker.ValidName(agent) || agent == noAgent && e.From == "" && e.To == "")
 }
 
 func (s *Store) followChannel(ctx context.Context, f breaker.Follower) {

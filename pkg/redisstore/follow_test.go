@@ -147,7 +147,7 @@ func TestFollow_HearsEachEventOnce(t *testing.T) {
 		force(e, breaker.HoldOpen, "03")
 		second := hear(t, other.store, quiet)
 		force(other, breaker.HoldClosed, "04")
-		if err := e.store.AnnounceReset(t.Context(), "05"); err != nil {
+		if err := e.store.Announce(t.Context(), redisstore.EventStoreReset, "-", "05", false); err != nil {
 			t.Fatal(err)
 		}
 		second.wants(t, 0, "payments manual_close 04", "- store_reset 05")
@@ -259,7 +259,7 @@ func TestFollow_GoesOnAfterRedisLostItsData(t *testing.T) {
 			}
 			return nil
 		})
-		if err := e.store.AnnounceReset(t.Context(), "healed"); err != nil {
+		if err := e.store.Announce(t.Context(), redisstore.EventStoreReset, "-", "healed", false); err != nil {
 			t.Fatal(err)
 		}
 		ear.wants(t, 2, slices.Concat(texts(0, 8), []string{"- store_reset healed"})...)

@@ -130,7 +130,7 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 		"beat":   func(ctx context.Context) error { _, _, err := docs.Heartbeat(ctx, "r", time.Minute); return err },
 		"beats":  func(ctx context.Context) error { _, _, err := docs.LastHeartbeats(ctx, "r"); return err },
 		"renew":  func(ctx context.Context) error { _, err := store.Renew(ctx, "former"); return err },
-		"tell":   func(ctx context.Context) error { return store.AnnounceReset(ctx, "lost") },
+		"tell":   func(ctx context.Context) error { return store.Announce(ctx, redisstore.EventStoreReset, "-", "lost", false) },
 		"lease": func(ctx context.Context) error {
 			_, err := docs.Lease(ctx, store.Keys().Sweeper(), "r", time.Second)
 			return err
