@@ -51,16 +51,10 @@ const (
 )
 
 func (a *api) breakerRoutes() {
-	word := func(enum ...any) *huma.Schema { return &huma.Schema{Type: huma.TypeString, Enum: enum} }
 	route.Serve(a.API, route.Operation{
 		Route: "GET " + adminPath, ID: "listCircuitBreakers", Tag: "breakers",
 		Summary: "All breakers, those that are not closed first", Codes: []problem.Code{problem.StoreUnavailable},
-		Params: []*huma.Param{
-			route.QueryParam("state", "Only those in this state.", word("CLOSED", "OPEN", "HALF_OPEN")),
-			route.QueryParam("q", "Only names that contain this, in either case.", word()),
-			route.QueryParam("sort", "Default state.", word(sortByState, sortByName)),
-			route.LimitParam(), route.CursorParam(),
-		},
+		Params: listParams(),
 	}, a.list)
 	one := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable}
 	forced := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable, problem.HoldProtected}

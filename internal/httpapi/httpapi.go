@@ -40,11 +40,8 @@ var ErrConflict = errors.New("the document changed meanwhile")
 
 // Directory is what Redis holds of agents beside their breakers. While Redis is down its errors are
 // [breaker.ErrStoreUnavailable]. Implementations are safe for concurrent use.
-type Directory interface { //nolint:interfacebloat // one implementation, one consumer: splitting it would name nothing
-	// Agents lists known agents by name.
-	Agents(ctx context.Context) ([]string, error)
-	// States are the agents' states as Redis holds them, in order; "": none.
-	States(ctx context.Context, agents []string) ([]breaker.State, error)
+type Directory interface {
+	overviewSource
 	// Known reports whether an agent has a profile, an override or a breaker, or was seen within 30 days.
 	Known(ctx context.Context, agent string) (bool, error)
 	// MarkSeen marks agents as seen now.
@@ -88,6 +85,8 @@ func New(o Options) (http.Handler, error) {
 type api struct {
 	*route.API
 	Options
+
+	overviews *overviews
 }
 
 func newAPI(o Options) (*api, error) {
@@ -98,6 +97,7 @@ func newAPI(o Options) (*api, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &api{Options: o, API: route.New("breakerd", o.Version, "Circuit breakers shared by a whole fleet.", o.Logger)}
+	a.overviews = newOverviews(a)
 	a.dataRoutes()
 	a.breakerRoutes()
 	a.configRoutes()
@@ -109,6 +109,6 @@ func newAPI(o Options) (*api, error) {
 func (a *api) guarded() http.Handler {
 	paths := guard.Paths(guard.AgentsUnder("/v1/circuit_breakers/"),
 		guard.AgentsUnder(adminPath+"/"), guard.AgentsUnder("/v1/admin/agents/"))
-	routes := guard.Chain(a.API, guard.Private, paths, guard.SameOrigin)
+	routes := guard.Chain(a.overviews.afterChanges(a.API), guard.Private, paths, guard.SameOrigin)
 	return guard.Chain(a.gateOr(routes), guard.Recover(a.Logger), guard.When(a.LoopbackOnly, guard.Loopback))
 }

@@ -4,46 +4,125 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
+// What a list is sorted by. In all but agent_id, breakers that are not closed come first.
 const (
-	listChunk   = 64 // breakers inspected at the same time
-	sortByState = "state"
-	sortByName  = "agent_id"
+	sortByState   = "state" // those that are not closed, then those that are, by name each
+	sortByName    = "agent_id"
+	sortByWorst   = "worst"         // open, half-open, ramping, closed; the higher failure rate first
+	sortByOpened  = "opened_at"     // open for longest first
+	sortByUntil   = "timeout_until" // the end of its wait nearest first
+	sortByFailure = "failure_rate"  // highest first
 )
 
-type listReply struct {
-	Breakers   []view.BreakerEntry `json:"circuit_breakers" nullable:"false"`
-	NextCursor *string             `json:"next_cursor"      doc:"null: this was the last page."`
+func sorts() []string {
+	return []string{sortByState, sortByName, sortByWorst, sortByOpened, sortByUntil, sortByFailure}
 }
 
-// place is where an agent is in a list. Sorted by state, breakers that are not closed come first.
+// What holds=, override= and include= take.
+const (
+	anyOne        = "any"
+	noneAtAll     = "none"
+	holdProtected = "protected"
+	invalid       = "invalid"
+	withWindow    = "window"
+	withProfile   = "profile"
+)
+
+const (
+	mostWords   = 32  // of one parameter
+	maxSearched = 128 // bytes of a text that is searched for
+	lastKey     = math.MaxInt64
+)
+
+// listEntry is one breaker of a list.
+type listEntry struct {
+	view.BreakerEntry
+	Window  *windowView  `json:"window,omitempty"  doc:"With include=window: what its window holds now."`
+	Profile *profileView `json:"profile,omitempty" doc:"With include=profile: what people say of the agent."`
+}
+
+type windowView struct {
+	Seconds   float64 `json:"seconds"   doc:"How far back it looks."`
+	Calls     int64   `json:"calls"`
+	Successes int64   `json:"successes"`
+	Failures  int64   `json:"failures"`
+	Slow      int64   `json:"slow"`
+}
+
+type profileView struct {
+	Contact *string           `json:"contact"`
+	URL     *string           `json:"url"`
+	Labels  map[string]string `json:"labels"  nullable:"false"`
+}
+
+type listReply struct {
+	Breakers   []listEntry `json:"circuit_breakers" nullable:"false"`
+	NextCursor *string     `json:"next_cursor"      doc:"null: this was the last page."`
+	Total      int         `json:"total"            doc:"Breakers that the query finds, on all pages."`
+	NowMs      int64       `json:"now_ms"           doc:"Redis' clock when they were read, ms since 1970."`
+}
+
+// place is where an agent is in a list: a lower key is nearer to its beginning.
 type place struct {
-	rank int // 0 not closed, 1 closed; always 0 when sorted by name
+	key  int64
 	name string
 }
 
 func (p place) compare(q place) int {
-	return cmp.Or(cmp.Compare(p.rank, q.rank), strings.Compare(p.name, q.name))
+	return cmp.Or(cmp.Compare(p.key, q.key), strings.Compare(p.name, q.name))
 }
 
 // listQuery is the query of a list.
 type listQuery struct {
-	state breaker.State // "": all
-	q     string
-	sort  string
-	limit int
-	after place
+	states   []breaker.State   // none: all
+	holds    []string          // none: held or not
+	override string            // "": overridden or not
+	labels   map[string]string // all of them
+	reason   string            // is in the reason, in lower case
+	q        string            // is in the name, in lower case
+	sort     string
+	include  []string
+	limit    int
+	after    place
+}
+
+func listParams() []*huma.Param {
+	word := func(enum ...string) *huma.Schema {
+		s := &huma.Schema{Type: huma.TypeString}
+		for _, w := range enum {
+			s.Enum = append(s.Enum, w)
+		}
+		return s
+	}
+	return []*huma.Param{
+		route.ArrayParam("state", "Only those in this state.", word("CLOSED", "OPEN", "HALF_OPEN")),
+		route.ArrayParam("hold", "Only those under such a hold; none: without one.",
+			word("open", "closed", holdProtected, anyOne, noneAtAll)),
+		route.QueryParam("override", "Only those with an override in Redis, with one that is not in force, or without.",
+			word(anyOne, invalid, noneAtAll)),
+		route.QueryParam("label", "Only those with this label, name=value; given again, with each of them.",
+			&huma.Schema{Type: huma.TypeArray, Items: word()}),
+		route.QueryParam("reason", "Only those whose reason contains this, in either case.", word()),
+		route.QueryParam("q", "Only names that contain this, in either case.", word()),
+		route.QueryParam("sort", "Default state.", word(sorts()...)),
+		route.ArrayParam("include", "Show this too.", word(withWindow, withProfile)),
+		route.LimitParam(), route.CursorParam(),
+	}
 }
 
 func readListQuery(r *route.Request) (l listQuery, err error) {
@@ -51,23 +130,77 @@ func readListQuery(r *route.Request) (l listQuery, err error) {
 	if err != nil {
 		return l, err
 	}
-	if state := q.Get("state"); state != "" {
-		var ok bool
-		if l.state, ok = machine.ParseState(state); !ok {
-			return l, problem.BadValue("query.state", state, "CLOSED, OPEN or HALF_OPEN")
+	states, err := route.Words(q, "state", mostWords)
+	if err != nil {
+		return l, err
+	}
+	for _, word := range states {
+		state, ok := machine.ParseState(word)
+		if !ok {
+			return l, problem.BadValue("query.state", word, "CLOSED, OPEN or HALF_OPEN")
+		}
+		l.states = append(l.states, state)
+	}
+	if l.holds, err = oneOf(q["hold"], "hold", "open", "closed", holdProtected, anyOne, noneAtAll); err != nil {
+		return l, err
+	}
+	if l.include, err = oneOf(q["include"], "include", withWindow, withProfile); err != nil {
+		return l, err
+	}
+	override, err := oneOf(q["override"], "override", anyOne, invalid, noneAtAll)
+	if err != nil {
+		return l, err
+	}
+	if len(override) > 1 {
+		return l, problem.BadValue("query.override", q.Get("override"), "one value")
+	}
+	l.override = strings.Join(override, "")
+	if err := l.readLabels(q["label"]); err != nil {
+		return l, err
+	}
+	for name, into := range map[string]*string{"q": &l.q, "reason": &l.reason} {
+		if *into = strings.ToLower(q.Get(name)); len(*into) > maxSearched {
+			return l, problem.BadValue("query."+name, *into, "at most 128 bytes")
 		}
 	}
-	if l.q = strings.ToLower(q.Get("q")); len(l.q) > 128 {
-		return l, problem.BadValue("query.q", l.q, "at most 128 bytes")
-	}
 	l.sort = cmp.Or(q.Get("sort"), sortByState)
-	if l.sort != sortByState && l.sort != sortByName {
-		return l, problem.BadValue("query.sort", l.sort, "state or agent_id")
+	if !slices.Contains(sorts(), l.sort) {
+		return l, problem.BadValue("query.sort", l.sort, "one of "+strings.Join(sorts(), ", "))
 	}
 	if l.limit, err = route.Whole(q, "limit", route.MostListed); err != nil {
 		return l, err
 	}
 	return l, l.readCursor(q.Get("cursor"))
+}
+
+// oneOf reads words of a parameter, in either case, each of which is one of known.
+func oneOf(values []string, name string, known ...string) ([]string, error) {
+	given, err := route.Words(map[string][]string{name: values}, name, mostWords)
+	for i, word := range given {
+		if given[i] = strings.ToLower(word); !slices.Contains(known, given[i]) {
+			return nil, problem.BadValue("query."+name, word, "one of "+strings.Join(known, ", "))
+		}
+	}
+	return given, err
+}
+
+// readLabels reads name=value, each parameter one: a value may hold commas.
+func (l *listQuery) readLabels(given []string) error {
+	const want = "name=value: a name of 1 to 64 of A-Z a-z 0-9 . _ : @ -, a value of at most 256 bytes; 32 at most"
+	for _, label := range given {
+		name, value, ok := strings.Cut(label, "=")
+		if !ok || !breaker.ValidWord(name) || !text.Printable(value, 256) || len(given) > mostWords {
+			return problem.BadValue("query.label", label, want)
+		}
+		if held, twice := l.labels[name]; twice && held != value {
+			return problem.BadValue("query.label", label, "each name once")
+		}
+		if l.labels == nil {
+			l.labels = map[string]string{}
+		}
+		l.labels[name] = value
+	}
+	return nil
 }
 
 // readCursor reads where the page before ended; "": this is the first page.
@@ -77,95 +210,226 @@ func (l *listQuery) readCursor(cursor string) error {
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(cursor)
 	f := strings.Split(string(raw), " ")
-	if err != nil || len(f) != 3 || f[0] != l.sort || f[1] != "0" && f[1] != "1" || !breaker.ValidName(f[2]) {
-		return problem.BadValue("query.cursor", cursor, "the next_cursor of a page with the same sort")
+	if err == nil && len(f) == 3 && f[0] == l.sort && breaker.ValidName(f[2]) {
+		var key int64
+		if key, err = strconv.ParseInt(f[1], 10, 64); err == nil && strconv.FormatInt(key, 10) == f[1] {
+			l.after = place{key: key, name: f[2]}
+			return nil
+		}
 	}
-	l.after = place{rank: int(f[1][0] - '0'), name: f[2]}
-	return nil
+	return problem.BadValue("query.cursor", cursor, "the next_cursor of a page with the same sort")
 }
 
 // cursor is what readCursor reads.
 func (l *listQuery) cursor() *string {
-	place := l.sort + " " + strconv.Itoa(l.after.rank) + " " + l.after.name
+	place := l.sort + " " + strconv.FormatInt(l.after.key, 10) + " " + l.after.name
 	return new(base64.RawURLEncoding.EncodeToString([]byte(place)))
 }
 
-// list is GET of all breakers. They are ordered by the state in Redis, and shown advanced to now [B11].
+// closedToo reports whether a breaker that is closed and not held can be in the list. It has no reason.
+func (l *listQuery) closedToo() bool {
+	return (len(l.states) == 0 || slices.Contains(l.states, breaker.Closed)) && l.reason == "" &&
+		(len(l.holds) == 0 || slices.Contains(l.holds, noneAtAll))
+}
+
+// takes reports whether a breaker is in the list, as far as that is known without its documents; b is nil for one that
+// is closed and was not inspected.
+func (l *listQuery) takes(agent string, state breaker.State, b *shown) bool {
+	if len(l.states) > 0 && !slices.Contains(l.states, state) ||
+		l.q != "" && !strings.Contains(strings.ToLower(agent), l.q) {
+		return false
+	}
+	var hold machine.Hold
+	var reason *string
+	if b != nil {
+		hold, reason = b.view.Hold, b.entry.Reason
+	}
+	if l.reason != "" && (reason == nil || !strings.Contains(strings.ToLower(*reason), l.reason)) {
+		return false
+	}
+	return len(l.holds) == 0 || slices.ContainsFunc(l.holds, func(kind string) bool {
+		switch kind {
+		case anyOne:
+			return hold.Kind != ""
+		case noneAtAll:
+			return hold.Kind == ""
+		case holdProtected:
+			return hold.Protected == 1
+		}
+		return string(hold.Kind) == kind
+	})
+}
+
+// takesDocument is takes for an agent's documents.
+func (l *listQuery) takesDocument(d *document) bool {
+	for name, value := range l.labels {
+		if held, has := d.profile.Labels[name]; !has || held != value {
+			return false
+		}
+	}
+	switch l.override {
+	case anyOne:
+		return d.overridden
+	case invalid:
+		return d.problem != ""
+	case noneAtAll:
+		return !d.overridden
+	}
+	return true
+}
+
+// key is a breaker's place in the order; b is nil for one that is closed and was not inspected.
+func (l *listQuery) key(state breaker.State, b *shown) int64 {
+	switch {
+	case l.sort == sortByName:
+		return 0
+	case l.sort == sortByState:
+		if state == breaker.Closed {
+			return 1
+		}
+		return 0
+	case b == nil:
+		return lastKey
+	case l.sort == sortByOpened && b.view.OpenedMs > 0:
+		return b.view.OpenedMs
+	case l.sort == sortByUntil && state == breaker.Open && b.view.DeadlineMs() > 0:
+		return b.view.DeadlineMs()
+	case l.sort == sortByFailure:
+		return -ppm(b)
+	case l.sort == sortByWorst:
+		rank := int64(3)
+		switch {
+		case state == breaker.Open:
+			rank = 0
+		case state == breaker.HalfOpen:
+			rank = 1
+		case b.view.Ramp.LengthMs > 0:
+			rank = 2
+		}
+		return (rank+1)*2*machine.Million - ppm(b)
+	}
+	return lastKey
+}
+
+// ppm is a breaker's failure rate in millionths.
+func ppm(b *shown) int64 { return int64(math.Round(b.entry.FailureRate * machine.Million)) }
+
+// list is GET of all breakers, shown advanced to now [B11].
 func (a *api) list(r *route.Request, _ route.None) (out listReply, err error) {
 	l, err := readListQuery(r)
 	if err != nil {
 		return out, err
 	}
-	places, err := a.places(r.Context(), l)
+	err = a.overviews.with(r.Context(), func(ctx context.Context, s *overview) error {
+		out, err = s.list(ctx, l)
+		return err
+	})
+	return out, err
+}
+
+// list makes one page.
+func (s *overview) list(ctx context.Context, l listQuery) (out listReply, err error) {
+	out = listReply{Breakers: []listEntry{}, NowMs: s.nowMs}
+	places, err := s.places(ctx, l)
 	if err != nil {
 		return out, err
 	}
-	out.Breakers = []view.BreakerEntry{}
+	out.Total = len(places)
+	if l.after.name != "" {
+		places = slices.DeleteFunc(places, func(p place) bool { return p.compare(l.after) <= 0 })
+	}
 	for len(places) > 0 {
-		n := min(len(places), listChunk, l.limit-len(out.Breakers)+1) // one more than the page: is there a next page?
-		entries, err := a.inspectAll(r.Context(), places[:n])
-		if err != nil {
+		chunk := namesOf(places[:min(len(places), l.limit-len(out.Breakers)+1)]) // one more: is there a next page?
+		if err := s.inspect(ctx, chunk); err != nil {
 			return out, err
 		}
-		for i, e := range entries {
-			if l.state != "" && e.State != l.state.Upper() {
+		for i, agent := range chunk {
+			b := s.shown[agent]
+			if !l.takes(agent, b.view.State, b) { // one that was taken to be closed
+				out.Total--
 				continue
 			}
 			if len(out.Breakers) == l.limit {
 				out.NextCursor = l.cursor()
 				return out, nil
 			}
-			out.Breakers = append(out.Breakers, e)
+			entry, err := s.entry(ctx, l, b)
+			if err != nil {
+				return out, err
+			}
+			out.Breakers = append(out.Breakers, entry)
 			l.after = places[i]
 		}
-		places = places[n:]
+		places = places[len(chunk):]
 	}
 	return out, nil
 }
 
-// places lists, in order, the agents that may be on the page.
-func (a *api) places(ctx context.Context, l listQuery) (out []place, err error) {
-	agents, err := a.Directory.Agents(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if l.q != "" {
-		agents = slices.DeleteFunc(slices.Clone(agents), func(name string) bool {
-			return !strings.Contains(strings.ToLower(name), l.q)
-		})
-	}
-	states, err := a.Directory.States(ctx, agents)
-	if err != nil {
-		return nil, err
-	}
-	for i, agent := range agents {
-		p := place{name: agent}
-		if closed := states[i] != breaker.Open && states[i] != breaker.HalfOpen; closed && l.sort == sortByState {
-			p.rank = 1
-		}
-		if l.after.name == "" || p.compare(l.after) > 0 {
-			out = append(out, p)
-		}
-	}
-	slices.SortFunc(out, place.compare)
-	return out, nil
-}
-
-// inspectAll shows breakers in order. Inspections that are asked for at once share round trips.
-func (a *api) inspectAll(ctx context.Context, places []place) ([]view.BreakerEntry, error) {
-	entries, errs := make([]view.BreakerEntry, len(places)), make([]error, len(places))
-	var wg sync.WaitGroup
+func namesOf(places []place) []string {
+	out := make([]string, len(places))
 	for i, p := range places {
-		wg.Go(func() {
-			defer func() {
-				if v := recover(); v != nil { // a goroutine's panic would end the process
-					errs[i] = problem.New(problem.Internal, "agent %s cannot be shown", p.name)
-				}
-			}()
-			v, policy, err := a.Manager.Inspect(ctx, p.name)
-			entries[i], errs[i] = view.Entry(p.name, v, policy), err
-		})
+		out[i] = p.name
 	}
-	wg.Wait()
-	return entries, cmp.Or(errs...)
+	return out
+}
+
+// entry shows a breaker with what the query asks for besides.
+func (s *overview) entry(ctx context.Context, l listQuery, b *shown) (e listEntry, err error) {
+	e.BreakerEntry = b.entry
+	if slices.Contains(l.include, withWindow) {
+		w := b.view.Window(b.view.NowMs, b.policy.WindowSize.Milliseconds())
+		e.Window = &windowView{
+			Seconds: b.policy.WindowSize.Seconds(), Calls: w.Successes + w.Failures,
+			Successes: w.Successes, Failures: w.Failures, Slow: w.Slow,
+		}
+	}
+	if slices.Contains(l.include, withProfile) {
+		docs, err := s.documentsOf(ctx, []string{e.AgentID})
+		if err != nil {
+			return e, err
+		}
+		p := docs[e.AgentID].profile
+		e.Profile = &profileView{Contact: view.TextOrNull(p.Contact), URL: view.TextOrNull(p.URL), Labels: p.Labels}
+		if e.Profile.Labels == nil {
+			e.Profile.Labels = map[string]string{}
+		}
+	}
+	return e, nil
+}
+
+// places lists, in order, the agents that the query finds.
+func (s *overview) places(ctx context.Context, l listQuery) (out []place, err error) {
+	agents := s.notes
+	if l.closedToo() {
+		if agents, err = s.names(ctx); err != nil {
+			return nil, err
+		}
+	}
+	found := make([]string, 0, len(agents))
+	for _, agent := range agents {
+		if l.takes(agent, s.state(agent), s.shown[agent]) {
+			found = append(found, agent)
+		}
+	}
+	if len(l.labels) > 0 || l.override != "" {
+		docs, err := s.documentsOf(ctx, found)
+		if err != nil {
+			return nil, err
+		}
+		found = slices.DeleteFunc(found, func(agent string) bool { return !l.takesDocument(docs[agent]) })
+	}
+	// The figures of closed breakers are read if they are no more than a page shows anyway.
+	if (l.sort == sortByWorst || l.sort == sortByFailure) && len(found) <= route.MostListed {
+		if err := s.inspect(ctx, found); err != nil {
+			return nil, err
+		}
+	}
+	out = make([]place, len(found))
+	for i, agent := range found {
+		out[i] = place{key: l.key(s.state(agent), s.shown[agent]), name: agent}
+	}
+	if l.sort != sortByName {
+		slices.SortFunc(out, place.compare)
+	}
+	return out, nil
 }

@@ -30,13 +30,43 @@ func (r *records) policy(ctx context.Context, agent string) breaker.Policy {
 
 func (r *records) Agents(context.Context) ([]string, error) { return r.Keys(), r.Down() }
 
-func (r *records) States(ctx context.Context, agents []string) ([]breaker.State, error) {
-	out := make([]breaker.State, len(agents))
-	for i, a := range agents {
-		v, _ := r.Memory.Inspect(ctx, a, breaker.DefaultPolicy())
-		out[i] = v.State
+func (r *records) ClockMs(context.Context) (int64, error) { return r.NowMs.Load(), r.Down() }
+
+func (r *records) NotClosed(ctx context.Context) (map[string]float64, error) {
+	out := map[string]float64{}
+	for _, agent := range r.Keys() {
+		v, _ := r.Memory.Inspect(ctx, agent, breaker.DefaultPolicy())
+		if v.State != breaker.Closed || v.Hold.Kind != "" {
+			out[agent] = 1
+		}
+	}
+	return out, r.Down()
+}
+
+func (r *records) OverridesVersion(context.Context) (string, error) { return "", r.Down() }
+
+func (r *records) ProfilesOf(_ context.Context, agents []string) ([]string, error) {
+	return r.textsOf(profiles, agents)
+}
+
+func (r *records) EachOverride(_ context.Context, agents []string) ([]string, map[string]error, error) {
+	texts, err := r.textsOf(overrides, agents)
+	return texts, nil, err
+}
+
+func (r *records) textsOf(kind string, agents []string) (out []string, err error) {
+	for _, agent := range agents {
+		text, err := r.Text(kind, agent)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, text)
 	}
 	return out, nil
+}
+
+func (r *records) Idle(context.Context, int64, time.Duration, int) (int, []string, error) {
+	return 0, nil, r.Down()
 }
 
 func (r *records) Known(_ context.Context, agent string) (bool, error) {

@@ -192,6 +192,12 @@ func QueryParam(name, about string, s *huma.Schema) *huma.Param {
 	return &huma.Param{Name: name, In: "query", Description: about, Schema: s}
 }
 
+// ArrayParam documents a parameter that may be given several times, and that [Words] reads.
+func ArrayParam(name, about string, item *huma.Schema) *huma.Param {
+	return QueryParam(name, about+" Several: given again, or with commas between.",
+		&huma.Schema{Type: huma.TypeArray, Items: item})
+}
+
 // LimitParam documents how long a page of a list is.
 func LimitParam() *huma.Param {
 	return QueryParam("limit", "Entries a page, 1000 at most and by default.",

@@ -45,19 +45,26 @@ func (r *Request) MayTake(length time.Duration) {
 	_ = c.SetWriteDeadline(time.Now().Add(length))
 }
 
-// Params reads the query, as [Query] does, by the parameters that the operation documents.
+// Params reads the query, as [Query] does, by the parameters that the operation documents. One that is documented as
+// an array may be given several times.
 func (r *Request) Params() (url.Values, error) {
-	var known []string
+	var known, arrays []string
 	for _, p := range r.params {
-		if p.In == "query" {
-			known = append(known, p.Name)
+		if p.In != "query" {
+			continue
+		}
+		known = append(known, p.Name)
+		if p.Schema.Type == huma.TypeArray {
+			arrays = append(arrays, p.Name)
 		}
 	}
-	return Query(r.Request, known...)
+	return query(r.Request, known, arrays)
 }
 
 // Query reads the query of a request. It refuses a parameter that is not known, and one that is given twice.
-func Query(r *http.Request, known ...string) (url.Values, error) {
+func Query(r *http.Request, known ...string) (url.Values, error) { return query(r, known, nil) }
+
+func query(r *http.Request, known, arrays []string) (url.Values, error) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, problem.BadValue("query", r.URL.RawQuery, "name=value&name=value")
@@ -69,7 +76,7 @@ func Query(r *http.Request, known ...string) (url.Values, error) {
 			want = "no parameters"
 		case !slices.Contains(known, name):
 			want = "one of " + strings.Join(known, ", ")
-		case len(values) == 1:
+		case len(values) == 1, slices.Contains(arrays, name):
 			continue
 		}
 		return nil, problem.BadValue("query."+text.Short(name), strings.Join(values, ","), want)
@@ -80,6 +87,20 @@ func Query(r *http.Request, known ...string) (url.Values, error) {
 // MostListed is how many entries a page of a list has, at most and by default. The runbook's jq reads one page, and has
 // to see every open breaker.
 const MostListed = 1000
+
+// Words reads a parameter that is documented as an array: given several times, or once with commas between its words.
+// There are at most so many.
+func Words(q url.Values, name string, most int) (words []string, err error) {
+	for _, value := range q[name] {
+		if value != "" {
+			words = append(words, strings.Split(value, ",")...)
+		}
+	}
+	if len(words) > most {
+		return nil, problem.BadValue("query."+name, strings.Join(words, ","), "at most "+strconv.Itoa(most)+" values")
+	}
+	return words, nil
+}
 
 // Whole reads a parameter that is a whole number from 1 to most; without it, most.
 func Whole(q url.Values, name string, most int) (int, error) {

@@ -1,0 +1,280 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/view"
+	"github.com/breakerd/breakerd/pkg/breaker"
+)
+
+// overviewSource is what an overview of the fleet is read from, beside the breakers themselves.
+type overviewSource interface {
+	// ClockMs is Redis' clock, ms since 1970.
+	ClockMs(ctx context.Context) (int64, error)
+	// NotClosed lists the agents whose breaker is not closed, or held; what else it lists is closed by now.
+	NotClosed(ctx context.Context) (map[string]float64, error)
+	// Agents lists known agents by name.
+	Agents(ctx context.Context) ([]string, error)
+	// OverridesVersion is another text after each change of an override or a profile that was not made by hand.
+	OverridesVersion(ctx context.Context) (string, error)
+	// ProfilesOf are the agents' profiles, JSON, in order; "": none.
+	ProfilesOf(ctx context.Context, agents []string) ([]string, error)
+	// EachOverride are the agents' overrides, JSON, in order; "": none. refused has the errors of single agents.
+	EachOverride(ctx context.Context, agents []string) (texts []string, refused map[string]error, err error)
+	// Idle counts the known agents that nobody has called within a time, and lists so many of them.
+	Idle(ctx context.Context, nowMs int64, within time.Duration, most int) (n int, names []string, err error)
+}
+
+const (
+	// overviewLives is for how long those who ask share an overview. One that took longer to read lives for as long as
+	// that, so that reading takes half of the time at most.
+	overviewLives = time.Second
+	// documentsLive is how long an edit of a profile or an override by hand may stay unnoticed.
+	documentsLive = 10 * time.Second
+	// inspectedAtOnce is how many breakers are inspected at the same time. They share round trips.
+	inspectedAtOnce = 32
+)
+
+// overviews are this replica's readings of the fleet. One listing works at a time; what it reads, the next ones use.
+type overviews struct {
+	api   *api
+	turn  chan struct{} // holds a value while a listing works
+	stale atomic.Bool   // an operator has changed something since the last reading began
+
+	// What follows belongs to who has the turn.
+	last *overview
+	docs documents
+}
+
+func newOverviews(a *api) *overviews { return &overviews{api: a, turn: make(chan struct{}, 1)} }
+
+// with has f work on an overview that is at most so old as overviewLives says. What f reads goes on when its caller
+// leaves, for others wait for it.
+func (s *overviews) with(ctx context.Context, f func(ctx context.Context, s *overview) error) error {
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for another listing: %w", ctx.Err())
+	}
+	defer func() { <-s.turn }()
+	ctx = context.WithoutCancel(ctx)
+	if s.stale.Swap(false) || s.last == nil || time.Now().After(s.last.until) {
+		began := time.Now()
+		s.last = &overview{of: s, shown: map[string]*shown{}}
+		s.last.err = s.last.read(ctx)
+		s.last.until = time.Now().Add(max(overviewLives, time.Since(began)))
+	}
+	if s.last.err != nil {
+		return s.last.err
+	}
+	return f(ctx, s.last)
+}
+
+// afterChanges makes the next listing read anew after each request that may have changed something: who changes a
+// breaker sees it in the next list of this replica.
+func (s *overviews) afterChanges(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && strings.HasPrefix(r.URL.Path, "/v1/admin/") {
+			defer s.stale.Store(true)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// overview is one reading of the fleet. Breakers that are not closed, or held, are inspected when it is made. The
+// others, names and documents are read when somebody asks for them, and kept for all who ask after that.
+type overview struct {
+	of    *overviews
+	until time.Time // when the next listing reads anew
+	err   error     // of the reading, which all who ask meanwhile get
+
+	nowMs  int64             // Redis' clock
+	shown  map[string]*shown // the breakers that were inspected, by agent
+	notes  []string          // agents of shown that are not closed, or held, by name
+	agents []string          // all known ones by name, those of notes included; nil: not read yet
+	docs   bool              // the version of the documents was compared
+}
+
+// shown is one breaker as it was inspected. Both never change.
+type shown struct {
+	view   breaker.View
+	policy breaker.Policy
+	entry  view.BreakerEntry
+}
+
+// noted reports whether a breaker is not closed, or held.
+func (b *shown) noted() bool { return b.view.State != breaker.Closed || b.view.Hold.Kind != "" }
+
+func (s *overview) read(ctx context.Context) (err error) {
+	if s.nowMs, err = s.of.api.Directory.ClockMs(ctx); err != nil {
+		return err
+	}
+	listed, err := s.of.api.Directory.NotClosed(ctx)
+	if err != nil {
+		return err
+	}
+	names := slices.Sorted(maps.Keys(listed))
+	if err := s.inspect(ctx, names); err != nil {
+		return err
+	}
+	s.notes = slices.DeleteFunc(names, func(agent string) bool { return !s.shown[agent].noted() })
+	return nil
+}
+
+// inspect has the breakers of agents in shown.
+func (s *overview) inspect(ctx context.Context, agents []string) error {
+	todo := make([]string, 0, len(agents))
+	for _, agent := range agents {
+		if s.shown[agent] == nil {
+			todo = append(todo, agent)
+		}
+	}
+	found, errs := make([]*shown, len(todo)), make([]error, len(todo))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(inspectedAtOnce, len(todo)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(todo)); i = next.Add(1) - 1 {
+				if found[i], errs[i] = s.of.api.show(ctx, todo[i]); errs[i] != nil {
+					return // the others most likely fail as well
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := cmp.Or(errs...); err != nil {
+		return err
+	}
+	for i, agent := range todo {
+		s.shown[agent] = found[i]
+	}
+	return nil
+}
+
+// show inspects one breaker. A goroutine's panic would end the process.
+func (a *api) show(ctx context.Context, agent string) (b *shown, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = problem.New(problem.Internal, "agent %s cannot be shown", agent)
+		}
+	}()
+	v, p, err := a.Manager.Inspect(ctx, agent)
+	if err != nil {
+		return nil, err
+	}
+	return &shown{v, p, view.Entry(agent, v, p)}, nil
+}
+
+// names are all known agents by name.
+func (s *overview) names(ctx context.Context) ([]string, error) {
+	if s.agents != nil {
+		return s.agents, nil
+	}
+	indexed, err := s.of.api.Directory.Agents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// What is not closed is known, whatever the index says.
+	all := slices.Concat(indexed, s.notes)
+	slices.Sort(all)
+	s.agents = slices.Compact(all)
+	return s.agents, nil
+}
+
+// state is an agent's state: as it was inspected, or else closed, for what is not closed was inspected.
+func (s *overview) state(agent string) breaker.State {
+	if b := s.shown[agent]; b != nil {
+		return b.view.State
+	}
+	return breaker.Closed
+}
+
+// documents are what was read of agents' profiles and overrides. They outlive an overview, as long as their version
+// stands.
+type documents struct {
+	version string
+	read    time.Time
+	of      map[string]*document
+}
+
+// document is what people wrote about an agent.
+type document struct {
+	profile    profile
+	overridden bool
+	problem    string // why the override is not in force; "": it is, or there is none
+}
+
+// documentsOf has the documents of agents, by name.
+func (s *overview) documentsOf(ctx context.Context, agents []string) (map[string]*document, error) {
+	d, from := &s.of.docs, s.of.api.Directory
+	if !s.docs {
+		version, err := from.OverridesVersion(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if version != d.version || d.of == nil || time.Since(d.read) > documentsLive {
+			*d = documents{version: version, read: time.Now(), of: map[string]*document{}}
+		}
+		s.docs = true
+	}
+	todo := make([]string, 0, len(agents))
+	for _, agent := range agents {
+		if d.of[agent] == nil {
+			todo = append(todo, agent)
+		}
+	}
+	if len(todo) == 0 {
+		return d.of, nil
+	}
+	profiles, err := from.ProfilesOf(ctx, todo)
+	if err != nil {
+		return nil, err
+	}
+	overrides, refused, err := from.EachOverride(ctx, todo)
+	if err != nil {
+		return nil, err
+	}
+	none := &document{}
+	for i, agent := range todo {
+		d.of[agent] = s.of.api.document(ctx, agent, profiles[i], overrides[i], refused[agent], none)
+	}
+	return d.of, nil
+}
+
+// document reads an agent's documents; none is what it returns for an agent without any, so that those share one.
+func (a *api) document(
+	ctx context.Context, agent, profileText, override string, refused error, none *document,
+) *document {
+	var d document
+	if profileText != "" {
+		_ = json.Unmarshal([]byte(profileText), &d.profile) // an external edit is shown as far as it can be read
+	}
+	inFile := a.fillFromFile(agent, &d.profile)
+	d.overridden = override != "" || refused != nil
+	if override != "" {
+		o, err := policy.Parse([]byte(override))
+		if err == nil {
+			err = a.Policies.Check(ctx, agent, o)
+		}
+		refused = err
+	}
+	if refused != nil {
+		d.problem = refused.Error()
+	}
+	if profileText == "" && !inFile && !d.overridden {
+		return none
+	}
+	return &d
+}
