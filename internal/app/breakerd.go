@@ -3,9 +3,11 @@ package app
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/daemon"
+	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/httpapi"
 )
 
@@ -21,16 +23,44 @@ func Breakerd() daemon.Program {
 	}
 }
 
+// maxStreams bounds who listens to the events of the fleet at one replica.
+const maxStreams = 256
+
 func buildBreakerd(s *service, ready func(context.Context) error) (parts, error) {
+	hub := events.NewHub(s.Docs, maxStreams)
+	s.OnHeard(hub.Wake)
 	api, err := httpapi.New(httpapi.Options{
 		Manager: s.Manager, Directory: directory{s.Docs, s.Replica}, Policies: s.Policies, InFile: s.Registry.InFile,
+		Events: s.Docs, Listen: hub.Listen,
 		HealthOptions: s.healthOptions(ready, nil), LoopbackOnly: s.cfg.Auth == "", Logger: s.log,
 	})
 	if err != nil {
 		return parts{}, fmt.Errorf("the API cannot be built: %w", err)
 	}
 	l := daemon.Listener{Listen: s.cfg.Listen, Variable: "BREAKERD_LISTEN", Handler: logRequests(s.log, api)}
-	return parts{listeners: []daemon.Listener{l}, banner: bannerBreakerd}, nil
+	return parts{
+		listeners: []daemon.Listener{l}, banner: bannerBreakerd,
+		tasks: []func(context.Context){func(ctx context.Context) { runWhile(ctx, ready, hub.Run) }},
+	}, nil
+}
+
+// runWhile runs a task until ctx ends or the program is stopping: the end of the program would wait for streams.
+func runWhile(ctx context.Context, ready func(context.Context) error, run func(context.Context)) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel()
+		t := time.NewTicker(100 * time.Millisecond)
+		defer t.Stop()
+		for ready(ctx) == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+		}
+	}()
+	run(ctx)
 }
 
 func bannerBreakerd(addresses []string) string {

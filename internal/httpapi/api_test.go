@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/goleak"
 
+	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/route/routetest"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -25,6 +26,7 @@ type fixture struct {
 	handler http.Handler
 	records *records
 	manager *breaker.Manager
+	stop    func() // ends all streams
 }
 
 func newFixture(t testing.TB, change ...func(*Options)) *fixture {
@@ -36,7 +38,19 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Manager: f.manager, Directory: f.records, Policies: f.records, Logger: logger, HealthOptions: route.HealthOptions{
+	hub := events.NewHub(f.records, 2)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		hub.Run(ctx)
+	}()
+	f.stop = func() {
+		cancel()
+		<-ended
+	}
+	t.Cleanup(f.stop)
+	o := Options{Events: f.records, Listen: hub.Listen, Manager: f.manager, Directory: f.records, Policies: f.records, Logger: logger, HealthOptions: route.HealthOptions{
 		Version: "1.2.3", ReplicaID: "replica-1", Health: healthy, Metrics: http.HandlerFunc(up),
 	}}
 	for _, c := range change {

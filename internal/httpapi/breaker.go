@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"errors"
-	"time"
 
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
@@ -79,28 +78,12 @@ func (a *api) detail(r *route.Request, _ route.None) (out breakerDetail, err err
 	return out, nil
 }
 
-// eventView is one event of an agent's log.
-type eventView struct {
-	At       string  `json:"at"       doc:"When it fell due, which may be before it was noticed." format:"date-time"`
-	AtMs     int64   `json:"at_ms"    doc:"The same, milliseconds since 1970."`
-	Event    string  `json:"event"    doc:"opened, half_opened, closed, manual_open, manual_close, manual_reset, manual_release, hold_expired, hand_edit, hand_restored, healed, configured"`
-	From     *string `json:"from"     enum:"CLOSED,OPEN,HALF_OPEN"`
-	To       *string `json:"to"       enum:"CLOSED,OPEN,HALF_OPEN"`
-	Epoch    string  `json:"epoch"`
-	Actor    *string `json:"actor"    doc:"null: the breaker itself."`
-	Reason   string  `json:"reason"`
-	Failures int64   `json:"failures"`
-	Calls    int64   `json:"calls"`
-	Run      int64   `json:"consecutive_failures"`
-	Slow     int64   `json:"slow"`
-}
-
 type eventsReply struct {
-	Events []eventView `json:"events" doc:"Newest first, at most 64." nullable:"false"`
+	Events []view.Event `json:"events" doc:"Newest first, at most 64." nullable:"false"`
 }
 
 func (a *api) events(r *route.Request, _ route.None) (eventsReply, error) {
-	out := eventsReply{Events: []eventView{}}
+	out := eventsReply{Events: []view.Event{}}
 	if _, err := r.Params(); err != nil {
 		return out, err
 	}
@@ -109,11 +92,7 @@ func (a *api) events(r *route.Request, _ route.None) (eventsReply, error) {
 		return out, err
 	}
 	for _, e := range v.Log {
-		out.Events = append(out.Events, eventView{
-			At: time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339), AtMs: e.AtMs, Event: e.Kind, Epoch: e.Epoch,
-			From: view.TextOrNull(e.From.Upper()), To: view.TextOrNull(e.To.Upper()), Actor: view.Actor(e.Actor),
-			Reason: e.Text, Failures: e.Failures, Calls: e.Calls, Run: e.Run, Slow: e.Slow,
-		})
+		out.Events = append(out.Events, view.EventOf(e))
 	}
 	return out, nil
 }

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/registry"
@@ -21,13 +22,16 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Options is what an API is made of. Manager, Directory, Policies and Health are required.
+// Options is what an API is made of. Manager, Directory, Policies, Events, Listen and Health are required.
 type Options struct {
 	Manager   *breaker.Manager
 	Directory Directory
 	Policies  Policies
 	// InFile returns what the agent registry's file says of an agent. It must be quick. nil: there is no file.
 	InFile func(agent string) (a registry.Agent, ok bool)
+	// Events reads the fleet's streams, and Listen hears the one of events: see [events.Hub].
+	Events events.Reader
+	Listen func(ctx context.Context, after *events.ID) (*events.Listener, events.ID, *events.Reset, error)
 
 	route.HealthOptions
 
@@ -90,8 +94,9 @@ type api struct {
 }
 
 func newAPI(o Options) (*api, error) {
-	if o.Manager == nil || o.Directory == nil || o.Policies == nil || o.Health == nil {
-		return nil, errors.New("httpapi: Options.Manager, Directory, Policies and Health are required")
+	if o.Manager == nil || o.Directory == nil || o.Policies == nil || o.Events == nil || o.Listen == nil ||
+		o.Health == nil {
+		return nil, errors.New("httpapi: Options.Manager, Directory, Policies, Events, Listen and Health are required")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -102,6 +107,7 @@ func newAPI(o Options) (*api, error) {
 	a.breakerRoutes()
 	a.configRoutes()
 	a.agentRoutes()
+	a.streamRoutes()
 	a.Health(o.HealthOptions)
 	return a, a.Finish()
 }

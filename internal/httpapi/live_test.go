@@ -24,6 +24,11 @@ func samples() map[string]routetest.Sample[*fixture] {
 		f.records.items["FailingAgent"] = []string{`{"error":"boom"}`}
 		return known(f)
 	}
+	happened := func(f *fixture) string {
+		f.records.happen("5-1", "a", "1770800400000 manual_open closed>open 00000000000000aa alice 0/0/0/0 a fire")
+		f.records.happen("5-2", "-", "1770800400000 gate > 0000000000000000 bob 0/0/0/0 stop")
+		return ""
+	}
 	one, gateOpen := "/v1/admin/circuit_breakers/Unknown", []string{gateHeader, "1"}
 	misdirected := routetest.Sample[*fixture]{Bad: routetest.Probe{Header: []string{"Host", "evil.example"}}}
 	return map[string]routetest.Sample[*fixture]{
@@ -46,6 +51,8 @@ func samples() map[string]routetest.Sample[*fixture] {
 		"getAgent":             {Before: known, Bad: routetest.Probe{Path: "/v1/admin/agents/Unknown"}},
 		"putAgent":             {Bad: routetest.Probe{Body: `{"url":"x"}`}},
 		"listQuarantine":       {Before: quarantined, Good: routetest.Probe{Query: "?agent_id=FailingAgent"}, Bad: routetest.Probe{Query: "?agent_id=a%20b"}},
+		"listFleetEvents":      {Before: happened, Bad: routetest.Probe{Query: "?since=yesterday"}},
+		"listAudit":            {Before: happened, Bad: routetest.Probe{Query: "?actor=a%20b"}},
 		"live":                 misdirected, "ready": misdirected, "health": misdirected, "healthChecks": misdirected,
 		"metrics": misdirected, "openapi": misdirected, "docs": misdirected,
 	}
@@ -56,7 +63,7 @@ func TestAPI_AnswersAsDocumented(t *testing.T) {
 	routetest.AnswersAsDocumented(t, func(t testing.TB) (*fixture, *routetest.Client) {
 		f := newFixture(t, func(o *Options) { o.LoopbackOnly = true })
 		return f, f.Client
-	}, samples())
+	}, samples(), "streamEvents")
 }
 
 func TestAPI_DocumentsABreakersFields(t *testing.T) {

@@ -3,11 +3,14 @@ package httpapi
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/route/routetest"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // records are breakers, documents and policies in memory. They are the store, the Directory and the Policies of an API.
@@ -15,6 +18,36 @@ type records struct {
 	*routetest.Store
 
 	items map[string][]string // of the quarantine
+
+	mu      sync.Mutex
+	streams [2][]events.Entry
+}
+
+// Entries implements events.Reader.
+func (r *records) Entries(_ context.Context, s events.Stream, from, to events.ID, n int) ([]events.Entry, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all, reverse := slices.Clone(r.streams[s]), from.Compare(to) > 0
+	if reverse {
+		slices.Reverse(all)
+		from, to = to, from
+	}
+	all = slices.DeleteFunc(all, func(e events.Entry) bool { return e.ID.Compare(from) < 0 || e.ID.Compare(to) > 0 })
+	return all[:min(len(all), n)], r.Down()
+}
+
+// happen adds an entry to both streams.
+func (r *records) happen(id, agent, line string) {
+	at, ok := events.ParseID(id)
+	e, ok2 := machine.ParseEvent(line)
+	if !ok || !ok2 && line != "" {
+		panic(id + line)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.streams {
+		r.streams[i] = append(r.streams[i], events.Entry{ID: at, Agent: agent, Event: e})
+	}
 }
 
 // The kinds of texts.

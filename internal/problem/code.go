@@ -46,6 +46,7 @@ const (
 	StoreUnavailable     Code = "store_unavailable"
 	TooManyAgents        Code = "too_many_agents"
 	TooManyExecutions    Code = "too_many_executions"
+	TooManyStreams       Code = "too_many_streams"
 	TooManyWorkflows     Code = "too_many_workflows"
 	UnsupportedMediaType Code = "unsupported_media_type"
 	UpstreamTimeout      Code = "upstream_timeout"
@@ -93,7 +94,7 @@ func (c Code) Status() int {
 		return http.StatusInternalServerError
 	case AgentAddressDenied, AgentFailed, UpstreamUnreachable:
 		return http.StatusBadGateway
-	case ExecutionCancelled, NotReady, StoreUnavailable, TooManyExecutions, WorkflowMemory:
+	case ExecutionCancelled, NotReady, StoreUnavailable, TooManyExecutions, TooManyStreams, WorkflowMemory:
 		return http.StatusServiceUnavailable
 	case LoopDetected:
 		return http.StatusLoopDetected

@@ -57,10 +57,16 @@ func (r *Replica) logUnsent() {
 	}
 }
 
+// OnHeard has f called when an event of any replica is heard. f must not block. Call it before Start.
+func (r *Replica) OnHeard(f func()) { r.heard = f }
+
 // listen applies what other replicas do at once. The poll of the policies, and the staleness bound of cached mode, make
 // up for events that are lost.
 func (r *Replica) listen(ctx context.Context) {
 	r.Store.Events(ctx, func(agent string, e breaker.Event) {
+		if r.heard != nil {
+			r.heard()
+		}
 		switch {
 		case e.Kind == redisstore.EventStoreReset:
 			_ = r.identify(ctx) // the heartbeat does so again

@@ -69,6 +69,7 @@ type Replica struct {
 	quarantine *quarantine
 	changes    *changes
 	fleetFull  atomic.Bool  // all replicas together track MaxAgents
+	heard      func()       // see OnHeard
 	returned   atomic.Int64 // leases that nobody held and that were given back
 	watch      *bornWatch
 	holds      *holds

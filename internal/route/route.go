@@ -110,6 +110,16 @@ func Serve[In, Out any](a *API, o Operation, fn func(*Request, In) (Out, error))
 	})
 }
 
+// ServeStream is Serve for an operation that takes no body and writes its answer itself, for as long as it likes. An
+// error of fn is answered; fn returns it before it has written anything.
+func ServeStream(a *API, o Operation, fn func(http.ResponseWriter, *Request) error) {
+	a.mount(o, func(w http.ResponseWriter, r *http.Request) {
+		if err := fn(w, &Request{Request: r, w: w, params: o.Params}); err != nil {
+			a.Fail(w, r, err)
+		}
+	})
+}
+
 // mount documents a handler that writes its answer itself, and puts it on the mux.
 func (a *API) mount(o Operation, h http.HandlerFunc) {
 	Describe[None, None](a, &o)

@@ -81,9 +81,9 @@ func oneLine(text string) string {
 }
 
 // Events calls handle for each transition, repair and manual action of any replica, until ctx ends, and for each event
-// that is no agent's, whose agent is "-". It reconnects by itself. What is published meanwhile is lost, so a caller that
-// must know polls besides, or calls [Store.Follow], which is slower and loses nothing. In cached mode, handle calls the
-// Manager's Invalidate.
+// that is no agent's, whose agent is "-". It reconnects by itself. What is published meanwhile is lost, so a caller
+// that must know polls besides, or calls [Store.Follow], which is slower and loses nothing. In cached mode, handle
+// calls the Manager's Invalidate.
 func (s *Store) Events(ctx context.Context, handle func(agent string, e breaker.Event)) {
 	sub := s.client.Subscribe(ctx, s.keys.Events())
 	defer func() { _ = sub.Close() }()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/lua"
@@ -130,7 +131,9 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 		"beat":   func(ctx context.Context) error { _, _, err := docs.Heartbeat(ctx, "r", time.Minute); return err },
 		"beats":  func(ctx context.Context) error { _, _, err := docs.LastHeartbeats(ctx, "r"); return err },
 		"renew":  func(ctx context.Context) error { _, err := store.Renew(ctx, "former"); return err },
-		"tell":   func(ctx context.Context) error { return store.Announce(ctx, redisstore.EventStoreReset, "-", "lost", false) },
+		"tell": func(ctx context.Context) error {
+			return store.Announce(ctx, redisstore.EventStoreReset, "-", "lost", false)
+		},
 		"lease": func(ctx context.Context) error {
 			_, err := docs.Lease(ctx, store.Keys().Sweeper(), "r", time.Second)
 			return err
@@ -153,6 +156,10 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 				Began: cancel, Event: func(string, breaker.Event) {}, Missed: func(why string) { missed = errors.New(why) },
 			})
 			return missed
+		},
+		"audit": func(ctx context.Context) error {
+			_, err := docs.Entries(ctx, events.Audit, events.Last(), events.ID{}, 1)
+			return err
 		},
 		"repair": func(ctx context.Context) error { return docs.Repair(ctx, 10) },
 		"trim":   func(ctx context.Context) error { return docs.Trim(ctx, func(string) bool { return false }) },
