@@ -24,7 +24,7 @@ import (
 // Bridge is the gateway and workflow service.
 func Bridge() daemon.Program {
 	p := program{
-		check: config.Config.CheckBridge, build: buildBridge,
+		check: config.Config.CheckBridge, build: buildBridge, callsOut: true,
 		listen: func(c config.Config) string { return c.BridgeListen },
 	}
 	return daemon.Program{
@@ -46,7 +46,7 @@ func buildBridge(s *service, ready func(context.Context) error) (parts, error) {
 	if err != nil {
 		return parts{}, fmt.Errorf("AGENT_ALLOW: %w", err)
 	}
-	outbound := gateway.NewAgentBase(allowed)
+	outbound := gateway.NewAgentBase(allowed).Bound(s.connectionsOut)
 	gate, err := gateway.New(gateway.Options{
 		Agents: s.Registry, Manager: s.Manager, Base: outbound, Observe: observeCalls(s.log, measure), Logger: s.log,
 		ID: s.ID,
@@ -83,7 +83,7 @@ func buildBridge(s *service, ready func(context.Context) error) (parts, error) {
 
 // addInbound adds the guard before an API of the operator's.
 func addInbound(s *service, p parts) (parts, error) {
-	base := gateway.NewBase(registry.DefaultTimeout)
+	base := gateway.NewBase(registry.DefaultTimeout).Bound(s.connectionsOut)
 	inbound, err := gateway.NewInbound(gateway.InboundOptions{
 		URL: s.cfg.InboundURL, Agent: s.cfg.InboundAgent,
 		KeyFile: s.cfg.InboundKeyFile, SecretFile: s.cfg.InboundSecretFile,

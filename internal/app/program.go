@@ -27,6 +27,8 @@ type program struct {
 	check  func(config.Config) error  // of the listeners' addresses
 	listen func(config.Config) string // of the listener that answers /readyz
 	build  func(s *service, ready func(context.Context) error) (parts, error)
+
+	callsOut bool // it calls agents on behalf of its callers
 }
 
 // parts are what a program adds to a replica.
@@ -46,7 +48,7 @@ func (p program) configure(environ []string) (daemon.Config, error) {
 	}
 	return daemon.Config{
 		Listen: p.listen(cfg), LogLevel: cfg.LogLevel, LogFormat: cfg.LogFormat, Warnings: cfg.Warnings,
-		ShutdownDelay: cfg.ShutdownDelay, ShutdownTimeout: cfg.ShutdownTimeout,
+		ShutdownDelay: cfg.ShutdownDelay, ShutdownTimeout: cfg.ShutdownTimeout, CallsOut: p.callsOut,
 		Open: func(ctx context.Context, h daemon.Host) (daemon.Service, error) {
 			s, err := newService(ctx, cfg, h)
 			if err != nil {
@@ -69,12 +71,14 @@ type service struct {
 	cfg     config.Config
 	log     *slog.Logger
 	metrics *metrics.Metrics
+
+	connectionsOut int
 }
 
 func newService(ctx context.Context, cfg config.Config, h daemon.Host) (s *service, err error) {
 	limitMemory(h.Log)
 	redisstore.SetClientLogger(h.Log)
-	s = &service{cfg: cfg, log: h.Log}
+	s = &service{cfg: cfg, log: h.Log, connectionsOut: h.ConnectionsOut}
 	important := func(agent string) bool { return s.Important(agent) }
 	s.metrics = metrics.New(daemon.Version(), cfg.MetricsMaxAgents, important)
 	s.Replica, err = replica.New(ctx, replica.Options{

@@ -49,6 +49,7 @@ type Config struct {
 	Warnings        []string      // logged at the start
 	ShutdownDelay   time.Duration // between the signal and the end of listening: not ready, and still serving
 	ShutdownTimeout time.Duration // for calls to end after ShutdownDelay
+	CallsOut        bool          // it calls agents on behalf of its callers
 
 	// Open makes the service. Its error counts as a bad configuration.
 	Open func(ctx context.Context, h Host) (Service, error)
@@ -59,6 +60,8 @@ type Host struct {
 	Log          *slog.Logger
 	Ready        func(context.Context) error // an error once the program is stopping
 	LinesDropped func() int64                // log lines that were dropped so far
+
+	ConnectionsOut int // for how many connections to agents there is room; 0 without Config.CallsOut
 }
 
 // Run runs the program until SIGTERM or SIGINT, or until ctx ends, and gives the exit code. A second signal ends it at

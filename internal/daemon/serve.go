@@ -51,6 +51,8 @@ type host struct {
 	stdout  io.Writer
 	stderr  *logging.Queue
 	calls   sync.RWMutex // read-locked by each call
+	out     int          // how many connections to agents there is room for
+	in      *connections
 
 	stop     func() // closes stopping
 	stopping chan struct{}
@@ -59,8 +61,9 @@ type host struct {
 
 func newHost(program string, c Config, log *slog.Logger, stdout io.Writer, stderr *logging.Queue) *host {
 	stopping := make(chan struct{})
+	in, out := room(openFiles(), c.CallsOut)
 	return &host{
-		program: program, config: c, log: log, stdout: stdout, stderr: stderr,
+		program: program, config: c, log: log, stdout: stdout, stderr: stderr, in: newConnections(log, in), out: out,
 		stop: sync.OnceFunc(func() { close(stopping) }), stopping: stopping, forced: make(chan struct{}),
 	}
 }
@@ -110,7 +113,7 @@ func (h *host) run(ctx context.Context, signals <-chan os.Signal) int {
 
 // serve serves until the program is to stop, and gives the exit code.
 func (h *host) serve(ctx context.Context) (code int) {
-	s, err := h.config.Open(ctx, Host{Log: h.log, Ready: h.ready, LinesDropped: h.stderr.Dropped})
+	s, err := h.config.Open(ctx, Host{Log: h.log, Ready: h.ready, LinesDropped: h.stderr.Dropped, ConnectionsOut: h.out})
 	if err != nil {
 		return badConfig(h.stderr, h.program, err)
 	}
@@ -137,8 +140,10 @@ func (h *host) serve(ctx context.Context) (code int) {
 	for i, l := range listeners {
 		server := server{h.server(s.Listeners[i]), framing.NewListener(l)}
 		all, addresses = append(all, server), append(addresses, l.Addr().String())
-		go func() { served <- server.Serve(server.listener) }()
-		h.log.Info("listening", "address", addresses[i], "for", s.Listeners[i].Variable, "version", Version())
+		bounded := h.in.listen(server.listener)
+		go func() { served <- server.Serve(bounded) }()
+		h.log.Info("listening", "address", addresses[i], "for", s.Listeners[i].Variable, "version", Version(),
+			"max_connections", h.in.most)
 	}
 	if logging.Terminal(h.stdout) {
 		text := fmt.Sprintf("%s %s listens on http://%s\n", h.program, Version(), addresses[0])
@@ -174,9 +179,9 @@ func bind(ctx context.Context, want []Listener) (bound []net.Listener, err error
 
 func (h *host) server(l Listener) *http.Server {
 	server := &http.Server{
-		Handler:           h.counted(l.Handler),
+		Handler:           h.counted(h.in.serve(l.Handler)),
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ConnState: framing.ConnState,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ConnState: h.in.state, ConnContext: h.in.context,
 		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 	}
 	if l.Stream {
@@ -216,6 +221,7 @@ func (h *host) idle(ctx context.Context) error {
 
 // shutdown waits for balancers to notice that the program is not ready, and drains.
 func (h *host) shutdown(all servers) int {
+	h.in.leave()
 	ctx, cancel := context.WithTimeout(context.Background(), h.config.ShutdownDelay+h.config.ShutdownTimeout)
 	defer cancel()
 	drained := make(chan error, 1)

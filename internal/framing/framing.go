@@ -25,6 +25,8 @@ const (
 type Listener struct {
 	net.Listener
 
+	Closed func(net.Conn) // is told of a TCP connection that has been closed; nil: nobody is
+
 	hurried atomic.Bool
 }
 
@@ -52,6 +54,13 @@ func ConnState(c net.Conn, s http.ConnState) {
 	if c, ok := c.(*conn); ok && s == http.StateHijacked {
 		c.tunnel.Store(true)
 	}
+}
+
+// Inside reports whether a request has begun on a connection of a Listener and has not been read to its end. It knows
+// nothing of HTTP/2.
+func Inside(c net.Conn) bool {
+	watched, ok := c.(*conn)
+	return ok && watched.inside.Load()
 }
 
 // conn is one connection of a server. [net.TCPConn] gives it CloseWrite and ReadFrom.
@@ -107,7 +116,11 @@ func (c *conn) Close() error {
 	if !c.closing.Swap(true) && c.inside.Load() && !c.tunnel.Load() && !c.listener.hurried.Load() {
 		c.linger()
 	}
-	return c.TCPConn.Close()
+	err := c.TCPConn.Close()
+	if c.listener.Closed != nil {
+		c.listener.Closed(c)
+	}
+	return err
 }
 
 func (c *conn) linger() {

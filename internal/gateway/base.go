@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math/bits"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/destination"
@@ -52,6 +54,24 @@ func newBase(like *http.Transport) *Base {
 	grpc.Protocols = new(http.Protocols)
 	grpc.Protocols.SetUnencryptedHTTP2(true)
 	return &Base{plain: transports{like: like}, grpc: transports{like: grpc}}
+}
+
+// Bound closes unused connections beyond most, and closes all of them when the process has no file left for another
+// one. It returns b. Call it before the first call.
+func (b *Base) Bound(most int) *Base {
+	for _, all := range []*transports{&b.plain, &b.grpc} {
+		dial := all.like.DialContext
+		all.like.MaxIdleConns = most
+		all.like.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dial(ctx, network, address)
+			if errors.Is(err, syscall.EMFILE) {
+				b.CloseIdleConnections()
+				c, err = dial(ctx, network, address)
+			}
+			return c, err
+		}
+	}
+	return b
 }
 
 func dialer() net.Dialer { return net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second} }

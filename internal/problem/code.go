@@ -45,6 +45,7 @@ const (
 	RequestTimeout       Code = "request_timeout"
 	StoreUnavailable     Code = "store_unavailable"
 	TooManyAgents        Code = "too_many_agents"
+	TooManyConnections   Code = "too_many_connections"
 	TooManyExecutions    Code = "too_many_executions"
 	TooManyStreams       Code = "too_many_streams"
 	TooManyWorkflows     Code = "too_many_workflows"
@@ -94,7 +95,8 @@ func (c Code) Status() int {
 		return http.StatusInternalServerError
 	case AgentAddressDenied, AgentFailed, UpstreamUnreachable:
 		return http.StatusBadGateway
-	case ExecutionCancelled, NotReady, StoreUnavailable, TooManyExecutions, TooManyStreams, WorkflowMemory:
+	case ExecutionCancelled, NotReady, StoreUnavailable, TooManyConnections, TooManyExecutions, TooManyStreams,
+		WorkflowMemory:
 		return http.StatusServiceUnavailable
 	case LoopDetected:
 		return http.StatusLoopDetected

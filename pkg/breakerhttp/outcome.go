@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -21,7 +22,8 @@ import (
 // A failing status brings its wait along [B22]: Retry-After-Ms in milliseconds, else Retry-After in seconds, decimals
 // rounded up, or as a date relative to the response's own Date, or to this machine's clock if there is none. Anything
 // else and a past date count as none; the most is breaker.MaxDuration. resp is not used if err is not nil. An error
-// that wraps a *breaker.OpenError is ignored, class refused.
+// that wraps a *breaker.OpenError is ignored, class refused; so is a process without a file for another connection,
+// class no_open_files.
 func Outcome(resp *http.Response, err error) breaker.Outcome {
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -57,6 +59,8 @@ func errorOutcome(ctx context.Context, err error) breaker.Outcome {
 	var op *net.OpError
 	var bad *responseError
 	switch isOp := errors.As(err, &op); {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE): // this process, or its host, has no file left
+		return ignored("no_open_files")
 	case timeoutClass(err) != "":
 		o.Class = timeoutClass(err)
 	case errors.As(err, &bad):

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,6 +58,7 @@ func TestOutcome_OfErrors(t *testing.T) {
 		{os.ErrDeadlineExceeded, breaker.Outcome{Kind: breaker.Failure, Class: "timeout"}},
 		{&net.DNSError{IsTimeout: true}, breaker.Outcome{Kind: breaker.Failure, Class: "timeout"}},
 		{&net.OpError{Op: "dial", Err: &net.DNSError{}}, breaker.Outcome{Kind: breaker.Failure, Class: "dns_error"}},
+		{&net.OpError{Op: "dial", Err: syscall.EMFILE}, breaker.Outcome{Kind: breaker.Ignored, Class: "no_open_files"}},
 		{&net.OpError{Op: "dial", Err: io.EOF}, breaker.Outcome{Kind: breaker.Failure, Class: "connect_error"}},
 		{&net.OpError{Op: "read", Err: errors.New("reset")}, breaker.Outcome{Kind: breaker.Failure, Class: "connection_error"}},
 		{io.EOF, breaker.Outcome{Kind: breaker.Failure, Class: "connection_error"}},
