@@ -47,6 +47,9 @@ func (a *Agent) Acquire(ctx context.Context) (Permit, error) {
 	if !a.manager().ready(ctx) {
 		return Permit{}, a.manager().notReady(ctx)
 	}
+	if refusal := a.m.pass(a.name); refusal != nil {
+		return Permit{}, refusal
+	}
 	if b := a.active.Load(); b != nil {
 		return b.admit(), nil
 	}

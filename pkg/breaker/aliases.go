@@ -29,8 +29,8 @@ const (
 	ReasonForcedOpen       = machine.ReasonForcedOpen       // an operator holds the breaker open
 	ReasonProbesBusy       = machine.ReasonProbesBusy       // it is half-open, and all probes of the round are out
 	ReasonRamping          = machine.ReasonRamping          // it has just closed, and admits a share of the calls
-	ReasonShedding         = machine.ReasonShedding         // reserved
-	ReasonEmergencyStop    = machine.ReasonEmergencyStop    // reserved
+	ReasonShedding         = machine.ReasonShedding         // see Gate
+	ReasonEmergencyStop    = machine.ReasonEmergencyStop    // see Gate
 	ReasonStoreUnavailable = machine.ReasonStoreUnavailable // the store is down, and OnStoreErrorDeny
 )
 

@@ -69,6 +69,7 @@ type Manager struct {
 	tracker  *tracker
 	observed bool   // Options.Observer is set
 	panics   panics // of the user's code
+	gate     atomic.Pointer[Gate]
 
 	// Cached mode; see cached.go.
 
@@ -165,6 +166,9 @@ func (m *Manager) rejectPolicy(agent string, err error) {
 func (m *Manager) Acquire(ctx context.Context, agent string) (Permit, error) {
 	if !m.ready(ctx) {
 		return Permit{}, m.notReady(ctx)
+	}
+	if refusal := m.pass(agent); refusal != nil {
+		return Permit{}, refusal
 	}
 	if b := m.activeBuffer(agent); b != nil {
 		return b.admit(), nil

@@ -33,6 +33,9 @@ func (m *Manager) Enter(ctx context.Context, agent string) (context.Context, Per
 	if !m.ready(ctx) {
 		return ctx, Permit{}, m.notReady(ctx)
 	}
+	if refusal := m.pass(agent); refusal != nil {
+		return ctx, Permit{}, refusal
+	}
 	if b := m.activeBuffer(agent); b != nil {
 		return ctx, b.admit(), nil
 	}

@@ -10,9 +10,9 @@ import (
 // [Manager.Acquire], and calls Wait again if that refuses, for Wait takes no permit, and another caller may be faster.
 //
 // A call may be tried if an acquire would admit it: the breaker is closed, disabled, held closed or in mode observe, or
-// it is half-open and its round has a free place. While the breaker ramps [B16], Wait draws whether the call belongs to
-// the share that is admitted. If it does not, Wait returns about a second later, without a second draw. If the store is
-// down, the answers of a [Fallback] decide.
+// it is half-open and its round has a free place; and the fleet's gate admits calls [B24]. While the breaker ramps
+// [B16], or the gate admits a share, Wait draws whether the call belongs to that. If it does not, Wait returns about a
+// second later, without a second draw. If the store is down, the answers of a [Fallback] decide.
 //
 // Waiters do not stampede. Those of one agent share one question to the store, at most 20 times a second. When a
 // breaker becomes half-open, each leaves at a moment drawn at random from a tenth of the time that it has waited (100
@@ -31,13 +31,14 @@ func (m *Manager) Wait(ctx context.Context, agent string) error {
 	if !m.ready(ctx) {
 		return m.notReady(ctx)
 	}
-	if m.activeBuffer(agent) != nil {
+	if m.gate.Load() == nil && m.activeBuffer(agent) != nil {
 		return nil
 	}
 	if !ValidName(agent) {
 		return ErrBadName
 	}
-	if around, _ := ctx.Value(rideKey{}).(*ride); m.o.Disabled || around.carries(m, agent) {
+	around, _ := ctx.Value(rideKey{}).(*ride)
+	if m.o.Disabled || m.gate.Load() == nil && around.carries(m, agent) {
 		return nil
 	}
 	w := m.waits.join(m, agent)
@@ -62,10 +63,13 @@ type prospect struct {
 	params machine.Params
 	// unasked is the answer if the breaker is not asked; without a Code it is.
 	unasked machine.Result
+	gate    *Gate // nil: none
 }
 
 // prospect looks at an agent's breaker as acquireFromStore would, and changes nothing.
 func (m *Manager) prospect(ctx context.Context, agent string) (p prospect, err error) {
+	p.gate = m.gate.Load()
+	p.view.NowMs = m.clock.nowMs()
 	if !m.tracker.tracks(ctx, agent) {
 		p.unasked.Code = CodeUntracked
 		if m.tracker.o.Refuse {
@@ -87,6 +91,16 @@ func (m *Manager) prospect(ctx context.Context, agent string) (p prospect, err e
 
 // acquire returns what an acquire would be answered. It is the machine's answer, of a copy of the breaker.
 func (p *prospect) acquire(rampPPM int64) machine.Result {
+	r := p.acquireOfBreaker(rampPPM)
+	if g := p.gate; g != nil && (r.Code != machine.CodeRefused || g.Stops()) &&
+		rampPPM >= int64(g.Share(p.view.NowMs)*machine.Million) {
+		return *g.refusal(p.view.NowMs)
+	}
+	return r
+}
+
+// acquireOfBreaker is acquire without the gate.
+func (p *prospect) acquireOfBreaker(rampPPM int64) machine.Result {
 	if p.unasked.Code != "" {
 		return p.unasked
 	}

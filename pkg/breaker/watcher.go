@@ -244,7 +244,7 @@ func (w *watcher) take(p prospect, now time.Duration) {
 	before := w.outlook
 	w.prospect, w.answeredAt, w.places = p, now, 0
 	switch {
-	case r.Code == machine.CodeRefused && r.Reason == ReasonRamping:
+	case r.Code == machine.CodeRefused && (r.Reason == ReasonRamping || r.Reason == ReasonShedding):
 		w.outlook = ramping
 	case r.Code == machine.CodeRefused:
 		w.outlook = refusing

@@ -135,8 +135,8 @@ const (
 	ReasonForcedOpen       Reason = "forced_open"       // an operator holds it open [B17]
 	ReasonProbesBusy       Reason = "probes_busy"       // all places of the round are taken [B12]
 	ReasonRamping          Reason = "ramping"           // the draw is beyond the share that the ramp admits [B16]
-	ReasonShedding         Reason = "shedding"          // reserved for the fleet-wide gate [B24]
-	ReasonEmergencyStop    Reason = "emergency_stop"    // reserved for the fleet-wide gate [B24]
+	ReasonShedding         Reason = "shedding"          // breaker.Gate admits a share; no store does
+	ReasonEmergencyStop    Reason = "emergency_stop"    // breaker.Gate admits nothing; no store does
 	ReasonStoreUnavailable Reason = "store_unavailable" // breaker.Fallback refuses; no store does
 )
 
