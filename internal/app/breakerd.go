@@ -14,11 +14,12 @@ import (
 // Breakerd is the circuit breaker as an HTTP service.
 func Breakerd() daemon.Program {
 	p := program{
+		name:  "breakerd",
 		check: config.Config.CheckListen, build: buildBreakerd,
 		listen: func(c config.Config) string { return c.Listen },
 	}
 	return daemon.Program{
-		Name: "breakerd", About: "the circuit breaker that a whole fleet shares, as an HTTP service.",
+		Name: p.name, About: "the circuit breaker that a whole fleet shares, as an HTTP service.",
 		Help: help, Configure: p.configure,
 	}
 }
@@ -31,7 +32,7 @@ func buildBreakerd(s *service, ready func(context.Context) error) (parts, error)
 	s.OnHeard(hub.Wake)
 	api, err := httpapi.New(httpapi.Options{
 		Manager: s.Manager, Directory: directory{s.Docs, s.Replica}, Policies: s.Policies, InFile: s.Registry.InFile,
-		Events: s.Docs, Listen: hub.Listen,
+		Fleet: directory{s.Docs, s.Replica}, Events: s.Docs, Listen: hub.Listen,
 		HealthOptions: s.healthOptions(ready, nil), LoopbackOnly: s.cfg.Auth == "", Logger: s.log,
 	})
 	if err != nil {

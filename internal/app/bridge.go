@@ -24,11 +24,12 @@ import (
 // Bridge is the gateway and workflow service.
 func Bridge() daemon.Program {
 	p := program{
+		name:  "bridge",
 		check: config.Config.CheckBridge, build: buildBridge, callsOut: true,
 		listen: func(c config.Config) string { return c.BridgeListen },
 	}
 	return daemon.Program{
-		Name:  "bridge",
+		Name:  p.name,
 		About: "calls agents behind circuit breakers that a whole fleet shares: a reverse proxy and a workflow engine.",
 		Help:  help, Configure: p.configure,
 	}

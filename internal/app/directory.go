@@ -18,7 +18,10 @@ type directory struct {
 	replica *replica.Replica
 }
 
-var _ httpapi.Directory = directory{}
+var (
+	_ httpapi.Directory = directory{}
+	_ httpapi.Fleet     = directory{}
+)
 
 // Agents implements [httpapi.Directory]. It lists at once what is new on this replica.
 func (d directory) Agents(ctx context.Context) ([]string, error) { return d.replica.Agents(ctx) }
@@ -43,6 +46,11 @@ func conflict(err error) error {
 		return httpapi.ErrConflict
 	}
 	return err
+}
+
+// PutGate implements [httpapi.Fleet].
+func (d directory) PutGate(ctx context.Context, was *redisdocs.Gate, c *redisdocs.GateChange, actor string) error {
+	return conflict(d.replica.PutGate(ctx, was, c, actor))
 }
 
 // Forget implements [httpapi.Directory].

@@ -24,6 +24,7 @@ const embeddedBanner = "Redis is embedded: this process only, and NOTHING IS KEP
 
 // program is what differs between the programs.
 type program struct {
+	name   string
 	check  func(config.Config) error  // of the listeners' addresses
 	listen func(config.Config) string // of the listener that answers /readyz
 	build  func(s *service, ready func(context.Context) error) (parts, error)
@@ -50,7 +51,7 @@ func (p program) configure(environ []string) (daemon.Config, error) {
 		Listen: p.listen(cfg), LogLevel: cfg.LogLevel, LogFormat: cfg.LogFormat, Warnings: cfg.Warnings,
 		ShutdownDelay: cfg.ShutdownDelay, ShutdownTimeout: cfg.ShutdownTimeout, CallsOut: p.callsOut,
 		Open: func(ctx context.Context, h daemon.Host) (daemon.Service, error) {
-			s, err := newService(ctx, cfg, h)
+			s, err := newService(ctx, p.name, cfg, h)
 			if err != nil {
 				return daemon.Service{}, err
 			}
@@ -75,14 +76,14 @@ type service struct {
 	connectionsOut int
 }
 
-func newService(ctx context.Context, cfg config.Config, h daemon.Host) (s *service, err error) {
+func newService(ctx context.Context, name string, cfg config.Config, h daemon.Host) (s *service, err error) {
 	limitMemory(h.Log)
 	redisstore.SetClientLogger(h.Log)
 	s = &service{cfg: cfg, log: h.Log, connectionsOut: h.ConnectionsOut}
 	important := func(agent string) bool { return s.Important(agent) }
 	s.metrics = metrics.New(daemon.Version(), cfg.MetricsMaxAgents, important)
 	s.Replica, err = replica.New(ctx, replica.Options{
-		Replica: cfg.Replica, Version: daemon.Version(), Logger: h.Log, Embedded: embedded.Start,
+		Replica: cfg.Replica, Program: name, Version: daemon.Version(), Logger: h.Log, Embedded: embedded.Start,
 		Observer: s.metrics.Breakers,
 	})
 	if err != nil {

@@ -22,11 +22,12 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// Options is what an API is made of. Manager, Directory, Policies, Events, Listen and Health are required.
+// Options is what an API is made of. Manager, Directory, Policies, Fleet, Events, Listen and Health are required.
 type Options struct {
 	Manager   *breaker.Manager
 	Directory Directory
 	Policies  Policies
+	Fleet     Fleet
 	// InFile returns what the agent registry's file says of an agent. It must be quick. nil: there is no file.
 	InFile func(agent string) (a registry.Agent, ok bool)
 	// Events reads the fleet's streams, and Listen hears the one of events: see [events.Hub].
@@ -94,9 +95,10 @@ type api struct {
 }
 
 func newAPI(o Options) (*api, error) {
-	if o.Manager == nil || o.Directory == nil || o.Policies == nil || o.Events == nil || o.Listen == nil ||
-		o.Health == nil {
-		return nil, errors.New("httpapi: Options.Manager, Directory, Policies, Events, Listen and Health are required")
+	if o.Manager == nil || o.Directory == nil || o.Policies == nil || o.Fleet == nil || o.Events == nil ||
+		o.Listen == nil || o.Health == nil {
+		return nil, errors.New(
+			"httpapi: Options.Manager, Directory, Policies, Fleet, Events, Listen and Health are required")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -108,6 +110,7 @@ func newAPI(o Options) (*api, error) {
 	a.configRoutes()
 	a.agentRoutes()
 	a.streamRoutes()
+	a.fleetRoutes()
 	a.Health(o.HealthOptions)
 	return a, a.Finish()
 }

@@ -404,12 +404,12 @@ func TestHeartbeat_CountsTheReplicasHeardOf(t *testing.T) {
 	onEachEngine(t, func(t *testing.T, f *fixture) {
 		ctx := context.WithoutCancel(t.Context())
 		f.plant(t, f.keys.Replicas())
-		if _, _, err := f.docs.Heartbeat(ctx, "one", time.Minute); !errors.Is(err, breaker.ErrStoreUnavailable) {
+		if _, _, err := f.docs.Heartbeat(ctx, "one", time.Minute, redisdocs.ReplicaReport{}); !errors.Is(err, breaker.ErrStoreUnavailable) {
 			t.Errorf("over a planted key: %v", err)
 		}
 		old := func(age time.Duration) float64 { return float64(time.Now().Add(-age).UnixMilli()) }
 		for i, replica := range []string{"one", "two", "two"} {
-			if n, _, err := f.docs.Heartbeat(ctx, replica, time.Minute); err != nil || n != min(i+1, 2) {
+			if n, _, err := f.docs.Heartbeat(ctx, replica, time.Minute, redisdocs.ReplicaReport{}); err != nil || n != min(i+1, 2) {
 				t.Errorf("%d replicas, %v", n, err)
 			}
 		}
@@ -417,7 +417,7 @@ func TestHeartbeat_CountsTheReplicasHeardOf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, _, err := f.docs.Heartbeat(ctx, "one", time.Minute); err != nil || n != 2 {
+		if n, _, err := f.docs.Heartbeat(ctx, "one", time.Minute, redisdocs.ReplicaReport{}); err != nil || n != 2 {
 			t.Errorf("%d replicas, %v", n, err)
 		}
 		if err := f.docs.EndHeartbeat(ctx, "three"); err != nil {
@@ -429,7 +429,7 @@ func TestHeartbeat_CountsTheReplicasHeardOf(t *testing.T) {
 		if err := f.docs.EndHeartbeat(ctx, "two"); err != nil {
 			t.Error(err)
 		}
-		if n, _, err := f.docs.Heartbeat(ctx, "one", time.Minute); err != nil || n != 1 {
+		if n, _, err := f.docs.Heartbeat(ctx, "one", time.Minute, redisdocs.ReplicaReport{}); err != nil || n != 1 {
 			t.Errorf("after the end of one: %d replicas, %v", n, err)
 		}
 	})

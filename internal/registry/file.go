@@ -11,6 +11,7 @@ import (
 type agentsFile struct {
 	agents map[string]Agent
 	loaded time.Time
+	digest string
 }
 
 // newFile keeps the pointers to those configs of last that did not change, so that comparing pointers shows a change.

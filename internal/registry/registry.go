@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type Status struct {
 	Path     string    // "": there is none
 	Agents   int       // in force
 	LoadedAt time.Time // when what is in force was read
+	Digest   string    // of its text; "": there is none
 	Problem  error     // why the file as it is now is not in force; nil: it is
 }
 
@@ -136,7 +138,9 @@ func (r *Registry) reload() (took bool, err error) {
 		return false, err
 	}
 	r.sum = sum
-	r.file.Store(newFile(agents, r.file.Load()))
+	file := newFile(agents, r.file.Load())
+	file.digest = hex.EncodeToString(sum[:8])
+	r.file.Store(file)
 	r.problem.Store(nil)
 	return true, nil
 }
@@ -144,7 +148,7 @@ func (r *Registry) reload() (took bool, err error) {
 // Status returns the state of the file. It does not wait for a read.
 func (r *Registry) Status() Status {
 	f := r.file.Load()
-	s := Status{Path: r.o.Path, Agents: len(f.agents), LoadedAt: f.loaded}
+	s := Status{Path: r.o.Path, Agents: len(f.agents), LoadedAt: f.loaded, Digest: f.digest}
 	if problem := r.problem.Load(); problem != nil {
 		s.Problem = *problem
 	}

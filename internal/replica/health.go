@@ -27,6 +27,9 @@ func (r *Replica) CheckRedis(ctx context.Context) Health {
 	if h.Err == nil {
 		h.Warnings, h.Err = r.Conn.Check(ctx)
 	}
+	if !r.gate.read.Load() && h.Err == nil {
+		h.Warnings = append(h.Warnings, "the fleet's gate was not read yet: calls are admitted without it")
+	}
 	if n := r.Fallback.Refusals().Agents; n > 0 {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("Redis refuses the operations of %d agents: see the log", n))
 	}

@@ -4,28 +4,25 @@ import (
 	"context"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
-const (
-	beatEvery = 2 * time.Second
-	beatAlive = 10 * time.Second // a replica without a heartbeat for so long does not count
-	// unsentEvery is how often the log says what waits while Redis is down.
-	unsentEvery = 10 * time.Second
-)
+// unsentEvery is how often the log says what waits while Redis is down.
+const unsentEvery = 10 * time.Second
 
 // heartbeat marks this replica as alive, and counts those that are: a trip never needs more reporters than there are
 // replicas [B23]. It also notices when Redis has lost its data.
 func (r *Replica) heartbeat(ctx context.Context) {
-	t := time.NewTicker(beatEvery)
+	t := time.NewTicker(redisdocs.BeatEvery)
 	defer t.Stop()
 	said, joined := time.Now(), false
 	for {
 		_ = r.identify(ctx) // the store reports its own health
 		r.watch.beaten(func() (ms int64, err error) {
-			n, ms, err := r.Docs.Heartbeat(ctx, r.ID, beatAlive)
+			n, ms, err := r.Docs.Heartbeat(ctx, r.ID, redisdocs.BeatAlive, r.report())
 			if err == nil {
 				r.Store.SetReplicas(n)
 				if !joined {

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ import (
 type Options struct {
 	config.Replica
 
+	Program  string // as others are told of it
 	Version  string
 	Logger   *slog.Logger
 	Store    breaker.Store // in place of Redis, for this process alone; nil: RedisURL
@@ -74,6 +76,10 @@ type Replica struct {
 	watch      *bornWatch
 	holds      *holds
 	resets     *resets
+	gate       *gate
+	storeCalls storeCalls
+	started    time.Time
+	degradedAt atomic.Int64 // in ms: when the fallback last became degraded
 
 	identifying sync.Mutex // see identify
 	downSince   time.Time  // when the fallback last became degraded
@@ -87,7 +93,8 @@ func (r *Replica) Log() *slog.Logger { return r.log }
 
 // New builds a replica. Redis need not be up. Nothing runs before Start.
 func New(ctx context.Context, o Options) (*Replica, error) {
-	r := &Replica{o: o, log: o.Logger, ID: cmp.Or(o.ReplicaID, newID())}
+	o.Program = cmp.Or(o.Program, filepath.Base(os.Args[0]))
+	r := &Replica{o: o, log: o.Logger, ID: cmp.Or(o.ReplicaID, newID()), started: time.Now()}
 	if o.Store == nil {
 		if err := r.openStore(ctx); err != nil {
 			return nil, err
@@ -137,7 +144,7 @@ func (r *Replica) openStore(ctx context.Context) (err error) {
 		lost:       func(was, is string, since time.Time) { r.resets.notice(was, is, since) },
 	}
 	r.Fallback = breaker.NewFallback(breaker.FallbackOptions{
-		Store: loggedStore{r.Store, r.log}, Ping: r.Store.Ping, Born: r.watch.born, OnChange: r.degradedChanged,
+		Store: loggedStore{r.Store, &r.storeCalls, r.log}, Ping: r.Store.Ping, Born: r.watch.born, OnChange: r.degradedChanged,
 		MaxAgents: o.MaxAgents, Logger: r.log,
 	})
 	return nil
@@ -211,6 +218,7 @@ func (r *Replica) build() (err error) {
 		return err
 	}
 	if r.Docs != nil {
+		r.gate = newGate(r)
 		r.holds = newHolds(r)
 		r.resets = newResets(r)
 	}
@@ -265,6 +273,7 @@ func newID() string {
 func (r *Replica) degradedChanged(degraded bool, cause error) {
 	if degraded {
 		r.downSince = time.Now()
+		r.degradedAt.Store(r.downSince.UnixMilli())
 		r.holds.doubt()
 		r.log.Error("Redis is down: answering from this replica's memory", "event", "circuit_breaker.degraded",
 			"redis", r.Conn.Display, "error", cause)
@@ -291,6 +300,7 @@ func (r *Replica) Start(ctx context.Context, more ...func(context.Context)) {
 		tasks = append(tasks,
 			func(ctx context.Context) { r.index.run(ctx, r.Policies.InUse) },
 			r.quarantine.run, r.trackIndexed, r.heartbeat, r.listen, r.holds.run, r.resets.run,
+			r.gate.run,
 		)
 	}
 	for _, task := range append(tasks, more...) {

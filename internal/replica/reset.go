@@ -28,7 +28,7 @@ const (
 	// then.
 	restoreLate = 3 * time.Second
 	// unseen is how long the former data may not have been seen by a replica that was never cut off.
-	unseen = 3 * beatEvery
+	unseen = 3 * redisdocs.BeatEvery
 	// restoreTurn is for how long the replica that does it is waited for.
 	restoreTurn = 30 * time.Second
 	// resetShown is for how long the health is degraded afterwards: longer than the pauses of scrapes and alert rules,
@@ -53,6 +53,7 @@ type resets struct {
 	docs    *redisdocs.Docs
 	holds   *holds
 	force   func(ctx context.Context, agent string, f breaker.Force) (breaker.State, error)
+	gate    func(ctx context.Context) error // puts it back
 	replica string
 	restore bool // ON_STORE_RESET
 	log     *slog.Logger
@@ -88,6 +89,7 @@ const (
 func newResets(r *Replica) *resets {
 	return &resets{
 		store: r.Store, docs: r.Docs, holds: r.holds, force: r.Manager.Force, replica: r.ID,
+		gate:    r.gate.putBack,
 		restore: r.o.OnStoreReset == "restore", log: r.log, wake: make(chan struct{}, 1),
 	}
 }
@@ -226,7 +228,12 @@ func (x *resets) sum(p *storeReset) string {
 
 // putBack puts back the holds that are not settled. It reports whether all are, then.
 func (x *resets) putBack(ctx context.Context, p *storeReset) bool {
-	// The fleet gate, once there is one, goes back here, before the holds [B24].
+	if x.restore {
+		if err := x.gate(ctx); err != nil { // before the holds [B24]
+			x.log.Debug("the fleet's gate is not put back yet", "error", err)
+			return false
+		}
+	}
 	var group errgroup.Group
 	group.SetLimit(holdsAtOnce)
 	for agent, hold := range p.holds {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
@@ -217,7 +218,7 @@ func TestReset_OlderCopyOfTheDataIsALossToo(t *testing.T) {
 		if saved == 0 {
 			saved = now
 		}
-		if now < saved+float64((olderCopy+beatEvery).Milliseconds())+1000 {
+		if now < saved+float64((olderCopy+redisdocs.BeatEvery).Milliseconds())+1000 {
 			return errors.Join(errors.New("the snapshot is too new"), err)
 		}
 		return nil

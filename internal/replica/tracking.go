@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -57,7 +58,7 @@ func (r *Replica) trackIndexed(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(beatEvery):
+		case <-time.After(redisdocs.BeatEvery):
 		}
 	}
 }

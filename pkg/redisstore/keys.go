@@ -87,6 +87,12 @@ func (k Keys) Overrides() string { return k.Prefix + ":overrides" }
 // Replicas are the heartbeats: a sorted set, score = last heartbeat in ms.
 func (k Keys) Replicas() string { return k.Prefix + ":replicas" }
 
+// Replica is what a replica says of itself: JSON, which expires. The key has two parts only.
+func (k Keys) Replica(id string) string { return k.Prefix + ":replica." + id }
+
+// Fleet is the fleet's gate: a hash.
+func (k Keys) Fleet() string { return k.Prefix + ":fleet" }
+
 // Workflows are the definitions made through the API: a hash, id -> JSON, and # with the id -> its entry in lists,
 // JSON. The key has two parts only, as those of executions have, so that it is no agent's.
 func (k Keys) Workflows() string { return k.Prefix + ":workflows" }
