@@ -53,7 +53,10 @@ func (g *gate) follow(ctx context.Context) {
 	r := g.replica
 	now, err := r.Docs.Gate(ctx)
 	if err != nil {
-		return // the store reports its own health; the next poll tries again
+		if ctx.Err() == nil {
+			r.Fallback.Report(err) // while everything is stopped, no call would notice
+		}
+		return
 	}
 	last := g.last.Load()
 	if now.Version == "" && last != nil && last.Version != "" && g.lost(ctx) {

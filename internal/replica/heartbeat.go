@@ -28,6 +28,7 @@ func (r *Replica) heartbeat(ctx context.Context) {
 				if !joined {
 					r.log.Info("joined the fleet", "event", "circuit_breaker.joined", "replica", r.ID, "replicas", n,
 						"prefix", r.o.KeyPrefix)
+					r.announce(ctx, redisstore.EventReplicaJoined)
 				}
 				joined = true
 			}
@@ -67,6 +68,9 @@ func (r *Replica) listen(ctx context.Context) {
 		switch {
 		case e.Kind == redisstore.EventStoreReset:
 			_ = r.identify(ctx) // the heartbeat does so again
+			return
+		case e.Kind == redisstore.EventGate:
+			signal(r.gate.wake)
 			return
 		case !breaker.ValidName(agent): // no agent's
 			return

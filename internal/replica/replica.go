@@ -395,6 +395,8 @@ func (r *Replica) Stop(ctx context.Context, orderly bool) (unsent error) {
 	if orderly {
 		if err := r.Docs.EndHeartbeat(ctx, r.ID); err != nil {
 			r.log.Debug("heartbeat not ended: this replica counts for some seconds more", "error", err)
+		} else {
+			r.announce(ctx, redisstore.EventReplicaLeft)
 		}
 	}
 	r.Fallback.Close()

@@ -58,3 +58,11 @@ func (r *Replica) tell(ctx context.Context) {
 		r.log.Debug("not told", "error", err)
 	}
 }
+
+// announce tells the others what becomes of this replica.
+func (r *Replica) announce(ctx context.Context, kind string) {
+	text := r.ID + " " + r.o.Program + " " + r.o.Version
+	if err := r.Store.Announce(ctx, kind, "-", text, false); err != nil {
+		r.log.Debug("not announced", "kind", kind, "error", err)
+	}
+}
