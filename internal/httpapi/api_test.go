@@ -26,6 +26,7 @@ type fixture struct {
 	handler http.Handler
 	records *records
 	manager *breaker.Manager
+	fleet   *fleet
 	stop    func() // ends all streams
 }
 
@@ -38,6 +39,7 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.fleet = &fleet{records: f.records}
 	hub := events.NewHub(f.records, 2)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -50,7 +52,7 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 		<-ended
 	}
 	t.Cleanup(f.stop)
-	o := Options{Events: f.records, Listen: hub.Listen, Manager: f.manager, Directory: f.records, Policies: f.records, Logger: logger, HealthOptions: route.HealthOptions{
+	o := Options{Events: f.records, Fleet: f.fleet, Listen: hub.Listen, Manager: f.manager, Directory: f.records, Policies: f.records, Logger: logger, HealthOptions: route.HealthOptions{
 		Version: "1.2.3", ReplicaID: "replica-1", Health: healthy, Metrics: http.HandlerFunc(up),
 	}}
 	for _, c := range change {

@@ -101,32 +101,35 @@ type replicasReply struct {
 }
 
 func (a *api) fleetRoutes() {
-	down := []problem.Code{problem.StoreUnavailable}
-	changes := append(down, problem.PreconditionFailed)
+	reads := []problem.Code{problem.StoreUnavailable, problem.InvalidValue}
+	changes := []problem.Code{problem.StoreUnavailable, problem.PreconditionFailed, problem.InvalidValue}
 	params := []*huma.Param{route.ActorParam(), {
 		Name: "If-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
 		Description: "The ETag that was read; without it, whatever stands is replaced.",
 	}}
 	route.Serve(a.API, route.Operation{
-		Route: "GET " + fleetPath, ID: "getFleet", Tag: "fleet", Codes: down, Headers: etagHeader(false),
+		Route: "GET " + fleetPath, ID: "getFleet", Tag: "fleet", Codes: reads, Headers: etagHeader(false),
 		Summary: "The fleet's gate: the share of all calls that every replica admits; ETag if there is one",
 	}, a.getGate)
 	route.Serve(a.API, route.Operation{
 		Route: "PUT " + fleetPath, ID: "putFleet", Tag: "fleet", Params: params, Codes: changes, Headers: etagHeader(false),
 		Summary: "Stop every call, shed a part of them, or recover; waits a second at most for the replicas",
-		Example: `{"action": "shed", "percentage": 20, "until_seconds": 600, "reason": "the model's provider is overloaded"}`,
+		Example: `{"action": "shed", "percentage": 20, "until_seconds": 600, "reason": "overload"}`,
 	}, a.putGate)
 	route.Serve(a.API, route.Operation{
 		Route: "DELETE " + fleetPath, ID: "deleteFleet", Tag: "fleet", Params: params, Codes: changes,
 		Summary: "Lift the gate at once; waits a second at most for the replicas",
 	}, a.deleteGate)
 	route.Serve(a.API, route.Operation{
-		Route: "GET " + replicasPath, ID: "listReplicas", Tag: "fleet", Codes: down,
+		Route: "GET " + replicasPath, ID: "listReplicas", Tag: "fleet", Codes: reads,
 		Summary: "Every replica, by its heartbeat",
 	}, a.replicas)
 }
 
 func (a *api) getGate(r *route.Request, _ route.None) (out gateReply, err error) {
+	if _, err := r.Params(); err != nil {
+		return out, err
+	}
 	g, err := a.Fleet.Gate(r.Context())
 	if err != nil {
 		return out, err
@@ -161,7 +164,7 @@ func (a *api) deleteGate(r *route.Request, _ route.None) (out gateReply, err err
 
 // changeGate replaces the gate by what is made of the one that stands.
 func (a *api) changeGate(
-	r *route.Request, make func(now *redisdocs.Gate) *redisdocs.GateChange, actor string,
+	r *route.Request, next func(now *redisdocs.Gate) *redisdocs.GateChange, actor string,
 ) (out gateReply, err error) {
 	match := strings.Join(r.Header.Values("If-Match"), ",")
 	for range gateTries {
@@ -172,7 +175,7 @@ func (a *api) changeGate(
 		if match != "" && !matches(match, etagOf(now.Version)) {
 			break
 		}
-		if err = a.Fleet.PutGate(r.Context(), &now, make(&now), actor); errors.Is(err, ErrConflict) {
+		if err = a.Fleet.PutGate(r.Context(), &now, next(&now), actor); errors.Is(err, ErrConflict) {
 			continue
 		}
 		if err != nil {
@@ -218,7 +221,8 @@ func (in *gateBody) change() (c redisdocs.GateChange, err error) {
 		c.To = c.From
 	case actionRecover:
 		if in.DurationSeconds == nil {
-			return c, problem.BadValue("body.duration_seconds", "", "how long it takes until all calls are admitted; DELETE lifts the gate at once")
+			const want = "how long it takes until all calls are admitted; DELETE lifts the gate at once"
+			return c, problem.BadValue("body.duration_seconds", "", want)
 		}
 		c.To = 1
 		c.Length, err = seconds("body.duration_seconds", *in.DurationSeconds, time.Millisecond)

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/route/routetest"
 )
 
@@ -27,6 +28,11 @@ func samples() map[string]routetest.Sample[*fixture] {
 	happened := func(f *fixture) string {
 		f.records.happen("5-1", "a", "1770800400000 manual_open closed>open 00000000000000aa alice 0/0/0/0 a fire")
 		f.records.happen("5-2", "-", "1770800400000 gate > 0000000000000000 bob 0/0/0/0 stop")
+		return ""
+	}
+	stopped := func(f *fixture) string {
+		f.fleet.heard = []redisdocs.Heard{heard("a", "follows", time.Second, true)}
+		f.Do("PUT", "/v1/admin/fleet", `{"action":"stop","reason":"fire"}`).Want(200)
 		return ""
 	}
 	one, gateOpen := "/v1/admin/circuit_breakers/Unknown", []string{gateHeader, "1"}
@@ -53,6 +59,10 @@ func samples() map[string]routetest.Sample[*fixture] {
 		"listQuarantine":       {Before: quarantined, Good: routetest.Probe{Query: "?agent_id=FailingAgent"}, Bad: routetest.Probe{Query: "?agent_id=a%20b"}},
 		"listFleetEvents":      {Before: happened, Bad: routetest.Probe{Query: "?since=yesterday"}},
 		"listAudit":            {Before: happened, Bad: routetest.Probe{Query: "?actor=a%20b"}},
+		"getFleet":             {Before: stopped, Bad: routetest.Probe{Query: "?x=1"}},
+		"putFleet":             {Before: stopped, Bad: routetest.Probe{Body: `{"action":"halt"}`}},
+		"deleteFleet":          {Before: stopped, Bad: routetest.Probe{Header: []string{"If-Match", `"other"`}}},
+		"listReplicas":         {Before: stopped, Bad: routetest.Probe{Query: "?x=1"}},
 		"live":                 misdirected, "ready": misdirected, "health": misdirected, "healthChecks": misdirected,
 		"metrics": misdirected, "openapi": misdirected, "docs": misdirected,
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -174,7 +175,7 @@ func TestGate_EndsByItself(t *testing.T) {
 func TestGate_IsPutBackAfterALossOfData(t *testing.T) {
 	t.Parallel()
 	for _, restores := range []bool{true, false} {
-		t.Run(fmt.Sprint(restores), func(t *testing.T) {
+		t.Run(strconv.FormatBool(restores), func(t *testing.T) {
 			t.Parallel()
 			onEachEngine(t, func(t *testing.T, s shop) {
 				env := "ON_STORE_RESET=forget"
@@ -225,7 +226,7 @@ func TestReplicas_SayWhatTheyAre(t *testing.T) {
 				byID[h.ID] = h
 			}
 			if len(heard) != 3 {
-				return fmt.Errorf("%+v, %v", heard, err)
+				return errors.Join(err, fmt.Errorf("%+v", heard))
 			}
 			return err
 		})

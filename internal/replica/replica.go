@@ -144,8 +144,8 @@ func (r *Replica) openStore(ctx context.Context) (err error) {
 		lost:       func(was, is string, since time.Time) { r.resets.notice(was, is, since) },
 	}
 	r.Fallback = breaker.NewFallback(breaker.FallbackOptions{
-		Store: loggedStore{r.Store, &r.storeCalls, r.log}, Ping: r.Store.Ping, Born: r.watch.born, OnChange: r.degradedChanged,
-		MaxAgents: o.MaxAgents, Logger: r.log,
+		Store: loggedStore{r.Store, &r.storeCalls, r.log}, Ping: r.Store.Ping, Born: r.watch.born,
+		OnChange: r.degradedChanged, MaxAgents: o.MaxAgents, Logger: r.log,
 	})
 	return nil
 }

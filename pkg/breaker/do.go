@@ -65,7 +65,8 @@ func withoutResult(fn func(context.Context) error) func(context.Context) (none, 
 	return func(ctx context.Context) (none, error) { return none{}, fn(ctx) }
 }
 
-// call calls fn, if the gate admits the call, with a permit from memory, if b is the agent's active buffer, or with one of the store.
+// call calls fn, if the gate admits the call, with a permit from memory, if b is the agent's active buffer, or with one
+// of the store.
 func call[T any](
 	ctx context.Context, m *Manager, b *epochBuffer, agent string, fn func(context.Context) (T, error),
 ) (result T, err error) {

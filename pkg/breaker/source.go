@@ -10,7 +10,8 @@ type Source struct {
 	Degraded  func() bool // this process answers from its own memory, because the store is down
 	Outcomes  func() Outcomes
 	Refusals  func() Refusals
-	Untracked func() int64 // calls of agents that were not tracked, since the start
+	Share     func() float64 // of all calls, admitted by the fleet's gate now [B24]
+	Untracked func() int64   // calls of agents that were not tracked, since the start
 
 	LeasesReturned func() int64 // leases that this process gave back, because nobody held them, since the start
 	StoreResets    func() int64 // times that this process found that the store had lost its data, since the start
@@ -32,7 +33,7 @@ func (m *Manager) Source() Source {
 	if m.made() != nil {
 		return Source{}
 	}
-	s := Source{Outcomes: m.Outcomes, Untracked: m.Untracked}
+	s := Source{Outcomes: m.Outcomes, Untracked: m.Untracked, Share: m.Share}
 	if m.fallback != nil {
 		s.Degraded, s.Refusals = m.fallback.Degraded, m.fallback.Refusals
 	}

@@ -48,6 +48,7 @@
 //	circuit_breaker_state_errors_total
 //	    Scrapes for which the states could not be read. Such a scrape has neither of the two above.
 //	circuit_breaker_degraded
+//	circuit_breaker_fleet_share
 //	    1 while this process answers from its own memory, because the store is down.
 //	circuit_breaker_refused_agents, circuit_breaker_refused_operations_total
 //	    Agents for which the store answers with errors of their own, and those errors.

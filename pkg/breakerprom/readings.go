@@ -12,7 +12,7 @@ import (
 // All series of outcomes are of one moment, at which circuit_breaker_outcomes_taken_total is
 // circuit_breaker_unsent_outcomes and the sum of circuit_breaker_outcomes_settled_total.
 type readings struct {
-	degraded, refusedAgents            *prometheus.Desc
+	degraded, share, refusedAgents     *prometheus.Desc
 	refused, untracked                 *prometheus.Desc
 	returned, resets                   *prometheus.Desc
 	taken, settled, lost               *prometheus.Desc
@@ -25,6 +25,7 @@ func newReadings() *readings {
 	}
 	return &readings{
 		degraded: desc("degraded", "1 while this replica answers from its own memory, because the store is down."),
+		share:    desc("fleet_share", "Share of all calls that the fleet's gate admits; 1 without one."),
 		refusedAgents: desc("refused_agents",
 			"Agents that this replica answers for from memory, because Redis refuses their operations."),
 		refused:   desc("refused_operations_total", "Operations that Redis answered with an error of their own."),
@@ -55,8 +56,8 @@ func settledAs() map[machine.Code]string {
 // Describe tells all that collect may show.
 func (r *readings) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		r.degraded, r.refusedAgents, r.refused, r.untracked, r.returned, r.resets, r.taken, r.settled, r.lost, r.unsent,
-		r.unsentAgents, r.unsentOldest,
+		r.degraded, r.share, r.refusedAgents, r.refused, r.untracked, r.returned, r.resets, r.taken, r.settled, r.lost,
+		r.unsent, r.unsentAgents, r.unsentOldest,
 	} {
 		out <- d
 	}
@@ -71,6 +72,9 @@ func (r *readings) collect(s *breaker.Source, out chan<- prometheus.Metric) {
 			degraded = 1
 		}
 		o.gauge(r.degraded, degraded)
+	}
+	if s.Share != nil {
+		o.gauge(r.share, s.Share())
 	}
 	if s.Refusals != nil {
 		now := s.Refusals()

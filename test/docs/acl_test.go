@@ -129,6 +129,15 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 		"known":  func(ctx context.Context) error { _, err := docs.Known(ctx, agents[0]); return err },
 		"seen":   func(ctx context.Context) error { _, err := docs.Seen(ctx, agents[0]); return err },
 		"beat":   func(ctx context.Context) error { _, _, err := docs.Heartbeat(ctx, "r", time.Minute, redisdocs.ReplicaReport{}); return err },
+		"gate": func(ctx context.Context) error {
+			was, err := docs.Gate(ctx)
+			if err != nil {
+				return err
+			}
+			return docs.PutGate(ctx, &was, &redisdocs.GateChange{To: 1})
+		},
+		"fleet":  func(ctx context.Context) error { _, err := docs.Replicas(ctx); return err },
+		"report": func(ctx context.Context) error { return docs.Report(ctx, "r", redisdocs.ReplicaReport{}) },
 		"beats":  func(ctx context.Context) error { _, _, err := docs.LastHeartbeats(ctx, "r"); return err },
 		"renew":  func(ctx context.Context) error { _, err := store.Renew(ctx, "former"); return err },
 		"tell": func(ctx context.Context) error {
