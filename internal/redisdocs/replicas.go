@@ -97,7 +97,7 @@ type Heard struct {
 // The states of a replica. One that ended in order has none.
 const (
 	Alive   = "alive"
-	Suspect = "suspect" // two heartbeats are missing
+	suspect = "suspect" // two heartbeats are missing
 	Gone    = "gone"    // it does not count any more
 )
 
@@ -107,7 +107,7 @@ const (
 	// BeatAlive is how long a replica counts without a heartbeat.
 	BeatAlive = 10 * time.Second
 
-	beatSuspect = 3 * BeatEvery
+	beatsuspect = 3 * BeatEvery
 )
 
 // State is the state of a replica by the age of its heartbeat.
@@ -116,7 +116,7 @@ func (h *Heard) State() string {
 	case h.Age > BeatAlive:
 		return Gone
 	case h.Age > beatSuspect:
-		return Suspect
+		return suspect
 	default:
 		return Alive
 	}
