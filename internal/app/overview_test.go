@@ -43,7 +43,7 @@ func newWhole(t testing.TB, url string, start bool) *whole {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newService(t.Context(), cfg, daemon.Host{Log: log, LinesDropped: func() int64 { return 0 }})
+	s, err := newService(t.Context(), "breakerd", cfg, daemon.Host{Log: log, LinesDropped: func() int64 { return 0 }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ const (
 	// BeatAlive is how long a replica counts without a heartbeat.
 	BeatAlive = 10 * time.Second
 
-	beatsuspect = 3 * BeatEvery
+	beatSuspect = 3 * BeatEvery
 )
 
 // State is the state of a replica by the age of its heartbeat.
