@@ -53,10 +53,7 @@ func (g *gate) follow(ctx context.Context) {
 	r := g.replica
 	now, err := r.Docs.Gate(ctx)
 	if err != nil {
-		if ctx.Err() == nil {
-			r.Fallback.Report(err) // while everything is stopped, no call would notice
-		}
-		return
+		return // the store reports its own health; the next poll tries again
 	}
 	last := g.last.Load()
 	if now.Version == "" && last != nil && last.Version != "" && g.lost(ctx) {

@@ -142,6 +142,7 @@ func TestGate_StandsWhileRedisIsDown(t *testing.T) {
 		m.set(stop())
 		m.awaitCall("a", breaker.ReasonEmergencyStop)
 		p.turn("")
+		_, _, _ = m.Manager.Inspect(t.Context(), "a") // the calls, which are refused, do not notice
 		m.awaitLogged("degraded")
 		if got := m.call("a"); got != breaker.ReasonEmergencyStop {
 			t.Errorf("while Redis is down: %q", got)
