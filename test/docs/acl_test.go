@@ -128,7 +128,10 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 		"states": func(ctx context.Context) error { _, err := docs.States(ctx, agents); return err },
 		"known":  func(ctx context.Context) error { _, err := docs.Known(ctx, agents[0]); return err },
 		"seen":   func(ctx context.Context) error { _, err := docs.Seen(ctx, agents[0]); return err },
-		"beat":   func(ctx context.Context) error { _, _, err := docs.Heartbeat(ctx, "r", time.Minute, redisdocs.ReplicaReport{}); return err },
+		"beat": func(ctx context.Context) error {
+			_, _, err := docs.Heartbeat(ctx, "r", time.Minute, redisdocs.ReplicaReport{})
+			return err
+		},
 		"gate": func(ctx context.Context) error {
 			was, err := docs.Gate(ctx)
 			if err != nil {
