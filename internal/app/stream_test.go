@@ -60,7 +60,7 @@ func serveBreakerd(t *testing.T, redis string, env ...string) *served {
 		Ready:        func(context.Context) error { return nil },
 		LinesDropped: func() int64 { return 0 },
 	}
-	if d.service, err = newService(t.Context(), cfg, host); err != nil {
+	if d.service, err = newService(t.Context(), "breakerd", cfg, host); err != nil {
 		t.Fatal(err)
 	}
 	p, err := buildBreakerd(d.service, host.Ready)
