@@ -25,14 +25,18 @@ import (
 	"github.com/breakerd/breakerd/pkg/fleet"
 )
 
-const listPath = "/v1/admin/circuit_breakers"
+const (
+	listPath    = "/v1/admin/circuit_breakers"
+	summaryPath = "/v1/admin/summary"
+)
 
 // whole is a breakerd without listeners, on an engine.
 type whole struct {
 	*service
 	*routetest.Client
 
-	url string
+	url     string
+	handler http.Handler
 }
 
 // newWhole makes a breakerd. Unless it is started, nothing but requests asks Redis.
@@ -55,8 +59,10 @@ func newWhole(t testing.TB, url string, start bool) *whole {
 	if start {
 		s.Start(t.Context(), p.tasks...)
 	}
-	w := &whole{service: s, Client: &routetest.Client{TB: t, Doc: &huma.OpenAPI{}}, url: url}
-	w.Serve(p.listeners[0].Handler)
+	w := &whole{
+		service: s, Client: &routetest.Client{TB: t, Doc: &huma.OpenAPI{}}, url: url, handler: p.listeners[0].Handler,
+	}
+	w.Serve(w.handler)
 	return w
 }
 
@@ -150,6 +156,46 @@ func TestList_FindsWhatALibraryReplicaHasOpened(t *testing.T) {
 	w.Do("GET", listPath+"?state=OPEN", "").Want(200, `circuit_breakers.0.reason="consecutive_failures"`)
 }
 
+func TestSummary_OfWhatRedisHolds(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(t *testing.T, w *whole) {
+		w.fail("flaps", 5)
+		for range 2 {
+			w.reset("flaps")
+			w.fail("flaps", 5)
+		}
+		w.fail("calm", 1)
+		idle := redis.Z{Score: float64(time.Now().Add(-48 * time.Hour).Unix()), Member: "idle"}
+		keys, client := w.Store.Keys(), w.Conn.Client
+		if err := errors.Join(
+			client.ZAdd(t.Context(), keys.Agents(), idle).Err(), w.Docs.MarkSeen(t.Context(), []string{"calm", "flaps"}),
+			client.Set(t.Context(), keys.Config("idle"), `{"failure_threshold":"many"}`, 0).Err(),
+			client.Set(t.Context(), keys.Profile("calm"), `{"labels":{"team":"pay"}}`, 0).Err(),
+		); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{
+			"agents=3", "states.OPEN=1", "states.CLOSED=2", "causes.consecutive_failures=1", "modes.enforce=3",
+			`flappers.0.agent_id="flaps"`, "flappers.0.openings=3", "idle.count=1", `idle.agents.0="idle"`,
+			"overrides=1", `invalid_overrides.agents.0="idle"`, `labels.0.value="pay"`, `oldest_open.0.agent_id="flaps"`,
+		}
+		w.Do("GET", summaryPath, "").Want(200, want...)
+		w.reset("flaps")
+		w.fail("flaps", 5)
+		w.Do("POST", listPath+"/calm/reset", `{"target_state":"CLOSED"}`).Want(200) // the next summary is read anew
+		w.Do("GET", summaryPath, "").Want(200, "flappers.0.openings=4", "agents=3")
+	})
+}
+
+// reset closes an agent's breaker.
+func (w *whole) reset(agent string) {
+	w.Helper()
+	f := breaker.Force{Target: breaker.ResetClosed, Actor: "test", Reason: "test"}
+	if _, err := w.Manager.Force(w.Context(), agent, f); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // seed makes so many known agents, of which so many are open.
 func (w *whole) seed(agents, open int) {
 	w.Helper()
@@ -198,26 +244,27 @@ func TestList_CostsInProportionToWhatIsOpen(t *testing.T) {
 	admin := server.Client(t)
 	w := newWhole(t, server.URL(), false)
 	w.seed(agents, open)
-	want := make([]string, 0, 3)
 	reset := func() {
 		if err := admin.ConfigResetStat(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, query := range []string{"?state=OPEN", "?state=OPEN&sort=worst", "?hold=none&state=OPEN,HALF_OPEN&reason=failures"} {
+	for query, want := range map[string]string{
+		listPath + "?state=OPEN": "total=200", listPath + "?state=OPEN&sort=worst": "total=200", summaryPath: "states.OPEN=200",
+		listPath + "?hold=none&state=OPEN,HALF_OPEN&reason=failures": "total=200",
+	} {
 		one := newWhole(t, server.URL(), false)
 		reset()
-		one.Do("GET", listPath+query, "").Want(200, "total=200")
+		one.Do("GET", query, "").Want(200, want)
 		scripts, all := commands(t, admin)
 		if scripts < open || scripts > 2*open {
 			t.Errorf("%s: %d scripts for %d open agents", query, scripts, open)
 		}
-		if all > 16*open { // a script's own commands count
+		if all > 16*open && query != summaryPath { // a script's own commands count
 			t.Errorf("%s: %d commands for %d open agents", query, all, open)
 		}
-		want = append(want, query)
 	}
-	for _, query := range append(want, "?limit=100", "?label=team%3Dpay") {
+	for _, query := range []string{listPath + "?state=OPEN", listPath + "?limit=100", listPath + "?label=team%3Dpay", summaryPath} {
 		one, many := w.costOf(t, admin, query, 1), w.costOf(t, admin, query, 50)
 		if one != many {
 			t.Errorf("%s: %d commands for one viewer, %d for 50", query, one, many)
@@ -237,7 +284,7 @@ func (w *whole) costOf(t *testing.T, admin *redis.Client, query string, viewers 
 		begin := time.Now()
 		var all sync.WaitGroup
 		for range viewers {
-			all.Go(func() { one.Do(http.MethodGet, listPath+query, "").Want(200) })
+			all.Go(func() { one.Do(http.MethodGet, query, "").Want(200) })
 		}
 		all.Wait()
 		if time.Since(begin) < time.Second { // else a second snapshot was due

@@ -73,6 +73,8 @@ type Policies interface {
 	Describe(ctx context.Context, agent string) (breaker.Policy, map[string]string, error)
 	// Check reports whether the agent's policy is valid with an override; the error wraps a *breaker.PolicyError.
 	Check(ctx context.Context, agent string, o policy.Override) error
+	// Resolve gives the agent's policy with an override in place of the one it has; agent "": one without any layer.
+	Resolve(agent string, o policy.Override) (breaker.Policy, error)
 	// Refresh makes this replica read an override that has changed.
 	Refresh(ctx context.Context, agent string)
 }
@@ -111,6 +113,7 @@ func newAPI(o Options) (*api, error) {
 	a.agentRoutes()
 	a.streamRoutes()
 	a.fleetRoutes()
+	a.summaryRoute()
 	a.Health(o.HealthOptions)
 	return a, a.Finish()
 }

@@ -234,10 +234,13 @@ func (l *listQuery) closedToo() bool {
 
 // takes reports whether a breaker is in the list, as far as that is known without its documents; b is nil for one that
 // is closed and was not inspected.
-func (l *listQuery) takes(agent string, state breaker.State, b *shown) bool {
-	if len(l.states) > 0 && !slices.Contains(l.states, state) ||
+func (l *listQuery) takes(agent string, b *shown) bool {
+	if len(l.states) > 0 && !slices.Contains(l.states, b.state()) ||
 		l.q != "" && !strings.Contains(strings.ToLower(agent), l.q) {
 		return false
+	}
+	if l.reason == "" && len(l.holds) == 0 {
+		return true
 	}
 	var hold machine.Hold
 	var reason *string
@@ -279,8 +282,8 @@ func (l *listQuery) takesDocument(d *document) bool {
 }
 
 // key is a breaker's place in the order; b is nil for one that is closed and was not inspected.
-func (l *listQuery) key(state breaker.State, b *shown) int64 {
-	switch {
+func (l *listQuery) key(b *shown) int64 {
+	switch state := b.state(); {
 	case l.sort == sortByName:
 		return 0
 	case l.sort == sortByState:
@@ -345,7 +348,7 @@ func (s *overview) list(ctx context.Context, l listQuery) (out listReply, err er
 		}
 		for i, agent := range chunk {
 			b := s.shown[agent]
-			if !l.takes(agent, b.view.State, b) { // one that was taken to be closed
+			if !l.takes(agent, b) { // one that was taken to be closed
 				out.Total--
 				continue
 			}
@@ -407,7 +410,7 @@ func (s *overview) places(ctx context.Context, l listQuery) (out []place, err er
 	}
 	found := make([]string, 0, len(agents))
 	for _, agent := range agents {
-		if l.takes(agent, s.state(agent), s.shown[agent]) {
+		if l.takes(agent, s.shown[agent]) {
 			found = append(found, agent)
 		}
 	}
@@ -418,18 +421,33 @@ func (s *overview) places(ctx context.Context, l listQuery) (out []place, err er
 		}
 		found = slices.DeleteFunc(found, func(agent string) bool { return !l.takesDocument(docs[agent]) })
 	}
-	// The figures of closed breakers are read if they are no more than a page shows anyway.
-	if (l.sort == sortByWorst || l.sort == sortByFailure) && len(found) <= route.MostListed {
-		if err := s.inspect(ctx, found); err != nil {
+	return s.order(ctx, l, found)
+}
+
+// order puts agents, which are by name, into the order that the query asks for.
+func (s *overview) order(ctx context.Context, l listQuery, agents []string) (out []place, err error) {
+	// The figures of closed breakers are read, and count, if they are no more than a page shows anyway.
+	compared := (l.sort == sortByWorst || l.sort == sortByFailure) && len(agents) <= route.MostListed
+	if compared {
+		if err := s.inspect(ctx, agents); err != nil {
 			return nil, err
 		}
 	}
-	out = make([]place, len(found))
-	for i, agent := range found {
-		out[i] = place{key: l.key(s.state(agent), s.shown[agent]), name: agent}
+	// Those of the last rank, mostly nearly all, need not be sorted.
+	out = make([]place, 0, len(agents))
+	var last []place
+	lastRank := l.key(nil)
+	for _, agent := range agents {
+		b := s.shown[agent]
+		if b != nil && !b.noted() && !compared {
+			b = nil
+		}
+		if p := (place{key: l.key(b), name: agent}); p.key == lastRank {
+			last = append(last, p)
+		} else {
+			out = append(out, p)
+		}
 	}
-	if l.sort != sortByName {
-		slices.SortFunc(out, place.compare)
-	}
-	return out, nil
+	slices.SortFunc(out, place.compare)
+	return append(out, last...), nil
 }

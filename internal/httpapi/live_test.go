@@ -45,6 +45,7 @@ func samples() map[string]routetest.Sample[*fixture] {
 		"gate":                 {Good: routetest.Probe{Query: "?deny_status=403", Header: gateOpen}, Bad: routetest.Probe{Query: "?deny_status=200", Header: gateOpen}},
 		"gateBelow":            {Good: routetest.Probe{Query: "?anything", Header: gateOpen}, Bad: routetest.Probe{}},
 		"listCircuitBreakers":  {Before: known, Bad: routetest.Probe{Query: "?limit=0"}},
+		"getSummary":           {Before: known, Bad: routetest.Probe{Query: "?nonsense=1"}},
 		"getCircuitBreaker":    {Before: configured, Bad: routetest.Probe{Path: one}},
 		"listEvents":           {Before: known, Bad: routetest.Probe{Path: one + "/events"}},
 		"deleteCircuitBreaker": {Before: known, Bad: routetest.Probe{Path: one}},

@@ -15,6 +15,8 @@ import (
 
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -54,8 +56,9 @@ type overviews struct {
 	stale atomic.Bool   // an operator has changed something since the last reading began
 
 	// What follows belongs to who has the turn.
-	last *overview
-	docs documents
+	last  *overview
+	docs  documents
+	flaps flaps
 }
 
 func newOverviews(a *api) *overviews { return &overviews{api: a, turn: make(chan struct{}, 1)} }
@@ -105,6 +108,8 @@ type overview struct {
 	notes  []string          // agents of shown that are not closed, or held, by name
 	agents []string          // all known ones by name, those of notes included; nil: not read yet
 	docs   bool              // the version of the documents was compared
+
+	summary *summaryReply // nil: not made yet
 }
 
 // shown is one breaker as it was inspected. Both never change.
@@ -116,6 +121,14 @@ type shown struct {
 
 // noted reports whether a breaker is not closed, or held.
 func (b *shown) noted() bool { return b.view.State != breaker.Closed || b.view.Hold.Kind != "" }
+
+// state is the breaker's state; b is nil for one that was not inspected, and so is closed.
+func (b *shown) state() breaker.State {
+	if b == nil {
+		return breaker.Closed
+	}
+	return b.view.State
+}
 
 func (s *overview) read(ctx context.Context) (err error) {
 	if s.nowMs, err = s.of.api.Directory.ClockMs(ctx); err != nil {
@@ -193,14 +206,6 @@ func (s *overview) names(ctx context.Context) ([]string, error) {
 	return s.agents, nil
 }
 
-// state is an agent's state: as it was inspected, or else closed, for what is not closed was inspected.
-func (s *overview) state(agent string) breaker.State {
-	if b := s.shown[agent]; b != nil {
-		return b.view.State
-	}
-	return breaker.Closed
-}
-
 // documents are what was read of agents' profiles and overrides. They outlive an overview, as long as their version
 // stands.
 type documents struct {
@@ -214,6 +219,7 @@ type document struct {
 	profile    profile
 	overridden bool
 	problem    string // why the override is not in force; "": it is, or there is none
+	mode       string // of the policy: enforce, observe or disabled
 }
 
 // documentsOf has the documents of agents, by name.
@@ -246,7 +252,7 @@ func (s *overview) documentsOf(ctx context.Context, agents []string) (map[string
 	if err != nil {
 		return nil, err
 	}
-	none := &document{}
+	none := &document{mode: modeOf(s.of.api.Policies.Resolve("", policy.Override{}))}
 	for i, agent := range todo {
 		d.of[agent] = s.of.api.document(ctx, agent, profiles[i], overrides[i], refused[agent], none)
 	}
@@ -263,18 +269,31 @@ func (a *api) document(
 	}
 	inFile := a.fillFromFile(agent, &d.profile)
 	d.overridden = override != "" || refused != nil
-	if override != "" {
-		o, err := policy.Parse([]byte(override))
-		if err == nil {
-			err = a.Policies.Check(ctx, agent, o)
-		}
-		refused = err
-	}
-	if refused != nil {
-		d.problem = refused.Error()
-	}
 	if profileText == "" && !inFile && !d.overridden {
 		return none
 	}
+	o, err := policy.Override{}, refused
+	if override != "" {
+		o, err = policy.Parse([]byte(override))
+	}
+	var p breaker.Policy
+	if err == nil {
+		p, err = a.Policies.Resolve(agent, o)
+	}
+	if err != nil {
+		d.problem = text.Clip(err.Error(), route.MaxMessage)
+		p, _, _ = a.Policies.Describe(ctx, agent) // the last good one
+	}
+	d.mode = modeOf(p, nil)
 	return &d
+}
+
+// The modes of a policy, as the summary counts them.
+const modeDisabled = "disabled"
+
+func modeOf(p breaker.Policy, err error) string {
+	if err == nil && p.Disabled {
+		return modeDisabled
+	}
+	return string(p.Mode)
 }

@@ -175,4 +175,9 @@ func (r *records) Check(_ context.Context, _ string, o policy.Override) error {
 	return err
 }
 
+func (r *records) Resolve(_ string, o policy.Override) (breaker.Policy, error) {
+	p, _, err := r.resolve(policy.Layer{Origin: "redis", Override: o})
+	return p, err
+}
+
 func (r *records) Refresh(context.Context, string) {}

@@ -99,5 +99,13 @@ func (c *Cache) keep(s, last *snapshot, o policy.Override) {
 
 // Check returns why the agent's policy would not be valid with this override in place of the one it has.
 func (c *Cache) Check(_ context.Context, agent string, o policy.Override) error {
-	return c.lay(&snapshot{base: c.base(agent), registry: c.o.Registry(agent)}, o)
+	_, err := c.Resolve(agent, o)
+	return err
+}
+
+// Resolve returns the agent's policy with this override in place of the one it has. It reads nothing.
+func (c *Cache) Resolve(agent string, o policy.Override) (breaker.Policy, error) {
+	s := &snapshot{base: c.base(agent), registry: c.o.Registry(agent)}
+	err := c.lay(s, o)
+	return s.policy, err
 }

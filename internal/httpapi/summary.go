@@ -1,0 +1,247 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/breakerd/breakerd/internal/events"
+	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route"
+	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
+)
+
+const (
+	flapWindow   = 10 * time.Minute // within which an agent that opens often flaps
+	flapOpenings = 3                // so often
+	idleAfter    = 24 * time.Hour   // without a call
+	mostNamed    = 10               // agents that the summary names of a kind
+	mostLabels   = 100              // that it counts
+)
+
+// The cause of a breaker that an operator opened, or let test calls through.
+const causeOperator = "operator"
+
+type summaryReply struct {
+	NowMs     int64          `json:"now_ms"            doc:"Redis' clock when the breakers were read, ms since 1970."`
+	Enabled   bool           `json:"enabled"           doc:"false: this replica's global switch is off, and it admits and records nothing."`
+	Agents    int            `json:"agents"            doc:"All that are known."`
+	States    map[string]int `json:"states"            doc:"Agents by state."                                                                                    nullable:"false"`
+	Holds     holdCounts     `json:"holds"`
+	Causes    map[string]int `json:"causes"            doc:"Breakers that are not closed, by why they opened; operator: a person's decision."                    nullable:"false"`
+	Modes     map[string]int `json:"modes"             doc:"Agents by what their policy does: enforce, observe, disabled."                                       nullable:"false"`
+	Labels    []labelCount   `json:"labels"            doc:"Agents by label, those with most breakers that are not closed first; 100 at most."                   nullable:"false"`
+	Oldest    []oldOpening   `json:"oldest_open"       doc:"Open for longest, 10 at most."                                                                       nullable:"false"`
+	Flappers  []flapper      `json:"flappers"          doc:"Opened at least 3 times in the last 10 minutes, the most often first, 10 at most."                   nullable:"false"`
+	Idle      namedAgents    `json:"idle"              doc:"Known agents that nobody has called for a day, the one called longest ago first."`
+	Overrides int            `json:"overrides"         doc:"Agents with an override in Redis."`
+	Invalid   namedAgents    `json:"invalid_overrides" doc:"Agents whose override is not in force: it cannot be read, or fits no policy. The last good one is."`
+}
+
+type holdCounts struct {
+	Open      int `json:"open"`
+	Closed    int `json:"closed"`
+	Protected int `json:"protected" doc:"Of both."`
+}
+
+type labelCount struct {
+	Name      string `json:"name"`
+	Value     string `json:"value"`
+	Agents    int    `json:"agents"`
+	NotClosed int    `json:"not_closed"`
+}
+
+// compare orders labels by how many breakers of theirs are not closed, then by how many agents they have.
+func (l *labelCount) compare(o *labelCount) int {
+	return cmp.Or(-cmp.Compare(l.NotClosed, o.NotClosed), -cmp.Compare(l.Agents, o.Agents),
+		strings.Compare(l.Name, o.Name), strings.Compare(l.Value, o.Value))
+}
+
+type oldOpening struct {
+	AgentID  string  `json:"agent_id"`
+	OpenedAt *string `json:"opened_at" format:"date-time"`
+	Reason   *string `json:"reason"`
+	Held     bool    `json:"held"      doc:"By an operator."`
+}
+
+type flapper struct {
+	AgentID  string `json:"agent_id"`
+	Openings int    `json:"openings"`
+}
+
+// namedAgents counts agents and names the first of them.
+type namedAgents struct {
+	Count  int      `json:"count"`
+	Agents []string `json:"agents" doc:"10 at most."     nullable:"false"`
+}
+
+func (n *namedAgents) add(agent string) {
+	if n.Count++; len(n.Agents) < mostNamed {
+		n.Agents = append(n.Agents, agent)
+	}
+}
+
+func (a *api) summaryRoute() {
+	route.Serve(a.API, route.Operation{
+		Route: "GET /v1/admin/summary", ID: "getSummary", Tag: "fleet",
+		Summary: "What is wrong in the fleet, in counts",
+		Codes:   []problem.Code{problem.StoreUnavailable, problem.InvalidValue},
+	}, a.summary)
+}
+
+func (a *api) summary(r *route.Request, _ route.None) (out summaryReply, err error) {
+	if _, err := r.Params(); err != nil {
+		return out, err
+	}
+	err = a.overviews.with(r.Context(), func(ctx context.Context, s *overview) error {
+		if s.summary == nil {
+			if s.summary, err = s.summarize(ctx); err != nil {
+				return err
+			}
+		}
+		out = *s.summary
+		return nil
+	})
+	return out, err
+}
+
+// summarize counts.
+func (s *overview) summarize(ctx context.Context) (*summaryReply, error) {
+	agents, err := s.names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	docs, err := s.documentsOf(ctx, agents)
+	if err != nil {
+		return nil, err
+	}
+	out := &summaryReply{
+		NowMs: s.nowMs, Agents: len(agents), Modes: map[string]int{"enforce": 0, "observe": 0, modeDisabled: 0},
+		Invalid: namedAgents{Agents: []string{}},
+	}
+	ours, err := s.of.api.Policies.Resolve("", policy.Override{})
+	out.Enabled = err != nil || !ours.Disabled
+	s.countNotes(out)
+	labels := map[labelCount]*labelCount{}
+	for _, agent := range agents {
+		d := docs[agent]
+		out.Modes[d.mode]++
+		if d.overridden {
+			out.Overrides++
+		}
+		if d.problem != "" {
+			out.Invalid.add(agent)
+		}
+		for name, value := range d.profile.Labels {
+			key := labelCount{Name: name, Value: value}
+			if labels[key] == nil {
+				labels[key] = new(key)
+			}
+			labels[key].Agents++
+			if s.shown[agent].state() != breaker.Closed {
+				labels[key].NotClosed++
+			}
+		}
+	}
+	out.Labels = []labelCount{}
+	for _, l := range slices.SortedFunc(maps.Values(labels), (*labelCount).compare) {
+		out.Labels = append(out.Labels, *l)
+	}
+	out.Labels = out.Labels[:min(len(out.Labels), mostLabels)]
+	if out.Idle.Count, out.Idle.Agents, err = s.of.api.Directory.Idle(ctx, s.nowMs, idleAfter, mostNamed); err != nil {
+		return nil, err
+	}
+	if out.Idle.Agents == nil {
+		out.Idle.Agents = []string{}
+	}
+	out.Flappers, err = s.flappers(ctx)
+	return out, err
+}
+
+// countNotes counts the breakers that are not closed, or held, and all others as closed.
+func (s *overview) countNotes(out *summaryReply) {
+	out.States = map[string]int{breaker.Closed.Upper(): out.Agents, breaker.Open.Upper(): 0, breaker.HalfOpen.Upper(): 0}
+	out.Causes, out.Oldest = map[string]int{}, []oldOpening{}
+	var open []*shown
+	for _, agent := range s.notes {
+		b := s.shown[agent]
+		if b.view.State != breaker.Closed {
+			out.States[breaker.Closed.Upper()]--
+			out.States[b.view.State.Upper()]++
+			out.Causes[causeOf(b.view)]++
+		}
+		switch b.view.Hold.Kind {
+		case breaker.Open:
+			out.Holds.Open++
+		case breaker.Closed:
+			out.Holds.Closed++
+		}
+		if b.view.Hold.Protected == 1 {
+			out.Holds.Protected++
+		}
+		if b.view.State == breaker.Open {
+			open = append(open, b)
+		}
+	}
+	slices.SortStableFunc(open, func(x, y *shown) int { return cmp.Compare(x.view.OpenedMs, y.view.OpenedMs) })
+	for _, b := range open[:min(len(open), mostNamed)] {
+		out.Oldest = append(out.Oldest, oldOpening{
+			AgentID: b.entry.AgentID, OpenedAt: b.entry.OpenedAt, Reason: b.entry.Reason, Held: b.view.Hold.Kind != "",
+		})
+	}
+}
+
+// causeOf is the cause of a breaker that is not closed, where an operator's words are one.
+func causeOf(v breaker.View) string {
+	if v.Hold.Kind == "" && slices.Contains(machineCauses(), v.Cause) {
+		return v.Cause
+	}
+	return causeOperator
+}
+
+// flaps are the openings of all breakers within flapWindow, as they were read last.
+type flaps struct {
+	openings []events.Entry
+	next     events.ID // of the first event that was not read yet
+}
+
+// flappers reads the openings that came since the overview before, and counts all.
+func (s *overview) flappers(ctx context.Context) ([]flapper, error) {
+	f, since := &s.of.flaps, events.ID{Ms: uint64(max(0, s.nowMs-flapWindow.Milliseconds()))}
+	if f.next.Compare(since) < 0 {
+		f.next = since
+	}
+	for more := true; more; {
+		read, err := s.of.api.Events.Entries(ctx, events.All, f.next, events.Last(), scanPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range read {
+			f.next = e.ID.Next()
+			if e.Event.Kind == machine.EventOpened {
+				f.openings = append(f.openings, e)
+			}
+		}
+		more = len(read) == scanPage
+	}
+	f.openings = slices.DeleteFunc(f.openings, func(e events.Entry) bool { return e.ID.Compare(since) < 0 })
+	times := map[string]int{}
+	for _, e := range f.openings {
+		times[e.Agent]++
+	}
+	out := []flapper{}
+	for agent, n := range times {
+		if n >= flapOpenings {
+			out = append(out, flapper{agent, n})
+		}
+	}
+	slices.SortFunc(out, func(x, y flapper) int {
+		return cmp.Or(-cmp.Compare(x.Openings, y.Openings), strings.Compare(x.AgentID, y.AgentID))
+	})
+	return out[:min(len(out), mostNamed)], nil
+}
