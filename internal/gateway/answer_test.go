@@ -10,10 +10,13 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/framing"
+	"github.com/breakerd/breakerd/internal/gateway"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -340,5 +343,59 @@ func TestGateway_TellsTheAgentWhereItIs(t *testing.T) {
 		if got := (<-headers)["X-Forwarded-Prefix"]; len(got) != 1 || got[0] != want || r.Header.Get("Location") != want+"/y" {
 			t.Errorf("%q: the agent got %q, the caller %q", in, got, r.Header["Location"])
 		}
+	}
+}
+
+// deadlines is an HTTP/2 stream's ResponseWriter, as far as the deadline of the request's body goes.
+type deadlines struct {
+	*httptest.ResponseRecorder
+
+	mu   sync.Mutex
+	read time.Time
+}
+
+// SetReadDeadline serves [http.ResponseController].
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.read = t
+	return nil
+}
+
+func (d *deadlines) readBy() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.read
+}
+
+// taking is an agent that takes a part of the request, looks, and takes the rest.
+type taking struct{ look func() }
+
+func (a taking) RoundTrip(r *http.Request) (*http.Response, error) {
+	_, _ = io.ReadFull(r.Body, make([]byte, 4))
+	a.look()
+	_, err := io.Copy(io.Discard, r.Body)
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, err
+}
+
+// A deadline that passes ends the body of an HTTP/2 request for good, also while nobody reads it: an upload of which an
+// agent takes the rest after more than a minute was answered 408, as if its caller had stalled.
+func TestGateway_AnAgentMayTakeItsTimeForAnUpload(t *testing.T) {
+	t.Parallel()
+	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	var bounded bool
+	g, err := gateway.New(gateway.Options{
+		Agents:  agents{"Agent": {Name: "Agent", URL: &url.URL{Scheme: "http", Host: "agent.example"}}},
+		Manager: newManager(t),
+		Base:    taking{func() { bounded = !w.readBy().IsZero() }},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/agents/Agent/x", iotest.OneByteReader(strings.NewReader("upload")))
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
+	g.ServeHTTP(w, r)
+	if w.Code != http.StatusOK || bounded {
+		t.Errorf("got %d; bounded while nobody reads: %v", w.Code, bounded)
 	}
 }

@@ -252,8 +252,20 @@ func (u *upload) Read(b []byte) (int, error) {
 		u.deadline(0) // else net/http takes the time-out for the caller's leaving
 	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
 		u.broken.CompareAndSwap(nil, &err)
+	case !u.http1:
+		u.rest()
 	}
 	return n, err
+}
+
+// rest ends the bound of a Read that has returned. Over HTTP/2 a deadline that passes ends the body for good, even while
+// nobody reads: an agent may take its time for what it has.
+func (u *upload) rest() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.phase == awaited {
+		u.deadline(0)
+	}
 }
 
 func (u *upload) mayRead() bool {
