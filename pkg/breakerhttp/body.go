@@ -61,8 +61,19 @@ func (b *body) Read(p []byte) (n int, err error) {
 	}
 	err = b.c.clocks.explain(err)
 	b.stop()
-	b.end(b.c.brokenOutcome(err)) // changes nothing if Close has broken the Read
+	o := b.c.brokenOutcome(err)
+	b.showBroken(o)
+	b.end(o) // changes nothing if Close has broken the Read
 	return n, err
+}
+
+// showBroken notes that the body has broken: to the shadow too that is o, unless it has found an error before.
+func (b *body) showBroken(o breaker.Outcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.shown != nil && b.shown.Kind == breaker.Success {
+		b.shown = &breaker.Outcome{Kind: o.Kind, Class: o.Class}
+	}
 }
 
 // Close implements io.Closer. A reader may stop early; the outcome so far counts.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -217,6 +218,32 @@ func TestShadow_OnlyObserves(t *testing.T) {
 	_ = read(r.get(t, srv.URL)) //nolint:bodyclose // read closes it
 	if x := <-r.timings; x.Shadow != nil {
 		t.Errorf("observed %+v", x)
+	}
+}
+
+func TestShadow_AStreamThatBreaksIsAFailureToEveryReader(t *testing.T) {
+	t.Parallel()
+	srv := startAgent(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: "+r.URL.Query().Get("data")+"\n\n")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	for _, c := range []struct {
+		shadow      breakerhttp.BodyClassifier
+		data, class string
+	}{
+		{breakerhttp.StatusOnly, `{}`, "broken_stream"},
+		{breakerhttp.LLM, `{}`, "broken_stream"},
+		{breakerhttp.LLM, `{"error":{"code":429}}`, "llm_error_429"},
+	} {
+		r := newOutbound(t, nil)
+		r.Shadow = c.shadow
+		_ = read(r.get(t, srv.URL+"?data="+url.QueryEscape(c.data))) //nolint:bodyclose // read closes it
+		want := breaker.Outcome{Kind: breaker.Failure, Class: c.class}
+		if x := <-r.timings; x.Shadow == nil || *x.Shadow != want {
+			t.Errorf("%s of %s: shadow %+v, want %+v", c.shadow, c.data, x.Shadow, want)
+		}
 	}
 }
 
