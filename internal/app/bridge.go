@@ -1,11 +1,14 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/breakerd/breakerd/internal/bridgeapi"
@@ -58,7 +61,7 @@ func buildBridge(s *service, ready func(context.Context) error) (parts, error) {
 	loopbackOnly := s.cfg.BridgeAuth == ""
 	memory := budget.New(workflowMemory(s.cfg.WorkflowMemory))
 	api, err := bridgeapi.New(bridgeapi.Options{
-		Manager: s.Manager, Agents: agents{s.Registry, s.Policies}, Workflows: library,
+		Manager: s.Manager, Agents: agents{s.Registry, s.Policies, s.cfg.BridgeListen, s.log}, Workflows: library,
 		Execute: execute(s, gate, measure, memory), Budget: memory,
 		Executions: workflow.NewStore(workflow.StoreOptions{
 			Records: s.Docs, Logger: s.log, StoreDown: s.Fallback.Degraded, Budget: memory,
@@ -146,13 +149,36 @@ type agents struct {
 	*registry.Registry
 
 	policies *policycache.Cache
+	listen   string // the bridge's own address
+	log      *slog.Logger
 }
 
 // Put implements [bridgeapi.Agents].
 func (a agents) Put(ctx context.Context, agent registry.Agent, actor string) (created bool, err error) {
 	created, err = a.Registry.Put(ctx, agent, actor)
 	a.policies.Refresh(ctx, agent.Name)
+	if err == nil && leadsTo(agent.URL, a.listen) {
+		a.log.WarnContext(ctx, "the url of this agent leads back to this bridge: calls of it are refused as a loop",
+			"event", "bridge.agent_loop", "agent", agent.Name, "url", agent.URL.String())
+	}
 	return created, err
+}
+
+// leadsTo reports whether a URL is surely that of a listener on this machine.
+func leadsTo(u *url.URL, listen string) bool {
+	if u == nil {
+		return false
+	}
+	host, port, err := net.SplitHostPort(listen)
+	theirs := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	if err != nil || port != theirs {
+		return false
+	}
+	local := func(host string) bool {
+		ip := net.ParseIP(host)
+		return host == "localhost" || host == "" || ip.IsLoopback() || ip.IsUnspecified()
+	}
+	return u.Hostname() == host || local(u.Hostname()) && local(host)
 }
 
 // Delete implements [bridgeapi.Agents].

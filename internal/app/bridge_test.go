@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -28,6 +29,36 @@ func serveAgents(t *testing.T, gate http.Handler, loopbackOnly bool) *routetest.
 	c := &routetest.Client{TB: t, Doc: &huma.OpenAPI{}}
 	c.Serve(underAgents(gate, echo("api"), loopbackOnly, slog.New(slog.DiscardHandler)))
 	return c
+}
+
+func TestAgents_URLThatLeadsBackIsNoticed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		url, listen string
+		want        bool
+	}{
+		{"http://127.0.0.1:8000/agents/a", "127.0.0.1:8000", true},
+		{"http://localhost:8000", "127.0.0.1:8000", true},
+		{"http://[::1]:8000/api/v1/workflows/w", "0.0.0.0:8000", true},
+		{"http://127.0.0.2:8000/x", ":8000", true},
+		{"http://bridge.internal/x", "bridge.internal:80", true},
+		{"https://127.0.0.1/x", "0.0.0.0:443", true},
+		{"http://127.0.0.1:8001", "127.0.0.1:8000", false},
+		{"http://10.0.0.1:8000", "127.0.0.1:8000", false},
+		{"http://agent:8000", "0.0.0.0:8000", false}, // nobody knows
+		{"http://127.0.0.1:8000", "unix", false},
+	} {
+		u, err := url.Parse(c.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := leadsTo(u, c.listen); got != c.want {
+			t.Errorf("%s, listening at %s: %v", c.url, c.listen, got)
+		}
+	}
+	if leadsTo(nil, "127.0.0.1:8000") {
+		t.Error("an agent without a url leads back")
+	}
 }
 
 func TestUnderAgents_GatewayGetsPathsAsSent(t *testing.T) {

@@ -48,7 +48,7 @@ func (b *bridge) executionRoutes() {
 		Codes: []problem.Code{
 			problem.WorkflowUnknown, problem.InputMissing, problem.AgentFailed, problem.CircuitBreakerOpen,
 			problem.WorkflowTimeout, problem.ExecutionCancelled, problem.StoreUnavailable, problem.TooManyExecutions,
-			problem.WorkflowInvalid, problem.WorkflowMemory,
+			problem.WorkflowInvalid, problem.WorkflowMemory, problem.LoopDetected,
 		},
 	}, b.execute)
 	route.Serve(b.API, route.Operation{
@@ -166,6 +166,7 @@ func notTheAgents() map[string]problem.Code {
 		workflow.CauseBadDefinition:      problem.WorkflowInvalid,
 		workflow.CausePanic:              problem.Internal,
 		string(problem.Internal):         problem.Internal,
+		string(problem.LoopDetected):     problem.LoopDetected,
 	}
 }
 
@@ -177,6 +178,8 @@ func stepProblem(e *workflow.ExecutionError, reason string) *problem.Problem {
 			"step %s: agent %s failed (%s): %s", e.Step, e.Agent, text.Short(e.Cause), reason)
 	case problem.StoreUnavailable:
 		return problem.Unavailable("step %s: %s", e.Step, reason)
+	case problem.LoopDetected: // it is no failure of the agent whose url leads here, either
+		return problem.New(c, "step %s: %s", e.Step, reason).ByProxy(problem.ProxyLoop)
 	case problem.Internal:
 		return problem.New(c, "step %s: unexpected error; the log of this replica says which", e.Step)
 	default:

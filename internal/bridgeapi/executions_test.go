@@ -106,7 +106,7 @@ func TestExecute_WorkflowsTimeoutDoesNotOpenAHealthyBreaker(t *testing.T) {
 func TestExecute_AgentIsNotBlamedForTheFaultsOfOthers(t *testing.T) {
 	t.Parallel()
 	broken := map[string]error{}
-	for _, cause := range []string{"store_unavailable", "agent_unknown", "agent_has_no_url", "internal", "bad_output", "status_418"} {
+	for _, cause := range []string{"store_unavailable", "agent_unknown", "agent_has_no_url", "internal", "bad_output", "status_418", "loop_detected"} {
 		broken[cause] = &workflow.CallError{Cause: cause, Err: errors.New("because")}
 	}
 	f := newFixture(t, func(o *Options) {
@@ -132,6 +132,7 @@ func TestExecute_AgentIsNotBlamedForTheFaultsOfOthers(t *testing.T) {
 		},
 		{`"s":{"agent_name":"internal"}`, "s", "internal", 500, problem.Internal, nil},
 		{`"s":{"agent_name":"panic"}`, "s", "panic", 500, problem.Internal, nil},
+		{`"s":{"agent_name":"loop_detected"}`, "s", "loop_detected", 508, problem.LoopDetected, []string{"because"}},
 		{`"s":{"agent_name":"bad_output"}`, "s", "bad_output", 502, problem.AgentFailed, []string{"bad_output"}},
 		{`"s":{"agent_name":"status_418"}`, "s", "status_418", 502, problem.AgentFailed, []string{"status_418"}},
 	} {
@@ -144,6 +145,9 @@ func TestExecute_AgentIsNotBlamedForTheFaultsOfOthers(t *testing.T) {
 			if !strings.Contains(detail, word) {
 				t.Errorf("%s: the detail does not name %q: %s", c.cause, word, detail)
 			}
+		}
+		if got := g.Header.Get("Proxy-Status"); (got == "breakerd; error=proxy_loop_detected") != (c.status == 508) {
+			t.Errorf("%s: Proxy-Status: %q", c.cause, got) // by it the bridge that called counts it for no breaker
 		}
 		if got := g.Header.Get("Retry-After"); (got == "1") != (c.status == 503) {
 			t.Errorf("%s: Retry-After: %q", c.cause, got)

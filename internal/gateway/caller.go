@@ -116,7 +116,7 @@ func (c *caller) pass(resp *http.Response, at place) error {
 func (c *caller) own() {
 	h := c.Header()
 	if h.Get(proxyStatus) == "" && len(h[strings.ToLower(proxyStatus)]) == 0 {
-		h.Set(proxyStatus, ownStatus(c.refused))
+		h.Set(proxyStatus, problem.ProxyStatusOf(c.refused))
 	}
 	if c.upload != nil {
 		c.upload.finish()
@@ -258,8 +258,8 @@ func (u *upload) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// rest ends the bound of a Read that has returned. Over HTTP/2 a deadline that passes ends the body for good, even while
-// nobody reads: an agent may take its time for what it has.
+// rest ends the bound of a Read that has returned. Over HTTP/2 a deadline that passes ends the body for good, even
+// while nobody reads: an agent may take its time for what it has.
 func (u *upload) rest() {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// proxyStatus is the header that marks an answer of ours (RFC 9209). That of an agent is passed on.
-const proxyStatus = "Proxy-Status"
+// proxyStatus is the header that marks an answer of ours. That of an agent is passed on.
+const proxyStatus = problem.ProxyStatus
 
 // The error types of RFC 9209 that we use.
 const (
@@ -23,17 +23,15 @@ const (
 	statusNotFound     = "destination_not_found"
 	statusProhibited   = "destination_ip_prohibited"
 	statusInternal     = "proxy_internal_error"
-	statusLoop         = "proxy_loop_detected"
+	statusLoop         = problem.ProxyLoop
 	statusRequestError = "http_request_error"
 	statusDenied       = "http_request_denied"
 	statusSlow         = "http_response_timeout"
 )
 
-func ownStatus(errorType string) string { return "breakerd; error=" + errorType }
-
 // answer writes a problem of ours.
 func answer(w http.ResponseWriter, p *problem.Problem, errorType string) {
-	p.With(proxyStatus, ownStatus(errorType)).Write(w)
+	p.ByProxy(errorType).Write(w)
 }
 
 // statusOf is the error type of a problem that no call led to.

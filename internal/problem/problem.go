@@ -108,6 +108,20 @@ func (p *Problem) WithContact(contact string) *Problem {
 	return p
 }
 
+// ProxyStatus is the header that marks an answer of the gateway's own (RFC 9209).
+const ProxyStatus = "Proxy-Status"
+
+// ProxyLoop is the error type of a call that has led back to a bridge. The bridge that sent it counts it for no breaker.
+const ProxyLoop = "proxy_loop_detected"
+
+// ProxyStatusOf is the value of ProxyStatus for an error type of RFC 9209.
+func ProxyStatusOf(errorType string) string { return "breakerd; error=" + errorType }
+
+// ByProxy marks p as an answer of the gateway's own, and returns it.
+func (p *Problem) ByProxy(errorType string) *Problem {
+	return p.With(ProxyStatus, ProxyStatusOf(errorType))
+}
+
 // Unavailable is the problem of a store that is down. Callers may try again in a second.
 func Unavailable(format string, args ...any) *Problem {
 	return New(StoreUnavailable, format, args...).With("Retry-After", "1")
