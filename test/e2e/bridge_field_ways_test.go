@@ -439,7 +439,7 @@ func TestField_ALoopEndsAtOnce(t *testing.T) {
 	}
 	f.awaitText("loop_detected")
 	f.call(http.MethodPost, "/api/v1/workflows", `{"workflow_id":"loop","steps":{"s":{"id":"s","agent_name":"itself"}}}`).want(http.StatusCreated)
-	f.execute("loop").want(http.StatusBadGateway).has("code", "agent_failed")
+	f.execute("loop").want(http.StatusLoopDetected).has("code", "loop_detected")
 	// The way back into a bridge that the call has passed is a loop too, wherever it would end.
 	f.call(http.MethodGet, "/agents/twice/", "").want(http.StatusLoopDetected)
 	// A Via of others is none.
