@@ -176,14 +176,62 @@ func TestSummary_OfWhatRedisHolds(t *testing.T) {
 		}
 		want := []string{
 			"agents=3", "states.OPEN=1", "states.CLOSED=2", "causes.consecutive_failures=1", "modes.enforce=3",
-			`flappers.0.agent_id="flaps"`, "flappers.0.openings=3", "idle.count=1", `idle.agents.0="idle"`,
-			"overrides=1", `invalid_overrides.agents.0="idle"`, `labels.0.value="pay"`, `oldest_open.0.agent_id="flaps"`,
+			`flappers.0.agent_id="flaps"`, "flappers.0.openings=3", "idle.count=1", `idle.names.0="idle"`,
+			"overrides=1", `invalid_overrides.names.0="idle"`, `labels.0.value="pay"`, `oldest_open.0.agent_id="flaps"`,
 		}
 		w.Do("GET", summaryPath, "").Want(200, want...)
 		w.reset("flaps")
 		w.fail("flaps", 5)
 		w.Do("POST", listPath+"/calm/reset", `{"target_state":"CLOSED"}`).Want(200) // the next summary is read anew
 		w.Do("GET", summaryPath, "").Want(200, "flappers.0.openings=4", "agents=3")
+	})
+}
+
+func TestExplain_WhatRedisHolds(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(t *testing.T, w *whole) {
+		keys, client := w.Store.Keys(), w.Conn.Client
+		code := func(agent, part, code string) {
+			t.Helper()
+			g := w.Do("GET", listPath+"/"+agent+"/explain", "").Want(200)
+			all, _ := g.JSON[part].([]any)
+			for _, c := range all {
+				if m, _ := c.(map[string]any); m["code"] == code {
+					return
+				}
+			}
+			t.Errorf("%s of %s lacks %s: %s", part, agent, code, g.Text)
+		}
+		w.fail("tripped", 5)
+		code("tripped", "because", "consecutive_failures")
+		code("tripped", "next", "half_open_at")
+
+		w.fail("edited", 1)
+		w.Do("POST", listPath+"/banned/open", `{"reason":"fraud","protected":true}`).Want(200)
+		if err := errors.Join(
+			client.Set(t.Context(), keys.Machine("edited")[0], "open", 0).Err(),
+			client.Set(t.Context(), keys.Machine("banned")[0], "closed", 0).Err(),
+		); err != nil {
+			t.Fatal(err)
+		}
+		code("edited", "because", "hand_edit") // at once
+		code("banned", "because", "hold_open")
+
+		if w.Conn.Embedded { // it is one replica's alone
+			return
+		}
+		other := newWhole(t, w.url, true)
+		w.Do("PUT", listPath+"/alone/config", `{"minimum_reporters":2}`).Want(201)
+		testkit.Eventually(t, "both replicas to be up", 20*time.Second, func() error {
+			if n := len(w.Do("GET", "/v1/admin/replicas", "").Want(200).JSON["replicas"].([]any)); n != 2 {
+				return fmt.Errorf("%d are", n)
+			}
+			return nil
+		})
+		for range 4 {
+			other.Do("POST", "/v1/circuit_breakers/alone/report", `{"outcome":"failure"}`).Want(200)
+		}
+		code("alone", "not_tripping", "minimum_reporters")
 	})
 }
 

@@ -240,9 +240,9 @@ func number(x *float64) string {
 	return route.FormatNumber(*x)
 }
 
-// showGate shows the gate, once the replicas have heard of it, or a time is over.
-func (a *api) showGate(r *route.Request, g redisdocs.Gate, wait time.Duration) (out gateReply, err error) {
-	out = gateReply{
+// shownGate shows the gate without its replicas.
+func shownGate(g redisdocs.Gate) gateReply {
+	out := gateReply{
 		Action: actionNone, Share: 1, From: 1, To: 1, Problem: g.Problem, NowMs: g.NowMs,
 	}
 	if g.Stands() {
@@ -258,6 +258,12 @@ func (a *api) showGate(r *route.Request, g redisdocs.Gate, wait time.Duration) (
 			out.Action = actionRecover
 		}
 	}
+	return out
+}
+
+// showGate shows the gate, once the replicas have heard of it, or a time is over.
+func (a *api) showGate(r *route.Request, g redisdocs.Gate, wait time.Duration) (out gateReply, err error) {
+	out = shownGate(g)
 	for end := time.Now().Add(wait); ; {
 		heard, err := a.Fleet.Replicas(r.Context())
 		if err != nil {

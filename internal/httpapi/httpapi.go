@@ -114,6 +114,7 @@ func newAPI(o Options) (*api, error) {
 	a.streamRoutes()
 	a.fleetRoutes()
 	a.summaryRoute()
+	a.explainRoute()
 	a.Health(o.HealthOptions)
 	return a, a.Finish()
 }

@@ -18,6 +18,7 @@ type records struct {
 	*routetest.Store
 
 	items map[string][]string // of the quarantine
+	off   bool                // the global switch
 
 	mu      sync.Mutex
 	streams [2][]events.Entry
@@ -155,7 +156,9 @@ func (r *records) Forget(ctx context.Context, agent, _ string, force bool) error
 }
 
 func (r *records) resolve(layers ...policy.Layer) (breaker.Policy, map[string]string, error) {
-	return policy.Resolve(breaker.DefaultPolicy(), nil, layers...)
+	p := breaker.DefaultPolicy()
+	p.Disabled = r.off
+	return policy.Resolve(p, nil, layers...)
 }
 
 func (r *records) Describe(_ context.Context, agent string) (breaker.Policy, map[string]string, error) {

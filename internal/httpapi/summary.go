@@ -11,6 +11,7 @@ import (
 	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
@@ -38,9 +39,30 @@ type summaryReply struct {
 	Labels    []labelCount   `json:"labels"            doc:"Agents by label, those with most breakers that are not closed first; 100 at most."                   nullable:"false"`
 	Oldest    []oldOpening   `json:"oldest_open"       doc:"Open for longest, 10 at most."                                                                       nullable:"false"`
 	Flappers  []flapper      `json:"flappers"          doc:"Opened at least 3 times in the last 10 minutes, the most often first, 10 at most."                   nullable:"false"`
-	Idle      namedAgents    `json:"idle"              doc:"Known agents that nobody has called for a day, the one called longest ago first."`
+	Idle      named          `json:"idle"              doc:"Known agents that nobody has called for a day, the one called longest ago first."`
 	Overrides int            `json:"overrides"         doc:"Agents with an override in Redis."`
-	Invalid   namedAgents    `json:"invalid_overrides" doc:"Agents whose override is not in force: it cannot be read, or fits no policy. The last good one is."`
+	Gate      gateSummary    `json:"gate"`
+	Replicas  replicaCounts  `json:"replicas"`
+	Invalid   named          `json:"invalid_overrides" doc:"Agents whose override is not in force: it cannot be read, or fits no policy. The last good one is."`
+}
+
+// gateSummary is the fleet's gate in short.
+type gateSummary struct {
+	Action string  `json:"action" enum:"none,stop,shed,recover"`
+	Share  float64 `json:"share"  doc:"Of all calls, admitted now."`
+	Until  *string `json:"until"  format:"date-time" doc:"When it ends by itself; null: when it is lifted."`
+	Reason *string `json:"reason"`
+	Actor  *string `json:"actor"`
+}
+
+// replicaCounts counts the replicas that were heard within the hour and did not end in order, and names those that
+// somebody should look at.
+type replicaCounts struct {
+	Alive    int   `json:"alive"`
+	Missing  named `json:"missing"     doc:"Suspect, or gone: their heartbeats are missing."`
+	Degraded named `json:"degraded"    doc:"They answer from their own memory, because Redis is down for them."`
+	Off      named `json:"not_enabled" doc:"Their global switch is off."`
+	Behind   named `json:"behind_gate" doc:"They do not obey the fleet's gate yet."`
 }
 
 type holdCounts struct {
@@ -74,15 +96,15 @@ type flapper struct {
 	Openings int    `json:"openings"`
 }
 
-// namedAgents counts agents and names the first of them.
-type namedAgents struct {
-	Count  int      `json:"count"`
-	Agents []string `json:"agents" doc:"10 at most."     nullable:"false"`
+// named counts agents, or replicas, and names the first of them.
+type named struct {
+	Count int      `json:"count"`
+	Names []string `json:"names" doc:"10 at most." nullable:"false"`
 }
 
-func (n *namedAgents) add(agent string) {
-	if n.Count++; len(n.Agents) < mostNamed {
-		n.Agents = append(n.Agents, agent)
+func (n *named) add(name string) {
+	if n.Count++; len(n.Names) < mostNamed {
+		n.Names = append(n.Names, name)
 	}
 }
 
@@ -122,12 +144,12 @@ func (s *overview) summarize(ctx context.Context) (*summaryReply, error) {
 	}
 	out := &summaryReply{
 		NowMs: s.nowMs, Agents: len(agents), Modes: map[string]int{"enforce": 0, "observe": 0, modeDisabled: 0},
-		Invalid: namedAgents{Agents: []string{}},
+		Invalid: named{Names: []string{}},
 	}
 	ours, err := s.of.api.Policies.Resolve("", policy.Override{})
 	out.Enabled = err != nil || !ours.Disabled
 	s.countNotes(out)
-	labels := map[labelCount]*labelCount{}
+	out.Labels = s.countLabels(agents, docs)
 	for _, agent := range agents {
 		d := docs[agent]
 		out.Modes[d.mode]++
@@ -137,7 +159,25 @@ func (s *overview) summarize(ctx context.Context) (*summaryReply, error) {
 		if d.problem != "" {
 			out.Invalid.add(agent)
 		}
-		for name, value := range d.profile.Labels {
+	}
+	if out.Idle.Count, out.Idle.Names, err = s.of.api.Directory.Idle(ctx, s.nowMs, idleAfter, mostNamed); err != nil {
+		return nil, err
+	}
+	if out.Idle.Names == nil {
+		out.Idle.Names = []string{}
+	}
+	if err := s.countReplicas(ctx, out); err != nil {
+		return nil, err
+	}
+	out.Flappers, err = s.flappers(ctx)
+	return out, err
+}
+
+// countLabels counts agents by label.
+func (s *overview) countLabels(agents []string, docs map[string]*document) []labelCount {
+	labels, out := map[labelCount]*labelCount{}, []labelCount{}
+	for _, agent := range agents {
+		for name, value := range docs[agent].profile.Labels {
 			key := labelCount{Name: name, Value: value}
 			if labels[key] == nil {
 				labels[key] = new(key)
@@ -148,19 +188,44 @@ func (s *overview) summarize(ctx context.Context) (*summaryReply, error) {
 			}
 		}
 	}
-	out.Labels = []labelCount{}
 	for _, l := range slices.SortedFunc(maps.Values(labels), (*labelCount).compare) {
-		out.Labels = append(out.Labels, *l)
+		out = append(out, *l)
 	}
-	out.Labels = out.Labels[:min(len(out.Labels), mostLabels)]
-	if out.Idle.Count, out.Idle.Agents, err = s.of.api.Directory.Idle(ctx, s.nowMs, idleAfter, mostNamed); err != nil {
-		return nil, err
+	return out[:min(len(out), mostLabels)]
+}
+
+// countReplicas shows the gate, and counts the replicas.
+func (s *overview) countReplicas(ctx context.Context, out *summaryReply) error {
+	gate, err := s.of.api.Fleet.Gate(ctx)
+	if err != nil {
+		return err
 	}
-	if out.Idle.Agents == nil {
-		out.Idle.Agents = []string{}
+	g := shownGate(gate)
+	out.Gate = gateSummary{Action: g.Action, Share: g.Share, Until: g.Until, Reason: g.Reason, Actor: g.Actor}
+	heard, err := s.of.api.Fleet.Replicas(ctx)
+	if err != nil {
+		return err
 	}
-	out.Flappers, err = s.flappers(ctx)
-	return out, err
+	r := &out.Replicas
+	for _, n := range []*named{&r.Missing, &r.Degraded, &r.Off, &r.Behind} {
+		n.Names = []string{}
+	}
+	for _, h := range heard {
+		if h.State() != redisdocs.Alive {
+			r.Missing.add(h.ID)
+			continue
+		}
+		r.Alive++
+		if h.DegradedMs > 0 {
+			r.Degraded.add(h.ID)
+		}
+		if !h.Enabled {
+			r.Off.add(h.ID)
+		} else if h.Gate != gate.Version {
+			r.Behind.add(h.ID)
+		}
+	}
+	return nil
 }
 
 // countNotes counts the breakers that are not closed, or held, and all others as closed.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/redisdocs"
 )
 
 const summaryPath = "/v1/admin/summary"
@@ -23,7 +24,7 @@ func TestSummary_CountsWhatIsWrong(t *testing.T) {
 		"modes.enforce=6", "modes.observe=1", "modes.disabled=1",
 		`labels.0.name="team"`, `labels.0.value="web"`, "labels.0.agents=2", "labels.0.not_closed=1", "labels.1.not_closed=0",
 		`oldest_open.0.agent_id="tripped"`, "oldest_open.0.held=false", `oldest_open.1.agent_id="banned"`, "oldest_open.1.held=true",
-		"overrides=4", "invalid_overrides.count=1", `invalid_overrides.agents.0="calm"`, "idle.count=0", "idle.agents=[]", "flappers=[]")
+		"overrides=4", "invalid_overrides.count=1", `invalid_overrides.names.0="calm"`, "idle.count=0", "idle.names=[]", "flappers=[]")
 	if n := len(g.JSON["oldest_open"].([]any)); n != 4 {
 		t.Errorf("%d open breakers: %s", n, g.Text)
 	}
@@ -51,6 +52,22 @@ func TestSummary_NamesFlappers(t *testing.T) {
 	happen("flaps", "opened", time.Minute, 1)
 	f.Do("POST", listPath+"/x/open", `{"reason":"the next summary is read anew"}`).Want(200)
 	f.Do("GET", summaryPath, "").Want(200, "flappers.0.openings=4", "flappers.1=null")
+}
+
+func TestSummary_HasTheGateAndTheReplicas(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	degraded := heard("degraded", "follows", time.Second, true)
+	degraded.DegradedMs = f.records.NowMs.Load()
+	f.fleet.heard = []redisdocs.Heard{
+		heard("a", "follows", time.Second, true), degraded, heard("cut", "old", 8*time.Second, true), heard("dead", "old", time.Minute, true),
+		heard("off", "follows", time.Second, false), heard("slow", "old", time.Second, true),
+	}
+	f.Do("GET", summaryPath, "").Want(200, `gate.action="none"`, "gate.share=1", "gate.until=null")
+	f.Do("PUT", "/v1/admin/fleet", `{"action":"stop","reason":"fire"}`, "X-Actor", "ops").Want(200)
+	f.Do("GET", summaryPath, "").Want(200, `gate.action="stop"`, "gate.share=0", `gate.reason="fire"`, `gate.actor="ops"`,
+		"replicas.alive=4", "replicas.missing.count=2", `replicas.missing.names.1="dead"`, `replicas.degraded.names.0="degraded"`,
+		`replicas.not_enabled.names.0="off"`, "replicas.behind_gate.count=1", `replicas.behind_gate.names.0="slow"`)
 }
 
 func TestSummary_RefusesParameters(t *testing.T) {
