@@ -32,7 +32,7 @@ func buildBreakerd(s *service, ready func(context.Context) error) (parts, error)
 	s.OnHeard(hub.Wake)
 	api, err := httpapi.New(httpapi.Options{
 		Manager: s.Manager, Directory: directory{s.Docs, s.Replica}, Policies: s.Policies, InFile: s.Registry.InFile,
-		Fleet: directory{s.Docs, s.Replica}, Events: s.Docs, Listen: hub.Listen,
+		HoldDefault: s.cfg.HoldDefault, Fleet: directory{s.Docs, s.Replica}, Events: s.Docs, Listen: hub.Listen,
 		HealthOptions: s.healthOptions(ready, nil), LoopbackOnly: s.cfg.Auth == "", Logger: s.log,
 	})
 	if err != nil {

@@ -40,7 +40,7 @@ func onEachEngine(t *testing.T, test func(t *testing.T, url string)) {
 	})
 }
 
-// served is a breakerd in this process.
+// served is a program in this process.
 type served struct {
 	*service
 
@@ -49,6 +49,13 @@ type served struct {
 }
 
 func serveBreakerd(t *testing.T, redis string, env ...string) *served {
+	t.Helper()
+	return serveProgram(t, buildBreakerd, redis, env...)
+}
+
+func serveProgram(
+	t *testing.T, build func(*service, func(context.Context) error) (parts, error), redis string, env ...string,
+) *served {
 	t.Helper()
 	cfg, err := config.Load(append([]string{"REDIS_URL=" + redis, "REDIS_TIMEOUT_MS=1000"}, env...))
 	if err != nil {
@@ -63,7 +70,7 @@ func serveBreakerd(t *testing.T, redis string, env ...string) *served {
 	if d.service, err = newService(t.Context(), "breakerd", cfg, host); err != nil {
 		t.Fatal(err)
 	}
-	p, err := buildBreakerd(d.service, host.Ready)
+	p, err := build(d.service, host.Ready)
 	if err != nil {
 		t.Fatal(err)
 	}

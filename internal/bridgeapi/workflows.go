@@ -1,12 +1,14 @@
 package bridgeapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/peer"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/workflow"
@@ -30,7 +32,8 @@ func (b *bridge) workflowRoutes() {
 	route.Serve(b.API, route.Operation{
 		Route: "POST " + workflowsPath, ID: "putWorkflow", Tag: "workflows", Free: true, In: schema, Out: schema,
 		Summary: "Make a workflow, or replace it as a whole", Also: []int{http.StatusCreated}, Example: workflowExample,
-		Codes: []problem.Code{problem.WorkflowInDirectory, problem.TooManyWorkflows, problem.StoreUnavailable},
+		Params: []*huma.Param{route.ActorParam()},
+		Codes:  []problem.Code{problem.WorkflowInDirectory, problem.TooManyWorkflows, problem.StoreUnavailable},
 	}, b.putWorkflow)
 	route.Serve(b.API, route.Operation{
 		Route: "GET " + one, ID: "getWorkflow", Tag: "workflows", Out: schema,
@@ -40,6 +43,7 @@ func (b *bridge) workflowRoutes() {
 	route.Serve(b.API, route.Operation{
 		Route: "DELETE " + one, ID: "deleteWorkflow", Tag: "workflows", Status: http.StatusNoContent,
 		Summary: "Delete a workflow; executions of it go on",
+		Params:  []*huma.Param{route.ActorParam()},
 		Codes:   []problem.Code{problem.WorkflowUnknown, problem.WorkflowInDirectory, problem.StoreUnavailable},
 	}, b.deleteWorkflow)
 	b.executionRoutes()
@@ -106,16 +110,41 @@ func (b *bridge) getWorkflow(r *route.Request, _ route.None) (workflow.Definitio
 }
 
 func (b *bridge) putWorkflow(r *route.Request, in json.RawMessage) (workflow.Definition, error) {
-	out, created, err := b.Workflows.Put(r.Context(), in)
+	ctx, err := b.asActor(r)
+	if err != nil {
+		return workflow.Definition{}, err
+	}
+	out, created, err := b.Workflows.Put(ctx, in)
 	if created {
 		r.Status = http.StatusCreated
+	}
+	if err == nil {
+		b.logWorkflow(ctx, "workflow set", out.ID)
 	}
 	return out, workflowProblem(out.ID, err)
 }
 
+// asActor is the context of a request with its actor, for the audit.
+func (b *bridge) asActor(r *route.Request) (context.Context, error) {
+	actor, err := r.Actor("")
+	return peer.As(r.Context(), actor), err
+}
+
+func (b *bridge) logWorkflow(ctx context.Context, msg, id string) {
+	b.Logger.InfoContext(ctx, msg, "event", "bridge.workflow", "workflow", id, "actor", peer.Actor(ctx),
+		"address", breaker.AddressOf(ctx))
+}
+
 func (b *bridge) deleteWorkflow(r *route.Request, _ route.None) (none route.None, err error) {
 	id := r.PathValue("workflow")
-	return none, workflowProblem(id, b.Workflows.Delete(r.Context(), id))
+	ctx, err := b.asActor(r)
+	if err != nil {
+		return none, err
+	}
+	if err = b.Workflows.Delete(ctx, id); err == nil {
+		b.logWorkflow(ctx, "workflow deleted", id)
+	}
+	return none, workflowProblem(id, err)
 }
 
 // workflowProblem gives the problem of an error of the library. It returns other errors, and nil, unchanged.

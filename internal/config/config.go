@@ -30,6 +30,7 @@ type Config struct {
 
 	Listen            string        `env:"BREAKERD_LISTEN" envDefault:"127.0.0.1:18180" check:"text host:port; other than a loopback address only with BREAKERD_AUTH" doc:"where breakerd listens" clause:"security.md#the-listener"`
 	Auth              string        `env:"BREAKERD_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may operate the breakers" clause:"security.md#the-listener"`
+	HoldDefault       time.Duration `env:"HOLD_DEFAULT_SECONDS" envDefault:"0" check:"seconds 0 31536000" doc:"how long breakerd holds an agent open if the operator does not say; 0: until the hold is lifted, and the answer says so" clause:"events.md#holds"`
 	BridgeListen      string        `env:"BRIDGE_LISTEN" envDefault:"127.0.0.1:8000" check:"text host:port; other than a loopback address only with BRIDGE_AUTH" doc:"where bridge listens" clause:"security.md#the-listener"`
 	BridgeAuth        string        `env:"BRIDGE_AUTH" check:"oneof none" doc:"none: everyone who reaches the listener may call the agents, and register others" clause:"security.md#the-listener"`
 	AgentAllow        string        `env:"AGENT_ALLOW" check:"text hosts, patterns like *.example.com, and addresses or networks like 10.0.0.0/8, with commas between them" doc:"the only destinations that bridge may call as agents; empty: any. A link-local address needs an entry of its own" clause:"bridge.md#the-gateway"`

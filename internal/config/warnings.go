@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -83,8 +84,8 @@ func intended(name string, known []string) string {
 			return name + unit
 		}
 	}
-	best := slices.MinFunc(known, func(a, b string) int { return edits(name, a) - edits(name, b) })
-	if d := edits(name, best); d <= 1 || d == 2 && len(best) >= 12 {
+	best := slices.MinFunc(known, func(a, b string) int { return text.Edits(name, a) - text.Edits(name, b) })
+	if d := text.Edits(name, best); d <= 1 || d == 2 && len(best) >= 12 {
 		return best
 	}
 	for _, prefix := range []string{policyPrefix, "REDIS_", "BREAKERD_", "BRIDGE_", "INBOUND_", "SHUTDOWN_", "LOG_"} {
@@ -108,7 +109,7 @@ func intended(name string, known []string) string {
 // nearest is the known name that takes the fewest edits to reach, less the length of the shared beginning: TIMEOUT is
 // rather TIMEOUT_MAX_SECONDS than MODE.
 func nearest(name string, known []string) string {
-	distance := func(k string) int { return edits(name, k) - shared(name, k) }
+	distance := func(k string) int { return text.Edits(name, k) - shared(name, k) }
 	return slices.MinFunc(known, func(a, b string) int { return distance(a) - distance(b) })
 }
 
@@ -118,25 +119,4 @@ func shared(a, b string) int {
 		n++
 	}
 	return n
-}
-
-// edits is the Levenshtein distance in bytes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -144,8 +144,8 @@ func TestForce_HoldsResetsAndTheirEvents(t *testing.T) {
 	f.Do("GET", at, "").Want(200, `ramp.until="2026-02-11T09:01:00Z"`, "hold=null", "reason=null")
 	f.Do("POST", at+"/close", `{"reason":"`+strings.Repeat("long ", 30)+`"}`).Want(200, `status="closed"`, `state="CLOSED"`)
 	f.Do("GET", at, "").Want(200, `hold.kind="CLOSED"`, "hold.until=null", "timeout_until=null", `reason="`+strings.Repeat("long ", 30)+`"`)
-	f.Do("POST", at+"/open", `{"protected":true}`).Want(200)
-	f.Do("POST", at+"/close", "").WantProblem(409, problem.HoldProtected)
+	f.Do("POST", at+"/open", `{"protected":true,"reason":"b","force":true}`).Want(200)
+	f.Do("POST", at+"/close", `{"reason":"c"}`).WantProblem(409, problem.HoldProtected)
 	f.Do("DELETE", at, "").WantProblem(409, problem.HoldProtected)
 	f.Do("POST", at+"/reset", `{"target_state":"HALF_OPEN","reason":"timeout_expired","force":true}`).Want(200, `state="HALF_OPEN"`)
 	f.Do("GET", at+"/events", "").Want(200, `events.0.event="manual_reset"`, `events.0.from="OPEN"`, `events.0.to="HALF_OPEN"`,
@@ -158,7 +158,7 @@ func TestForce_HoldsResetsAndTheirEvents(t *testing.T) {
 func TestForce_EndlessHoldHasNoEnd(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.Do("POST", "/v1/admin/circuit_breakers/a/open", "").Want(200)
+	f.Do("POST", "/v1/admin/circuit_breakers/a/open", `{"reason":"manual"}`).Want(200, "endless=true")
 	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "timeout_until=null", `reason="manual"`, "hold.until=null")
 }
 
@@ -171,7 +171,7 @@ func TestAdmin_UnknownAgentIsNotMadeByATypo(t *testing.T) {
 		{"GET", "/v1/admin/circuit_breakers/typo/config", ""},
 		{"DELETE", "/v1/admin/circuit_breakers/typo/config", ""},
 		{"POST", "/v1/admin/circuit_breakers/typo/reset", `{"target_state":"CLOSED"}`},
-		{"POST", "/v1/admin/circuit_breakers/typo/close", ""},
+		{"POST", "/v1/admin/circuit_breakers/typo/close", `{"reason":"x"}`},
 		{"DELETE", "/v1/admin/circuit_breakers/typo", ""},
 		{"GET", "/v1/admin/agents/typo", ""},
 		{"GET", "/v1/admin/quarantine?agent_id=typo", ""},

@@ -43,7 +43,7 @@ func TestStoreDown_DegradedAnswersAreMarked(t *testing.T) {
 	f.Do("POST", "/v1/circuit_breakers/a/acquire", "").Want(429, "degraded=true", `reason="open"`)
 	f.Do("GET", "/v1/admin/circuit_breakers/a", "").Want(200, "degraded=true", `state="OPEN"`)
 	f.Do("GET", "/v1/admin/circuit_breakers/never", "").WantProblem(503, problem.StoreUnavailable)
-	f.Do("POST", "/v1/admin/circuit_breakers/a/open", "").WantProblem(503, problem.StoreUnavailable)
+	f.Do("POST", "/v1/admin/circuit_breakers/a/open", `{"reason":"x"}`).WantProblem(503, problem.StoreUnavailable)
 }
 
 func TestPanic_IsA500AndTheServerGoesOn(t *testing.T) {
@@ -91,7 +91,7 @@ func TestOrigin_PageOfAnotherSiteMayNotChangeAnything(t *testing.T) {
 		f.Do("POST", "/v1/admin/circuit_breakers/a/open", "{}", h...).WantProblem(403, problem.CrossOrigin)
 		f.Do("GET", "/v1/admin/circuit_breakers", "", h...).Want(200)
 	}
-	f.Do("POST", "/v1/admin/circuit_breakers/a/open", "{}", "Sec-Fetch-Site", "same-origin").Want(200)
+	f.Do("POST", "/v1/admin/circuit_breakers/a/open", `{"reason":"x"}`, "Sec-Fetch-Site", "same-origin").Want(200)
 }
 
 func TestHealth_ShowsItsProvider(t *testing.T) {

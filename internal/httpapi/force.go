@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"cmp"
+	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/text"
+	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
@@ -32,10 +35,10 @@ type resetBody struct {
 }
 
 type holdBody struct {
-	Reason         string   `json:"reason,omitempty"          doc:"For the log; at most 500 bytes of printable text."`
-	TimeoutSeconds *float64 `json:"timeout_seconds,omitempty" doc:"How long it stands; without it, until it is lifted."`
+	Reason         string   `json:"reason,omitempty"          doc:"Needed; at most 500 bytes of printable text."`
+	TimeoutSeconds *float64 `json:"timeout_seconds,omitempty" doc:"How long it stands; without it, open: HOLD_DEFAULT_SECONDS, close: until it is lifted."`
 	Protected      bool     `json:"protected,omitempty"       doc:"Is lifted only with force."`
-	Force          bool     `json:"force,omitempty"           doc:"Replaces a protected hold too."`
+	Force          bool     `json:"force,omitempty"           doc:"Replaces a hold of another actor, and a protected one, too."`
 	Actor          string   `json:"actor,omitempty"           doc:"As the header X-Actor."`
 }
 
@@ -43,6 +46,10 @@ type forceReply struct {
 	Status  string `json:"status"   enum:"reset,opened,closed"`
 	AgentID string `json:"agent_id"`
 	State   string `json:"state"    enum:"CLOSED,OPEN,HALF_OPEN"`
+	Endless bool   `json:"endless,omitempty" doc:"The hold stands until somebody lifts it."`
+	Created bool   `json:"created,omitempty" doc:"The agent was not known before: is its name right?"`
+
+	Nearest []string `json:"nearest,omitempty" doc:"Of an agent that was not known: the known names that are nearest to its name."`
 }
 
 const (
@@ -58,6 +65,7 @@ func (a *api) breakerRoutes() {
 	}, a.list)
 	one := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable}
 	forced := []problem.Code{problem.AgentUnknown, problem.StoreUnavailable, problem.HoldProtected}
+	held := append(slices.Clip(forced), problem.HoldExists)
 	actor := []*huma.Param{route.ActorParam()}
 	route.Serve(a.API, route.Operation{
 		Route: "GET " + oneAdminPath, ID: "getCircuitBreaker", Tag: "breakers", Codes: one,
@@ -78,14 +86,14 @@ func (a *api) breakerRoutes() {
 		Example: `{"target_state": "HALF_OPEN", "reason": "issue_resolved"}`,
 	}, a.reset)
 	route.Serve(a.API, route.Operation{
-		Route: "POST " + oneAdminPath + "/open", ID: "openCircuitBreaker", Tag: "breakers", Params: actor, Codes: forced,
+		Route: "POST " + oneAdminPath + "/open", ID: "openCircuitBreaker", Tag: "breakers", Params: actor, Codes: held,
 		Summary: "Hold it open: ban the agent; one that is not known yet, too", Optional: true,
 		Example: `{"reason": "flooding_quarantine", "timeout_seconds": 3600}`,
 	}, func(r *route.Request, in holdBody) (forceReply, error) {
 		return a.hold(r, breaker.HoldOpen, in, "opened")
 	})
 	route.Serve(a.API, route.Operation{
-		Route: "POST " + oneAdminPath + "/close", ID: "closeCircuitBreaker", Tag: "breakers", Params: actor, Codes: forced,
+		Route: "POST " + oneAdminPath + "/close", ID: "closeCircuitBreaker", Tag: "breakers", Params: actor, Codes: held,
 		Summary: "Hold it closed: admit and record every call, never open", Optional: true,
 		Example: `{"reason": "known_issue"}`,
 	}, func(r *route.Request, in holdBody) (forceReply, error) {
@@ -121,8 +129,57 @@ func (a *api) hold(r *route.Request, target breaker.Target, in holdBody, status 
 			return forceReply{}, err
 		}
 		f.LengthMs = length.Milliseconds()
+	} else if target == breaker.HoldOpen {
+		f.LengthMs = a.HoldDefault.Milliseconds()
 	}
-	return a.force(r, f, in.Reason, in.Actor, status)
+	if strings.TrimSpace(in.Reason) == "" {
+		return forceReply{}, problem.BadValue("body.reason", in.Reason, "why it is held: whoever meets it has to know")
+	}
+	out, err := a.force(r, f, in.Reason, in.Actor, status)
+	out.Endless = err == nil && f.LengthMs == 0
+	return out, err
+}
+
+// holdExists refuses to replace a hold of another actor, unless f overrides it. Two operators who act in the same
+// moment may pass both.
+func (a *api) holdExists(r *route.Request, f breaker.Force) error {
+	if f.Override || f.Target != breaker.HoldOpen && f.Target != breaker.HoldClosed {
+		return nil
+	}
+	v, _, err := a.Manager.Inspect(r.Context(), r.Agent)
+	same := v.Hold.Actor == f.Actor && f.Actor != route.Nobody
+	if err != nil || v.Hold.Kind == "" || same || v.Hold.Protected == 1 { // which Force refuses
+		return err
+	}
+	p := problem.New(problem.HoldExists, "%s holds it %s: %s; force replaces that", text.Short(v.Hold.Actor),
+		v.Hold.Kind.Upper(), text.Clip(view.Reason(v), route.MaxMessage))
+	p.Agent = r.Agent
+	return p
+}
+
+// nearestNames is how many known names are shown beside one that was not known.
+const nearestNames = 3
+
+// nearest are the known names that may have been meant.
+func (a *api) nearest(ctx context.Context, agent string) (names []string) {
+	agents, err := a.Directory.Agents(ctx)
+	if err != nil {
+		return nil
+	}
+	most := max(2, len(agent)/4)
+	distance := map[string]int{}
+	for _, name := range agents {
+		if longer := len(name) - len(agent); name == agent || longer > most || -longer > most {
+			continue
+		}
+		if d := text.Edits(strings.ToLower(name), strings.ToLower(agent)); d <= most {
+			names, distance[name] = append(names, name), d
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(distance[a], distance[b]), cmp.Compare(a, b))
+	})
+	return names[:min(len(names), nearestNames)]
 }
 
 // force carries out an operator's verb. Only an opening may name an agent that is not known yet.
@@ -137,13 +194,19 @@ func (a *api) force(r *route.Request, f breaker.Force, reason, actor, status str
 		if err := a.known(r); err != nil {
 			return out, err
 		}
+	} else if known, err := a.Directory.Known(r.Context(), r.Agent); err == nil && !known {
+		out.Created, out.Nearest = true, a.nearest(r.Context(), r.Agent)
+	}
+	if err := a.holdExists(r, f); err != nil {
+		return forceReply{}, err
 	}
 	state, err := a.Manager.Force(r.Context(), r.Agent, f)
 	if err != nil {
 		return out, err
 	}
 	_ = a.Directory.MarkSeen(r.Context(), []string{r.Agent}) // if it fails, the index lists the agent after its repair
-	return forceReply{Status: status, AgentID: r.Agent, State: state.Upper()}, nil
+	out.Status, out.AgentID, out.State = status, r.Agent, state.Upper()
+	return out, nil
 }
 
 // forget is DELETE of an agent.

@@ -30,6 +30,8 @@ type Options struct {
 	Fleet     Fleet
 	// InFile returns what the agent registry's file says of an agent. It must be quick. nil: there is no file.
 	InFile func(agent string) (a registry.Agent, ok bool)
+	// HoldDefault is how long an agent is held open if the operator does not say; 0: until the hold is lifted.
+	HoldDefault time.Duration
 	// Events reads the fleet's streams, and Listen hears the one of events: see [events.Hub].
 	Events events.Reader
 	Listen func(ctx context.Context, after *events.ID) (*events.Listener, events.ID, *events.Reset, error)

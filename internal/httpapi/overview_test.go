@@ -30,7 +30,7 @@ func mixed(t testing.TB) *fixture {
 		{"banned/open", `{"reason":"Flooding, by night","timeout_seconds":30,"actor":"alice"}`},
 		{"locked/open", `{"reason":"fraud","protected":true}`},
 		{"calm-held/open", `{"reason":"x"}`},
-		{"calm-held/close", `{"reason":"known issue"}`},
+		{"calm-held/close", `{"reason":"known issue","force":true}`},
 	} {
 		f.Do("POST", listPath+"/"+r[0], r[1]).Want(200)
 	}

@@ -22,6 +22,7 @@ const (
 	ExecutionCancelled   Code = "execution_cancelled"
 	ExecutionUnknown     Code = "execution_unknown"
 	GateHeaderRequired   Code = "gate_header_required"
+	HoldExists           Code = "hold_exists"
 	HoldProtected        Code = "hold_protected"
 	HostNotAllowed       Code = "host_not_allowed"
 	InputMissing         Code = "input_missing"
@@ -74,7 +75,7 @@ func (c Code) Status() int {
 		return http.StatusMethodNotAllowed
 	case RequestTimeout:
 		return http.StatusRequestTimeout
-	case AgentConflict, AgentInFile, ConfigInvalid, HoldProtected, LeaseLost, TooManyWorkflows,
+	case AgentConflict, AgentInFile, ConfigInvalid, HoldExists, HoldProtected, LeaseLost, TooManyWorkflows,
 		WorkflowInDirectory:
 		return http.StatusConflict
 	case PreconditionFailed:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 	"github.com/breakerd/breakerd/pkg/redisstore"
@@ -89,11 +90,35 @@ func (d *Docs) put(ctx context.Context, agent string, c redisstore.Change) error
 			return err
 		}
 	}
-	err := d.store.Configure(ctx, agent, c)
+	err := d.configure(ctx, agent, c)
 	if err == nil {
 		d.OverridesChanged(ctx)
 	}
 	return err
+}
+
+// replaceTries is how often a change of a document that may hold anything reads first what it holds.
+const replaceTries = 3
+
+// configure writes a document, and says in the event what it held: exactly that, unless others keep changing it.
+func (d *Docs) configure(ctx context.Context, agent string, c redisstore.Change) error {
+	if c.Expected != redisstore.AnyVersion {
+		c.Detail = view.ChangeOf(c.Expected, c.Text)
+		return d.store.Configure(ctx, agent, c)
+	}
+	for range replaceTries {
+		held, err := d.client.Get(ctx, c.Key).Result()
+		if err := failed("configure", agent, err); err != nil {
+			return err
+		}
+		exact := c
+		exact.Expected, exact.Detail = held, view.ChangeOf(held, c.Text)
+		if err := d.store.Configure(ctx, agent, exact); !errors.Is(err, redisstore.ErrConflict) {
+			return err
+		}
+	}
+	c.Detail = view.ChangeOf("", c.Text)
+	return d.store.Configure(ctx, agent, c)
 }
 
 // OverridesVersion is a text that is another one after each change of an override or a profile; "" at first.

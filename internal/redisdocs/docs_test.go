@@ -128,7 +128,7 @@ func TestDocuments_AreComparedAndReplaced(t *testing.T) {
 		reads("{3}", "{p}")
 		view, err := f.store.Inspect(ctx, "a", breaker.DefaultPolicy())
 		n, err2 := f.client.XLen(ctx, f.keys.Audit()).Result()
-		if err := errors.Join(err, err2); err != nil || len(view.Log) != 4 || view.Log[1].Text != "config deleted" || view.Log[1].Actor != "alice" || n != 4 {
+		if err := errors.Join(err, err2); err != nil || len(view.Log) != 4 || view.Log[1].Text != `config deleted {"after":null,"before":"{1}"}` || view.Log[1].Actor != "alice" || n != 4 {
 			t.Errorf("the log is %v, the audit has %d entries, %v", view.Log, n, err)
 		}
 	})

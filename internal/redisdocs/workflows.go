@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/peer"
 	"github.com/breakerd/breakerd/internal/workflow"
+	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
 const (
@@ -75,7 +77,15 @@ func (d *Docs) PutWorkflow(ctx context.Context, id, text, entry string) error {
 		return fmt.Errorf("workflow %q: %w", id, workflow.ErrFull)
 	}
 	err := d.write(ctx, key, func() error { return d.client.HSet(ctx, key, id, text, entryOf(id), entry).Err() })
-	return failed("put workflow", "", err)
+	if err != nil {
+		return failed("put workflow", "", err)
+	}
+	return d.workflowChanged(ctx, id, "set")
+}
+
+// workflowChanged tells of a change of a workflow. If that fails the change has happened, as after any such error.
+func (d *Docs) workflowChanged(ctx context.Context, id, how string) error {
+	return d.store.Announce(ctx, redisstore.EventWorkflow, peer.Actor(ctx), "workflow "+id+" "+how, true)
 }
 
 // DropWorkflow deletes a workflow, and says whether there was one.
@@ -83,7 +93,10 @@ func (d *Docs) DropWorkflow(ctx context.Context, id string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()
 	n, err := d.client.HDel(ctx, d.keys.Workflows(), id, entryOf(id)).Result()
-	return n > 0, failed("delete workflow", "", err)
+	if err != nil || n == 0 {
+		return false, failed("delete workflow", "", err)
+	}
+	return true, d.workflowChanged(ctx, id, "deleted")
 }
 
 // Execution reads the JSON of a finished execution; "" when there is none, or no longer.

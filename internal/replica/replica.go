@@ -150,7 +150,7 @@ func (r *Replica) openStore(ctx context.Context) (err error) {
 	return nil
 }
 
-// lateEvent notifies of an event of the store's whose caller has gone.
+// lateEvent notifies of an event of the store's whose caller has gone, or that is of no operation of the machine.
 func (r *Replica) lateEvent(agent string, e breaker.Event) {
 	for _, o := range r.observers {
 		r.guard("Observer.Event", func() { o.Event(agent, e, false) })

@@ -115,19 +115,23 @@ func Whole(q url.Values, name string, most int) (int, error) {
 	return n, nil
 }
 
-// Actor is who makes a change: the actor in the body, else the header X-Actor, else "api".
+// Nobody is the actor of a change whose maker gave no name.
+const Nobody = "api"
+
+// Actor is who makes a change: the actor in the body, else the header X-Actor, else Nobody. The word "-" is none: it
+// stands for the breaker itself in an event.
 func (r *Request) Actor(inBody string) (string, error) {
-	const want = "1 to 64 of A-Z a-z 0-9 . _ : @ -"
+	const want = "1 to 64 of A-Z a-z 0-9 . _ : @ -, not - alone"
 	if inBody != "" {
-		if !breaker.ValidWord(inBody) {
+		if !breaker.ValidWord(inBody) || inBody == "-" {
 			return "", problem.BadValue("body.actor", inBody, want)
 		}
 		return inBody, nil
 	}
 	switch values := r.Header.Values("X-Actor"); {
 	case len(values) == 0:
-		return "api", nil
-	case len(values) > 1 || !breaker.ValidWord(values[0]):
+		return Nobody, nil
+	case len(values) > 1 || !breaker.ValidWord(values[0]) || values[0] == "-":
 		return "", problem.BadValue("header.X-Actor", strings.Join(values, ", "), want)
 	default:
 		return values[0], nil

@@ -19,6 +19,7 @@ import (
 	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // API is the operations of one program. After Finish it is an [http.Handler], which needs the guards of package guard.
@@ -77,6 +78,9 @@ func Serve[In, Out any](a *API, o Operation, fn func(*Request, In) (Out, error))
 	limits := a.limitsOf(reflect.TypeFor[In](), o.In)
 	a.mux.HandleFunc(o.Route, func(w http.ResponseWriter, httpRequest *http.Request) {
 		r := &Request{Request: httpRequest, Agent: httpRequest.PathValue("agent"), Status: o.Status, w: w, params: o.Params}
+		if httpRequest.Method != http.MethodGet {
+			r.Request = httpRequest.WithContext(breaker.WithAddress(httpRequest.Context(), httpRequest.RemoteAddr))
+		}
 		defer r.end()
 		var in In
 		if o.hasBody {

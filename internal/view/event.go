@@ -1,9 +1,12 @@
 package view
 
 import (
+	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // Event is one event, of an agent's log or of a stream. It is exported for huma, which documents embedded fields of
@@ -16,18 +19,63 @@ type Event struct {
 	To       *string `json:"to"       enum:"CLOSED,OPEN,HALF_OPEN"`
 	Epoch    string  `json:"epoch"`
 	Actor    *string `json:"actor"    doc:"null: the breaker itself."`
+	Address  *string `json:"address"  doc:"From which the actor asked; null: unknown."`
 	Reason   string  `json:"reason"`
+	Change   *Change `json:"change,omitempty" doc:"Of an agent's document: what it held, and what it holds."`
 	Failures int64   `json:"failures"`
 	Calls    int64   `json:"calls"`
 	Run      int64   `json:"consecutive_failures"`
 	Slow     int64   `json:"slow"`
 }
 
+// Change is what became of a document. It is exported as Event is.
+type Change struct {
+	Before json.RawMessage `json:"before" doc:"null: there was none, or it is not known."`
+	After  json.RawMessage `json:"after"  doc:"null: there is none."`
+}
+
+// maxDocument bounds a document in a Change, in bytes.
+const maxDocument = 4096
+
+// ChangeOf is the change of a document's text, which may be anything, as a text of one line that cutChange reads.
+func ChangeOf(before, after string) string {
+	document := func(text string) any {
+		switch {
+		case text == "":
+			return nil
+		case len(text) > maxDocument:
+			return map[string]int{"bytes": len(text)}
+		case !json.Valid([]byte(text)):
+			return text
+		}
+		return json.RawMessage(text)
+	}
+	out, err := json.Marshal(map[string]any{"before": document(before), "after": document(after)})
+	if err != nil {
+		panic(err) // all of it is JSON
+	}
+	return string(out)
+}
+
+// cutChange takes the change out of an event's text.
+func cutChange(e breaker.Event) (text string, c *Change) {
+	if e.Kind != machine.EventConfigured {
+		return e.Text, nil
+	}
+	text, detail, ok := strings.Cut(e.Text, " {")
+	if !ok || json.Unmarshal([]byte("{"+detail), &c) != nil {
+		return e.Text, nil
+	}
+	return text, c
+}
+
 // EventOf shows an event.
 func EventOf(e breaker.Event) Event {
+	text, change := cutChange(e)
 	return Event{
 		At: time.UnixMilli(e.AtMs).UTC().Format(time.RFC3339), AtMs: e.AtMs, Event: e.Kind, Epoch: e.Epoch,
 		From: TextOrNull(e.From.Upper()), To: TextOrNull(e.To.Upper()), Actor: Actor(e.Actor),
-		Reason: e.Text, Failures: e.Failures, Calls: e.Calls, Run: e.Run, Slow: e.Slow,
+		Address: TextOrNull(e.Address), Reason: text, Change: change,
+		Failures: e.Failures, Calls: e.Calls, Run: e.Run, Slow: e.Slow,
 	}
 }

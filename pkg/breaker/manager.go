@@ -447,6 +447,7 @@ func (m *Manager) Force(ctx context.Context, agent string, f Force) (State, erro
 	if err := checkForce(&f); err != nil {
 		return "", err
 	}
+	f.Address = cmp.Or(f.Address, AddressOf(ctx))
 	m.Track(agent, View{})
 	r, err := m.apply(ctx, agent, m.policy(ctx, agent), machine.Op{Verb: machine.VerbForce, Force: f})
 	if err != nil {

@@ -70,6 +70,9 @@ func (o *observer) Event(agent string, e breaker.Event, degraded bool) {
 	if degraded {
 		attrs = append(attrs, slog.Bool("degraded", true))
 	}
+	if e.Address != "" {
+		attrs = append(attrs, slog.String("address", e.Address))
+	}
 	if d := detail(e); d != "" {
 		attrs = append(attrs, slog.String("detail", d))
 	}
@@ -77,6 +80,10 @@ func (o *observer) Event(agent string, e breaker.Event, degraded bool) {
 	switch {
 	case e.Kind == machine.EventRepaired:
 		level, msg = slog.LevelWarn, "Circuit breaker keys held bad fields, which were repaired"
+	case e.Kind == machine.EventConfigured:
+		msg = "Circuit breaker settings changed"
+	case e.Kind == machine.EventForgotten:
+		msg = "Circuit breaker deleted"
 	case e.Kind == machine.EventEditUndone:
 		level, msg = slog.LevelWarn, "Circuit breaker keys were edited under a protected hold, and put back"
 	case e.To == breaker.Open:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // ErrConflict is what [Store.Configure] returns, wrapped, when somebody else has changed the document.
@@ -21,6 +22,7 @@ type Change struct {
 	Expected string // what it must hold now, "" for a document that is not there; or AnyVersion
 	Text     string // what it shall hold; "" deletes it
 	Actor    string // who changes it
+	Detail   string // what the event says of the change, on one line; "": nothing
 }
 
 // Configure changes a document if it holds what is expected, and writes an event that says who did it. It is for
@@ -34,6 +36,10 @@ func (s *Store) Configure(ctx context.Context, agent string, c Change) error {
 	if c.Text == "" {
 		what = c.Name + " deleted"
 	}
+	if c.Detail != "" {
+		what += " " + oneLine(c.Detail)
+	}
+	what = machine.Addressed(c.Actor, breaker.AddressOf(ctx), what)
 	reply, err := s.script(ctx, "configure", keys, []any{
 		s.nowMs(), s.keys.Events() + " " + agent, s.ttl.Milliseconds(), c.Expected, c.Text, c.Actor, what,
 	})
@@ -44,8 +50,16 @@ func (s *Store) Configure(ctx context.Context, agent string, c Change) error {
 	if in.number() != 1 {
 		return fmt.Errorf("%s of agent %q: %w", c.Name, agent, ErrConflict)
 	}
-	s.writeManual(ctx, agent, in.text())
+	s.changed(ctx, agent, in.text())
 	return nil
+}
+
+// changed tells of an event of an agent's documents, or of all its keys.
+func (s *Store) changed(ctx context.Context, agent, line string) {
+	s.writeManual(ctx, agent, line)
+	if e, ok := machine.ParseEvent(line); ok {
+		s.onEvent(agent, e)
+	}
 }
 
 // Forget deletes all keys of an agent, for actor. The error is breaker.ErrHoldProtected if the agent has a protected
@@ -55,6 +69,7 @@ func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) err
 	keys := append(s.keys.Machine(agent), s.keys.Quarantine(agent), s.keys.Config(agent), s.keys.Profile(agent))
 	reply, err := s.script(ctx, "forget", s.keys.withFleet(keys), []any{
 		s.nowMs(), s.keys.Events() + " " + agent, bit(force), actor,
+		machine.Addressed(actor, breaker.AddressOf(ctx), "all keys deleted"),
 	})
 	if err != nil {
 		return WrapError("forget", agent, err)
@@ -63,7 +78,7 @@ func (s *Store) Forget(ctx context.Context, agent, actor string, force bool) err
 	if in.number() < 0 {
 		return fmt.Errorf("agent %q: %w", agent, breaker.ErrHoldProtected)
 	}
-	s.writeManual(ctx, agent, in.text())
+	s.changed(ctx, agent, in.text())
 	if err := s.client.ZRem(ctx, s.keys.Agents(), agent).Err(); err != nil {
 		return WrapError("forget", agent, err)
 	}

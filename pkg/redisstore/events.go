@@ -18,6 +18,7 @@ const (
 	EventReplicaJoined = "replica_joined" // a replica has started
 	EventReplicaLeft   = "replica_left"   // a replica has ended, or is no longer heard
 	EventAction        = "action"         // somebody did one thing to many agents
+	EventWorkflow      = "workflow"       // somebody changed a workflow
 	EventEvidence      = "evidence"       // a replica says what it reported of the window that opened a breaker [B23]
 )
 
@@ -31,7 +32,7 @@ const noAgent = "-"
 // Announce is not sent again by itself. After an error the event may have been written or not.
 func (s *Store) Announce(ctx context.Context, kind, actor, text string, manual bool) error {
 	return s.announce(ctx, noAgent, machine.Event{
-		Kind: kind, Epoch: machine.ZeroEpoch, Actor: actor, Text: oneLine(text),
+		Kind: kind, Epoch: machine.ZeroEpoch, Actor: actor, Address: breaker.AddressOf(ctx), Text: oneLine(text),
 	}, manual)
 }
 

@@ -251,7 +251,7 @@ func (d *documents) forget(force string, want, left int64) error {
 		if err := d.client.ZAdd(d.ctx, k.NotClosed(), redis.Z{Score: 1, Member: d.agent}).Err(); err != nil {
 			return err
 		}
-		got, err := d.run("forget", append(d.keys(), k.NotClosed(), k.Stream(), k.Audit()), "", d.who(), force, "alice")
+		got, err := d.run("forget", append(d.keys(), k.NotClosed(), k.Stream(), k.Audit()), "", d.who(), force, "alice", "all keys deleted")
 		if err != nil || len(got) == 0 || got[0] != want || len(got) != 1 && want < 0 {
 			return fmt.Errorf("forget answers %v, not %d (%w)", got, want, err)
 		}
@@ -360,7 +360,7 @@ func (d *documents) documentsOnCluster() error {
 		return fmt.Errorf("configure on a Cluster answers %v, not %v (%w)", got, want, err)
 	}
 	published := d.agent + " " + d.entry("x")
-	if got, err = d.run("forget", d.keys(), d.now, d.who(), "0", "alice"); err != nil || len(got) != 2 {
+	if got, err = d.run("forget", d.keys(), d.now, d.who(), "0", "alice", "all keys deleted"); err != nil || len(got) != 2 {
 		return fmt.Errorf("forget on a Cluster answers %v (%w)", got, err)
 	}
 	return errors.Join(d.hears(published), d.hears(fmt.Sprintf("%s %v", d.agent, got[1])), d.streamed())

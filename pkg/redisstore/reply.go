@@ -27,7 +27,8 @@ func (s *Store) appendArgs(a []any, c *call) []any {
 		a = append(a, op.Epoch, op.Token)
 	case machine.VerbForce:
 		f := op.Force
-		a = append(a, string(f.Target), f.LengthMs, f.RampMs, f.Reason, machine.Clip(f.Reason), f.Actor,
+		a = append(a, string(f.Target), f.LengthMs, f.RampMs,
+			machine.Addressed(f.Actor, f.Address, f.Reason), machine.Clip(f.Reason), f.Actor,
 			bit(f.Protected), bit(f.Override))
 	}
 	return a

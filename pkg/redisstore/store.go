@@ -30,7 +30,8 @@ type Config struct {
 	// OnReturn is called for each lease that was given to a caller who had gone, or whose answer was lost, and that is
 	// given back now [B12]. nil: nobody. It must be quick.
 	OnReturn func(agent string)
-	// OnEvent is called for each event of an operation whose caller had gone when the answer came, in place of the
+	// OnEvent is called for each event of [Store.Configure] and [Store.Forget], and for each event of an operation whose
+	// caller had gone when the answer came, in place of the
 	// Result's Events. nil: nobody. It must be quick.
 	OnEvent func(agent string, e breaker.Event)
 }

@@ -36,7 +36,7 @@ func life(agent string) (before, after []exchange) {
 		{http.MethodGet, admin + "/events", "", http.StatusOK, nil},
 		{http.MethodPost, admin + "/open", `{"reason":"ban"}`, http.StatusOK, nil},
 		{http.MethodPost, dataPath + agent + "/acquire", "", http.StatusTooManyRequests, nil},
-		{http.MethodPost, admin + "/close", `{"reason":"trust"}`, http.StatusOK, nil},
+		{http.MethodPost, admin + "/close", `{"reason":"trust","force":true}`, http.StatusOK, nil},
 		{http.MethodPost, admin + "/reset", `{"target_state":"CLOSED"}`, http.StatusOK, nil},
 		{http.MethodGet, "/v1/admin/quarantine?agent_id=" + agent, "", http.StatusOK, nil},
 		{http.MethodDelete, admin + "/config", "", http.StatusNoContent, []string{"If-Match", "*"}},

@@ -1,7 +1,9 @@
 package machine
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -35,13 +37,39 @@ type Event struct {
 	Run      int64
 	Slow     int64
 	Text     string // cause or reason, not clipped
+	Address  string // the IP address that the actor asked from; "": unknown
 }
 
 // String is the event as the log, the channel and the streams carry it:
-// "at_ms kind from>to epoch actor failures/calls/run/slow text".
+// "at_ms kind from>to epoch actor failures/calls/run/slow text", where the text is [Addressed].
 func (e Event) String() string {
-	return fmt.Sprintf("%d %s %s>%s %s %s %d/%d/%d/%d %s",
-		e.AtMs, e.Kind, e.From, e.To, e.Epoch, e.Actor, e.Failures, e.Calls, e.Run, e.Slow, e.Text)
+	return fmt.Sprintf("%d %s %s>%s %s %s %d/%d/%d/%d %s", e.AtMs, e.Kind, e.From, e.To, e.Epoch, e.Actor,
+		e.Failures, e.Calls, e.Run, e.Slow, Addressed(e.Actor, e.Address, e.Text))
+}
+
+// Addressed is the text of an event as its line has it. What an actor asked for from a known address has that before
+// it, "@10.0.0.7 reason". A text that begins with @ has an address in any case, "@- @reason": none can be forged by it.
+func Addressed(actor, address, text string) string {
+	if actor == "-" || address == "" && !strings.HasPrefix(text, "@") {
+		return text
+	}
+	return "@" + cmp.Or(address, "-") + " " + text
+}
+
+// cutAddress undoes Addressed.
+func cutAddress(actor, line string) (address, text string) {
+	rest, is := strings.CutPrefix(line, "@")
+	if actor == "-" || !is {
+		return "", line
+	}
+	address, text, _ = strings.Cut(rest, " ")
+	if address == "-" {
+		return "", text
+	}
+	if _, err := netip.ParseAddr(address); err != nil { // of a version that knew none
+		return "", line
+	}
+	return address, text
 }
 
 // ParseEvent reads what String wrote. ok is false for anything else, such as a line that somebody added to the log.
@@ -62,9 +90,10 @@ func ParseEvent(line string) (e Event, ok bool) {
 			return e, false
 		}
 	}
+	address, text := cutAddress(f[4], f[6])
 	return Event{
 		AtMs: at, Kind: f[1], From: State(from), To: State(to), Epoch: f[3], Actor: f[4],
-		Failures: v[0], Calls: v[1], Run: v[2], Slow: v[3], Text: f[6],
+		Failures: v[0], Calls: v[1], Run: v[2], Slow: v[3], Text: text, Address: address,
 	}, true
 }
 

@@ -34,6 +34,7 @@ func (m *machine) force() {
 		kind = EventManualRelease
 	}
 	m.event(m.now, kind, from, f.Actor, f.Reason)
+	m.res.Events[len(m.res.Events)-1].Address = f.Address
 }
 
 func (m *machine) hold(kind State) {

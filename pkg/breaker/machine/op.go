@@ -56,6 +56,7 @@ type Force struct {
 	RampMs    int64 // ResetClosed: the length of a gradual return [B16]
 	Reason    string
 	Actor     string // see [ValidWord]
+	Address   string // the IP address that the actor asked from; "": unknown
 	Protected bool   // the hold is lifted only with Override
 	Override  bool   // lifts a protected hold
 }
