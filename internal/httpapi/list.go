@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -339,7 +340,11 @@ func (s *overview) list(ctx context.Context, l listQuery) (out listReply, err er
 	}
 	out.Total = len(places)
 	if l.after.name != "" {
-		places = slices.DeleteFunc(places, func(p place) bool { return p.compare(l.after) <= 0 })
+		next, found := slices.BinarySearchFunc(places, l.after, place.compare)
+		if found {
+			next++
+		}
+		places = places[next:]
 	}
 	for len(places) > 0 {
 		chunk := namesOf(places[:min(len(places), l.limit-len(out.Breakers)+1)]) // one more: is there a next page?
@@ -400,8 +405,23 @@ func (s *overview) entry(ctx context.Context, l listQuery, b *shown) (e listEntr
 	return e, nil
 }
 
-// places lists, in order, the agents that the query finds.
+// keptOrders is how many queries' orders an overview keeps.
+const keptOrders = 16
+
+// places lists, in order, the agents that the query finds. The pages of a query share the list.
 func (s *overview) places(ctx context.Context, l listQuery) (out []place, err error) {
+	query := fmt.Sprintf("%q %q %q %q %q %q %q", l.states, l.holds, l.override, l.labels, l.reason, l.q, l.sort)
+	if out, kept := s.orders[query]; kept {
+		return out, nil
+	}
+	if out, err = s.find(ctx, l); err == nil && len(s.orders) < keptOrders {
+		s.orders[query] = out
+	}
+	return out, err
+}
+
+// find lists, in order, the agents that the query finds.
+func (s *overview) find(ctx context.Context, l listQuery) (out []place, err error) {
 	agents := s.notes
 	if l.closedToo() {
 		if agents, err = s.names(ctx); err != nil {

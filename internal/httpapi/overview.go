@@ -75,7 +75,7 @@ func (s *overviews) with(ctx context.Context, f func(ctx context.Context, s *ove
 	ctx = context.WithoutCancel(ctx)
 	if s.stale.Swap(false) || s.last == nil || time.Now().After(s.last.until) {
 		began := time.Now()
-		s.last = &overview{of: s, shown: map[string]*shown{}}
+		s.last = &overview{of: s, shown: map[string]*shown{}, orders: map[string][]place{}}
 		s.last.err = s.last.read(ctx)
 		s.last.until = time.Now().Add(max(overviewLives, time.Since(began)))
 	}
@@ -109,7 +109,8 @@ type overview struct {
 	agents []string          // all known ones by name, those of notes included; nil: not read yet
 	docs   bool              // the version of the documents was compared
 
-	summary *summaryReply // nil: not made yet
+	summary *summaryReply      // nil: not made yet
+	orders  map[string][]place // by query
 }
 
 // shown is one breaker as it was inspected. Both never change.
