@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -21,6 +23,13 @@ import (
 func (a *api) configRoutes() {
 	path := oneAdminPath + "/config"
 	schema := route.OverrideSchema()
+	for name, about := range map[string]string{
+		"_by": "Who set it.", "_at": "When.", "_reason": "Why; at most 500 bytes of printable text.",
+		"_until": "From then on it does not count.",
+	} {
+		schema.Properties[name] = &huma.Schema{Type: huma.TypeString, Description: about}
+	}
+	schema.Properties["_ended"] = &huma.Schema{Type: huma.TypeBoolean, Description: "It no longer counts."}
 	changes := []problem.Code{
 		problem.AgentUnknown, problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired,
 	}
@@ -50,7 +59,7 @@ func configAbsent(agent string) error {
 	return p
 }
 
-func (a *api) getConfig(r *route.Request, _ route.None) (out policy.Override, err error) {
+func (a *api) getConfig(r *route.Request, _ route.None) (out configReply, err error) {
 	record, err := a.Directory.Override(r.Context(), r.Agent)
 	if err != nil {
 		return out, err
@@ -62,31 +71,53 @@ func (a *api) getConfig(r *route.Request, _ route.None) (out policy.Override, er
 		return out, configAbsent(r.Agent)
 	}
 	r.ETag = etagOf(record)
-	if out, err = policy.Parse([]byte(record)); err != nil { // an external edit
+	if out.Record, err = policy.ParseRecord([]byte(record)); err != nil { // an external edit
 		return out, problem.New(problem.ConfigInvalid, "the override in Redis is not valid and not in force: %s",
 			text.Clip(err.Error(), route.MaxMessage)).With("ETag", r.ETag)
 	}
 	return out, nil
 }
 
-func (a *api) putConfig(r *route.Request, in json.RawMessage) (policy.Override, error) {
-	override, err := policy.Parse(in)
+func (a *api) putConfig(r *route.Request, in json.RawMessage) (out configReply, err error) {
+	now := time.Now()
+	out.Record, err = policy.ParseRecord(in)
 	if err == nil {
-		err = a.Policies.Check(r.Context(), r.Agent, override)
+		err = a.Policies.Check(r.Context(), r.Agent, out.Override)
+	}
+	if err == nil && out.Ended(now) {
+		err = &breaker.PolicyError{
+			Field: "_until", Value: out.Until.Format(time.RFC3339), Allowed: "a time that is to come",
+		}
 	}
 	if err != nil {
-		return override, overrideProblem(err)
+		return out, overrideProblem(err)
 	}
-	record, err := json.Marshal(override)
+	out.At = now
+	if out.By, err = r.Actor(""); err != nil {
+		return out, err
+	}
+	record, err := json.Marshal(out.Record)
 	if err != nil {
-		return override, err
+		return out, err
 	}
 	if err := a.change(r, a.Directory.Override, a.Directory.PutOverride, string(record)); err != nil {
-		return override, err
+		return out, err
 	}
 	a.Policies.Refresh(r.Context(), r.Agent)
 	r.ETag = etagOf(string(record))
-	return override, nil
+	return out, nil
+}
+
+// configReply is an override as it is shown: what getConfig gives can be sent back whole.
+type configReply struct{ policy.Record }
+
+// MarshalJSON implements [json.Marshaler].
+func (c configReply) MarshalJSON() ([]byte, error) {
+	out, err := c.Record.MarshalJSON()
+	if err == nil && c.Ended(time.Now()) {
+		out = append(bytes.TrimSuffix(out, []byte("}")), `,"_ended":true}`...)
+	}
+	return out, err
 }
 
 func (a *api) deleteConfig(r *route.Request, _ route.None) (none route.None, err error) {

@@ -275,7 +275,10 @@ func (a *api) document(
 	}
 	o, err := policy.Override{}, refused
 	if override != "" {
-		o, err = policy.Parse([]byte(override))
+		var record policy.Record
+		if record, err = policy.ParseRecord([]byte(override)); !record.Ended(time.Now()) {
+			o = record.Override
+		}
 	}
 	var p breaker.Policy
 	if err == nil {

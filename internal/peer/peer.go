@@ -6,7 +6,9 @@ import "context"
 type key struct{}
 
 // As returns a context of a request of an actor.
-func As(ctx context.Context, actor string) context.Context { return context.WithValue(ctx, key{}, actor) }
+func As(ctx context.Context, actor string) context.Context {
+	return context.WithValue(ctx, key{}, actor)
+}
 
 // Actor is who asks; "-": unknown.
 func Actor(ctx context.Context) string {

@@ -37,17 +37,28 @@ type Override struct {
 // field given twice, wrong type and value that no policy may have, unless the text is not a JSON object. [Resolve]
 // checks the rules between fields.
 func Parse(data []byte) (Override, error) {
+	r, err := ParseRecord(data)
+	return r.Override, err
+}
+
+// ParseRecord is Parse, with what the text says of the override itself: _by, _at, _reason and _until.
+func ParseRecord(data []byte) (Record, error) {
 	doc, ok := jsondoc.Parse(data, jsondoc.Options{Bytes: maxOverride, Names: jsondoc.Free})
 	if ok && doc.Root().Kind() != jsondoc.Object {
 		doc.Addf(doc.Root(), `want an object, {"field": value, …}`)
 	}
 	if err := doc.Err(); err != nil {
-		return Override{}, fmt.Errorf("policy override: %w", err)
+		return Record{}, fmt.Errorf("policy override: %w", err)
 	}
-	var o Override
+	var o Record
 	var errs []error
 	for m := range doc.Root().Members() {
-		err := o.SetJSON(m.Name, m.Value)
+		var err error
+		if strings.HasPrefix(m.Name, "_") {
+			err = o.set(m.Name, m.Value)
+		} else {
+			err = o.SetJSON(m.Name, m.Value)
+		}
 		if m.Twice {
 			err = &breaker.PolicyError{Field: text.Short(m.Name), Value: "a second value", Allowed: "each field once"}
 		}
@@ -59,7 +70,7 @@ func Parse(data []byte) (Override, error) {
 		}
 	}
 	if len(errs) > 0 {
-		return Override{}, errors.Join(errs...)
+		return Record{}, errors.Join(errs...)
 	}
 	return o, nil
 }

@@ -257,8 +257,11 @@ func (c *Cache) apply(a *lastgood.Answer[*snapshot], text string, unread error) 
 	return true
 }
 
-// moved reports whether a layer below the override has changed.
+// moved reports whether a layer below the override has changed, or the override has ended.
 func (c *Cache) moved(a *lastgood.Answer[*snapshot]) bool {
+	if s := a.Value; !s.until.IsZero() && !s.ended && !time.Now().Before(s.until) {
+		return true
+	}
 	return a.Value.registry != c.o.Registry(a.Name) || a.Value.base != c.base(a.Name)
 }
 

@@ -3,6 +3,7 @@ package policycache
 import (
 	"context"
 	"maps"
+	"time"
 
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/registry"
@@ -23,6 +24,9 @@ type snapshot struct {
 	policy   breaker.Policy
 	origins  map[string]string
 	problem  error // why the override does not apply
+
+	until time.Time // the override counts until then; zero: it has no end
+	ended bool      // it no longer does
 }
 
 // without returns s with the reason why the source has not told its override. A refusal is shown, and logged by poll.
@@ -53,7 +57,11 @@ func (c *Cache) resolve(agent string, base breaker.Policy, text string, last *sn
 	}
 	o, malformed := policy.Override{}, error(nil)
 	if text != "" {
-		o, malformed = policy.Parse([]byte(text))
+		var r policy.Record
+		r, malformed = policy.ParseRecord([]byte(text))
+		if s.until, s.ended = r.Until, r.Ended(time.Now()); !s.ended {
+			o = r.Override
+		}
 	}
 	if s.problem = malformed; malformed == nil {
 		s.problem = c.lay(s, o)
