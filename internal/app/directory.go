@@ -53,6 +53,19 @@ func (d directory) PutGate(ctx context.Context, was *redisdocs.Gate, c *redisdoc
 	return conflict(d.replica.PutGate(ctx, was, c, actor))
 }
 
+// Calls is for [httpapi.Options].
+func (d directory) Calls(ctx context.Context) (map[string][]string, error) {
+	edges, err := d.replica.Edges(ctx)
+	if err != nil {
+		return nil, err
+	}
+	calls := map[string][]string{}
+	for _, e := range edges {
+		calls[e.Parent] = append(calls[e.Parent], e.Agent)
+	}
+	return calls, nil
+}
+
 // Forget implements [httpapi.Directory].
 func (d directory) Forget(ctx context.Context, agent, actor string, force bool) error {
 	return d.replica.Forget(ctx, agent, actor, force)

@@ -44,6 +44,11 @@ func (g *Gateway) Call(ctx context.Context, c workflow.Call) (json.RawMessage, e
 	if p != nil {
 		return nil, failed(string(p.Code), "%s", p.Detail)
 	}
+	node := "workflow:" + c.WorkflowID
+	g.o.Manager.NoteCall(node, c.Agent)
+	if from, ok := ctx.Value(traceKey{}).(http.Header); ok {
+		g.o.Manager.NoteCall(from.Get(callerHeader), node)
+	}
 	if c.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
@@ -119,6 +124,7 @@ func (g *Gateway) stepHeader(ctx context.Context, c workflow.Call) http.Header {
 	h.Set("X-Workflow-Id", c.WorkflowID)
 	h.Set("X-Execution-Id", c.ExecutionID)
 	h.Set("X-Step-Id", c.StepID)
+	h.Set(callerHeader, c.Agent)
 	return h
 }
 

@@ -52,7 +52,7 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 		<-ended
 	}
 	t.Cleanup(f.stop)
-	o := Options{Events: f.records, Fleet: f.fleet, Listen: hub.Listen, Manager: f.manager, Directory: f.records, Policies: f.records, Logger: logger, HealthOptions: route.HealthOptions{
+	o := Options{Events: f.records, Fleet: f.fleet, Listen: hub.Listen, Calls: f.records.Calls, Manager: f.manager, Directory: f.records, Policies: f.records, Logger: logger, HealthOptions: route.HealthOptions{
 		Version: "1.2.3", ReplicaID: "replica-1", Health: healthy, Metrics: http.HandlerFunc(up),
 	}}
 	for _, c := range change {

@@ -27,6 +27,7 @@ type batchOp struct {
 	Op             string   `json:"op"                            enum:"acquire,report,renew"`
 	Agent          *string  `json:"agent"                         nullable:"false"`
 	Parent         string   `json:"parent,omitempty"              maxLength:"256"`
+	ParentAgent    string   `json:"parent_agent,omitempty"        maxLength:"128"`
 	Permit         string   `json:"permit,omitempty"              maxLength:"256"`
 	Outcome        *string  `json:"outcome,omitempty"             enum:"success,failure,ignored"`
 	DurationMs     *float64 `json:"duration_ms,omitempty"         minimum:"0"`
@@ -161,6 +162,8 @@ func (a *api) batchVerb(ctx context.Context, op *batchOp) (any, error) {
 			"none of them with "+op.Op)
 	case op.Op != "acquire" && op.Parent != "":
 		return nil, problem.BadValue("parent", op.Parent, "none with "+op.Op)
+	case op.Op != "acquire" && op.ParentAgent != "":
+		return nil, problem.BadValue("parent_agent", op.ParentAgent, "none with "+op.Op)
 	case op.Op == "acquire" && op.Permit != "":
 		return nil, problem.BadValue("permit", op.Permit, "none with acquire")
 	case op.Op == "report" && op.Outcome == nil:
@@ -168,7 +171,10 @@ func (a *api) batchVerb(ctx context.Context, op *batchOp) (any, error) {
 	}
 	switch op.Op {
 	case "acquire":
-		out, err := a.acquire(ctx, *op.Agent)
+		if err := parentAgent("parent_agent", op.ParentAgent); err != nil {
+			return nil, err
+		}
+		out, err := a.acquire(ctx, *op.Agent, op.ParentAgent)
 		return &acquireResult{http.StatusOK, out}, err
 	case "renew":
 		out, err := a.renew(ctx, *op.Agent, op.Permit)

@@ -18,7 +18,8 @@ import (
 
 // acquireBody may be left out.
 type acquireBody struct {
-	Parent string `json:"parent,omitempty" maxLength:"256" doc:"The permit of the call that makes this one, if any."`
+	Parent      string `json:"parent,omitempty" maxLength:"256" doc:"The permit of the call that makes this one, if any."`
+	ParentAgent string `json:"parent_agent,omitempty" maxLength:"128" doc:"The agent that makes this call, if any: cascades show what follows from that."`
 }
 
 type acquireReply struct {
@@ -64,7 +65,12 @@ func (a *api) dataRoutes() {
 		Route: "POST " + breakerPath + "/acquire", ID: "acquire", Tag: "calls", Optional: true, Example: "{}",
 		Summary: "Ask for leave to call an agent",
 		Codes:   []problem.Code{problem.CircuitBreakerOpen, problem.TooManyAgents, problem.StoreUnavailable},
-	}, func(r *route.Request, _ acquireBody) (acquireReply, error) { return a.acquire(r.Context(), r.Agent) })
+	}, func(r *route.Request, in acquireBody) (acquireReply, error) {
+		if err := parentAgent("body.parent_agent", in.ParentAgent); err != nil {
+			return acquireReply{}, err
+		}
+		return a.acquire(r.Context(), r.Agent, in.ParentAgent)
+	})
 	route.Serve(a.API, route.Operation{
 		Route: "POST " + breakerPath + "/report", ID: "report", Tag: "calls", Summary: "Say how a call ended",
 		Example: `{"permit": "v1.closed.0000000000000000.-.e40c292c", "outcome": "failure", "duration_ms": 12.5, ` +
@@ -95,7 +101,9 @@ func (a *api) dataRoutes() {
 	a.documentGate()
 }
 
-func (a *api) acquire(ctx context.Context, agent string) (acquireReply, error) {
+// acquire asks for a permit; parent is the agent that makes the call, "" if nobody said.
+func (a *api) acquire(ctx context.Context, agent, parent string) (acquireReply, error) {
+	a.Manager.NoteCall(parent, agent)
 	p, err := a.Manager.Acquire(ctx, agent)
 	if err != nil {
 		return acquireReply{}, err

@@ -21,6 +21,7 @@ const (
 	permitHeader     = "x-circuit-breaker-permit" // lower case on the wire, as retry-after
 	gateHeader       = "X-Breaker-Gate"
 	denyStatusHeader = "X-Breaker-Deny-Status"
+	callerHeader     = "X-Circuit-Breaker-Agent" // as bridge sets it
 )
 
 // denyStatuses are the statuses that a proxy may ask for: nginx's auth_request, for one, takes only 401 and 403 for a
@@ -45,6 +46,10 @@ func (a *api) documentGate() {
 		Params: []*huma.Param{
 			route.QueryParam("deny_status", about, deny),
 			{Name: denyStatusHeader, In: "header", Description: about, Schema: deny},
+			{
+				Name: callerHeader, In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+				Description: "The agent that makes the call, if any, as parent_agent of acquire.",
+			},
 			{
 				Name: gateHeader, In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"1"}},
 				Description: "Needed where breakerd listens on loopback: no page of another site can send it.",
@@ -111,7 +116,11 @@ func (a *api) passGate(r *http.Request) (out acquireReply, err error) {
 	if err != nil {
 		return out, err
 	}
-	out, err = a.acquire(r.Context(), agent)
+	parents := strings.Join(r.Header.Values(callerHeader), ", ")
+	if err := parentAgent("header."+callerHeader, parents); err != nil {
+		return out, err
+	}
+	out, err = a.acquire(r.Context(), agent, parents)
 	if open, refused := errors.AsType[*breaker.OpenError](err); refused && deny != 0 {
 		return out, problem.Refusal(open).WithStatus(deny)
 	}

@@ -28,6 +28,8 @@ type Options struct {
 	Directory Directory
 	Policies  Policies
 	Fleet     Fleet
+	// Calls is whom each agent, or workflow, was seen to call within a day. nil: nobody knows.
+	Calls func(ctx context.Context) (map[string][]string, error)
 	// InFile returns what the agent registry's file says of an agent. It must be quick. nil: there is no file.
 	InFile func(agent string) (a registry.Agent, ok bool)
 	// HoldDefault is how long an agent is held open if the operator does not say; 0: until the hold is lifted.
@@ -117,6 +119,7 @@ func newAPI(o Options) (*api, error) {
 	a.fleetRoutes()
 	a.summaryRoute()
 	a.explainRoute()
+	a.cascadeRoute()
 	a.Health(o.HealthOptions)
 	return a, a.Finish()
 }

@@ -66,7 +66,8 @@ func samples() map[string]routetest.Sample[*fixture] {
 		"deleteFleet":           {Before: stopped, Bad: routetest.Probe{Header: []string{"If-Match", `"other"`}}},
 		"listReplicas":          {Before: stopped, Bad: routetest.Probe{Query: "?x=1"}},
 		"live":                  misdirected, "ready": misdirected, "health": misdirected, "healthChecks": misdirected,
-		"metrics": misdirected, "openapi": misdirected, "docs": misdirected,
+		"listCascades": {Bad: routetest.Probe{Query: "?last=yesterday"}},
+		"metrics":      misdirected, "openapi": misdirected, "docs": misdirected,
 	}
 }
 

@@ -19,6 +19,7 @@ type records struct {
 
 	items map[string][]string // of the quarantine
 	off   bool                // the global switch
+	calls map[string][]string // between agents
 
 	mu      sync.Mutex
 	streams [2][]events.Entry
@@ -36,6 +37,9 @@ func (r *records) Entries(_ context.Context, s events.Stream, from, to events.ID
 	all = slices.DeleteFunc(all, func(e events.Entry) bool { return e.ID.Compare(from) < 0 || e.ID.Compare(to) > 0 })
 	return all[:min(len(all), n)], r.Down()
 }
+
+// Calls is Options.Calls.
+func (r *records) Calls(context.Context) (map[string][]string, error) { return r.calls, r.Down() }
 
 // happen adds an entry to both streams.
 func (r *records) happen(id, agent, line string) {

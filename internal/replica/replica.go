@@ -69,6 +69,7 @@ type Replica struct {
 
 	index      *index
 	quarantine *quarantine
+	edges      *edges // nil: without Redis
 	changes    *changes
 	fleetFull  atomic.Bool  // all replicas together track MaxAgents
 	heard      func()       // see OnHeard
@@ -198,11 +199,11 @@ func (r *Replica) build() (err error) {
 		layers.Source, layers.Idle = r.own, usedLately // the cache is the only list of agents
 	} else {
 		r.index = newIndex(r.Docs, o.MaxAgents, r.Important, r.log)
-		r.quarantine = newQuarantine(r.Docs, r.ID)
+		r.quarantine, r.edges = newQuarantine(r.Docs, r.ID), newEdges(r.Docs)
 		files.Profiles, files.StoreDown, files.OnError = r.Docs, r.Fallback.Degraded, r.Fallback.Report
 		layers.Source, layers.StoreDown, layers.OnError = r.Docs, r.Fallback.Degraded, r.Fallback.Report
 		layers.OnNew = r.index.note
-		b.Store = r.Fallback
+		b.Store, b.OnCall = r.Fallback, r.edges.note
 		r.observers = append(r.observers, r.quarantine)
 	}
 	if o.OnStateChange != nil {
@@ -299,7 +300,7 @@ func (r *Replica) Start(ctx context.Context, more ...func(context.Context)) {
 	if r.Docs != nil {
 		tasks = append(tasks,
 			func(ctx context.Context) { r.index.run(ctx, r.Policies.InUse) },
-			r.quarantine.run, r.trackIndexed, r.heartbeat, r.listen, r.holds.run, r.resets.run,
+			r.quarantine.run, r.edges.run, r.trackIndexed, r.heartbeat, r.listen, r.holds.run, r.resets.run,
 			r.gate.run,
 		)
 	}

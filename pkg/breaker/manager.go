@@ -38,6 +38,9 @@ type Options struct {
 	Classify func(ctx context.Context, c CallInfo) Outcome
 	// Observer is notified of what the Manager does; for several see [Observers]. nil: nobody.
 	Observer Observer
+	// OnCall is told that a call of parent's calls agent, each time; see [Manager.NoteCall]. It is called concurrently,
+	// and must be quick. nil: nobody.
+	OnCall func(parent, agent string)
 	// Logger gets trouble: outcomes that were not recorded, policies that are not valid, panics of functions given here.
 	// nil: it is not logged.
 	Logger *slog.Logger
@@ -183,6 +186,7 @@ func (m *Manager) acquireFromStore(ctx context.Context, agent string) (Permit, e
 	if m.o.Disabled {
 		return Permit{permitBody: &permitBody{m: m, agent: agent, kind: permitDisabled, epoch: machine.ZeroEpoch}}, nil
 	}
+	m.noteNested(ctx, agent)
 	if !m.tracker.tracks(ctx, agent) {
 		return m.acquireUntracked(agent)
 	}

@@ -55,7 +55,7 @@ func (m *Manager) enter(ctx context.Context, agent string) (context.Context, Per
 		p.carries = &ride{host: p.permitBody, outer: around}
 		ctx = context.WithValue(ctx, rideKey{}, p.carries)
 	}
-	return ctx, p, nil
+	return m.within(ctx, &p), p, nil
 }
 
 // join returns a permit that rides on r, or on a ride around it; ok: there is one of that Manager and agent, and it is

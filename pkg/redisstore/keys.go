@@ -93,6 +93,9 @@ func (k Keys) Replica(id string) string { return k.Prefix + ":replica." + id }
 // Fleet is the fleet's gate: a hash.
 func (k Keys) Fleet() string { return k.Prefix + ":fleet" }
 
+// Edges are the calls of one agent by another that were seen: a hash, parent>agent -> when, in ms.
+func (k Keys) Edges() string { return k.Prefix + ":edges" }
+
 // Workflows are the definitions made through the API: a hash, id -> JSON, and # with the id -> its entry in lists,
 // JSON. The key has two parts only, as those of executions have, so that it is no agent's.
 func (k Keys) Workflows() string { return k.Prefix + ":workflows" }

@@ -173,6 +173,10 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 			_, err := docs.Entries(ctx, events.Audit, events.Last(), events.ID{}, 1)
 			return err
 		},
+		"call": func(ctx context.Context) error {
+			return docs.PutEdges(ctx, []redisdocs.Edge{{Parent: "other", Agent: agents[0]}})
+		},
+		"calls":  func(ctx context.Context) error { _, err := docs.Edges(ctx); return err },
 		"repair": func(ctx context.Context) error { return docs.Repair(ctx, 10) },
 		"trim":   func(ctx context.Context) error { return docs.Trim(ctx, func(string) bool { return false }) },
 		"push":   func(ctx context.Context) error { return docs.PushQuarantine(ctx, agents[0], "{}") },
