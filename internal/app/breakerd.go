@@ -33,7 +33,7 @@ func buildBreakerd(s *service, ready func(context.Context) error) (parts, error)
 	api, err := httpapi.New(httpapi.Options{
 		Manager: s.Manager, Directory: directory{s.Docs, s.Replica}, Policies: s.Policies, InFile: s.Registry.InFile,
 		HoldDefault: s.cfg.HoldDefault, Fleet: directory{s.Docs, s.Replica}, Events: s.Docs, Listen: hub.Listen,
-		Calls: directory{s.Docs, s.Replica}.Calls,
+		Calls:         directory{s.Docs, s.Replica}.Calls,
 		HealthOptions: s.healthOptions(ready, nil), LoopbackOnly: s.cfg.Auth == "", Logger: s.log,
 	})
 	if err != nil {
