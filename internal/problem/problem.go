@@ -111,7 +111,7 @@ func (p *Problem) WithContact(contact string) *Problem {
 // ProxyStatus is the header that marks an answer of the gateway's own (RFC 9209).
 const ProxyStatus = "Proxy-Status"
 
-// ProxyLoop is the error type of a call that has led back to a bridge. The bridge that sent it counts it for no breaker.
+// ProxyLoop is the error type of a call that has led back to a bridge: who sent it counts it for no breaker.
 const ProxyLoop = "proxy_loop_detected"
 
 // ProxyStatusOf is the value of ProxyStatus for an error type of RFC 9209.

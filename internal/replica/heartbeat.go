@@ -72,9 +72,10 @@ func (r *Replica) listen(ctx context.Context) {
 		case e.Kind == redisstore.EventGate:
 			signal(r.gate.wake)
 			return
-		case !breaker.ValidName(agent): // no agent's
+		case !breaker.ValidName(agent), e.Kind == redisstore.EventEvidence: // no agent's, or of no consequence
 			return
 		}
+		r.evidence.hear(agent, e)
 		r.Manager.Invalidate(agent)
 		r.holds.tell(agent, e.Manual())
 		switch e.Kind {

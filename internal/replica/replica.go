@@ -69,6 +69,7 @@ type Replica struct {
 
 	index      *index
 	quarantine *quarantine
+	evidence   *evidence
 	edges      *edges // nil: without Redis
 	changes    *changes
 	fleetFull  atomic.Bool  // all replicas together track MaxAgents
@@ -204,7 +205,8 @@ func (r *Replica) build() (err error) {
 		layers.Source, layers.StoreDown, layers.OnError = r.Docs, r.Fallback.Degraded, r.Fallback.Report
 		layers.OnNew = r.index.note
 		b.Store, b.OnCall = r.Fallback, r.edges.note
-		r.observers = append(r.observers, r.quarantine)
+		r.evidence = newEvidence(r)
+		r.observers = append(r.observers, r.quarantine, r.evidence)
 	}
 	if o.OnStateChange != nil {
 		r.changes = newChanges(r)
@@ -300,8 +302,8 @@ func (r *Replica) Start(ctx context.Context, more ...func(context.Context)) {
 	if r.Docs != nil {
 		tasks = append(tasks,
 			func(ctx context.Context) { r.index.run(ctx, r.Policies.InUse) },
-			r.quarantine.run, r.edges.run, r.trackIndexed, r.heartbeat, r.listen, r.holds.run, r.resets.run,
-			r.gate.run,
+			r.quarantine.run, r.evidence.run, r.edges.run, r.trackIndexed, r.heartbeat, r.listen, r.holds.run,
+			r.resets.run, r.gate.run,
 		)
 	}
 	for _, task := range append(tasks, more...) {

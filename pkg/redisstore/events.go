@@ -17,7 +17,6 @@ const (
 	EventGate          = "gate"           // somebody changed the fleet gate, or its end came [B24]
 	EventReplicaJoined = "replica_joined" // a replica has started
 	EventReplicaLeft   = "replica_left"   // a replica has ended, or is no longer heard
-	EventAction        = "action"         // somebody did one thing to many agents
 	EventWorkflow      = "workflow"       // somebody changed a workflow
 	EventEvidence      = "evidence"       // a replica says what it reported of the window that opened a breaker [B23]
 )
@@ -34,6 +33,14 @@ func (s *Store) Announce(ctx context.Context, kind, actor, text string, manual b
 	return s.announce(ctx, noAgent, machine.Event{
 		Kind: kind, Epoch: machine.ZeroEpoch, Actor: actor, Address: breaker.AddressOf(ctx), Text: oneLine(text),
 	}, manual)
+}
+
+// AnnounceEvidence tells what a replica, the reporter, has reported of an agent's window, after the agent's breaker has
+// opened [B23]. epoch is that of the opening.
+func (s *Store) AnnounceEvidence(ctx context.Context, agent, epoch, reporter string, failures, calls int64) error {
+	return s.announce(ctx, agent, machine.Event{
+		Kind: EventEvidence, Epoch: epoch, Actor: reporter, Failures: failures, Calls: calls,
+	}, false)
 }
 
 // announce writes an event that no script writes, of Redis' time.
