@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -111,8 +112,11 @@ func TestExplain_ProbesAndReopenings(t *testing.T) {
 	x.want(t, "because", "first_cause", `cause="consecutive_failures"`)
 	x.want(t, "because", "reopens", "reopens=1")
 	x.want(t, "because", "wait", "base_seconds=120", "reopens=1", "timeout_multiplier=2")
-	base, jitter, all := x.At("because.3.values.base_seconds"), x.At("because.3.values.jitter_seconds"), x.At("because.3.values.wait_seconds")
-	if b, _ := base.(float64); b+jitter.(float64) != all {
+	number := func(name string) float64 {
+		n, _ := x.At("because.3.values." + name + "_seconds").(float64)
+		return n
+	}
+	if base, jitter, all := number("base"), number("jitter"), number("wait"); math.Abs(base+jitter-all) > 1e-6 {
 		t.Errorf("%v + %v is not %v", base, jitter, all)
 	}
 	x.want(t, "next", "next_wait", "base_seconds=240")

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/breakerd/breakerd/internal/bridgeapi"
+	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/httpapi"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
@@ -41,6 +42,7 @@ func TestDocuments_HaveEachCode(t *testing.T) {
 	health := route.HealthOptions{Health: func(context.Context) route.Health { return route.Health{} }}
 	api, err := httpapi.New(httpapi.Options{
 		Manager: m, Directory: struct{ httpapi.Directory }{}, Policies: struct{ httpapi.Policies }{}, HealthOptions: health,
+		Fleet: struct{ httpapi.Fleet }{}, Events: struct{ events.Reader }{}, Listen: new(events.Hub).Listen,
 	})
 	documents := documentOf(t, api, err)
 	bridge, err := bridgeapi.New(bridgeapi.Options{
