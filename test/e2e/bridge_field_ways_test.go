@@ -307,6 +307,12 @@ func TestField_AStaleConnectionIsNotTheAgents(t *testing.T) {
 				t.Errorf("%s: status %d: %s", name, r.status, r.body)
 			}
 		}
+		testkit.Eventually(t, "the calls of "+name+" to be logged", endTimeout, func() error {
+			if n := len(f.ended(name)); n != 16 {
+				return fmt.Errorf("%d", n)
+			}
+			return nil
+		})
 		stale := 0
 		for _, o := range f.ended(name) {
 			switch o {

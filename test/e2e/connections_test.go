@@ -177,6 +177,36 @@ func (b *balanced) poll(stop <-chan struct{}) {
 	}
 }
 
+// take returns a kept connection to a replica; nil: there is none. One that the replica has closed meanwhile is left
+// out, as every pool does.
+func (b *balanced) take(i int) *wire {
+	for {
+		select {
+		case c := <-b.kept[i]:
+			if !c.ended() {
+				return c
+			}
+			_ = c.conn.Close()
+		default:
+			return nil
+		}
+	}
+}
+
+// ended reports whether the other side has closed a connection on which nothing is under way.
+func (c *wire) ended() (ended bool) {
+	raw, err := c.conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = raw.Read(func(fd uintptr) bool {
+		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		ended = !errors.Is(err, syscall.EAGAIN)
+		return true
+	})
+	return ended || err != nil
+}
+
 // call acquires at one of the replicas that are ready.
 func (b *balanced) call(path string) error {
 	i := int(b.turn.Add(1)) % len(b.addrs)
@@ -186,10 +216,8 @@ func (b *balanced) call(path string) error {
 		}
 		i = (i + 1) % len(b.addrs)
 	}
-	var c *wire
-	select {
-	case c = <-b.kept[i]:
-	default:
+	c := b.take(i)
+	if c == nil {
 		var err error
 		if c, err = dialRaw(b.addrs[i]); err != nil {
 			return err
