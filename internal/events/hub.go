@@ -107,8 +107,8 @@ func (h *Hub) turn(ctx context.Context) {
 	h.update(func() { h.done, h.err = turn, err })
 }
 
-// read begins with the last entry that the Hub has: if the stream lacks that, it is not what it was, and is read from
-// its beginning.
+// read reads on from the last entry that the Hub has. If the stream lacks that entry, it was trimmed or lost, and read
+// begins anew at the beginning of the stream.
 func (h *Hub) read(ctx context.Context) error {
 	var at Entry
 	h.mu.Lock()

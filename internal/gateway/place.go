@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// place is where an agent, or an API, is for the caller: its url is at prefix. What an answer says of the agent's own
-// address is rewritten, so that a caller who follows it comes back here and not past the breaker.
+// place says under which path of this bridge a caller finds what is at url. Addresses in an answer are rewritten by it:
+// who follows one comes back to the bridge, and not past the breaker.
 type place struct {
 	url    *url.URL
 	prefix string // /agents/{agent}, below what a proxy before this one adds; "" for the API behind the inbound guard

@@ -90,8 +90,8 @@ func wrong(resp *http.Response) (class string, bad bool) {
 	return o.Class, own || o.Kind == breaker.Failure
 }
 
-// readAnswer reads an answer as far as it is of use. Of one that is no success the beginning is kept; the rest is read,
-// for only an answer that came to its end tells the breaker something.
+// readAnswer reads an answer to its end, or to one byte beyond maxOutput: only an answer that has ended tells the
+// breaker something. Of an answer that is no success it keeps the beginning.
 func readAnswer(c workflow.Call, resp *http.Response) ([]byte, error) {
 	whole := io.LimitReader(resp.Body, maxOutput+1)
 	if resp.StatusCode >= 200 && resp.StatusCode <= 299 {

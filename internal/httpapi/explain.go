@@ -106,9 +106,6 @@ func (a *api) readBeside(r *route.Request, e *explanation) (err error) {
 	return err
 }
 
-// eventEvidence is the kind of the event by which a replica says what it reported of the window of an opening.
-const eventEvidence = "evidence"
-
 // evidencePages bounds how much of the stream is searched for what replicas said of an opening.
 const evidencePages = 2
 
@@ -125,7 +122,7 @@ func (a *api) evidenceOf(ctx context.Context, agent string, v breaker.View) (sai
 		}
 		for _, e := range read {
 			from = e.ID.Next()
-			if e.Agent == agent && e.Event.Kind == eventEvidence && e.Event.Epoch == v.Epoch {
+			if e.Agent == agent && e.Event.Kind == redisdocs.EventEvidence && e.Event.Epoch == v.Epoch {
 				said = append(said, e.Event)
 			}
 		}

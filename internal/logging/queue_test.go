@@ -34,8 +34,8 @@ type line struct {
 	Count int    `json:"count"`
 }
 
-// check wants every line to be whole, and the numbers of the lines and the counts of the notices to give 0, 1, 2, … n-1.
-// It returns how many are missing.
+// check wants every line to be whole, and in order: line i has the number i, and a notice counts the lines that are
+// missing where it stands, n in all. It returns how many are missing.
 func check(t *testing.T, text string, n int) (missing int) {
 	t.Helper()
 	next := 0

@@ -35,15 +35,15 @@ func gateFields() []string {
 	return []string{"from", "to", "start", "length", "until", "reason", "actor"}
 }
 
-// putGate replaces the gate if it is still ARGV[1], or whatever it is if that is *, by the rest: from, to, length in
-// ms, ms until its end, reason, actor; without them it removes it. It returns 1 if it has. What has another type was
-// planted [B20].
+// putGate replaces the gate by ARGV[2] on (from, to, length in ms, ms until its end, reason, actor), or without them
+// removes it, if its fields are still those of ARGV[1]. It returns 1 if it has. What has another type was planted
+// [B20].
 const putGate = `
 local names = {'from', 'to', 'start', 'length', 'until', 'reason', 'actor'}
 local was = redis.pcall('HMGET', KEYS[1], unpack(names))
 if was.err then was = {} end
 for i = 1, #names do was[i] = was[i] or '' end
-if ARGV[1] ~= '*' and ARGV[1] ~= table.concat(was, '\n') then return 0 end
+if ARGV[1] ~= table.concat(was, '\n') then return 0 end
 redis.call('UNLINK', KEYS[1])
 if #ARGV == 1 then return 1 end
 local t = redis.call('TIME')

@@ -122,6 +122,9 @@ func (h *Heard) State() string {
 	}
 }
 
+// EventEvidence is the kind of the event by which a replica says what it reported of the window of an opening.
+const EventEvidence = redisstore.EventEvidence
+
 // maxReplicas bounds the replicas that are read, the ones heard last.
 const maxReplicas = 1000
 

@@ -47,7 +47,8 @@ type reported struct{ failures, calls int64 }
 type reports struct {
 	mu          sync.Mutex
 	now, before reported
-	since       time.Time // when now began; before is half a window older
+	since       time.Time     // when now began; before is half a window older
+	half        time.Duration // of the agent's window, when now began
 }
 
 func newEvidence(r *Replica) *evidence {
@@ -88,25 +89,25 @@ func (v *evidence) add(agent string, c reported) {
 	if !ok {
 		of, _ = v.agents.LoadOrStore(agent, &reports{})
 	}
-	half := v.window(agent) / 2
 	of.mu.Lock()
 	defer of.mu.Unlock()
-	of.turn(time.Now(), half)
+	v.turn(agent, of)
 	of.now.failures += c.failures
 	of.now.calls += c.calls
 }
 
 // turn begins a new half, if it is time. The lock is held.
-func (of *reports) turn(now time.Time, half time.Duration) {
+func (v *evidence) turn(agent string, of *reports) {
+	now := time.Now()
 	switch age := now.Sub(of.since); {
-	case age < half:
+	case age < of.half:
 		return
-	case age < 2*half:
+	case age < 2*of.half:
 		of.before = of.now
 	default:
 		of.before = reported{}
 	}
-	of.now, of.since = reported{}, now
+	of.now, of.since, of.half = reported{}, now, v.window(agent)/2
 }
 
 // sum is what was reported within about a window.
@@ -115,10 +116,9 @@ func (v *evidence) sum(agent string) reported {
 	if !ok {
 		return reported{}
 	}
-	half := v.window(agent) / 2
 	of.mu.Lock()
 	defer of.mu.Unlock()
-	of.turn(time.Now(), half)
+	v.turn(agent, of)
 	return reported{of.now.failures + of.before.failures, of.now.calls + of.before.calls}
 }
 

@@ -81,10 +81,9 @@ type Replica struct {
 	gate       *gate
 	storeCalls storeCalls
 	started    time.Time
-	degradedAt atomic.Int64 // in ms: when the fallback last became degraded
 
-	identifying sync.Mutex // see identify
-	downSince   time.Time  // when the fallback last became degraded
+	identifying sync.Mutex                // see identify
+	downSince   atomic.Pointer[time.Time] // when the fallback last became degraded; nil: it never was
 
 	tasks  sync.WaitGroup
 	cancel context.CancelFunc // of tasks; nil: they have not started
@@ -275,15 +274,14 @@ func newID() string {
 // degradedChanged is called by the fallback at each change.
 func (r *Replica) degradedChanged(degraded bool, cause error) {
 	if degraded {
-		r.downSince = time.Now()
-		r.degradedAt.Store(r.downSince.UnixMilli())
+		r.downSince.Store(new(time.Now()))
 		r.holds.doubt()
 		r.log.Error("Redis is down: answering from this replica's memory", "event", "circuit_breaker.degraded",
 			"redis", r.Conn.Display, "error", cause)
 		return
 	}
 	msg := "Redis is up again: the fleet's state holds"
-	if r.resets.noticedSince(r.downSince) {
+	if since := r.downSince.Load(); since != nil && r.resets.noticedSince(*since) {
 		msg = "Redis is up again, without the data that it had"
 	}
 	r.log.Warn(msg, "event", "circuit_breaker.recovered", "redis", r.Conn.Display)

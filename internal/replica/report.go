@@ -31,8 +31,8 @@ func (r *Replica) report() redisdocs.ReplicaReport {
 	}
 	p50, p99 := r.storeCalls.percentiles()
 	out.RoundTripP50, out.RoundTripP99 = milliseconds(p50), milliseconds(p99)
-	if r.Fallback.Degraded() {
-		out.DegradedMs = r.degradedAt.Load()
+	if since := r.downSince.Load(); since != nil && r.Fallback.Degraded() {
+		out.DegradedMs = since.UnixMilli()
 	}
 	if err, at := r.storeCalls.lastError(); err != "" {
 		out.LastError, out.LastErrorMs = text.Clip(err, maxSaid), at.UnixMilli()

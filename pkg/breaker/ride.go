@@ -58,8 +58,8 @@ func (m *Manager) enter(ctx context.Context, agent string) (context.Context, Per
 	return m.within(ctx, &p), p, nil
 }
 
-// join returns a permit that rides on r, or on a ride around it; ok: there is one of that Manager and agent, and it is
-// free.
+// join returns a permit that rides on a probe of this agent and Manager: on r, or on one around it. ok is false if
+// there is none, or another call rides on it now.
 func (r *ride) join(m *Manager, agent string) (p Permit, ok bool) {
 	for ; r != nil; r = r.outer {
 		if h := r.host; h.m == m && h.agent == agent && r.take() {

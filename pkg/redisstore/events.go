@@ -14,9 +14,9 @@ import (
 // The kinds of events that are not the machine's. Of all but [EventEvidence] the agent is "-".
 const (
 	EventStoreReset    = "store_reset"    // Redis has lost its data
-	EventGate          = "gate"           // somebody changed the fleet gate, or its end came [B24]
+	EventGate          = "gate"           // somebody changed the fleet gate [B24]
 	EventReplicaJoined = "replica_joined" // a replica has started
-	EventReplicaLeft   = "replica_left"   // a replica has ended, or is no longer heard
+	EventReplicaLeft   = "replica_left"   // a replica has ended in order
 	EventWorkflow      = "workflow"       // somebody changed a workflow
 	EventEvidence      = "evidence"       // a replica says what it reported of the window that opened a breaker [B23]
 )
