@@ -2,12 +2,14 @@
 # the legs that a change must pass, `make nightly` runs everything.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help build run tools quick test vet contrib race histories faults faults-choice stack lint mutate mutate-changed bench bench-smoke soak fuzz nightly clean
+.PHONY: help build run tools quick test vet contrib commands race histories faults faults-choice stack swarm lint mutate mutate-changed bench bench-smoke soak fuzz manifests nightly clean stack-page boards slow
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
-NEEDED := redis-server redis-cli jq curl openssl cc script unshare nsenter ip chromium nginx py:requests py:httpx py:h2
+NEEDED := redis-server redis-cli jq tmux curl openssl cc script unshare nsenter ip chromium nginx haproxy caddy systemctl logrotate prometheus promtool prometheus-alertmanager amtool py:requests py:httpx py:h2
 STACK_NEEDED := docker docker-compose curl redis-cli jq openssl
+SWARM_NEEDED := docker dockerd docker-compose fuse-overlayfs nsenter ip
+MANIFESTS_NEEDED := redis-server redis-cli curl unshare nsenter setpriv ip
 FUZZTIME ?= 30s
 SOAK ?= 10m
 BENCHTIME ?= 1s
@@ -34,10 +36,10 @@ quick: vet ## the loop while you edit, in a minute: vet, and all tests but those
 # Every leg runs, whatever failed before it, so that go test's summary is the end of the output.
 test: ## all that needs no Docker: vet, 10,000 histories and their branch counts, every test under the race detector
 	@tools/need $(NEEDED)
-	@failed=0; for leg in vet histories faults-choice contrib race; do $(MAKE) --no-print-directory $$leg || failed=1; done; exit $$failed
+	@failed=0; for leg in vet histories faults-choice contrib commands race; do $(MAKE) --no-print-directory $$leg || failed=1; done; exit $$failed
 
 vet:
-	go vet -tags docker,mutate ./...
+	go vet -tags docker,swarm,mutate,nightly ./...
 	go -C bench vet ./...
 	go -C contrib/grpc vet ./...
 	go -C contrib/otel vet ./...
@@ -57,9 +59,16 @@ contrib:
 	go -C contrib/grpc test -race -count 1 -timeout 5m ./...
 	go -C contrib/otel test -race -count 1 -timeout 5m ./...
 
+# These start processes, and type-check all of the module: the race detector would find nothing, and make them three times as slow.
+COMMANDS := internal/ctl test/docs test/exported test/monitoring
+commands:
+	go test -count 1 -timeout 10m -p 4 $(COMMANDS:%=./%)
+
+# The longest ones, which mostly wait, begin first.
 race: export CGO_ENABLED := 1
 race:
-	go test -race -count 1 -timeout 10m -skip '$(SCRIPTS)' $$(go list ./... | grep -v '/test/faults$$')
+	go test -race -count 1 -timeout 15m -skip '$(SCRIPTS)' \
+		$$(go list ./... | grep -v -e '/test/faults$$' $(COMMANDS:%=-e '/%$$') | sort -t / -k 4,4r)
 
 # Faults measure time, so nothing else runs meanwhile.
 faults: ## every fault of Redis and of the way to it, under load (six minutes)
@@ -72,8 +81,15 @@ faults-choice: # a choice of them, in a minute
 
 stack: ## the compose stacks on a real Docker Engine, with images from Debian packages
 	@tools/need $(STACK_NEEDED)
-	go test -tags docker -count 1 -timeout 10m ./test/stack
+	go test -tags docker -count 1 -timeout 15m ./test/stack
+
+stack-page: ## the commands of docs/deploy-compose.md, likewise
+	@tools/need $(STACK_NEEDED)
 	go test -tags docker -count 1 -timeout 10m -run '^TestDocker' ./test/docs
+
+swarm: ## the stack for Docker Swarm, on an engine of its own beside the one at hand (eight minutes; as root)
+	@tools/need $(SWARM_NEEDED)
+	go test -tags docker,swarm -count 1 -timeout 20m -v -run '^TestSwarm_Updates' ./test/stack
 
 lint: $(GOLANGCI) ## golangci-lint and shellcheck
 	$(GOLANGCI) run ./...
@@ -81,7 +97,8 @@ lint: $(GOLANGCI) ## golangci-lint and shellcheck
 	cd contrib/grpc && ../../$(GOLANGCI) run ./...
 	cd contrib/otel && ../../$(GOLANGCI) run ./...
 	@tools/need shellcheck
-	shellcheck tools/* .ci/run deploy/offline/build deploy/offline/entrypoint deploy/redis/* deploy/tls/*
+	shellcheck tools/* .ci/run deploy/backup/backup deploy/backup/restore-drill deploy/offline/build deploy/offline/entrypoint deploy/redis/* deploy/swarm/deploy \
+		deploy/swarm/rotate-redis-password deploy/tls/* test/manifests/testdata/node test/manifests/testdata/pod
 
 $(GOLANGCI):
 	@mkdir -p $(@D)
@@ -92,6 +109,14 @@ $(GOLANGCI):
 		GOBIN='$(CURDIR)/$(@D)' go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(GOLANGCI_VERSION) && \
 		mv $(@D)/golangci-lint $@; \
 	fi
+
+# Modules of their own again, whose dependencies take minutes to compile.
+manifests: $(GOLANGCI) ## what is deployed elsewhere, against the APIs that it is for; the pods of Kubernetes, in namespaces (as root)
+	@tools/need $(MANIFESTS_NEEDED)
+	go -C test/envoy test -count 1 -timeout 5m ./...
+	cd test/envoy && ../../$(GOLANGCI) run ./...
+	go -C test/manifests test -count 1 -timeout 10m ./...
+	cd test/manifests && ../../$(GOLANGCI) run ./...
 
 MUTATE := go test -tags mutate -run '^TestEveryMutantIsKilled$$' -v -count 1 -timeout 90m ./pkg/redisstore
 
@@ -124,8 +149,19 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
+boards: ## write the boards of Grafana anew; fails if they have changed
+	go -C deploy/monitoring/grafana vet ./...
+	go -C deploy/monitoring/grafana run .
+	git diff --exit-code deploy/monitoring/grafana/dashboards
+
+# What keeps both cores of a machine busy for a minute: a build of the version before, and a bridge at the limit of its memory.
+slow: export CGO_ENABLED := 1
+slow: ## two versions on one Redis, and the attacks on a bridge's memory
+	@tools/need $(NEEDED)
+	go test -race -tags nightly -count 1 -timeout 10m -run '^Test(Upgrade|Memory)_' ./test/e2e
+
 nightly: ## everything: each leg of .ci/run, all mutants and faults, every fuzz target for ten minutes, an hour's soak
-	@failed=0; for leg in lint mutate stack bench-smoke test faults; do $(MAKE) --no-print-directory $$leg || failed=1; done; \
+	@failed=0; for leg in lint mutate stack stack-page swarm boards bench-smoke manifests test slow faults; do $(MAKE) --no-print-directory $$leg || failed=1; done; \
 	$(MAKE) --no-print-directory fuzz FUZZTIME=10m || failed=1; \
 	$(MAKE) --no-print-directory soak SOAK=1h || failed=1; exit $$failed
 

@@ -92,10 +92,10 @@ function B.tell()
   for _, e in ipairs(B.events) do
     heal_and('LPUSH', KEYS[6], e)
     redis.call('PUBLISH', channel, agent .. ' ' .. e)
-    if KEYS[8] then stream_event(KEYS[9], KEYS[10], agent, e) end
+    if KEYS[10] then stream_event(KEYS[9], KEYS[10], agent, e) end
   end
   redis.call('LTRIM', KEYS[6], 0, 63)
-  if not KEYS[8] or B.drawn == 0 then return end
+  if not KEYS[10] or B.drawn == 0 then return end
   if S.state ~= 'closed' or S.hold ~= '' then
     heal_and('ZADD', KEYS[8], now, agent)
   else

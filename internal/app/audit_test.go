@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -9,11 +10,16 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
+// whoAsked is the end of a line.
+var whoAsked = regexp.MustCompile(`"circuit_breaker.gate".*"actor":"alice","address":"127.0.0.1"`)
+
+var actionID = regexp.MustCompile("action [0-9a-f]{16}")
+
 // TestAudit_EachChangeLeavesOneEntryAndOneLine whichever way it comes, with who asked for it, from where, and what was
 // before. No name, reason or header forges another one. Deleting the agent deletes none of it.
 func TestAudit_EachChangeLeavesOneEntryAndOneLine(t *testing.T) {
 	t.Parallel()
-	onEachEngine(t, func(t *testing.T, url string) {
+	onEachEngineAndCluster(t, func(t *testing.T, url string) {
 		d := serveBreakerd(t, url)
 		b := serveProgram(t, buildBridge, url)
 		const at, profile = "/v1/admin/circuit_breakers/a", "/v1/admin/agents/a"
@@ -52,6 +58,18 @@ func TestAudit_EachChangeLeavesOneEntryAndOneLine(t *testing.T) {
 			},
 			{on: d, method: "DELETE", path: at, event: "forgotten", want: "a <nil> <nil> alice 127.0.0.1 all keys deleted"},
 			{
+				on: d, method: "POST", path: "/v1/admin/actions", body: `{"agents":["nobody"],"action":"reset","reason":"` + forged + `"}`,
+				event: "action", want: "<nil> <nil> <nil> alice 127.0.0.1 action ID: reset of 1 agents: " + forged,
+			},
+			{
+				on: d, method: "PUT", path: "/v1/admin/fleet", body: `{"action":"shed","percentage":20,"reason":"load"}`, event: "gate",
+				want: "<nil> <nil> <nil> alice 127.0.0.1 none -> 0.8 of all calls: load",
+			},
+			{
+				on: d, method: "DELETE", path: "/v1/admin/fleet", event: "gate",
+				want: "<nil> <nil> <nil> alice 127.0.0.1 0.8 of all calls -> none",
+			},
+			{
 				on: b, method: "PUT", path: "/api/v1/agents/b", body: `{"contact":"c"}`, event: "configured",
 				want: "b <nil> <nil> alice 127.0.0.1 profile set map[after:map[contact:c] before:<nil>]",
 			},
@@ -63,6 +81,22 @@ func TestAudit_EachChangeLeavesOneEntryAndOneLine(t *testing.T) {
 			{
 				on: b, method: "DELETE", path: "/api/v1/agents/b", event: "configured",
 				want: "b <nil> <nil> alice 127.0.0.1 profile deleted map[after:<nil> before:map[contact:c]]",
+			},
+			{
+				on: b, method: "PUT", path: "/api/v1/agents/p", event: "configured",
+				body: `{"contact":"c","circuit_breaker_config":{"failure_threshold":3}}`,
+				want: "p <nil> <nil> alice 127.0.0.1 profile set, config set " +
+					"map[after:map[config:map[failure_threshold:3] profile:map[contact:c]] before:map[config:<nil> profile:<nil>]]",
+			},
+			{
+				on: b, method: "PUT", path: "/api/v1/agents/p", event: "configured",
+				body: `{"contact":"c","circuit_breaker_config":{"failure_threshold":4}}`,
+				want: "p <nil> <nil> alice 127.0.0.1 config set map[after:map[failure_threshold:4] before:map[failure_threshold:3]]",
+			},
+			{
+				on: b, method: "DELETE", path: "/api/v1/agents/p", event: "configured",
+				want: "p <nil> <nil> alice 127.0.0.1 profile deleted, config deleted " +
+					"map[after:map[config:<nil> profile:<nil>] before:map[config:map[failure_threshold:4] profile:map[contact:c]]]",
 			},
 			{
 				on: d, event: "manual_open", want: "c CLOSED OPEN " + d.ID + " <nil> @6.6.6.6 x",
@@ -106,11 +140,15 @@ func TestAudit_EachChangeLeavesOneEntryAndOneLine(t *testing.T) {
 				}
 			}
 			got := fmt.Sprintln(e["agent_id"], e["from"], e["to"], e["actor"], e["address"], e["reason"], e["change"])
+			got = actionID.ReplaceAllString(got, "action ID")
 			if got = strings.TrimSuffix(strings.TrimSpace(got), " <nil>"); e["event"] != c.event || got != c.want {
 				t.Errorf("%s leaves %v\n%s, want\n%s", what, e["event"], got, c.want)
 			}
 			if n := said() - before; n != 1 {
 				t.Errorf("%s: %d lines of %s", what, n, c.event)
+			}
+			if c.event == "gate" && !whoAsked.MatchString(d.out.String()) {
+				t.Errorf("%s: no line has who asked, and from where", what)
 			}
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/bridgeapi"
 	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/config"
@@ -34,7 +35,7 @@ func Bridge() daemon.Program {
 	return daemon.Program{
 		Name:  p.name,
 		About: "calls agents behind circuit breakers that a whole fleet shares: a reverse proxy and a workflow engine.",
-		Help:  help, Configure: p.configure,
+		Help:  help, Configure: p.configure, Sockets: []string{"BRIDGE_LISTEN", "INBOUND_LISTEN", "DEBUG_LISTEN"},
 	}
 }
 
@@ -52,13 +53,17 @@ func buildBridge(s *service, ready func(context.Context) error) (parts, error) {
 	}
 	outbound := gateway.NewAgentBase(allowed).Bound(s.connectionsOut)
 	gate, err := gateway.New(gateway.Options{
-		Agents: s.Registry, Manager: s.Manager, Base: outbound, Observe: observeCalls(s.log, measure), Logger: s.log,
-		ID: s.ID,
+		Agents: s.Registry, Manager: s.Manager, Base: outbound, Observe: observeCalls(s.log, measure, s.NoteCall),
+		Logger: s.log, ID: s.ID, Access: s.agentsAccess(), Rate: s.rate,
 	})
 	if err != nil {
 		return parts{}, err
 	}
-	loopbackOnly := s.cfg.BridgeAuth == ""
+	s.warnOfAccess("BRIDGE", s.cfg.BridgeListen, s.cfg.BridgeAuth, "call the agents, and register others")
+	if s.access != nil && s.cfg.AgentsAuth == "" && !config.Loopback(s.cfg.BridgeListen) {
+		s.log.Warn("everyone who reaches the listener may call the agents: BRIDGE_AGENTS_AUTH=required asks who they are",
+			"event", "access.open", "listen", s.cfg.BridgeListen)
+	}
 	memory := budget.New(workflowMemory(s.cfg.WorkflowMemory))
 	api, err := bridgeapi.New(bridgeapi.Options{
 		Manager: s.Manager, Agents: agents{s.Registry, s.Policies, s.cfg.BridgeListen, s.log}, Workflows: library,
@@ -66,23 +71,37 @@ func buildBridge(s *service, ready func(context.Context) error) (parts, error) {
 		Executions: workflow.NewStore(workflow.StoreOptions{
 			Records: s.Docs, Logger: s.log, StoreDown: s.Fallback.Degraded, Budget: memory,
 		}),
-		HealthOptions: s.healthOptions(ready, library), LoopbackOnly: loopbackOnly, Logger: s.log,
+		HealthOptions: s.healthOptions(ready, library), Logger: s.log,
+		Access: s.access, Rate: s.rate, LoopbackOnly: s.cfg.BridgeAuth == "" && s.access == nil,
 	})
 	if err != nil {
 		return parts{}, fmt.Errorf("the API cannot be built: %w", err)
 	}
-	handler := gateway.KeepTrace(logRequests(s.log, underAgents(gate, api, loopbackOnly, s.log)))
+	handler := gateway.KeepTrace(logRequests(s.log, underAgents(gate, api, s.agentsLoopbackOnly(), s.log)))
 	p := parts{
 		listeners: []daemon.Listener{
 			{Listen: s.cfg.BridgeListen, Variable: "BRIDGE_LISTEN", Handler: handler, Stream: true},
 		},
 		tasks:  []func(context.Context){library.Run, closeIdle(outbound)},
-		banner: func(addresses []string) string { return bannerBridge(s.cfg.InboundURL, addresses) },
+		banner: func(urls []string) string { return bannerBridge(s.cfg.InboundURL, urls) },
 	}
 	if s.cfg.InboundListen != "" {
 		return addInbound(s, p)
 	}
 	return p, nil
+}
+
+// agentsAccess says who may call agents through the gateway; nil: everybody.
+func (s *service) agentsAccess() *access.Guard {
+	if s.cfg.AgentsAuth == "" {
+		return nil
+	}
+	return s.access
+}
+
+// agentsLoopbackOnly reports whether the gateway is on loopback, where nobody is asked who he is.
+func (s *service) agentsLoopbackOnly() bool {
+	return s.cfg.BridgeAuth == "" && s.agentsAccess() == nil && config.Loopback(s.cfg.BridgeListen)
 }
 
 // addInbound adds the guard before an API of the operator's.
@@ -188,14 +207,14 @@ func (a agents) Delete(ctx context.Context, name, actor string) error {
 	return err
 }
 
-func bannerBridge(inboundURL string, addresses []string) string {
+func bannerBridge(inboundURL string, urls []string) string {
 	text := fmt.Sprintf(`Try:
-  curl -X POST http://%[1]s/api/v1/agents %[2]s '{"name":"my-agent","url":"http://127.0.0.1:9000/my-agent"}'
-  curl http://%[1]s/agents/my-agent/any/path
-  curl http://%[1]s/api/v1/workflows
-`, addresses[0], "-H 'Content-Type: application/json' -d")
-	if len(addresses) > 1 {
-		text += fmt.Sprintf("The API at %s is guarded at http://%s\n", inboundURL, addresses[1])
+  curl -X POST %[1]s/api/v1/agents %[2]s '{"name":"my-agent","url":"http://127.0.0.1:9000/my-agent"}'
+  curl %[1]s/agents/my-agent/any/path
+  curl %[1]s/api/v1/workflows
+`, urls[0], "-H 'Content-Type: application/json' -d")
+	if inboundURL != "" {
+		text += fmt.Sprintf("The API at %s is guarded at %s\n", inboundURL, urls[1])
 	}
 	return text
 }

@@ -3,10 +3,12 @@ package app
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/breakerd/breakerd/internal/httpapi"
 	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/replica"
+	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -21,6 +23,7 @@ type directory struct {
 var (
 	_ httpapi.Directory = directory{}
 	_ httpapi.Fleet     = directory{}
+	_ httpapi.Keys      = (*redisdocs.Docs)(nil)
 )
 
 // Agents implements [httpapi.Directory]. It lists at once what is new on this replica.
@@ -51,6 +54,16 @@ func conflict(err error) error {
 // PutGate implements [httpapi.Fleet].
 func (d directory) PutGate(ctx context.Context, was *redisdocs.Gate, c *redisdocs.GateChange, actor string) error {
 	return conflict(d.replica.PutGate(ctx, was, c, actor))
+}
+
+// Self implements [httpapi.Fleet].
+func (d directory) Self() redisdocs.Heard { return d.replica.Self() }
+
+// Act implements [httpapi.Fleet].
+func (d directory) Act(
+	ctx context.Context, f breaker.Force, agents []string, text string, wait time.Duration,
+) (string, error) {
+	return d.replica.Act(ctx, f, agents, text, wait)
 }
 
 // Calls is for [httpapi.Options].

@@ -8,6 +8,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/gateway"
 	"github.com/breakerd/breakerd/internal/metrics"
+	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
@@ -66,9 +67,14 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // observeCalls measures each call of an agent, and logs it at level debug.
-func observeCalls(log *slog.Logger, m *metrics.Bridge) func(breakerhttp.Timing) {
+func observeCalls(
+	log *slog.Logger, m *metrics.Bridge, note func(agent string, took, firstByte time.Duration),
+) func(breakerhttp.Timing) {
 	return func(t breakerhttp.Timing) {
 		m.Upstream(t)
+		if t.Outcome.Kind != breaker.Ignored {
+			note(t.Agent, t.Total, t.FirstByte)
+		}
 		log.Debug("agent called", "agent", t.Agent, "status", t.Status, "outcome", string(t.Outcome.Kind),
 			"class", t.Outcome.Class, "header_seconds", t.Header.Seconds(), "first_byte_seconds", t.FirstByte.Seconds(),
 			"duration_seconds", t.Total.Seconds())

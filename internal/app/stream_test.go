@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/breakerd/breakerd/internal/config"
 	"github.com/breakerd/breakerd/internal/daemon"
@@ -40,6 +41,19 @@ func onEachEngine(t *testing.T, test func(t *testing.T, url string)) {
 	})
 }
 
+// onEachEngineAndCluster is onEachEngine, and runs the test on a Redis Cluster too.
+func onEachEngineAndCluster(t *testing.T, test func(t *testing.T, url string)) {
+	t.Helper()
+	onEachEngine(t, test)
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		if testing.Short() {
+			t.Skip("make quick leaves the Cluster out")
+		}
+		test(t, testkit.StartCluster(t).URL())
+	})
+}
+
 // served is a program in this process.
 type served struct {
 	*service
@@ -48,16 +62,16 @@ type served struct {
 	out *testkit.Buffer
 }
 
-func serveBreakerd(t *testing.T, redis string, env ...string) *served {
+func serveBreakerd(t *testing.T, redisURL string, env ...string) *served {
 	t.Helper()
-	return serveProgram(t, buildBreakerd, redis, env...)
+	return serveProgram(t, buildBreakerd, redisURL, env...)
 }
 
 func serveProgram(
-	t *testing.T, build func(*service, func(context.Context) error) (parts, error), redis string, env ...string,
+	t *testing.T, build func(*service, func(context.Context) error) (parts, error), redisURL string, env ...string,
 ) *served {
 	t.Helper()
-	cfg, err := config.Load(append([]string{"REDIS_URL=" + redis, "REDIS_TIMEOUT_MS=1000"}, env...))
+	cfg, err := config.Load(append([]string{"REDIS_URL=" + redisURL, "REDIS_TIMEOUT_MS=1000"}, env...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +81,7 @@ func serveProgram(
 		Ready:        func(context.Context) error { return nil },
 		LinesDropped: func() int64 { return 0 },
 	}
-	if d.service, err = newService(t.Context(), "breakerd", cfg, host); err != nil {
+	if d.service, err = newService(t.Context(), program{name: "breakerd"}, cfg, host); err != nil {
 		t.Fatal(err)
 	}
 	p, err := build(d.service, host.Ready)
@@ -168,7 +182,7 @@ func (h *heard) follow(t *testing.T, url string, more int) {
 // of them. What the client has heard is what the stream has: no gap, nothing twice, no reset.
 func TestStream_ClientThatMovesBetweenReplicasMissesNothing(t *testing.T) {
 	t.Parallel()
-	onEachEngine(t, func(t *testing.T, url string) {
+	onEachEngineAndCluster(t, func(t *testing.T, url string) {
 		var replicas []*served
 		for range 3 {
 			replicas = append(replicas, serveBreakerd(t, url))
@@ -210,6 +224,34 @@ func TestStream_ClientThatMovesBetweenReplicasMissesNothing(t *testing.T) {
 		text, all := strings.Join(client.events, " "), strings.Join(want, " ")
 		if client.resets != 0 || len(client.events) < 390 || !strings.Contains(all, text) {
 			t.Errorf("%d events, %d resets of %d in the stream", len(client.events), client.resets, len(want))
+		}
+	})
+}
+
+// TestSummary_NamesWhoWasNotCalledForADay the one called longest ago first, ten at most.
+func TestSummary_NamesWhoWasNotCalledForADay(t *testing.T) {
+	t.Parallel()
+	onEachEngineAndCluster(t, func(t *testing.T, url string) {
+		d := serveBreakerd(t, url)
+		now, err := d.Docs.ClockMs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle := []string{}
+		seen := []redis.Z{{Score: float64(now/1000 - 23*3600), Member: "called"}}
+		for i := range 12 {
+			name := fmt.Sprintf("idle-%02d", i)
+			seen = append(seen, redis.Z{Score: float64(now/1000 - 25*3600 + int64(i)), Member: name})
+			idle = append(idle, name)
+		}
+		if err := d.Conn.Client.ZAdd(t.Context(), d.Store.Keys().Agents(), seen...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		d.do(t, "POST", "/v1/admin/circuit_breakers/banned/open", `{"reason":"x"}`)
+		status, got := d.do(t, "GET", "/v1/admin/summary", "")
+		want := fmt.Sprint(map[string]any{"count": 12, "names": idle[:10]})
+		if status != 200 || fmt.Sprint(got["idle"]) != want || fmt.Sprint(got["agents"]) != "14" {
+			t.Errorf("%d, %v agents, idle %v, want %s", status, got["agents"], got["idle"], want)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/route"
@@ -49,8 +50,9 @@ func (b *bridge) agentRoutes() {
 		"degraded":    {Type: huma.TypeBoolean, Description: "Redis is down: these are the agents of the file alone."},
 	}, "agents", "next_cursor")
 	put := route.Operation{
-		Tag: "agents", In: in, Out: out, Also: []int{http.StatusCreated}, Params: []*huma.Param{route.ActorParam()},
-		Codes: []problem.Code{problem.AgentInFile, problem.AgentConflict, problem.StoreUnavailable},
+		Tag: "agents", Role: access.Admin,
+		In: in, Out: out, Also: []int{http.StatusCreated}, Params: []*huma.Param{route.ActorParam()},
+		Codes: []problem.Code{problem.AgentInFile, problem.AgentConflict, problem.ForbiddenAgent, problem.StoreUnavailable},
 		Example: `{"name": "FailingAgent", "url": "http://failing-agent:9000", ` +
 			`"circuit_breaker_config": {"failure_threshold": 3}}`,
 	}
@@ -60,17 +62,19 @@ func (b *bridge) agentRoutes() {
 	put.Route, put.ID = "PUT "+one, "putAgent"
 	put.Summary = "The same as registerAgent; the body may leave out the name"
 	route.Serve(b.API, route.Operation{
-		Route: "GET " + agentsPath, ID: "listAgents", Tag: "agents", Summary: "All agents, by name", Out: list,
+		Route: "GET " + agentsPath, ID: "listAgents", Role: access.Read,
+		Tag: "agents", Summary: "All agents, by name", Out: list,
 		Params: []*huma.Param{route.LimitParam(), route.CursorParam()},
 	}, b.listAgents)
 	route.Serve(b.API, register, b.putAgent)
 	route.Serve(b.API, route.Operation{
-		Route: "GET " + one, ID: "getAgent", Tag: "agents", Summary: "One agent, with its breaker", Out: out,
+		Route: "GET " + one, ID: "getAgent", Role: access.Read,
+		Tag: "agents", Summary: "One agent, with its breaker", Out: out,
 		Codes: []problem.Code{problem.AgentUnknown, problem.StoreUnavailable},
 	}, b.getAgent)
 	route.Serve(b.API, put, b.putAgent)
 	route.Serve(b.API, route.Operation{
-		Route: "DELETE " + one, ID: "deleteAgent", Tag: "agents", Status: http.StatusNoContent,
+		Route: "DELETE " + one, ID: "deleteAgent", Role: access.Admin, Tag: "agents", Status: http.StatusNoContent,
 		Summary: "Remove its registration and its policy override; its breaker stays",
 		Params:  []*huma.Param{route.ActorParam()},
 		Codes:   []problem.Code{problem.AgentUnknown, problem.AgentInFile, problem.StoreUnavailable},
@@ -164,6 +168,9 @@ func (b *bridge) putAgent(r *route.Request, in json.RawMessage) (out RegisteredA
 	a, err := b.Agents.ParseAgent(r.Agent, in)
 	if err != nil {
 		return out, agentProblem(r.Agent, err)
+	}
+	if err := r.Who.CheckAgent(a.Name); err != nil {
+		return out, err
 	}
 	created, err := b.Agents.Put(r.Context(), a, actor)
 	if err != nil {

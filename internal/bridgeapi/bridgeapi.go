@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/problem"
@@ -32,8 +33,10 @@ type Options struct {
 
 	route.HealthOptions
 
-	LoopbackOnly bool         // the listener is on loopback: see [guard.Loopback]
-	Logger       *slog.Logger // nil: silent
+	Access       *access.Guard // who may do what; nil: everybody may do everything
+	Rate         *access.Rate  // of each client's requests; nil: no bound
+	LoopbackOnly bool          // the listener is on loopback: see [guard.Loopback]
+	Logger       *slog.Logger  // nil: silent
 }
 
 // Agents are the registered agents, a [registry.Registry]. While Redis is down its errors are
@@ -95,6 +98,7 @@ func newBridge(o Options) (*bridge, error) {
 	}
 	const about = "Agents behind circuit breakers, and workflows that call them."
 	b := &bridge{Options: o, API: route.New("bridge", o.Version, about, o.Logger)}
+	b.API.Access, b.API.Rate = o.Access, o.Rate
 	b.workflowRoutes()
 	b.agentRoutes()
 	b.documentGateway()
@@ -129,7 +133,7 @@ func (b *bridge) documentGateway() {
 	const path = "/agents/{agent}/{path}"
 	gateway := func(method, id string) *huma.PathItem {
 		route.Describe[route.None, route.None](b.API, &route.Operation{
-			Route: method + " " + path, ID: id, Tag: "gateway",
+			Route: method + " " + path, ID: id, Tag: "gateway", Role: access.Report, Ways: access.Gateway,
 			Summary: "Call an agent through its breaker: any method, path, query and body; its answer comes back as it is",
 			Codes: []problem.Code{
 				problem.CircuitBreakerOpen, problem.StoreUnavailable, problem.AgentUnknown, problem.AgentHasNoURL,

@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/goleak"
 
+	"github.com/breakerd/breakerd/internal/health"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/route"
@@ -69,8 +70,8 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 		Executions: workflow.NewStore(workflow.StoreOptions{Records: f.records, Logger: logger}),
 		HealthOptions: route.HealthOptions{
 			Version: "1.2.3", ReplicaID: "replica-1",
-			Health: func(context.Context) route.Health {
-				return route.Health{Status: route.Healthy, Checks: map[string]route.Check{"redis": {Status: route.Healthy}}}
+			Health: func(context.Context) health.Report {
+				return health.Report{Status: health.Healthy, Checks: map[string]health.Check{"redis": {Since: "2026-02-11T09:00:00Z", Status: health.Healthy}}}
 			},
 			Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") }),
 		},
@@ -160,12 +161,8 @@ func (r records) Override(_ context.Context, agent string) (string, error) {
 	return r.Text(overrides, agent)
 }
 
-func (r records) PutProfile(_ context.Context, agent, _, text, _ string) error {
-	return r.Put(profiles, agent, text)
-}
-
-func (r records) PutOverride(_ context.Context, agent, _, text, _ string) error {
-	return r.Put(overrides, agent, text)
+func (r records) PutBoth(_ context.Context, agent string, profile, override [2]string, _ string) error {
+	return errors.Join(r.Put(profiles, agent, profile[1]), r.Put(overrides, agent, override[1]))
 }
 
 func (r records) Workflow(_ context.Context, id string) (string, error) { return r.Text(workflows, id) }
@@ -321,4 +318,9 @@ func TestStoreDown_IsA503(t *testing.T) {
 	} {
 		f.Do(r[0], r[1], r[2]).WantProblem(503, problem.StoreUnavailable)
 	}
+}
+
+func TestAPI_KeepsWhatIsPromised(t *testing.T) {
+	t.Parallel()
+	newFixture(t).Promised(t)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/budget"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
@@ -41,18 +42,20 @@ func (input) Schema(huma.Registry) *huma.Schema {
 func (b *bridge) executionRoutes() {
 	schema := b.executionSchema()
 	route.Serve(b.API, route.Operation{
-		Route: "POST " + workflowsPath + "/{workflow}/execute", ID: "executeWorkflow", Tag: "workflows",
+		Route: "POST " + workflowsPath + "/{workflow}/execute", ID: "executeWorkflow", Role: access.Report,
+		Tag:      "workflows",
 		Optional: true, Free: true, Out: schema, Example: `{"input": {}}`, Budget: b.Budget,
 		Summary:  "Run a workflow to its end. A problem of a run that began holds the execution, of 16 KiB at most",
 		Refusals: []int{http.StatusServiceUnavailable},
 		Codes: []problem.Code{
 			problem.WorkflowUnknown, problem.InputMissing, problem.AgentFailed, problem.CircuitBreakerOpen,
 			problem.WorkflowTimeout, problem.ExecutionCancelled, problem.StoreUnavailable, problem.TooManyExecutions,
-			problem.WorkflowInvalid, problem.WorkflowMemory, problem.LoopDetected,
+			problem.WorkflowInvalid, problem.WorkflowMemory, problem.LoopDetected, problem.ForbiddenAgent,
 		},
 	}, b.execute)
 	route.Serve(b.API, route.Operation{
-		Route: "GET " + executionsPath + "/{execution}", ID: "getExecution", Tag: "workflows", Out: schema,
+		Route: "GET " + executionsPath + "/{execution}", ID: "getExecution", Role: access.Report,
+		Tag: "workflows", Out: schema,
 		Summary: "What became of an execution; kept for an hour",
 		Codes:   []problem.Code{problem.ExecutionUnknown, problem.StoreUnavailable},
 	}, b.getExecution)
@@ -82,6 +85,11 @@ func (b *bridge) execute(r *route.Request, in executeBody) (route.Encoded, error
 	d, err := b.Workflows.Get(r.Context(), id)
 	if err != nil {
 		return nil, workflowProblem(id, err)
+	}
+	for _, step := range d.Steps {
+		if err := r.Who.CheckAgent(step.Agent); err != nil {
+			return nil, err
+		}
 	}
 	r.MayTake(d.MaxDuration() + writeMargin)
 	x := b.Execute(r.Context(), d, in.Input)

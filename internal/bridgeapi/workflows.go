@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/peer"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
@@ -26,22 +27,24 @@ const workflowExample = `{"workflow_id": "circuit-breaker-test", "steps": {"step
 func (b *bridge) workflowRoutes() {
 	one, schema := workflowsPath+"/{workflow}", definitionSchema()
 	route.Serve(b.API, route.Operation{
-		Route: "GET " + workflowsPath, ID: "listWorkflows", Tag: "workflows", Summary: "All workflows, by id",
+		Route: "GET " + workflowsPath, ID: "listWorkflows", Role: access.Read,
+		Tag: "workflows", Summary: "All workflows, by id",
 		Codes: []problem.Code{problem.InvalidValue},
 	}, b.listWorkflows)
 	route.Serve(b.API, route.Operation{
-		Route: "POST " + workflowsPath, ID: "putWorkflow", Tag: "workflows", Free: true, In: schema, Out: schema,
+		Route: "POST " + workflowsPath, ID: "putWorkflow", Role: access.Admin,
+		Tag: "workflows", Free: true, In: schema, Out: schema,
 		Summary: "Make a workflow, or replace it as a whole", Also: []int{http.StatusCreated}, Example: workflowExample,
 		Params: []*huma.Param{route.ActorParam()},
 		Codes:  []problem.Code{problem.WorkflowInDirectory, problem.TooManyWorkflows, problem.StoreUnavailable},
 	}, b.putWorkflow)
 	route.Serve(b.API, route.Operation{
-		Route: "GET " + one, ID: "getWorkflow", Tag: "workflows", Out: schema,
+		Route: "GET " + one, ID: "getWorkflow", Role: access.Read, Tag: "workflows", Out: schema,
 		Summary: "One workflow, as putWorkflow takes it",
 		Codes:   []problem.Code{problem.WorkflowUnknown, problem.StoreUnavailable},
 	}, b.getWorkflow)
 	route.Serve(b.API, route.Operation{
-		Route: "DELETE " + one, ID: "deleteWorkflow", Tag: "workflows", Status: http.StatusNoContent,
+		Route: "DELETE " + one, ID: "deleteWorkflow", Role: access.Admin, Tag: "workflows", Status: http.StatusNoContent,
 		Summary: "Delete a workflow; executions of it go on",
 		Params:  []*huma.Param{route.ActorParam()},
 		Codes:   []problem.Code{problem.WorkflowUnknown, problem.WorkflowInDirectory, problem.StoreUnavailable},

@@ -65,9 +65,9 @@ func TestLoad_ReadsEachVariable(t *testing.T) {
 	t.Parallel()
 	c := load(t, "CIRCUIT_BREAKER_KEY_PREFIX=cb:prod", "REDIS_URL=redis://u:p@h/0", "REDIS_USERNAME=app", "REDIS_PASSWORD= s ",
 		"REDIS_SENTINEL_PASSWORD=t", "REDIS_TTL_SECONDS=7200.5", "REDIS_TIMEOUT_MS=100", "ON_STORE_RESET=Forget", "BREAKERD_LISTEN=:80", "BREAKERD_AUTH=None",
-		"REPLICA_ID=r1", "MAX_AGENTS=5", "NEW_AGENTS_PER_SECOND=9", "UNKNOWN_AGENTS=refuse", "METRICS_MAX_AGENTS=0", "SHUTDOWN_TIMEOUT_SECONDS=0.5", "LOG_LEVEL=WARN", "LOG_FORMAT=JSON",
+		"REPLICA_ID=r1", "REPLICA_LABELS=canary=true,zone=a", "MAX_AGENTS=5", "NEW_AGENTS_PER_SECOND=9", "UNKNOWN_AGENTS=refuse", "METRICS_MAX_AGENTS=0", "SHUTDOWN_TIMEOUT_SECONDS=0.5", "LOG_LEVEL=WARN", "LOG_FORMAT=JSON",
 		"BRIDGE_LISTEN=:81", "BRIDGE_AUTH=None", "AGENTS_FILE=a.json", "WORKFLOWS_DIR=w", "WORKFLOW_PARALLEL_STEPS=2", "WORKFLOW_PARALLEL_EXECUTIONS=3", "INBOUND_LISTEN=:82",
-		"INBOUND_URL=http://api", "INBOUND_AGENT=jwt:sub", "INBOUND_JWT_KEY_FILE=k.pem", "INBOUND_JWT_SECRET_FILE=s", "SHUTDOWN_DELAY_SECONDS=1",
+		"INBOUND_URL=http://api", "INBOUND_AGENT=jwt:sub", "INBOUND_JWT_KEY_FILE=k.pem", "INBOUND_JWT_SECRET_FILE=s", "TLS_CERT_FILE=c.pem", "TLS_KEY_FILE=k.pem", "TLS_CLIENT_CA_FILE=ca.pem", "DEBUG_LISTEN=:6", "CLIENT_RATE_PER_SECOND=3", "MAX_REQUESTS_IN_FLIGHT=4", "SHUTDOWN_DELAY_SECONDS=1",
 		"CIRCUIT_BREAKER_FLUSH_INTERVAL_MS=5", "CIRCUIT_BREAKER_MAX_STALENESS_MS=2000", "CIRCUIT_BREAKER_TIMEOUT_SECONDS= 0.25 ", "CIRCUIT_BREAKER_ENABLED=false", "CIRCUIT_BREAKER_MODE=", "HOME=/root", "odd", "=C:=x")
 	policy := breaker.DefaultPolicy()
 	policy.Disabled, policy.Timeout = true, 250*time.Millisecond
@@ -76,11 +76,12 @@ func TestLoad_ReadsEachVariable(t *testing.T) {
 			FlushInterval: 5 * time.Millisecond, MaxStaleness: 2 * time.Second,
 			Policy: policy, Origins: c.Origins, KeyPrefix: "cb:prod", RedisURL: "redis://u:p@h/0", RedisUsername: "app", RedisPassword: " s ",
 			RedisSentinelPassword: "t", RedisTTL: 7200500 * time.Millisecond, RedisTimeout: 100 * time.Millisecond, OnStoreReset: "forget",
-			ReplicaID: "r1", MaxAgents: 5, NewAgents: 9, UnknownAgents: "refuse", AgentsFile: "a.json",
+			ReplicaID: "r1", ReplicaLabels: map[string]string{"canary": "true", "zone": "a"}, MaxAgents: 5, NewAgents: 9, UnknownAgents: "refuse", AgentsFile: "a.json",
 		},
 		Listen: ":80", Auth: "none", ShutdownTimeout: 500 * time.Millisecond, LogLevel: slog.LevelWarn, LogFormat: "json",
 		BridgeListen: ":81", BridgeAuth: "none", WorkflowsDir: "w", ParallelSteps: 2, Executions: 3, ShutdownDelay: time.Second,
 		InboundListen: ":82", InboundURL: "http://api", InboundAgent: "jwt:sub", InboundKeyFile: "k.pem", InboundSecretFile: "s",
+		TLSCertFile: "c.pem", TLSKeyFile: "k.pem", TLSClientCAFile: "ca.pem", DebugListen: ":6", ClientRate: 3, MaxRequests: 4,
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -108,6 +109,12 @@ func TestLoad_BadValueNamesVariableValueAndWhatIsAllowed(t *testing.T) {
 		{"REDIS_TIMEOUT_MS", "0.5", "whole number from 1"},
 		{"BREAKERD_AUTH", "token", `one of ["none"]`},
 		{"REPLICA_ID", "a b", "at most 64 of"},
+		{"REPLICA_LABELS", "canary", "at most 16 of NAME=VALUE"},
+		{"REPLICA_LABELS", "a=1,a=2", "each name once"},
+		{"REPLICA_LABELS", "a=1,", "at most 16"},
+		{"REPLICA_LABELS", "a=x y", "at most 16"},
+		{"REPLICA_LABELS", "a=b=c", "at most 16"},
+		{"REPLICA_LABELS", strings.Repeat("a", 65) + "=1", "at most 16"},
 		{"MAX_AGENTS", "-1", "whole number from 1"},
 		{"METRICS_MAX_AGENTS", "x", "whole number from 0"},
 		{"NEW_AGENTS_PER_SECOND", "-1", "whole number from 0"},
@@ -226,6 +233,22 @@ func TestCheckListen_OnlyLoopbackNeedsNoAuth(t *testing.T) {
 	}
 }
 
+func TestCheckListen_TokensAndCertificatesOpenAListener(t *testing.T) {
+	t.Parallel()
+	for _, environ := range []string{
+		"AUTH_FILE=f", "AUTH_FILE=f BRIDGE_AGENTS_AUTH=required", "AUTH_FILE=f BREAKERD_AUTH=none BRIDGE_AUTH=none",
+		"TLS_CERT_FILE=c TLS_KEY_FILE=k TLS_CLIENT_CA_FILE=a",
+	} {
+		cfg := load(t, strings.Fields("BREAKERD_LISTEN=:1 BRIDGE_LISTEN=:2 "+environ)...)
+		if err := errors.Join(cfg.CheckListen(), cfg.CheckBridge()); err != nil || !cfg.Guarded() {
+			t.Errorf("%s: %v", environ, err)
+		}
+	}
+	if err := load(t, "BRIDGE_AGENTS_AUTH=required").CheckBridge(); err == nil || !strings.Contains(err.Error(), "needs AUTH_FILE") {
+		t.Error(err)
+	}
+}
+
 func TestCheckBridge_ListenersAndInbound(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ environ, want string }{
@@ -234,6 +257,12 @@ func TestCheckBridge_ListenersAndInbound(t *testing.T) {
 		{"INBOUND_URL=http://api", "INBOUND_URL is set, but not INBOUND_LISTEN"},
 		{"INBOUND_LISTEN=:1", "INBOUND_LISTEN is set, but not INBOUND_URL"},
 		{"INBOUND_LISTEN=1", `INBOUND_LISTEN="1" is not allowed`},
+		{"TLS_CERT_FILE=c", "one of TLS_CERT_FILE and TLS_KEY_FILE"},
+		{"TLS_CLIENT_CA_FILE=c", "TLS_CLIENT_CA_FILE is set, but not TLS_CERT_FILE"},
+		{"DEBUG_LISTEN=0.0.0.0:6060", `DEBUG_LISTEN="0.0.0.0:6060" is not allowed: want a loopback address`},
+		{"DEBUG_LISTEN=:6060", `DEBUG_LISTEN=":6060" is not allowed`},
+		{"DEBUG_LISTEN=6060", "want host:port"},
+		{"DEBUG_LISTEN=localhost:6060", ""},
 		{"BRIDGE_LISTEN=[::1]:8000", ""},
 		{"BREAKERD_LISTEN=0.0.0.0:1", ""},
 	}

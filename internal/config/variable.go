@@ -109,11 +109,26 @@ func (v variable) problem(s string) string {
 		}
 	case "word":
 		ok = len(s) <= number(rest) && wordPattern.MatchString(s)
+	case "labels":
+		ok = labelsAllowed(s, number(low))
 	}
 	if ok {
 		return ""
 	}
 	return v.allowed()
+}
+
+// labelsAllowed reports whether s is at most so many labels.
+func labelsAllowed(s string, most int) bool {
+	seen := map[string]bool{}
+	for label := range strings.SplitSeq(s, ",") {
+		name, value, _ := strings.Cut(label, "=")
+		if seen[name] || !breaker.ValidWord(name) || !breaker.ValidWord(value) {
+			return false
+		}
+		seen[name] = true
+	}
+	return len(seen) <= most
 }
 
 // allowed is what the variable may be, in words.
@@ -130,6 +145,9 @@ func (v variable) allowed() string {
 		return fmt.Sprintf("one of %q", strings.Fields(rest))
 	case "word":
 		return "at most " + rest + " of A-Z a-z 0-9 . _ : @ -"
+	case "labels":
+		return "at most " + low + " of NAME=VALUE with commas between, each name once, " +
+			"names and values of 1 to 64 of A-Z a-z 0-9 . _ : @ -"
 	}
 	return rest
 }

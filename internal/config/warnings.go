@@ -68,6 +68,7 @@ func foreign(name, value string) bool {
 	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://") ||
 		slices.Contains([]string{
 			"REDIS_NAME", "REDIS_VERSION", "REDIS_DOWNLOAD_URL", "REDIS_DOWNLOAD_SHA", "REDIS_IMAGE", "REDIS_MAXMEMORY",
+			"REDIS_EXPORTER_IMAGE",
 			"REDIS_PASSWORD_SECRET", "BREAKERD_IMAGE", "BREAKERD_PORT", "BRIDGE_IMAGE", "BRIDGE_PORTS",
 			"LOG_DIR", "LOG_FILE", "LOG_PATH",
 		}, name)

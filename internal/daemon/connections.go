@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/breakerd/breakerd/internal/framing"
@@ -22,6 +24,8 @@ const (
 	extras = 16
 	// looks bounds the search for an unused connection.
 	looks = 64
+	// firstRequest is how long the end waits for the first request of a connection that was just accepted.
+	firstRequest = 2 * time.Second
 	// pause is how long a line of the log about connections is not repeated.
 	pause = 10 * time.Second
 
@@ -45,8 +49,12 @@ func room(files uint64, callsOut bool) (in, out int) {
 // for longest makes room for a new one. If none is unused, the new one is an extra: it is answered on the health routes
 // and told elsewhere that there is no room.
 type connections struct {
-	log  *slog.Logger
-	most int
+	log          *slog.Logger
+	most         int
+	mostRequests int64
+	count        func(reason string) // receives why a request was refused
+
+	requests atomic.Int64 // under way, but those of the health routes
 
 	full, failed pace
 
@@ -62,17 +70,25 @@ type connection struct {
 	net.Conn
 
 	since  time.Time     // it is unused
+	asked  bool          // a request has reached the handler
 	unused *list.Element // nil: in use
 	extra  *list.Element // nil: within the bound
 }
 
-func newConnections(log *slog.Logger, most int) *connections {
-	return &connections{log: log, most: most, all: map[net.Conn]*connection{}}
+// newConnections bounds connections, and requests that are under way; 0: to as many as connections.
+func newConnections(log *slog.Logger, most, mostRequests int) *connections {
+	return &connections{
+		log: log, most: most, mostRequests: int64(cmp.Or(mostRequests, most)), count: func(string) {},
+		all: map[net.Conn]*connection{},
+	}
 }
 
 // listen bounds the connections of l.
 func (all *connections) listen(l *framing.Listener) net.Listener {
 	l.Closed = all.closed
+	l.NotSpeaking = func(c net.Conn, err error) {
+		all.log.Debug("TLS handshake failed", "remote", c.RemoteAddr().String(), "error", err)
+	}
 	return boundedListener{l, all}
 }
 
@@ -208,6 +224,31 @@ func (all *connections) leave() {
 	all.stopping = true
 }
 
+// awaitFirst waits until every connection that was accepted lately has brought its first request, or has had the time
+// for it: net/http closes without an answer those that bring it once [http.Server.Shutdown] has begun.
+func (all *connections) awaitFirst(ctx context.Context) {
+	t := time.NewTicker(5 * time.Millisecond)
+	defer t.Stop()
+	for all.firstDue(time.Now()) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+func (all *connections) firstDue(now time.Time) bool {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	for _, one := range all.all {
+		if !one.asked && now.Sub(one.since) < firstRequest {
+			return true
+		}
+	}
+	return false
+}
+
 // judge reports whether the connection of a request ends with its answer, and whether the request is refused.
 func (all *connections) judge(c net.Conn) (ends, refused bool) {
 	now := time.Now()
@@ -215,6 +256,9 @@ func (all *connections) judge(c net.Conn) (ends, refused bool) {
 	defer all.mu.Unlock()
 	within := len(all.all) - all.extra.Len()
 	one := all.all[c]
+	if one != nil {
+		one.asked = true
+	}
 	if one != nil && one.extra != nil && (within < all.most || all.makeRoom(now)) {
 		all.extra.Remove(one.extra)
 		one.extra = nil
@@ -225,21 +269,37 @@ func (all *connections) judge(c net.Conn) (ends, refused bool) {
 	return all.stopping || refused || within >= all.most && all.extra.Len() > 0, refused
 }
 
-// serve puts the bound before a handler.
+// serve puts the bound before a handler, and shows it TLS.
 func (all *connections) serve(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(connectionKey{}).(net.Conn)
+		r.TLS = secured(c)
 		ends, refused := all.judge(c)
 		if ends && r.Header.Get("Upgrade") == "" {
 			w.Header().Set("Connection", "close") // over HTTP/2, net/http sends GOAWAY instead
 		}
-		if refused && !isHealth(r.URL.Path) {
-			guard.Refuse(w, problem.New(problem.TooManyConnections,
-				"%d connections are in use, and there is no room for more", all.most).With("Retry-After", "1"))
+		if isHealth(r.URL.Path) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if refused {
+			all.refuse(w, problem.New(problem.TooManyConnections,
+				"%d connections are in use, and there is no room for more", all.most))
+			return
+		}
+		defer all.requests.Add(-1)
+		if all.requests.Add(1) > all.mostRequests {
+			all.refuse(w, problem.New(problem.Overloaded,
+				"%d requests are under way, and there is no room for more", all.mostRequests))
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func (all *connections) refuse(w http.ResponseWriter, p *problem.Problem) {
+	all.count(string(p.Code))
+	guard.Refuse(w, p.With("Retry-After", "1"))
 }
 
 func isHealth(path string) bool {

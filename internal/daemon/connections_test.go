@@ -1,7 +1,13 @@
 package daemon
 
 import (
+	"log/slog"
 	"math"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +29,44 @@ func TestRoom_IsWhatTheLimitOfOpenFilesLeaves(t *testing.T) {
 		if in, out := room(c.files, c.callsOut); in != c.in || out != c.out {
 			t.Errorf("%d files, calls out %v: %d in, %d out, want %d and %d", c.files, c.callsOut, in, out, c.in, c.out)
 		}
+	}
+}
+
+func TestConnections_BoundRequestsUnderWay(t *testing.T) {
+	t.Parallel()
+	all := newConnections(slog.New(slog.DiscardHandler), 10, 2)
+	var refused []string
+	all.count = func(reason string) { refused = append(refused, reason) }
+	began, release := make(chan struct{}), make(chan struct{})
+	h := all.serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			began <- struct{}{}
+			<-release
+		}
+	}))
+	ask := func(path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
+		return w
+	}
+	var held sync.WaitGroup
+	for range 2 {
+		held.Go(func() { ask("/hold") })
+		<-began
+	}
+	w := ask("/any")
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"code":"overloaded"`) {
+		t.Errorf("a third one: %d %s", w.Code, w.Body)
+	}
+	for _, path := range []string{"/livez", "/readyz", "/health", "/health/checks", "/metrics"} {
+		if w := ask(path); w.Code != http.StatusOK {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+	close(release)
+	held.Wait()
+	if w := ask("/any"); w.Code != http.StatusOK || !slices.Equal(refused, []string{"overloaded"}) {
+		t.Errorf("after they have ended: %d; refused %q", w.Code, refused)
 	}
 }
 

@@ -65,19 +65,32 @@ func testProgram(mux *http.ServeMux, drain time.Duration, stopped chan<- bool) P
 // start runs mux until the test ends.
 func start(t *testing.T, mux *http.ServeMux, drain time.Duration) *running {
 	t.Helper()
-	r := &running{t, "", make(chan os.Signal, 2), &testkit.Buffer{}, make(chan int, 1), make(chan bool, 1)}
+	stopped := make(chan bool, 1)
+	return startProgram(t, testProgram(mux, drain, stopped), stopped)
+}
+
+func startProgram(t *testing.T, p Program, stopped chan bool) *running {
+	t.Helper()
+	return startManaged(t, p, stopped, manager{})
+}
+
+// startManaged is for a program that systemd has started.
+func startManaged(t *testing.T, p Program, stopped chan bool, m manager) *running {
+	t.Helper()
+	r := &running{t, "", make(chan os.Signal, 2), &testkit.Buffer{}, make(chan int, 1), stopped}
 	go func() {
-		r.exit <- testProgram(mux, drain, r.orderly).
-			run(context.WithoutCancel(t.Context()), nil, []string{"TEST_LISTEN=127.0.0.1:0"}, io.Discard, r.stderr, r.signals)
+		r.exit <- p.
+			run(context.WithoutCancel(t.Context()), nil, []string{"TEST_LISTEN=127.0.0.1:0"}, io.Discard, r.stderr, r.signals, m)
 	}()
 	testkit.Eventually(t, "a listener", 20*time.Second, func() error {
 		for line := range strings.Lines(r.stderr.String()) {
 			var l struct {
 				Msg     string `json:"msg"`
 				Address string `json:"address"`
+				TLS     bool   `json:"tls"`
 			}
 			if json.Unmarshal([]byte(line), &l) == nil && l.Msg == "listening" {
-				r.url = "http://" + l.Address
+				r.url = map[bool]string{false: "http://", true: "https://"}[l.TLS] + l.Address
 				return nil
 			}
 		}
@@ -184,9 +197,9 @@ func TestHealth_AsksTheOneThatRuns(t *testing.T) {
 		t.Errorf("nobody there: %d %s", code, stderr)
 	}
 	for listen, want := range map[string]string{
-		":9000": "127.0.0.1:9000", "0.0.0.0:9000": "127.0.0.1:9000", "[::]:9000": "[::1]:9000", "127.0.0.2:9000": "127.0.0.2:9000", "demo:9000": "demo:9000",
+		":9000": "127.0.0.1:9000", "0.0.0.0:9000": "127.0.0.1:9000", "[::]:9000": "[::1]:9000 127.0.0.1:9000", "127.0.0.2:9000": "127.0.0.2:9000", "demo:9000": "demo:9000",
 	} {
-		if got := reachable(listen); got != want {
+		if got := strings.Join(reachable(listen), " "); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
 	}
@@ -300,7 +313,7 @@ func (s stuck) endOf(t *testing.T, signals int, then time.Duration) (code int, t
 			hang(s.reader)
 			return len(b), nil
 		})
-		go func() { exit <- p.run(t.Context(), nil, nil, io.Discard, stderr, arriving) }()
+		go func() { exit <- p.run(t.Context(), nil, nil, io.Discard, stderr, arriving, manager{}) }()
 		time.Sleep(time.Hour)
 		begin := time.Now()
 		for i := range signals {
@@ -366,7 +379,7 @@ func TestEnd_IsBoundedAfterAFailure(t *testing.T) {
 			}}, nil
 		}}
 		begin := time.Now()
-		code := p.run(t.Context(), nil, nil, io.Discard, &stderr, nil)
+		code := p.run(t.Context(), nil, nil, io.Discard, &stderr, nil, manager{})
 		if took := time.Since(begin); code != exitFailed || took != rest || !strings.Contains(stderr.String(), "not stopped in time") {
 			t.Errorf("exit code %d after %v: %s", code, took, stderr.String())
 		}
@@ -384,7 +397,7 @@ func TestEnd_BeforeItBegan(t *testing.T) {
 			code := testProgram(nil, 0, nil).run(t.Context(), args, []string{"TEST_LISTEN="}, io.Discard, writer(func(b []byte) (int, error) {
 				<-release
 				return len(b), nil
-			}), nil)
+			}), nil, manager{})
 			if took := time.Since(begin); code != exitConfig || took != lastLines {
 				t.Errorf("%q: exit code %d after %v", args, code, took)
 			}

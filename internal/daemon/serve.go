@@ -19,9 +19,10 @@ import (
 // Service is what a program serves.
 type Service struct {
 	Listeners []Listener
-	Banner    func(addresses []string) string // for a person at a terminal; nil: none
-	Start     func()                          // called once every listener is bound; nil: nothing to start
-	Stop      func(orderly bool)              // called last, orderly unless the end is forced; nil: nothing to stop
+	Banner    func(urls []string) string // of the listeners, for a person at a terminal; nil: none
+	Start     func()                     // called once every listener is bound; nil: nothing to start
+	Refused   func(reason string)        // counts requests for which there is no room; nil: nobody does
+	Stop      func(orderly bool)         // called last, orderly unless the end is forced; nil: nothing to stop
 }
 
 // Listener is one address and what is served there.
@@ -29,7 +30,8 @@ type Listener struct {
 	Listen   string // host:port
 	Variable string // the environment variable that sets it
 	Handler  http.Handler
-	Stream   bool // bodies are not limited in time, and HTTP/2 without TLS is served as well
+	Plain    bool // it speaks no TLS, even if the others do
+	Stream   bool // bodies are not limited in time, and HTTP/2 is served as well, without TLS too
 }
 
 var errStopping = errors.New("stopping")
@@ -53,6 +55,8 @@ type host struct {
 	calls   sync.RWMutex // read-locked by each call
 	out     int          // how many connections to agents there is room for
 	in      *connections
+	manager manager
+	sockets inherited
 
 	stop     func() // closes stopping
 	stopping chan struct{}
@@ -63,7 +67,8 @@ func newHost(program string, c Config, log *slog.Logger, stdout io.Writer, stder
 	stopping := make(chan struct{})
 	in, out := room(openFiles(), c.CallsOut)
 	return &host{
-		program: program, config: c, log: log, stdout: stdout, stderr: stderr, in: newConnections(log, in), out: out,
+		program: program, config: c, log: log, stdout: stdout, stderr: stderr,
+		in: newConnections(log, in, c.MaxRequests), out: out,
 		stop: sync.OnceFunc(func() { close(stopping) }), stopping: stopping, forced: make(chan struct{}),
 	}
 }
@@ -113,7 +118,13 @@ func (h *host) run(ctx context.Context, signals <-chan os.Signal) int {
 
 // serve serves until the program is to stop, and gives the exit code.
 func (h *host) serve(ctx context.Context) (code int) {
-	s, err := h.config.Open(ctx, Host{Log: h.log, Ready: h.ready, LinesDropped: h.stderr.Dropped, ConnectionsOut: h.out})
+	certificate, err := openTLS(h.config.TLS, h.log)
+	if err != nil {
+		return badConfig(h.stderr, h.program, err)
+	}
+	s, err := h.config.Open(ctx, Host{
+		Log: h.log, Ready: h.ready, LinesDropped: h.stderr.Dropped, ConnectionsOut: h.out, Certificate: certificate,
+	})
 	if err != nil {
 		return badConfig(h.stderr, h.program, err)
 	}
@@ -126,7 +137,10 @@ func (h *host) serve(ctx context.Context) (code int) {
 			h.log.Info("stopped")
 		}
 	}()
-	listeners, err := bind(ctx, s.Listeners)
+	if s.Refused != nil {
+		h.in.count = s.Refused
+	}
+	listeners, err := h.bind(ctx, s.Listeners)
 	if err != nil {
 		h.log.Error("cannot listen", "error", err)
 		return exitFailed
@@ -135,36 +149,61 @@ func (h *host) serve(ctx context.Context) (code int) {
 		s.Start()
 	}
 	var all servers
-	var addresses []string
+	var urls []string
 	served := make(chan error, len(listeners))
 	for i, l := range listeners {
-		server := server{h.server(s.Listeners[i]), framing.NewListener(l)}
-		all, addresses = append(all, server), append(addresses, l.Addr().String())
-		bounded := h.in.listen(server.listener)
-		go func() { served <- server.Serve(bounded) }()
-		h.log.Info("listening", "address", addresses[i], "for", s.Listeners[i].Variable, "version", Version(),
-			"max_connections", h.in.most)
+		server, url := h.listen(s.Listeners[i], l, certificate, served)
+		all, urls = append(all, server), append(urls, url)
 	}
-	if logging.Terminal(h.stdout) {
-		text := fmt.Sprintf("%s %s listens on http://%s\n", h.program, Version(), addresses[0])
-		if s.Banner != nil {
-			text += s.Banner(addresses)
-		}
-		go fmt.Fprint(h.stdout, text) // a terminal that was stopped (Ctrl-S) takes nothing
-	}
+	h.greet(s, urls)
+	defer h.watch(urls)()
+	h.tellReady(urls)
 	select {
 	case err := <-served:
 		h.log.Error("the listener failed", "error", err)
 		all.close()
 		return exitFailed
 	case <-h.stopping:
-		return h.shutdown(all)
+		h.tellStopping()
+		return h.shutdown(all, served)
 	}
 }
 
-// bind listens on every address, or on none.
-func bind(ctx context.Context, want []Listener) (bound []net.Listener, err error) {
+// greet says to a person at a terminal where the program listens.
+func (h *host) greet(s Service, urls []string) {
+	if !logging.Terminal(h.stdout) {
+		return
+	}
+	text := fmt.Sprintf("%s %s listens on %s\n", h.program, Version(), urls[0])
+	if s.Banner != nil {
+		text += s.Banner(urls)
+	}
+	go fmt.Fprint(h.stdout, text) // a terminal that was stopped (Ctrl-S) takes nothing
+}
+
+// listen serves on a listener that is bound.
+func (h *host) listen(l Listener, bound net.Listener, c Certificate, served chan<- error) (s server, url string) {
+	s = server{h.server(l), framing.NewListener(bound)}
+	if !l.Plain {
+		s.listener.TLS = c.config(l.Stream)
+	}
+	bounded, address, scheme := h.in.listen(s.listener), bound.Addr().String(), "http://"
+	if s.listener.TLS != nil {
+		scheme = "https://"
+	}
+	go func() { served <- s.Serve(bounded) }()
+	h.log.Info("listening", "address", address, "for", l.Variable, "version", Version(), "max_connections", h.in.most,
+		"tls", s.listener.TLS != nil, "inherited", h.sockets[l.Variable] != nil)
+	return s, scheme + address
+}
+
+// bind listens on every address, or on none. What systemd has opened listens already.
+func (h *host) bind(ctx context.Context, want []Listener) (bound []net.Listener, err error) {
 	for _, w := range want {
+		if l := h.sockets[w.Variable]; l != nil {
+			bound = append(bound, l)
+			continue
+		}
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", w.Listen)
 		if err != nil {
 			for _, l := range bound {
@@ -220,7 +259,7 @@ func (h *host) idle(ctx context.Context) error {
 }
 
 // shutdown waits for balancers to notice that the program is not ready, and drains.
-func (h *host) shutdown(all servers) int {
+func (h *host) shutdown(all servers, served <-chan error) int {
 	h.in.leave()
 	ctx, cancel := context.WithTimeout(context.Background(), h.config.ShutdownDelay+h.config.ShutdownTimeout)
 	defer cancel()
@@ -232,6 +271,13 @@ func (h *host) shutdown(all servers) int {
 		case <-delay.C:
 		case <-ctx.Done():
 		}
+		for _, s := range all {
+			_ = s.listener.Close()
+		}
+		for range all {
+			h.log.Debug("no more connections are accepted", "error", <-served)
+		}
+		h.in.awaitFirst(ctx)
 		drained <- errors.Join(all.shutdown(ctx), h.idle(ctx))
 	}()
 	select {

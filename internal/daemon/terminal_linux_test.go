@@ -44,7 +44,7 @@ func TestBanner_OfAStoppedTerminalHoldsNothing(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	go func() {
 		exit <- testProgram(http.NewServeMux(), time.Minute, make(chan bool, 1)).
-			run(t.Context(), nil, []string{"TEST_LISTEN=127.0.0.1:0"}, terminal, stderr, signals)
+			run(t.Context(), nil, []string{"TEST_LISTEN=127.0.0.1:0"}, terminal, stderr, signals, manager{})
 	}()
 	signals <- syscall.SIGTERM
 	select {

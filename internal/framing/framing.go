@@ -1,12 +1,16 @@
 // Package framing watches where the requests of HTTP/1 begin and end on a server's connections. It refuses one whose
 // length is ambiguous, which net/http hides from handlers, and closes a connection in the middle of a request so that
-// the client can still read the answer.
+// the client can still read the answer. TLS is spoken here, below the framing: net/http takes such a connection for one
+// without TLS.
 package framing
 
 import (
+	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -25,7 +29,9 @@ const (
 type Listener struct {
 	net.Listener
 
-	Closed func(net.Conn) // is told of a TCP connection that has been closed; nil: nobody is
+	TLS         *tls.Config           // nil: connections without TLS
+	Closed      func(net.Conn)        // is told of a TCP connection that has been closed; nil: nobody is
+	NotSpeaking func(net.Conn, error) // is told once of a connection whose TLS handshake failed; nil: nobody is
 
 	hurried atomic.Bool
 }
@@ -39,10 +45,15 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tcp, ok := c.(*net.TCPConn); ok {
-		return &conn{TCPConn: tcp, listener: l}, nil
+	tcp, ok := c.(*net.TCPConn)
+	switch {
+	case !ok:
+		return c, nil
+	case l.TLS == nil:
+		return &conn{stream: tcp, tcp: tcp, listener: l}, nil
 	}
-	return c, nil
+	secure := tls.Server(tcp, l.TLS) // the first read shakes hands, within the time-out of a header
+	return &conn{stream: secure, tcp: tcp, secure: secure, listener: l}, nil
 }
 
 // Hurry ends lingering closes, now and from now on. Call it before [http.Server.Close], which closes one connection
@@ -63,13 +74,33 @@ func Inside(c net.Conn) bool {
 	return ok && watched.inside.Load()
 }
 
-// conn is one connection of a server. [net.TCPConn] gives it CloseWrite and ReadFrom.
-type conn struct {
-	*net.TCPConn
+// TLS is the state of TLS on a connection of a Listener once a request has been read from it; nil: it has no TLS.
+func TLS(c net.Conn) *tls.ConnectionState {
+	watched, ok := c.(*conn)
+	if !ok || watched.secure == nil {
+		return nil
+	}
+	return watched.state.Load()
+}
 
+// stream is a [net.TCPConn], or a [tls.Conn] on one.
+type stream interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// conn is one connection of a server. It has no method ConnectionState: net/http would call it before the handshake.
+type conn struct {
+	stream
+
+	tcp      *net.TCPConn
+	secure   *tls.Conn // nil: no TLS
 	listener *Listener
 	scanner  scanner // of whoever reads
 	refusal  []byte  // to be read in place of what the client sends
+
+	state  atomic.Pointer[tls.ConnectionState] // nil: no handshake yet
+	failed atomic.Bool                         // the handshake
 
 	tunnel  atomic.Bool // what passes is no HTTP
 	inside  atomic.Bool // a request has begun and not ended
@@ -89,7 +120,8 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.refusal = c.refusal[n:]
 		return n, nil
 	}
-	n, err := c.TCPConn.Read(p)
+	n, err := c.stream.Read(p)
+	c.shaken(err)
 	if n == 0 || c.tunnel.Load() {
 		return n, err
 	}
@@ -109,6 +141,42 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// shaken keeps what the handshake came to, of which the first read has the result.
+func (c *conn) shaken(err error) {
+	if c.secure == nil || c.state.Load() != nil {
+		return
+	}
+	if state := c.secure.ConnectionState(); state.HandshakeComplete {
+		c.state.Store(&state)
+		return
+	}
+	if err == nil || errors.Is(err, io.EOF) || c.failed.Swap(true) {
+		return
+	}
+	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && looksLikeHTTP(plain.RecordHeader) {
+		_, _ = io.WriteString(c.tcp, "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\n"+
+			"This listener speaks TLS only: the URL begins with https://.\n")
+	}
+	if c.listener.NotSpeaking != nil {
+		c.listener.NotSpeaking(c, err)
+	}
+}
+
+// looksLikeHTTP is of the first bytes of a connection.
+func looksLikeHTTP(first [5]byte) bool {
+	methods := []string{"GET /", "HEAD ", "POST ", "PUT /", "PATCH", "DELET", "OPTIO", "PRI *"}
+	return slices.Contains(methods, string(first[:]))
+}
+
+// CloseWrite ends what the client reads, and leaves open what it sends.
+func (c *conn) CloseWrite() error {
+	err := c.stream.CloseWrite()
+	if c.secure != nil {
+		err = errors.Join(err, c.tcp.CloseWrite())
+	}
+	return err
+}
+
 // Close implements [io.Closer]. In the middle of a request it sends the end of the answer, and then reads on for a
 // while: if bytes of the client meet a closed socket, its system drops the answer that it has not read yet (RFC 9112,
 // 9.6).
@@ -116,7 +184,7 @@ func (c *conn) Close() error {
 	if !c.closing.Swap(true) && c.inside.Load() && !c.tunnel.Load() && !c.listener.hurried.Load() {
 		c.linger()
 	}
-	err := c.TCPConn.Close()
+	err := c.stream.Close()
 	if c.listener.Closed != nil {
 		c.listener.Closed(c)
 	}
@@ -127,7 +195,7 @@ func (c *conn) linger() {
 	if c.CloseWrite() != nil {
 		return // the client has closed it
 	}
-	linger(c.TCPConn, c.SetReadDeadline, c.listener.hurried.Load)
+	linger(c.tcp, c.tcp.SetReadDeadline, c.listener.hurried.Load) // nobody decrypts what is dropped
 }
 
 // Linger reads and drops what a client sends of its request after the answer, within the bounds of a lingering close.

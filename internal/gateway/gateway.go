@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/destination"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
@@ -35,6 +36,8 @@ type Options struct {
 	Base    http.RoundTripper        // nil: NewAgentBase
 	Observe func(breakerhttp.Timing) // receives each call that was made; nil: nobody
 	Logger  *slog.Logger             // nil: silent
+	Access  *access.Guard            // who may call which agent; nil: nobody is asked who he is
+	Rate    *access.Rate             // of each client's calls; nil: no bound
 	ID      string                   // of the replica, by which it knows its own calls in a loop; "": any
 }
 
@@ -80,6 +83,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			g.o.Logger.WarnContext(r.Context(), "a call came back", "event", "bridge.loop_detected", "agent", name)
 		}
 	}
+	if p == nil {
+		p = g.admit(r, name)
+	}
 	var agent registry.Agent
 	if p == nil {
 		agent, p = g.find(r.Context(), name)
@@ -94,6 +100,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	proxy.Rewrite = func(out *httputil.ProxyRequest) {
 		rewrite(out, agent.URL, rest, at.prefix, g.via)
 		out.Out.Header.Set(callerHeader, name)
+		out.Out.Header.Del(access.TokenHeader)
+		access.StripSession(out.Out.Header)
 		repeatable(out.Out)
 	}
 	proxy.Transport = g.transport(agent, rest)
@@ -102,6 +110,20 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, g.o.Logger, target{name, agent.Contact}, err)
 	}
 	proxy.ServeHTTP(c, r)
+}
+
+// admit returns why a request may not call an agent; nil: it may.
+func (g *Gateway) admit(r *http.Request, agent string) *problem.Problem {
+	who, p := g.o.Access.Admit(r, access.Report, access.Gateway)
+	if p == nil {
+		p = g.o.Rate.Take(r, who)
+	}
+	if p == nil {
+		if err := who.CheckAgent(agent); err != nil {
+			p, _ = problem.Of(err)
+		}
+	}
+	return p
 }
 
 // transport returns the transport for a call of an agent at a path below its address, through its breaker.

@@ -112,7 +112,9 @@ func (f *fixture) do(method, path, body string, header ...string) reply {
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Add(header[i], header[i+1])
 	}
-	resp, err := http.DefaultTransport.RoundTrip(req)
+	transport := &http.Transport{} // each httptest.Server that ends closes idle connections of the default one
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		f.t.Fatalf("%s %s: %v", method, path, err)
 	}

@@ -41,6 +41,8 @@ func statusOf(c problem.Code) string {
 		return statusNotFound
 	case problem.LoopDetected:
 		return statusLoop
+	case problem.Forbidden, problem.ForbiddenAgent, problem.RateLimited, problem.Unauthenticated:
+		return statusDenied
 	case problem.StoreUnavailable, problem.Internal:
 		return statusInternal
 	default:

@@ -11,6 +11,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/route"
@@ -79,23 +80,27 @@ func (a *api) agentRoutes() {
 	route.DescribeCalls(a.Properties(a.SchemaOf(profile{})))
 	route.DescribeCalls(a.Properties(a.SchemaOf(agentReply{})))
 	route.Serve(a.API, route.Operation{
-		Route: "GET " + path, ID: "getAgent", Tag: "agents",
+		Route: "GET " + path, ID: "getAgent", Role: access.Read, Tag: "agents",
 		Summary: "Whom to call about an agent, and how its breaker stands; ETag of the profile, if there is one",
 		Codes:   []problem.Code{problem.AgentUnknown, problem.StoreUnavailable}, Headers: etagHeader(false),
 	}, a.getAgent)
 	route.Serve(a.API, route.Operation{
-		Route: "PUT " + path, ID: "putAgent", Tag: "agents", Also: []int{http.StatusCreated}, Headers: etagHeader(true),
-		Summary: "Set its profile as a whole; also for an agent that is not known yet (201)",
+		Route: "PUT " + path, ID: "putAgent", Role: access.Operate,
+		Tag: "agents", Also: []int{http.StatusCreated}, Headers: etagHeader(true),
+		Summary: "Set its profile as a whole; also for an agent that is not known yet (201). " +
+			"Another url needs the role admin",
 		Params:  []*huma.Param{route.ActorParam(), ifMatchParam(), ifNoneMatchParam()},
 		Codes:   []problem.Code{problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired},
 		Example: `{"contact": "ops@example.org", "url": "http://agent.internal:9000", "labels": {"priority": "low"}}`,
 	}, a.putAgent)
 	route.Serve(a.API, route.Operation{
-		Route: "GET /v1/admin/quarantine", ID: "listQuarantine", Tag: "agents",
+		Route: "GET /v1/admin/quarantine", ID: "listQuarantine", Role: access.Read, Tag: "agents",
 		Summary: "An agent's newest failed and refused calls",
 		Params: []*huma.Param{route.AgentParam("agent_id", "query"), route.QueryParam("limit", "50 at most and by default.",
 			&huma.Schema{Type: huma.TypeInteger, Minimum: new(1.0), Maximum: new(float64(maxQuarantine))})},
-		Codes: []problem.Code{problem.InvalidAgentName, problem.AgentUnknown, problem.StoreUnavailable},
+		Codes: []problem.Code{
+			problem.InvalidAgentName, problem.ForbiddenAgent, problem.AgentUnknown, problem.StoreUnavailable,
+		},
 	}, a.quarantine)
 }
 
@@ -174,10 +179,30 @@ func (a *api) putAgent(r *route.Request, in profile) (agentReply, error) {
 		}
 		return agentReply{}, err
 	}
+	if err := a.mayDirect(r, in.URL); err != nil {
+		return agentReply{}, err
+	}
 	if err := a.change(r, a.Directory.Profile, a.Directory.PutProfile, string(text)); err != nil {
 		return agentReply{}, err
 	}
 	return a.showAgent(r, string(text))
+}
+
+// mayDirect refuses another url by a caller who may not register agents: bridge sends their calls there.
+func (a *api) mayDirect(r *route.Request, url string) error {
+	if r.Who.Has(access.Admin) {
+		return nil
+	}
+	text, err := a.Directory.Profile(r.Context(), r.Agent)
+	if err != nil {
+		return err
+	}
+	var was profile
+	_ = json.Unmarshal([]byte(text), &was) // an external edit has no url
+	if url == was.URL {
+		return nil
+	}
+	return problem.New(problem.Forbidden, "another url needs the role %s: calls of the agent go there", access.Admin)
 }
 
 func (a *api) quarantine(r *route.Request, _ route.None) (out quarantineReply, err error) {
@@ -191,6 +216,9 @@ func (a *api) quarantine(r *route.Request, _ route.None) (out quarantineReply, e
 	}
 	if r.Agent = q.Get("agent_id"); !breaker.ValidName(r.Agent) {
 		return out, breaker.ErrBadName
+	}
+	if err := r.Who.CheckAgent(r.Agent); err != nil {
+		return out, err
 	}
 	if err := a.known(r); err != nil {
 		return out, err

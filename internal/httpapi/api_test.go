@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/breakerd/breakerd/internal/events"
+	"github.com/breakerd/breakerd/internal/health"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/route/routetest"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -39,7 +40,7 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.fleet = &fleet{records: f.records}
+	f.fleet = &fleet{records: f.records, force: f.manager.Force}
 	hub := events.NewHub(f.records, 2)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -52,7 +53,7 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 		<-ended
 	}
 	t.Cleanup(f.stop)
-	o := Options{Events: f.records, Fleet: f.fleet, Listen: hub.Listen, Calls: f.records.Calls, Manager: f.manager, Directory: f.records, Policies: f.records, Logger: logger, HealthOptions: route.HealthOptions{
+	o := Options{Backups: f.records, Events: f.records, Fleet: f.fleet, Keys: f.records, Listen: hub.Listen, Calls: f.records.Calls, Webhooks: f.records.webhooks, Manager: f.manager, Directory: f.records, Policies: f.records, Logger: logger, HealthOptions: route.HealthOptions{
 		Version: "1.2.3", ReplicaID: "replica-1", Health: healthy, Metrics: http.HandlerFunc(up),
 	}}
 	for _, c := range change {
@@ -81,8 +82,8 @@ func (f *fixture) operation(method, path string) *huma.Operation {
 	return f.Operation(http.MethodGet, gatePath+"{agent}")
 }
 
-func healthy(context.Context) route.Health {
-	return route.Health{Status: route.Healthy, Checks: map[string]route.Check{"redis": {Status: route.Healthy, LatencyMs: new(0.4)}}}
+func healthy(context.Context) health.Report {
+	return health.Report{Status: health.Healthy, Checks: map[string]health.Check{"redis": {Since: "2026-02-11T09:00:00Z", Status: health.Healthy, LatencyMs: new(0.4)}}}
 }
 
 func up(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") }

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -10,6 +9,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
@@ -76,7 +76,7 @@ type (
 
 func (a *api) batchRoute() {
 	route.Serve(a.API, route.Operation{
-		Route: "POST /v1/batch", ID: "batch", Tag: "calls",
+		Route: "POST /v1/batch", ID: "batch", Role: access.Report, Tag: "calls",
 		Summary: "Several acquires, reports and renewals at once; those of one agent run in their order",
 		Example: `{"operations": [{"op": "acquire", "agent": "FailingAgent"}, ` +
 			`{"op": "report", "agent": "Other", "outcome": "success"}]}`,
@@ -135,7 +135,7 @@ func (a *api) batchOne(r *route.Request, op *batchOp) (result any) {
 			result = problem.Unexpected()
 		}
 	}()
-	result, err := a.batchVerb(r.Context(), op)
+	result, err := a.batchVerb(r, op)
 	if err == nil {
 		return result
 	}
@@ -146,9 +146,13 @@ func (a *api) batchOne(r *route.Request, op *batchOp) (result any) {
 	return p
 }
 
-func (a *api) batchVerb(ctx context.Context, op *batchOp) (any, error) {
+func (a *api) batchVerb(r *route.Request, op *batchOp) (any, error) {
+	ctx := r.Context()
 	if !breaker.ValidName(*op.Agent) {
 		return nil, breaker.ErrBadName
+	}
+	if err := r.Who.CheckAgent(*op.Agent); err != nil {
+		return nil, err
 	}
 	report := reportBody{
 		Permit: op.Permit, DurationMs: op.DurationMs, Error: op.Error, RetryAfter: op.RetryAfter, Reporter: op.Reporter,

@@ -2,7 +2,11 @@ package httpapi
 
 import (
 	"errors"
+	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
@@ -17,6 +21,7 @@ type breakerDetail struct {
 	Policy        map[string]policyValue `json:"policy"              doc:"Each value by name, and where it came from."`
 	PolicyProblem string                 `json:"policy_problem,omitempty" doc:"Why the override in Redis is not in force; the last good policy is."`
 	Reporters     map[string]string      `json:"reporters,omitempty" doc:"With minimum_reporters: who failed, and when last."`
+	Latency       *view.Latency          `json:"latency,omitempty"   doc:"How long its calls took in about the last ten minutes, on all replicas; missing: none was measured."`
 }
 
 type policyValue struct {
@@ -46,7 +51,7 @@ func (a *api) known(r *route.Request) error {
 	if err == nil && !ok {
 		p := problem.New(problem.AgentUnknown,
 			"no agent %s has a breaker, an override or a profile, or was seen within 30 days", r.Agent)
-		p.Agent = r.Agent
+		p.Agent, p.Nearest = r.Agent, a.nearest(r.Context(), r.Agent)
 		return p
 	}
 	return err
@@ -69,11 +74,70 @@ func (a *api) detail(r *route.Request, _ route.None) (out breakerDetail, err err
 	for _, f := range policy.Fields(p) {
 		out.Policy[f.Name] = policyValue{Value: f.Value, Origin: origins[f.Name]}
 	}
+	out.Latency = a.latencyOf(r.Context(), r.Agent)
 	for name, at := range v.Reporters {
 		if out.Reporters == nil {
 			out.Reporters = map[string]string{}
 		}
 		out.Reporters[name] = *view.Stamp(max(at, 1))
+	}
+	return out, nil
+}
+
+type historyReply struct {
+	AgentID     string       `json:"agent_id"`
+	KeptMinutes int          `json:"kept_minutes" doc:"HISTORY_MINUTES of this replica. 0: it keeps none, and minutes shows the window alone."`
+	NowMs       int64        `json:"now_ms"       doc:"Redis' clock."`
+	Minutes     []minuteView `json:"minutes"      doc:"Oldest first; one without a call is left out." nullable:"false"`
+}
+
+type minuteView struct {
+	At       string `json:"at"       format:"date-time" doc:"When the minute began. A call counts in the minute in which its bucket of the window began."`
+	Calls    int64  `json:"calls"`
+	Failures int64  `json:"failures"`
+	Slow     int64  `json:"slow"`
+}
+
+// mostMinutes is the largest HISTORY_MINUTES.
+const mostMinutes = 1440
+
+func (a *api) historyRoute() {
+	const minutes = "How many minutes back, the current one included; without it, all that is kept."
+	whole := &huma.Schema{Type: huma.TypeInteger, Minimum: new(1.0), Maximum: new(float64(mostMinutes))}
+	route.Serve(a.API, route.Operation{
+		Route: "GET " + oneAdminPath + "/history", ID: "getHistory", Role: access.Read, Tag: "breakers",
+		Summary: "Its calls, failures and slow calls by minute, as far back as HISTORY_MINUTES keeps them",
+		Codes:   []problem.Code{problem.AgentUnknown, problem.StoreUnavailable, problem.InvalidValue},
+		Params:  []*huma.Param{route.QueryParam("minutes", minutes, whole)},
+	}, a.history)
+}
+
+// history is what was called, minute by minute.
+func (a *api) history(r *route.Request, _ route.None) (out historyReply, err error) {
+	q, err := r.Params()
+	if err != nil {
+		return out, err
+	}
+	last, err := route.Whole(q, "minutes", mostMinutes)
+	if err != nil {
+		return out, err
+	}
+	if err = a.known(r); err != nil {
+		return out, err
+	}
+	if err = a.Manager.Flush(r.Context(), r.Agent); err != nil {
+		return out, err
+	}
+	h, err := a.Keys.History(r.Context(), r.Agent)
+	if err != nil {
+		return out, err
+	}
+	out = historyReply{AgentID: r.Agent, KeptMinutes: h.Kept, NowMs: h.NowMs, Minutes: []minuteView{}}
+	first := time.UnixMilli(h.NowMs).Truncate(time.Minute).Add(-time.Duration(last-1) * time.Minute).UnixMilli()
+	for _, m := range h.Minutes {
+		if m.StartMs >= first {
+			out.Minutes = append(out.Minutes, minuteView{*view.Stamp(max(m.StartMs, 1)), m.Calls, m.Failures, m.Slow})
+		}
 	}
 	return out, nil
 }

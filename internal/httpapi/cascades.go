@@ -9,6 +9,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
@@ -45,7 +46,7 @@ const (
 
 func (a *api) cascadeRoute() {
 	route.Serve(a.API, route.Operation{
-		Route: "GET /v1/admin/cascades", ID: "listCascades", Tag: "fleet",
+		Route: "GET /v1/admin/cascades", ID: "listCascades", Role: access.Read, Tag: "fleet",
 		Summary: "Which agent failed first, and which ones that call it followed",
 		Params: []*huma.Param{route.QueryParam("last", "How far back, from 1s to 24h; default 5m.",
 			&huma.Schema{Type: huma.TypeString, Examples: []any{"5m"}})},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
@@ -29,25 +30,28 @@ func (a *api) configRoutes() {
 	} {
 		schema.Properties[name] = &huma.Schema{Type: huma.TypeString, Description: about}
 	}
+	schema.Properties["_at"].Format, schema.Properties["_until"].Format = "date-time", "date-time"
 	schema.Properties["_ended"] = &huma.Schema{Type: huma.TypeBoolean, Description: "It no longer counts."}
 	changes := []problem.Code{
 		problem.AgentUnknown, problem.StoreUnavailable, problem.PreconditionFailed, problem.PreconditionRequired,
 	}
 	route.Serve(a.API, route.Operation{
-		Route: "GET " + path, ID: "getConfig", Tag: "configuration", Out: schema, Headers: etagHeader(true),
+		Route: "GET " + path, ID: "getConfig", Role: access.Read,
+		Tag: "configuration", Out: schema, Headers: etagHeader(true),
 		Summary: "The agent's policy override in Redis, with its ETag",
 		Codes: []problem.Code{
 			problem.AgentUnknown, problem.ConfigAbsent, problem.ConfigInvalid, problem.StoreUnavailable,
 		},
 	}, a.getConfig)
 	route.Serve(a.API, route.Operation{
-		Route: "PUT " + path, ID: "putConfig", Tag: "configuration", In: schema, Out: schema,
+		Route: "PUT " + path, ID: "putConfig", Role: access.Operate, Tag: "configuration", In: schema, Out: schema,
 		Summary: "Set it as a whole; also for an agent that is not known yet (201)", Also: []int{http.StatusCreated},
 		Params: []*huma.Param{route.ActorParam(), ifMatchParam(), ifNoneMatchParam()}, Codes: changes,
 		Headers: etagHeader(true), Example: `{"failure_threshold": 3, "timeout_seconds": 30}`,
 	}, a.putConfig)
 	route.Serve(a.API, route.Operation{
-		Route: "DELETE " + path, ID: "deleteConfig", Tag: "configuration", Status: http.StatusNoContent,
+		Route: "DELETE " + path, ID: "deleteConfig", Role: access.Operate,
+		Tag: "configuration", Status: http.StatusNoContent,
 		Summary: "Remove it: registry, environment and defaults count again",
 		Params:  []*huma.Param{route.ActorParam(), ifMatchParam()}, Codes: append(changes, problem.ConfigAbsent),
 	}, a.deleteConfig)

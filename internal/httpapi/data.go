@@ -9,6 +9,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/text"
@@ -62,7 +63,8 @@ const (
 
 func (a *api) dataRoutes() {
 	route.Serve(a.API, route.Operation{
-		Route: "POST " + breakerPath + "/acquire", ID: "acquire", Tag: "calls", Optional: true, Example: "{}",
+		Route: "POST " + breakerPath + "/acquire", ID: "acquire", Role: access.Report,
+		Tag: "calls", Optional: true, Example: "{}",
 		Summary: "Ask for leave to call an agent",
 		Codes:   []problem.Code{problem.CircuitBreakerOpen, problem.TooManyAgents, problem.StoreUnavailable},
 	}, func(r *route.Request, in acquireBody) (acquireReply, error) {
@@ -72,7 +74,8 @@ func (a *api) dataRoutes() {
 		return a.acquire(r.Context(), r.Agent, in.ParentAgent)
 	})
 	route.Serve(a.API, route.Operation{
-		Route: "POST " + breakerPath + "/report", ID: "report", Tag: "calls", Summary: "Say how a call ended",
+		Route: "POST " + breakerPath + "/report", ID: "report", Role: access.Report,
+		Tag: "calls", Summary: "Say how a call ended",
 		Example: `{"permit": "v1.closed.0000000000000000.-.e40c292c", "outcome": "failure", "duration_ms": 12.5, ` +
 			`"error": "connection refused"}`,
 		Codes: []problem.Code{problem.InvalidPermit, problem.StoreUnavailable},
@@ -91,7 +94,8 @@ func (a *api) dataRoutes() {
 		return a.report(r.Context(), r.Agent, in, key)
 	})
 	route.Serve(a.API, route.Operation{
-		Route: "POST " + breakerPath + "/renew", ID: "renew", Tag: "calls", Summary: "Lengthen a probe's lease",
+		Route: "POST " + breakerPath + "/renew", ID: "renew", Role: access.Report,
+		Tag: "calls", Summary: "Lengthen a probe's lease",
 		Example: `{"permit": "v1.half_open.0123456789abcdef.0123456789abcdef.e40c292c"}`,
 		Codes:   []problem.Code{problem.InvalidPermit, problem.LeaseLost, problem.StoreUnavailable},
 	}, func(r *route.Request, in renewBody) (renewReply, error) {
@@ -109,7 +113,7 @@ func (a *api) acquire(ctx context.Context, agent, parent string) (acquireReply, 
 		return acquireReply{}, err
 	}
 	return acquireReply{
-		Allowed: true, Permit: p.String(), State: p.State().Upper(), Degraded: p.Degraded(),
+		Allowed: true, Permit: a.Permits.Sign(p.String()), State: p.State().Upper(), Degraded: p.Degraded(),
 		LeaseSeconds: p.Lease().Seconds(), Would: string(p.WouldRefuse()),
 	}, nil
 }
@@ -125,7 +129,7 @@ func (a *api) report(ctx context.Context, agent string, in reportBody, key strin
 		r, err = a.Manager.Record(ctx, agent, o)
 	} else {
 		var p breaker.Permit
-		if p, err = a.Manager.Resume(agent, in.Permit); err == nil {
+		if p, err = a.resume(ctx, agent, in.Permit); err == nil {
 			r, err = p.Report(ctx, o)
 		}
 	}
@@ -137,6 +141,15 @@ func (a *api) report(ctx context.Context, agent string, in reportBody, key strin
 		out.State = view.TextOrNull(r.State.Upper())
 	}
 	return out, nil
+}
+
+// resume makes a permit of what acquire gave, on whichever replica.
+func (a *api) resume(ctx context.Context, agent, signed string) (breaker.Permit, error) {
+	text, err := a.Permits.Verify(ctx, signed)
+	if err != nil {
+		return breaker.Permit{}, err
+	}
+	return a.Manager.Resume(agent, text)
 }
 
 // maxReason bounds an operator's reason, and an error's text in a report, in bytes.
@@ -166,7 +179,7 @@ func outcome(in reportBody) (breaker.Outcome, error) {
 }
 
 func (a *api) renew(ctx context.Context, agent, permit string) (renewReply, error) {
-	p, err := a.Manager.Resume(agent, permit)
+	p, err := a.resume(ctx, agent, permit)
 	if err != nil {
 		return renewReply{}, err
 	}

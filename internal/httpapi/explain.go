@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
@@ -51,7 +52,7 @@ type reasonClause struct {
 
 func (a *api) explainRoute() {
 	route.Serve(a.API, route.Operation{
-		Route: "GET " + oneAdminPath + "/explain", ID: "explainCircuitBreaker", Tag: "breakers",
+		Route: "GET " + oneAdminPath + "/explain", ID: "explainCircuitBreaker", Role: access.Read, Tag: "breakers",
 		Summary: "Why it is as it is, why it does not open, and what happens next",
 		Codes:   []problem.Code{problem.AgentUnknown, problem.StoreUnavailable, problem.InvalidValue},
 	}, a.explain)

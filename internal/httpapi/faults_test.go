@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/health"
 	"github.com/breakerd/breakerd/internal/problem"
-	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/route/routetest"
 )
 
@@ -21,12 +21,16 @@ func TestStoreDown_IsA503(t *testing.T) {
 	for id, op := range f.Operations() {
 		var query string
 		switch id {
-		case "live", "ready", "health", "healthChecks", "metrics", "openapi", "docs", "batch", "renew", "gate", "gateBelow":
+		case "live", "ready", "health", "healthChecks", "metrics", "openapi", "docs", "batch", "renew", "gate", "gateBelow", "whoami", "listTokens", "listLatency", "listReplicas", "openSession", "closeSession":
 			continue
 		case "listQuarantine":
 			query = "?agent_id=a"
 		}
-		f.Send(op, routetest.Probe{Path: routetest.Path(op), Query: query}).WantProblem(503, problem.StoreUnavailable)
+		p := routetest.Probe{Path: routetest.Path(op), Query: query}
+		if id == "restoreBackup" {
+			p.Body, p.Header = f.backup("circuit_breaker"), []string{"Content-Type", "application/gzip"}
+		}
+		f.Send(op, p).WantProblem(503, problem.StoreUnavailable)
 	}
 	f.Do("POST", "/v1/batch", `{"operations":[{"op":"acquire","agent":"a"}]}`).Want(200, "results.0.status=503", `results.0.code="store_unavailable"`)
 	f.Do("GET", "/livez", "").Want(200)
@@ -96,17 +100,17 @@ func TestOrigin_PageOfAnotherSiteMayNotChangeAnything(t *testing.T) {
 
 func TestHealth_ShowsItsProvider(t *testing.T) {
 	t.Parallel()
-	ready, status, now := errors.New("draining"), route.Unhealthy, time.UnixMilli(routetest.StartMs)
+	ready, status, now := errors.New("draining"), health.Unhealthy, time.UnixMilli(routetest.StartMs)
 	f := newFixture(t, func(o *Options) {
 		o.Now = func() time.Time { return now }
 		o.Ready = func(context.Context) error { return ready }
-		o.Health = func(context.Context) route.Health {
-			return route.Health{Status: status, Checks: map[string]route.Check{"redis": {Status: route.Degraded, Degraded: true, Warnings: []string{"maxmemory-policy"}}}}
+		o.Health = func(context.Context) health.Report {
+			return health.Report{Status: status, Checks: map[string]health.Check{"redis": {Since: "2026-02-11T09:00:00Z", Status: health.Degraded, Degraded: true, Warnings: []string{"maxmemory-policy"}}}}
 		}
 	})
 	f.Do("GET", "/readyz", "").WantProblem(503, problem.NotReady).Want(503, `detail="draining"`)
 	f.Do("GET", "/health", "").Want(503, `status="unhealthy"`, `version="1.2.3"`, `replica_id="replica-1"`, "uptime_seconds=0")
-	ready, status, now = nil, route.Degraded, now.Add(90*time.Second)
+	ready, status, now = nil, health.Degraded, now.Add(90*time.Second)
 	f.Do("GET", "/readyz", "").Want(200, `status="ready"`)
 	f.Do("GET", "/health", "").Want(200, `status="degraded"`, "uptime_seconds=90", "checks=null")
 	f.Do("GET", "/health/checks", "").Want(200, `status="degraded"`, `checks.redis.status="degraded"`, `checks.redis.warnings.0="maxmemory-policy"`)

@@ -10,11 +10,13 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/internal/view"
+	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
 // Fleet is what all replicas have in common. While Redis is down its errors are [breaker.ErrStoreUnavailable].
@@ -23,11 +25,17 @@ type Fleet interface {
 	// PutGate replaces the gate, or with nil removes it, if it is still was; else it returns ErrConflict.
 	PutGate(ctx context.Context, was *redisdocs.Gate, c *redisdocs.GateChange, actor string) error
 	Replicas(ctx context.Context) ([]redisdocs.Heard, error)
+	// Self is the answering replica, from its memory.
+	Self() redisdocs.Heard
+	// Act begins an action on agents that any replica carries out, and waits for its end, but no longer than wait. text
+	// says in the audit what was asked for.
+	Act(ctx context.Context, f breaker.Force, agents []string, text string, wait time.Duration) (id string, err error)
+	// Action reads an action; ok is false if there is none, or no longer.
+	Action(ctx context.Context, id string) (a redisdocs.Action, ok bool, err error)
 }
 
 const (
-	fleetPath    = "/v1/admin/fleet"
-	replicasPath = "/v1/admin/replicas"
+	fleetPath = "/v1/admin/fleet"
 
 	actionNone, actionStop, actionShed, actionRecover = "none", "stop", "shed", "recover"
 
@@ -42,6 +50,7 @@ type gateBody struct {
 	Percentage      *float64 `json:"percentage,omitempty"       minimum:"0" maximum:"100" doc:"shed: how much of all calls is refused; above 0."`
 	DurationSeconds *float64 `json:"duration_seconds,omitempty" minimum:"0" doc:"recover: until all calls are admitted; above 0."`
 	UntilSeconds    *float64 `json:"until_seconds,omitempty"    minimum:"0" doc:"stop, shed: when it ends by itself; without it, when it is lifted."`
+	ResetOpen       bool     `json:"reset_open,omitempty"       doc:"recover: also reset every breaker that is open and not held, each with a ramp of the same length."`
 	Reason          string   `json:"reason"                     doc:"At most 500 bytes of printable text."`
 }
 
@@ -59,45 +68,11 @@ type gateReply struct {
 	Problem       string  `json:"problem,omitempty" doc:"What of a gate that a hand wrote was not understood."`
 	NowMs         int64   `json:"now_ms"         doc:"Redis' clock."`
 
+	ResetAction string `json:"reset_action,omitempty" doc:"With reset_open: the id of the action that resets the open breakers; missing if none was open."`
+
 	Acknowledged []string `json:"acknowledged" nullable:"false" doc:"Replicas that obey it."`
 	Missing      []string `json:"missing"      nullable:"false" doc:"Replicas that may not have heard of it: cut off, or gone without a word within the hour."`
 	NotCovered   []string `json:"not_covered"  nullable:"false" doc:"Replicas whose global switch is off: they admit every call."`
-}
-
-type replicaView struct {
-	ID            string  `json:"id"`
-	State         string  `json:"state"          enum:"alive,suspect,gone" doc:"suspect: two heartbeats are missing. gone: five, and it did not say that it ends."`
-	AgeSeconds    float64 `json:"age_seconds"    doc:"Of its last heartbeat."`
-	Host          string  `json:"host"`
-	Program       string  `json:"program"`
-	Version       string  `json:"version"`
-	StartedAt     *string `json:"started_at"     format:"date-time"`
-	Consistency   string  `json:"consistency"    doc:"Of agents without an override."`
-	Enabled       bool    `json:"enabled"        doc:"The global switch, CIRCUIT_BREAKER_ENABLED."`
-	Policy        string  `json:"policy"         doc:"A fingerprint of its defaults and its agent registry file."`
-	Drifts        bool    `json:"drifts"         doc:"Its policy is not that of most replicas."`
-	Gate          string  `json:"gate"           doc:"The version of the fleet's gate that it obeys."`
-	DegradedSince *string `json:"degraded_since" format:"date-time"`
-	Waiting       waiting `json:"waiting"        doc:"Outcomes that it has not sent to Redis yet."`
-	RoundTripMs   trips   `json:"round_trip_ms"  doc:"Of its newest calls of Redis, at most 1,024."`
-	LastError     *string `json:"last_error"     doc:"Of Redis."`
-	LastErrorAt   *string `json:"last_error_at"  format:"date-time"`
-}
-
-type waiting struct {
-	Outcomes   int64   `json:"outcomes"`
-	Agents     int     `json:"agents"`
-	AgeSeconds float64 `json:"age_seconds"`
-}
-
-type trips struct {
-	P50 float64 `json:"p50"`
-	P99 float64 `json:"p99"`
-}
-
-type replicasReply struct {
-	Replicas []replicaView `json:"replicas" nullable:"false" doc:"By name. One that ended in order is not there."`
-	NowMs    int64         `json:"now_ms"   doc:"This replica's clock."`
 }
 
 func (a *api) fleetRoutes() {
@@ -108,22 +83,20 @@ func (a *api) fleetRoutes() {
 		Description: "The ETag that was read; without it, whatever stands is replaced.",
 	}}
 	route.Serve(a.API, route.Operation{
-		Route: "GET " + fleetPath, ID: "getFleet", Tag: "fleet", Codes: reads, Headers: etagHeader(false),
+		Route: "GET " + fleetPath, ID: "getFleet", Role: access.Read,
+		Tag: "fleet", Codes: reads, Headers: etagHeader(false),
 		Summary: "The fleet's gate: the share of all calls that every replica admits; ETag if there is one",
 	}, a.getGate)
 	route.Serve(a.API, route.Operation{
-		Route: "PUT " + fleetPath, ID: "putFleet", Tag: "fleet", Params: params, Codes: changes, Headers: etagHeader(false),
+		Route: "PUT " + fleetPath, ID: "putFleet", Role: access.Admin,
+		Tag: "fleet", Params: params, Codes: changes, Headers: etagHeader(false),
 		Summary: "Stop every call, shed a part of them, or recover; waits a second at most for the replicas",
 		Example: `{"action": "shed", "percentage": 20, "until_seconds": 600, "reason": "overload"}`,
 	}, a.putGate)
 	route.Serve(a.API, route.Operation{
-		Route: "DELETE " + fleetPath, ID: "deleteFleet", Tag: "fleet", Params: params, Codes: changes,
+		Route: "DELETE " + fleetPath, ID: "deleteFleet", Role: access.Admin, Tag: "fleet", Params: params, Codes: changes,
 		Summary: "Lift the gate at once; waits a second at most for the replicas",
 	}, a.deleteGate)
-	route.Serve(a.API, route.Operation{
-		Route: "GET " + replicasPath, ID: "listReplicas", Tag: "fleet", Codes: reads,
-		Summary: "Every replica, by its heartbeat",
-	}, a.replicas)
 }
 
 func (a *api) getGate(r *route.Request, _ route.None) (out gateReply, err error) {
@@ -145,13 +118,33 @@ func (a *api) putGate(r *route.Request, in gateBody) (out gateReply, err error) 
 	if change.Actor, err = r.Actor(""); err != nil {
 		return out, err
 	}
-	return a.changeGate(r, func(now *redisdocs.Gate) *redisdocs.GateChange {
+	out, err = a.changeGate(r, func(now *redisdocs.Gate) *redisdocs.GateChange {
 		c := change
 		if in.Action == actionRecover && now.Stands() {
 			c.From = now.Share(now.NowMs)
 		}
 		return &c
 	}, change.Actor)
+	if err != nil || !in.ResetOpen {
+		return out, err
+	}
+	out.ResetAction, err = a.resetOpen(r, &change)
+	return out, err
+}
+
+// resetOpen resets the breakers that are open and not held. Each returns by a ramp as long as the gate's. A hold that
+// comes meanwhile stays. The id is "" if no breaker is open.
+func (a *api) resetOpen(r *route.Request, c *redisdocs.GateChange) (id string, err error) {
+	agents, err := a.find(r.Context(), listQuery{
+		sort: sortByName, states: []breaker.State{breaker.Open}, holds: []string{noneAtAll},
+	})
+	if err != nil || len(agents) == 0 {
+		return "", err
+	}
+	return a.act(r, breaker.Force{
+		Target: breaker.ResetClosed, RampMs: c.Length.Milliseconds(), Reason: c.Reason, Actor: c.Actor,
+		Yield: breaker.YieldAny,
+	}, agents)
 }
 
 func (a *api) deleteGate(r *route.Request, _ route.None) (out gateReply, err error) {
@@ -206,6 +199,9 @@ func (in *gateBody) change() (c redisdocs.GateChange, err error) {
 		only("duration_seconds", in.DurationSeconds, actionRecover),
 		only("until_seconds", in.UntilSeconds, actionStop, actionShed)); err != nil {
 		return c, err
+	}
+	if in.ResetOpen && in.Action != actionRecover {
+		return c, problem.BadValue("body.reset_open", "true", "none with action "+in.Action)
 	}
 	if in.UntilSeconds != nil {
 		if c.Until, err = seconds("body.until_seconds", *in.UntilSeconds, time.Millisecond); err != nil {
@@ -298,43 +294,4 @@ func (out *gateReply) acknowledge(version string, heard []redisdocs.Heard) (wait
 		}
 	}
 	return waits
-}
-
-func (a *api) replicas(r *route.Request, _ route.None) (out replicasReply, err error) {
-	if _, err := r.Params(); err != nil {
-		return out, err
-	}
-	heard, err := a.Fleet.Replicas(r.Context())
-	if err != nil {
-		return out, err
-	}
-	out = replicasReply{Replicas: []replicaView{}, NowMs: time.Now().UnixMilli()}
-	common := commonPolicy(heard)
-	for _, h := range heard {
-		out.Replicas = append(out.Replicas, replicaView{
-			ID: h.ID, State: h.State(), AgeSeconds: h.Age.Round(time.Millisecond).Seconds(), Host: h.Host,
-			Program: h.Program, Version: h.Version, StartedAt: view.Stamp(h.StartedMs), Consistency: h.Consistency,
-			Enabled: h.Enabled, Policy: h.Policy, Drifts: h.Policy != common, Gate: h.Gate,
-			DegradedSince: view.Stamp(h.DegradedMs), Waiting: waiting{h.Waiting, h.WaitingAgents, h.WaitingAge},
-			RoundTripMs: trips{h.RoundTripP50, h.RoundTripP99}, LastError: view.TextOrNull(h.LastError),
-			LastErrorAt: view.Stamp(h.LastErrorMs),
-		})
-	}
-	return out, nil
-}
-
-// commonPolicy is the fingerprint that most replicas have; of equals the least.
-func commonPolicy(heard []redisdocs.Heard) (common string) {
-	n := map[string]int{}
-	for _, h := range heard {
-		if h.State() != redisdocs.Gone {
-			n[h.Policy]++
-		}
-	}
-	for p, count := range n {
-		if count > n[common] || count == n[common] && p < common {
-			common = p
-		}
-	}
-	return common
 }

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/text"
@@ -42,8 +44,14 @@ type holdBody struct {
 	Actor          string   `json:"actor,omitempty"           doc:"As the header X-Actor."`
 }
 
+type releaseBody struct {
+	Reason string `json:"reason,omitempty" doc:"For the log; at most 500 bytes of printable text."`
+	Force  bool   `json:"force,omitempty"  doc:"Ends a protected hold too."`
+	Actor  string `json:"actor,omitempty"  doc:"As the header X-Actor."`
+}
+
 type forceReply struct {
-	Status  string `json:"status"   enum:"reset,opened,closed"`
+	Status  string `json:"status"   enum:"reset,opened,closed,released"`
 	AgentID string `json:"agent_id"`
 	State   string `json:"state"    enum:"CLOSED,OPEN,HALF_OPEN"`
 	Endless bool   `json:"endless,omitempty" doc:"The hold stands until somebody lifts it."`
@@ -59,7 +67,7 @@ const (
 
 func (a *api) breakerRoutes() {
 	route.Serve(a.API, route.Operation{
-		Route: "GET " + adminPath, ID: "listCircuitBreakers", Tag: "breakers",
+		Route: "GET " + adminPath, ID: "listCircuitBreakers", Role: access.Read, Tag: "breakers",
 		Summary: "All breakers, those that are not closed first", Codes: []problem.Code{problem.StoreUnavailable},
 		Params: listParams(),
 	}, a.list)
@@ -68,32 +76,35 @@ func (a *api) breakerRoutes() {
 	held := append(slices.Clip(forced), problem.HoldExists)
 	actor := []*huma.Param{route.ActorParam()}
 	route.Serve(a.API, route.Operation{
-		Route: "GET " + oneAdminPath, ID: "getCircuitBreaker", Tag: "breakers", Codes: one,
+		Route: "GET " + oneAdminPath, ID: "getCircuitBreaker", Role: access.Read, Tag: "breakers", Codes: one,
 		Summary: "One breaker, with its policy",
 	}, a.detail)
 	route.Serve(a.API, route.Operation{
-		Route: "GET " + oneAdminPath + "/events", ID: "listEvents", Tag: "breakers",
-		Summary: "Its transitions and what was done to it by hand", Codes: append(one, problem.InvalidValue),
+		Route: "GET " + oneAdminPath + "/events", ID: "listEvents", Role: access.Read, Tag: "breakers",
+		Summary: "Its transitions and what was done to it by hand", Codes: append(slices.Clip(one), problem.InvalidValue),
 	}, a.events)
 	route.Serve(a.API, route.Operation{
-		Route: "DELETE " + oneAdminPath, ID: "deleteCircuitBreaker", Tag: "breakers", Codes: forced,
+		Route: "DELETE " + oneAdminPath, ID: "deleteCircuitBreaker", Role: access.Admin, Tag: "breakers", Codes: forced,
 		Summary: "Forget an agent: its breaker, override, profile and history", Status: http.StatusNoContent,
 		Params: append(actor, route.QueryParam("force", "A protected hold too.", &huma.Schema{Type: huma.TypeBoolean})),
 	}, a.forget)
 	route.Serve(a.API, route.Operation{
-		Route: "POST " + oneAdminPath + "/reset", ID: "resetCircuitBreaker", Tag: "breakers", Params: actor, Codes: forced,
+		Route: "POST " + oneAdminPath + "/reset", ID: "resetCircuitBreaker", Role: access.Operate,
+		Tag: "breakers", Params: actor, Codes: forced,
 		Summary: "Close it, or let test calls through; lifts a hold",
 		Example: `{"target_state": "HALF_OPEN", "reason": "issue_resolved"}`,
 	}, a.reset)
 	route.Serve(a.API, route.Operation{
-		Route: "POST " + oneAdminPath + "/open", ID: "openCircuitBreaker", Tag: "breakers", Params: actor, Codes: held,
+		Route: "POST " + oneAdminPath + "/open", ID: "openCircuitBreaker", Role: access.Operate,
+		Tag: "breakers", Params: actor, Codes: held,
 		Summary: "Hold it open: ban the agent; one that is not known yet, too", Optional: true,
 		Example: `{"reason": "flooding_quarantine", "timeout_seconds": 3600}`,
 	}, func(r *route.Request, in holdBody) (forceReply, error) {
 		return a.hold(r, breaker.HoldOpen, in, "opened")
 	})
 	route.Serve(a.API, route.Operation{
-		Route: "POST " + oneAdminPath + "/close", ID: "closeCircuitBreaker", Tag: "breakers", Params: actor, Codes: held,
+		Route: "POST " + oneAdminPath + "/close", ID: "closeCircuitBreaker", Role: access.Operate,
+		Tag: "breakers", Params: actor, Codes: held,
 		Summary: "Hold it closed: admit and record every call, never open", Optional: true,
 		Example: `{"reason": "known_issue"}`,
 	}, func(r *route.Request, in holdBody) (forceReply, error) {
@@ -102,53 +113,108 @@ func (a *api) breakerRoutes() {
 }
 
 func (a *api) reset(r *route.Request, in resetBody) (forceReply, error) {
-	f := breaker.Force{Target: breaker.ResetHalfOpen, Override: in.Force}
+	target := breaker.ResetHalfOpen
 	if string(in.TargetState) == breaker.Closed.Upper() {
-		f.Target = breaker.ResetClosed
+		target = breaker.ResetClosed
 	}
-	if in.GradualSeconds != nil && *in.GradualSeconds != 0 {
-		const location = "body.gradual_seconds"
-		if f.Target != breaker.ResetClosed {
-			const want = "none with target_state HALF_OPEN"
-			return forceReply{}, problem.BadValue(location, route.FormatNumber(*in.GradualSeconds), want)
-		}
-		ramp, err := seconds(location, *in.GradualSeconds, time.Millisecond)
-		if err != nil {
-			return forceReply{}, err
-		}
-		f.RampMs = ramp.Milliseconds()
+	f, err := a.forceOf(r, forceInput{
+		target: target, reason: in.Reason, actor: in.Actor, gradual: in.GradualSeconds, override: in.Force,
+	})
+	if err != nil {
+		return forceReply{}, err
 	}
-	return a.force(r, f, in.Reason, in.Actor, "reset")
+	return a.force(r, f, "reset")
+}
+
+func (a *api) releaseRoute() {
+	route.Serve(a.API, route.Operation{
+		Route: "POST " + oneAdminPath + "/release", ID: "releaseCircuitBreaker", Role: access.Operate,
+		Tag: "breakers", Params: []*huma.Param{route.ActorParam()},
+		Codes:   []problem.Code{problem.AgentUnknown, problem.StoreUnavailable, problem.HoldProtected, problem.NotHeld},
+		Summary: "End a hold as its own end would: an open one in half-open, a closed one in fresh closed", Optional: true,
+		Example: `{"reason": "issue_resolved"}`,
+	}, a.release)
+}
+
+func (a *api) release(r *route.Request, in releaseBody) (forceReply, error) {
+	f, err := a.forceOf(r, forceInput{
+		target: breaker.ReleaseHold, reason: in.Reason, actor: in.Actor, override: in.Force,
+	})
+	if err != nil {
+		return forceReply{}, err
+	}
+	return a.force(r, f, "released")
 }
 
 func (a *api) hold(r *route.Request, target breaker.Target, in holdBody, status string) (forceReply, error) {
-	f := breaker.Force{Target: target, Protected: in.Protected, Override: in.Force}
-	if in.TimeoutSeconds != nil {
-		length, err := seconds("body.timeout_seconds", *in.TimeoutSeconds, time.Millisecond)
-		if err != nil {
-			return forceReply{}, err
-		}
-		f.LengthMs = length.Milliseconds()
-	} else if target == breaker.HoldOpen {
-		f.LengthMs = a.HoldDefault.Milliseconds()
+	f, err := a.forceOf(r, forceInput{
+		target: target, reason: in.Reason, actor: in.Actor, timeout: in.TimeoutSeconds, protected: in.Protected,
+		override: in.Force,
+	})
+	if err != nil {
+		return forceReply{}, err
 	}
-	if strings.TrimSpace(in.Reason) == "" {
-		return forceReply{}, problem.BadValue("body.reason", in.Reason, "why it is held: whoever meets it has to know")
-	}
-	out, err := a.force(r, f, in.Reason, in.Actor, status)
+	out, err := a.force(r, f, status)
 	out.Endless = err == nil && f.LengthMs == 0
 	return out, err
 }
 
-// holdExists refuses to replace a hold of another actor, unless f overrides it. Two operators who act in the same
-// moment may pass both.
-func (a *api) holdExists(r *route.Request, f breaker.Force) error {
-	if f.Override || f.Target != breaker.HoldOpen && f.Target != breaker.HoldClosed {
-		return nil
+// forceInput is what an operator asks for, of one agent or of many.
+type forceInput struct {
+	target              breaker.Target
+	reason, actor       string
+	timeout, gradual    *float64 // seconds; nil: not given
+	protected, override bool
+}
+
+// forceOf checks what an operator asks for. A hold yields to that of another actor; who gives no name is another one
+// each time.
+func (a *api) forceOf(r *route.Request, in forceInput) (f breaker.Force, err error) {
+	f = breaker.Force{Target: in.target, Protected: in.protected, Override: in.override}
+	if f.Actor, err = r.Actor(in.actor); err != nil {
+		return f, err
 	}
+	holds := f.Target == breaker.HoldOpen || f.Target == breaker.HoldClosed
+	if holds && strings.TrimSpace(in.reason) == "" {
+		return f, problem.BadValue("body.reason", in.reason, "why it is held: whoever meets it has to know")
+	}
+	if f.Reason = cmp.Or(in.reason, "manual"); !text.Printable(f.Reason, maxReason) {
+		return f, problem.BadValue("body.reason", in.reason, "at most 500 bytes of printable text")
+	}
+	if f.Target == breaker.HoldOpen && in.timeout == nil {
+		f.LengthMs = a.HoldDefault.Milliseconds()
+	}
+	length := func(name string, value *float64, taken bool, into *int64) error {
+		if value == nil {
+			return nil
+		}
+		if !taken {
+			return problem.BadValue("body."+name, route.FormatNumber(*value), "none with "+string(f.Target))
+		}
+		d, err := seconds("body."+name, *value, time.Millisecond)
+		*into = d.Milliseconds()
+		return err
+	}
+	if in.gradual != nil && *in.gradual == 0 {
+		in.gradual = nil
+	}
+	if err := cmp.Or(length("timeout_seconds", in.timeout, holds, &f.LengthMs),
+		length("gradual_seconds", in.gradual, f.Target == breaker.ResetClosed, &f.RampMs)); err != nil {
+		return f, err
+	}
+	switch {
+	case holds && f.Actor == route.Nobody:
+		f.Yield = breaker.YieldAny
+	case holds:
+		f.Yield = breaker.YieldOthers
+	}
+	return f, nil
+}
+
+// holdExists says which hold a Force has left as it is.
+func (a *api) holdExists(r *route.Request) error {
 	v, _, err := a.Manager.Inspect(r.Context(), r.Agent)
-	same := v.Hold.Actor == f.Actor && f.Actor != route.Nobody
-	if err != nil || v.Hold.Kind == "" || same || v.Hold.Protected == 1 { // which Force refuses
+	if err != nil {
 		return err
 	}
 	p := problem.New(problem.HoldExists, "%s holds it %s: %s; force replaces that", text.Short(v.Hold.Actor),
@@ -183,13 +249,7 @@ func (a *api) nearest(ctx context.Context, agent string) (names []string) {
 }
 
 // force carries out an operator's verb. Only an opening may name an agent that is not known yet.
-func (a *api) force(r *route.Request, f breaker.Force, reason, actor, status string) (out forceReply, err error) {
-	if f.Actor, err = r.Actor(actor); err != nil {
-		return out, err
-	}
-	if f.Reason = cmp.Or(reason, "manual"); !text.Printable(f.Reason, maxReason) {
-		return out, problem.BadValue("body.reason", reason, "at most 500 bytes of printable text")
-	}
+func (a *api) force(r *route.Request, f breaker.Force, status string) (out forceReply, err error) {
 	if f.Target != breaker.HoldOpen {
 		if err := a.known(r); err != nil {
 			return out, err
@@ -197,10 +257,10 @@ func (a *api) force(r *route.Request, f breaker.Force, reason, actor, status str
 	} else if known, err := a.Directory.Known(r.Context(), r.Agent); err == nil && !known {
 		out.Created, out.Nearest = true, a.nearest(r.Context(), r.Agent)
 	}
-	if err := a.holdExists(r, f); err != nil {
-		return forceReply{}, err
-	}
 	state, err := a.Manager.Force(r.Context(), r.Agent, f)
+	if errors.Is(err, breaker.ErrHoldExists) {
+		return forceReply{}, a.holdExists(r)
+	}
 	if err != nil {
 		return out, err
 	}

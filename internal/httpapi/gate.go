@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/guard"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
@@ -40,7 +41,8 @@ func (a *api) documentGate() {
 	deny := &huma.Schema{Type: huma.TypeString, Enum: words}
 	const about = "The status of a refusal; default: as acquire has it."
 	named := route.Operation{
-		Route: "GET " + gatePath + "{agent}", ID: "gate", Tag: "calls", Refusals: denyStatuses(),
+		Route: "GET " + gatePath + "{agent}", ID: "gate", Role: access.Report, Ways: access.Gate,
+		Tag: "calls", Refusals: denyStatuses(),
 		Summary: "acquire, by any method but HEAD, for proxies that go by a status and headers: nginx, Traefik, Caddy; " +
 			"the body is not read",
 		Params: []*huma.Param{
@@ -107,10 +109,20 @@ func (a *api) passGate(r *http.Request) (out acquireReply, err error) {
 		return out, problem.New(problem.GateHeaderRequired,
 			"have the proxy set the header %s: 1, without which a web page could call this", gateHeader)
 	}
+	who, p := a.API.Access.Admit(r, access.Report, access.Gate)
+	if p == nil {
+		p = a.API.Rate.Take(r, who)
+	}
+	if p != nil {
+		return out, p
+	}
 	name, _, below := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), gatePath), "/")
 	agent, err := url.PathUnescape(name)
 	if err != nil || !breaker.ValidName(agent) {
 		return out, breaker.ErrBadName
+	}
+	if err := who.CheckAgent(agent); err != nil {
+		return out, err
 	}
 	deny, err := denyStatus(r, below)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/problem"
+	"github.com/breakerd/breakerd/internal/route/routetest"
 )
 
 func TestHold_NeedsAReason(t *testing.T) {
@@ -80,7 +81,48 @@ func TestHold_OfANewAgentShowsTheNearestNames(t *testing.T) {
 	if g := f.Do("POST", "/v1/admin/circuit_breakers/FailingAgent/open", `{"reason":"x"}`).Want(200); g.JSON["created"] != nil {
 		t.Error(g.Text)
 	}
+	for _, path := range []string{"", "/explain", "/config"} {
+		f.Do("GET", "/v1/admin/circuit_breakers/malier"+path, "").Want(404, `code="agent_unknown"`, `nearest.0="mailer"`, "nearest.1=null")
+	}
 	if g := f.Do("POST", "/v1/admin/circuit_breakers/quite-another/open", `{"reason":"x"}`).Want(200, "created=true"); g.JSON["nearest"] != nil {
 		t.Error(g.Text)
 	}
+}
+
+func TestRelease_EndsAHoldAsItsOwnEndWould(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const path = "/v1/admin/circuit_breakers/a"
+	release := func(body string) routetest.Got { return f.Do("POST", path+"/release", body, "X-Actor", "bob") }
+	f.fail("a", 1)
+	release("").WantProblem(409, problem.NotHeld)
+	for verb, state := range map[string]string{"open": "HALF_OPEN", "close": "CLOSED"} {
+		f.Do("POST", path+"/"+verb, `{"reason":"fire"}`, "X-Actor", "alice").Want(200)
+		release(`{"reason":"it is out"}`).Want(200, `status="released"`, `agent_id="a"`, `state="`+state+`"`)
+		f.Do("GET", path, "").Want(200, "hold=null", `state="`+state+`"`)
+		f.Do("GET", path+"/events", "").Want(200, `events.0.event="manual_release"`, `events.0.actor="bob"`)
+	}
+	f.Do("POST", path+"/open", `{"reason":"fire","protected":true}`).Want(200)
+	release(`{"reason":"no"}`).WantProblem(409, problem.HoldProtected)
+	release(`{"force":true}`).Want(200, `state="HALF_OPEN"`)
+	f.Do("POST", "/v1/admin/circuit_breakers/nobody/release", "").WantProblem(404, problem.AgentUnknown)
+}
+
+func TestHistory_SaysWhetherAnyIsKept(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const path = "/v1/admin/circuit_breakers/a/history"
+	f.fail("a", 3)
+	f.Do("GET", path, "").Want(200, `agent_id="a"`, "kept_minutes=0", `minutes.0.at="2026-02-11T08:59:00Z"`, "minutes.0.calls=3", "minutes.0.failures=3")
+	f.records.kept = 60
+	f.Do("GET", path, "").Want(200, "kept_minutes=60")
+	f.advance(time.Minute)
+	if g := f.Do("GET", path+"?minutes=2", "").Want(200); g.At("minutes.0") != nil {
+		t.Error(g.Text)
+	}
+	f.Do("GET", path+"?minutes=3", "").Want(200, "minutes.0.calls=3")
+	for _, bad := range []string{"0", "1441", "x", "-1"} {
+		f.Do("GET", path+"?minutes="+bad, "").WantProblem(422, problem.InvalidValue)
+	}
+	f.Do("GET", "/v1/admin/circuit_breakers/nobody/history", "").WantProblem(404, problem.AgentUnknown)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +16,6 @@ import (
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/text"
-	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -42,6 +42,8 @@ const (
 	invalid       = "invalid"
 	withWindow    = "window"
 	withProfile   = "profile"
+	withOverride  = "override"
+	withSeen      = "seen"
 )
 
 const (
@@ -49,27 +51,6 @@ const (
 	maxSearched = 128 // bytes of a text that is searched for
 	lastKey     = math.MaxInt64
 )
-
-// listEntry is one breaker of a list.
-type listEntry struct {
-	view.BreakerEntry
-	Window  *windowView  `json:"window,omitempty"  doc:"With include=window: what its window holds now."`
-	Profile *profileView `json:"profile,omitempty" doc:"With include=profile: what people say of the agent."`
-}
-
-type windowView struct {
-	Seconds   float64 `json:"seconds"   doc:"How far back it looks."`
-	Calls     int64   `json:"calls"`
-	Successes int64   `json:"successes"`
-	Failures  int64   `json:"failures"`
-	Slow      int64   `json:"slow"`
-}
-
-type profileView struct {
-	Contact *string           `json:"contact"`
-	URL     *string           `json:"url"`
-	Labels  map[string]string `json:"labels"  nullable:"false"`
-}
 
 type listReply struct {
 	Breakers   []listEntry `json:"circuit_breakers" nullable:"false"`
@@ -121,7 +102,7 @@ func listParams() []*huma.Param {
 		route.QueryParam("reason", "Only those whose reason contains this, in either case.", word()),
 		route.QueryParam("q", "Only names that contain this, in either case.", word()),
 		route.QueryParam("sort", "Default state.", word(sorts()...)),
-		route.ArrayParam("include", "Show this too.", word(withWindow, withProfile)),
+		route.ArrayParam("include", "Show this too.", word(withWindow, withProfile, withOverride, withSeen)),
 		route.LimitParam(), route.CursorParam(),
 	}
 }
@@ -131,38 +112,12 @@ func readListQuery(r *route.Request) (l listQuery, err error) {
 	if err != nil {
 		return l, err
 	}
-	states, err := route.Words(q, "state", mostWords)
-	if err != nil {
+	if err := l.readFilters("query.", q); err != nil {
 		return l, err
 	}
-	for _, word := range states {
-		state, ok := machine.ParseState(word)
-		if !ok {
-			return l, problem.BadValue("query.state", word, "CLOSED, OPEN or HALF_OPEN")
-		}
-		l.states = append(l.states, state)
-	}
-	if l.holds, err = oneOf(q["hold"], "hold", "open", "closed", holdProtected, anyOne, noneAtAll); err != nil {
+	if l.include, err = oneOf("query.", q["include"], "include",
+		withWindow, withProfile, withOverride, withSeen); err != nil {
 		return l, err
-	}
-	if l.include, err = oneOf(q["include"], "include", withWindow, withProfile); err != nil {
-		return l, err
-	}
-	override, err := oneOf(q["override"], "override", anyOne, invalid, noneAtAll)
-	if err != nil {
-		return l, err
-	}
-	if len(override) > 1 {
-		return l, problem.BadValue("query.override", q.Get("override"), "one value")
-	}
-	l.override = strings.Join(override, "")
-	if err := l.readLabels(q["label"]); err != nil {
-		return l, err
-	}
-	for name, into := range map[string]*string{"q": &l.q, "reason": &l.reason} {
-		if *into = strings.ToLower(q.Get(name)); len(*into) > maxSearched {
-			return l, problem.BadValue("query."+name, *into, "at most 128 bytes")
-		}
 	}
 	l.sort = cmp.Or(q.Get("sort"), sortByState)
 	if !slices.Contains(sorts(), l.sort) {
@@ -174,27 +129,67 @@ func readListQuery(r *route.Request) (l listQuery, err error) {
 	return l, l.readCursor(q.Get("cursor"))
 }
 
-// oneOf reads words of a parameter, in either case, each of which is one of known.
-func oneOf(values []string, name string, known ...string) ([]string, error) {
-	given, err := route.Words(map[string][]string{name: values}, name, mostWords)
-	for i, word := range given {
-		if given[i] = strings.ToLower(word); !slices.Contains(known, given[i]) {
-			return nil, problem.BadValue("query."+name, word, "one of "+strings.Join(known, ", "))
+// readFilters reads which breakers are meant; in says where the values stand.
+func (l *listQuery) readFilters(in string, q url.Values) (err error) {
+	states, err := oneOf(in, q["state"], "state", "closed", "open", "half_open")
+	for _, word := range states {
+		state, _ := machine.ParseState(word)
+		l.states = append(l.states, state)
+	}
+	if err != nil {
+		return err
+	}
+	if l.holds, err = oneOf(in, q["hold"], "hold", "open", "closed", holdProtected, anyOne, noneAtAll); err != nil {
+		return err
+	}
+	override, err := oneOf(in, q["override"], "override", anyOne, invalid, noneAtAll)
+	if err != nil {
+		return err
+	}
+	if len(override) > 1 {
+		return problem.BadValue(in+"override", q.Get("override"), "one value")
+	}
+	l.override = strings.Join(override, "")
+	if err := l.readLabels(in, q["label"]); err != nil {
+		return err
+	}
+	for name, into := range map[string]*string{"q": &l.q, "reason": &l.reason} {
+		if *into = strings.ToLower(q.Get(name)); len(*into) > maxSearched {
+			return problem.BadValue(in+name, *into, "at most 128 bytes")
 		}
 	}
-	return given, err
+	return nil
+}
+
+// oneOf reads words of a parameter that is documented as an array: given several times, or with commas between its
+// words. Each is one of known, in either case.
+func oneOf(in string, values []string, name string, known ...string) (given []string, err error) {
+	for _, value := range values {
+		if value != "" {
+			given = append(given, strings.Split(value, ",")...)
+		}
+	}
+	if len(given) > mostWords {
+		return nil, problem.BadValue(in+name, strings.Join(given, ","), "at most "+strconv.Itoa(mostWords)+" values")
+	}
+	for i, word := range given {
+		if given[i] = strings.ToLower(word); !slices.Contains(known, given[i]) {
+			return nil, problem.BadValue(in+name, word, "one of "+strings.Join(known, ", "))
+		}
+	}
+	return given, nil
 }
 
 // readLabels reads name=value, each parameter one: a value may hold commas.
-func (l *listQuery) readLabels(given []string) error {
+func (l *listQuery) readLabels(in string, given []string) error {
 	const want = "name=value: a name of 1 to 64 of A-Z a-z 0-9 . _ : @ -, a value of at most 256 bytes; 32 at most"
 	for _, label := range given {
 		name, value, ok := strings.Cut(label, "=")
 		if !ok || !breaker.ValidWord(name) || !text.Printable(value, 256) || len(given) > mostWords {
-			return problem.BadValue("query.label", label, want)
+			return problem.BadValue(in+"label", label, want)
 		}
 		if held, twice := l.labels[name]; twice && held != value {
-			return problem.BadValue("query.label", label, "each name once")
+			return problem.BadValue(in+"label", label, "each name once")
 		}
 		if l.labels == nil {
 			l.labels = map[string]string{}
@@ -359,7 +354,7 @@ func (s *overview) list(ctx context.Context, l listQuery) (out listReply, err er
 			}
 			if len(out.Breakers) == l.limit {
 				out.NextCursor = l.cursor()
-				return out, nil
+				return out, s.addSeen(ctx, l, out.Breakers)
 			}
 			entry, err := s.entry(ctx, l, b)
 			if err != nil {
@@ -370,7 +365,7 @@ func (s *overview) list(ctx context.Context, l listQuery) (out listReply, err er
 		}
 		places = places[len(chunk):]
 	}
-	return out, nil
+	return out, s.addSeen(ctx, l, out.Breakers)
 }
 
 func namesOf(places []place) []string {
@@ -379,30 +374,6 @@ func namesOf(places []place) []string {
 		out[i] = p.name
 	}
 	return out
-}
-
-// entry shows a breaker with what the query asks for besides.
-func (s *overview) entry(ctx context.Context, l listQuery, b *shown) (e listEntry, err error) {
-	e.BreakerEntry = b.entry
-	if slices.Contains(l.include, withWindow) {
-		w := b.view.Window(b.view.NowMs, b.policy.WindowSize.Milliseconds())
-		e.Window = &windowView{
-			Seconds: b.policy.WindowSize.Seconds(), Calls: w.Successes + w.Failures,
-			Successes: w.Successes, Failures: w.Failures, Slow: w.Slow,
-		}
-	}
-	if slices.Contains(l.include, withProfile) {
-		docs, err := s.documentsOf(ctx, []string{e.AgentID})
-		if err != nil {
-			return e, err
-		}
-		p := docs[e.AgentID].profile
-		e.Profile = &profileView{Contact: view.TextOrNull(p.Contact), URL: view.TextOrNull(p.URL), Labels: p.Labels}
-		if e.Profile.Labels == nil {
-			e.Profile.Labels = map[string]string{}
-		}
-	}
-	return e, nil
 }
 
 // keptOrders is how many queries' orders an overview keeps.

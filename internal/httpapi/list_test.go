@@ -84,3 +84,21 @@ func TestList_RefusesBadQueries(t *testing.T) {
 		f.Do("GET", "/v1/admin/circuit_breakers?"+q, "").WantProblem(422, problem.InvalidValue)
 	}
 }
+
+func TestList_ShowsOverridesAndWhenAgentsWereSeen(t *testing.T) {
+	t.Parallel()
+	f := mixed(t)
+	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	f.Do("PUT", listPath+"/tripped/config", `{"mode":"observe","_reason":"load test","_until":"`+until+`"}`, "X-Actor", "alice").Want(201)
+	if err := f.records.Put(overrides, "banned", `{"failure_threshold":3,"_until":"2026-01-01T00:00:00Z"}`); err != nil { // it has ended
+		t.Fatal(err)
+	}
+	const at, first = listPath + "?sort=agent_id&include=override,seen&q=", "circuit_breakers.0.override"
+	f.Do("GET", at+"tripped&limit=1", "").Want(200, first+`.by="alice"`, first+`.reason="load test"`, first+`.until="`+until+`"`,
+		first+".ended=false", first+".problem=null", fmt.Sprintf("circuit_breakers.0.last_seen=%q", time.UnixMilli(f.records.NowMs.Load()).UTC().Format(time.RFC3339)))
+	f.Do("GET", at+"banned", "").Want(200, first+".ended=true", first+".by=null", first+".at=null")
+	if g := f.Do("GET", at+"calm", "").Want(200, first+".until=null", "circuit_breakers.1.override=null"); g.At(first+".problem") == nil {
+		t.Error(g.Text)
+	}
+	f.Do("GET", listPath+"?q=tripped", "").Want(200, first+"=null", "circuit_breakers.0.last_seen=null")
+}

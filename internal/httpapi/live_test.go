@@ -11,6 +11,10 @@ import (
 // samples has a sample for each operation of breakerd.
 func samples() map[string]routetest.Sample[*fixture] {
 	known := func(f *fixture) string { f.fail("FailingAgent", 1); return "" }
+	held := func(f *fixture) string {
+		f.Do("POST", "/v1/admin/circuit_breakers/FailingAgent/open", `{"reason":"x"}`).Want(200)
+		return ""
+	}
 	configured := func(f *fixture) string {
 		f.Do("PUT", "/v1/admin/circuit_breakers/FailingAgent/config", `{"timeout_seconds":1.5,"mode":"observe"}`).Want(201)
 		return ""
@@ -35,6 +39,16 @@ func samples() map[string]routetest.Sample[*fixture] {
 		f.Do("PUT", "/v1/admin/fleet", `{"action":"stop","reason":"fire"}`).Want(200)
 		return ""
 	}
+	faulty := func(f *fixture) string {
+		f.records.planted = []redisdocs.Fault{{Code: redisdocs.FaultBadKey, Key: "circuit_breaker:stream", Text: "it is a string, not a stream"}}
+		return stopped(f)
+	}
+	acting := func(f *fixture) string { f.fail("FailingAgent", 5); return "" }
+	acted := func(f *fixture) string {
+		f.Do("POST", "/v1/admin/actions", `{"agents":["FailingAgent"],"action":"open","reason":"x"}`).Want(200)
+		return ""
+	}
+	gzipType := []string{"Content-Type", "application/gzip"}
 	one, gateOpen := "/v1/admin/circuit_breakers/Unknown", []string{gateHeader, "1"}
 	misdirected := routetest.Sample[*fixture]{Bad: routetest.Probe{Header: []string{"Host", "evil.example"}}}
 	return map[string]routetest.Sample[*fixture]{
@@ -49,6 +63,8 @@ func samples() map[string]routetest.Sample[*fixture] {
 		"explainCircuitBreaker": {Before: known, Bad: routetest.Probe{Path: one + "/explain"}},
 		"getCircuitBreaker":     {Before: configured, Bad: routetest.Probe{Path: one}},
 		"listEvents":            {Before: known, Bad: routetest.Probe{Path: one + "/events"}},
+		"getHistory":            {Before: known, Good: routetest.Probe{Query: "?minutes=5"}, Bad: routetest.Probe{Query: "?minutes=0"}},
+		"releaseCircuitBreaker": {Before: held, Bad: routetest.Probe{Path: one + "/release"}},
 		"deleteCircuitBreaker":  {Before: known, Bad: routetest.Probe{Path: one}},
 		"resetCircuitBreaker":   {Before: known, Bad: routetest.Probe{Body: `{"target_state":"OPEN"}`}},
 		"openCircuitBreaker":    {Bad: routetest.Probe{Body: `{"timeout_seconds":-1}`}},
@@ -64,9 +80,17 @@ func samples() map[string]routetest.Sample[*fixture] {
 		"getFleet":              {Before: stopped, Bad: routetest.Probe{Query: "?x=1"}},
 		"putFleet":              {Before: stopped, Bad: routetest.Probe{Body: `{"action":"halt"}`}},
 		"deleteFleet":           {Before: stopped, Bad: routetest.Probe{Header: []string{"If-Match", `"other"`}}},
+		"postAction":            {Before: acting, Bad: routetest.Probe{Body: `{"agents":["a b"],"action":"reset","reason":"x"}`}},
+		"getAction":             {Before: acted, Good: routetest.Probe{Path: "/v1/admin/actions/0000000000000001"}, Bad: routetest.Probe{Path: "/v1/admin/actions/ffffffffffffffff"}},
+		"getBackup":             {Bad: routetest.Probe{Query: "?x=1"}},
+		"restoreBackup":         {Before: func(f *fixture) string { return f.backup("circuit_breaker") }, Good: routetest.Probe{Header: gzipType}, Bad: routetest.Probe{Body: "hello", Header: gzipType}},
+		"listWebhooks":          {Bad: routetest.Probe{Query: "?x=1"}},
+		"listTokens":            {Bad: routetest.Probe{Query: "?x=1"}},
+		"listFindings":          {Before: faulty, Good: routetest.Probe{Query: "?deep=1"}, Bad: routetest.Probe{Query: "?deep=2"}},
 		"listReplicas":          {Before: stopped, Bad: routetest.Probe{Query: "?x=1"}},
-		"live":                  misdirected, "ready": misdirected, "health": misdirected, "healthChecks": misdirected,
+		"live":                  misdirected, "ready": misdirected, "whoami": misdirected, "openSession": misdirected, "closeSession": misdirected, "health": misdirected, "healthChecks": misdirected,
 		"listCascades": {Bad: routetest.Probe{Query: "?last=yesterday"}},
+		"listLatency":  {Before: known, Good: routetest.Probe{Query: "?agent=FailingAgent&threshold_ms=0.5&sort=average"}, Bad: routetest.Probe{Query: "?threshold_ms=-1"}},
 		"metrics":      misdirected, "openapi": misdirected, "docs": misdirected,
 	}
 }
@@ -87,4 +111,9 @@ func TestAPI_DocumentsABreakersFields(t *testing.T) {
 			t.Errorf("BreakerDetail lacks %s: %.200v", field, doc.At("components.schemas.BreakerDetail"))
 		}
 	}
+}
+
+func TestAPI_KeepsWhatIsPromised(t *testing.T) {
+	t.Parallel()
+	newFixture(t).Promised(t)
 }

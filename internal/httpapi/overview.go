@@ -31,10 +31,12 @@ type overviewSource interface {
 	Agents(ctx context.Context) ([]string, error)
 	// OverridesVersion is another text after each change of an override or a profile that was not made by hand.
 	OverridesVersion(ctx context.Context) (string, error)
-	// ProfilesOf are the agents' profiles, JSON, in order; "": none.
-	ProfilesOf(ctx context.Context, agents []string) ([]string, error)
-	// EachOverride are the agents' overrides, JSON, in order; "": none. refused has the errors of single agents.
+	// EachProfile are the agents' profiles, JSON, in order; "": none. refused has the errors of single agents.
+	EachProfile(ctx context.Context, agents []string) (texts []string, refused map[string]error, err error)
+	// EachOverride is to overrides what EachProfile is to profiles.
 	EachOverride(ctx context.Context, agents []string) (texts []string, refused map[string]error, err error)
+	// EachSeen is when each agent was last seen, in order; the zero time: unknown.
+	EachSeen(ctx context.Context, agents []string) ([]time.Time, error)
 	// Idle counts the known agents that nobody has called within a time, and lists so many of them.
 	Idle(ctx context.Context, nowMs int64, within time.Duration, most int) (n int, names []string, err error)
 }
@@ -54,6 +56,8 @@ type overviews struct {
 	api   *api
 	turn  chan struct{} // holds a value while a listing works
 	stale atomic.Bool   // an operator has changed something since the last reading began
+	// changes counts what operators have changed here.
+	changes atomic.Int64
 
 	// What follows belongs to who has the turn.
 	last  *overview
@@ -66,6 +70,16 @@ func newOverviews(a *api) *overviews { return &overviews{api: a, turn: make(chan
 // with has f work on an overview that is at most so old as overviewLives says. What f reads goes on when its caller
 // leaves, for others wait for it.
 func (s *overviews) with(ctx context.Context, f func(ctx context.Context, s *overview) error) error {
+	return s.use(ctx, true, f)
+}
+
+// glance is with for who looks though nobody asks: what is read for it is not kept, so that a list shows what has
+// happened since.
+func (s *overviews) glance(ctx context.Context, f func(ctx context.Context, s *overview) error) error {
+	return s.use(ctx, false, f)
+}
+
+func (s *overviews) use(ctx context.Context, keep bool, f func(ctx context.Context, s *overview) error) error {
 	select {
 	case s.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -75,9 +89,14 @@ func (s *overviews) with(ctx context.Context, f func(ctx context.Context, s *ove
 	ctx = context.WithoutCancel(ctx)
 	if s.stale.Swap(false) || s.last == nil || time.Now().After(s.last.until) {
 		began := time.Now()
-		s.last = &overview{of: s, shown: map[string]*shown{}, orders: map[string][]place{}}
+		s.last = &overview{
+			of: s, shown: map[string]*shown{}, orders: map[string][]place{}, hidden: named{Names: []string{}},
+		}
 		s.last.err = s.last.read(ctx)
 		s.last.until = time.Now().Add(max(overviewLives, time.Since(began)))
+		if !keep {
+			defer func() { s.last = nil }()
+		}
 	}
 	if s.last.err != nil {
 		return s.last.err
@@ -90,7 +109,7 @@ func (s *overviews) with(ctx context.Context, f func(ctx context.Context, s *ove
 func (s *overviews) afterChanges(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead && strings.HasPrefix(r.URL.Path, "/v1/admin/") {
-			defer s.stale.Store(true)
+			defer func() { s.stale.Store(true); s.changes.Add(1) }()
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -106,6 +125,7 @@ type overview struct {
 	nowMs  int64             // Redis' clock
 	shown  map[string]*shown // the breakers that were inspected, by agent
 	notes  []string          // agents of shown that are not closed, or held, by name
+	hidden named             // agents whose breaker is not closed, or held, and that Redis refuses to show
 	agents []string          // all known ones by name, those of notes included; nil: not read yet
 	docs   bool              // the version of the documents was compared
 
@@ -142,6 +162,11 @@ func (s *overview) read(ctx context.Context) (err error) {
 	names := slices.Sorted(maps.Keys(listed))
 	if err := s.inspect(ctx, names); err != nil {
 		return err
+	}
+	for _, agent := range names {
+		if s.shown[agent].view.Degraded { // Redis is up
+			s.hidden.add(agent)
+		}
 	}
 	s.notes = slices.DeleteFunc(names, func(agent string) bool { return !s.shown[agent].noted() })
 	return nil
@@ -219,8 +244,11 @@ type documents struct {
 type document struct {
 	profile    profile
 	overridden bool
-	problem    string // why the override is not in force; "": it is, or there is none
-	mode       string // of the policy: enforce, observe or disabled
+	registered bool          // the registry's file, or a profile, has the agent
+	record     policy.Record // of the override, as far as it can be read
+	ended      bool          // the override is not in force any more
+	problem    string        // why the override is not in force; "": it is, or there is none
+	mode       string        // of the policy: enforce, observe or disabled
 }
 
 // documentsOf has the documents of agents, by name.
@@ -245,7 +273,7 @@ func (s *overview) documentsOf(ctx context.Context, agents []string) (map[string
 	if len(todo) == 0 {
 		return d.of, nil
 	}
-	profiles, err := from.ProfilesOf(ctx, todo)
+	profiles, _, err := from.EachProfile(ctx, todo) // one that Redis refuses is shown without: so is its override
 	if err != nil {
 		return nil, err
 	}
@@ -269,15 +297,16 @@ func (a *api) document(
 		_ = json.Unmarshal([]byte(profileText), &d.profile) // an external edit is shown as far as it can be read
 	}
 	inFile := a.fillFromFile(agent, &d.profile)
+	d.registered = profileText != "" || inFile
 	d.overridden = override != "" || refused != nil
 	if profileText == "" && !inFile && !d.overridden {
 		return none
 	}
 	o, err := policy.Override{}, refused
 	if override != "" {
-		var record policy.Record
-		if record, err = policy.ParseRecord([]byte(override)); !record.Ended(time.Now()) {
-			o = record.Override
+		d.record, err = policy.ParseRecord([]byte(override))
+		if d.ended = d.record.Ended(time.Now()); !d.ended {
+			o = d.record.Override
 		}
 	}
 	var p breaker.Policy

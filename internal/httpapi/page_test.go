@@ -25,7 +25,7 @@ func TestPaths_WrongOneSaysWhereToRead(t *testing.T) {
 func TestPage_StandsAnAddressThatNamesNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	dom, _ := f.Browse("/docs#%")
+	dom, _, _ := f.Browse("/docs#%")
 	if !strings.Contains(dom, `id="acquire"`) {
 		t.Error("the page is not shown")
 	}

@@ -8,7 +8,9 @@ import (
 
 	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/policy"
+	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/route/routetest"
+	"github.com/breakerd/breakerd/internal/webhook"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
@@ -19,7 +21,11 @@ type records struct {
 
 	items map[string][]string // of the quarantine
 	off   bool                // the global switch
-	calls map[string][]string // between agents
+	kept  int                 // HISTORY_MINUTES
+
+	planted, faults []redisdocs.Fault   // what verify finds
+	unlisted        []string            // agents that have keys and are not in the index
+	calls           map[string][]string // between agents
 
 	mu      sync.Mutex
 	streams [2][]events.Entry
@@ -40,6 +46,11 @@ func (r *records) Entries(_ context.Context, s events.Stream, from, to events.ID
 
 // Calls is Options.Calls.
 func (r *records) Calls(context.Context) (map[string][]string, error) { return r.calls, r.Down() }
+
+// webhooks is Options.Webhooks.
+func (r *records) webhooks(context.Context) ([]webhook.View, error) {
+	return []webhook.View{{Name: "pager", Format: "json", Dead: []webhook.DeadLetter{{ID: "1-1", Event: "opened", Agent: "a"}}, Kinds: []string{"opened"}, Agents: []string{}}}, r.Down()
+}
 
 // happen adds an entry to both streams.
 func (r *records) happen(id, agent, line string) {
@@ -83,8 +94,9 @@ func (r *records) NotClosed(ctx context.Context) (map[string]float64, error) {
 
 func (r *records) OverridesVersion(context.Context) (string, error) { return "", r.Down() }
 
-func (r *records) ProfilesOf(_ context.Context, agents []string) ([]string, error) {
-	return r.textsOf(profiles, agents)
+func (r *records) EachProfile(_ context.Context, agents []string) ([]string, map[string]error, error) {
+	texts, err := r.textsOf(profiles, agents)
+	return texts, nil, err
 }
 
 func (r *records) EachOverride(_ context.Context, agents []string) ([]string, map[string]error, error) {
@@ -107,6 +119,36 @@ func (r *records) Idle(context.Context, int64, time.Duration, int) (int, []strin
 	return 0, nil, r.Down()
 }
 
+func (r *records) PlantedKeys(context.Context) ([]redisdocs.Fault, error) {
+	return r.planted, r.Down()
+}
+
+func (r *records) Verify(_ context.Context, agents []string) (out []redisdocs.Fault, err error) {
+	for _, f := range r.faults {
+		if slices.Contains(agents, f.Agent) {
+			out = append(out, f)
+		}
+	}
+	return out, r.Down()
+}
+
+func (r *records) ScanAgents(_ context.Context, from string) ([]string, string, error) {
+	if from == "" {
+		return r.Keys(), "1", r.Down()
+	}
+	return r.unlisted, "", r.Down()
+}
+
+func (r *records) History(ctx context.Context, agent string) (redisdocs.History, error) {
+	h := redisdocs.History{Kept: r.kept, NowMs: r.NowMs.Load()}
+	v, _ := r.Memory.Inspect(ctx, agent, breaker.DefaultPolicy())
+	for start, c := range v.Buckets {
+		h.Minutes = append(h.Minutes, machine.Minute{StartMs: start / 60_000 * 60_000, Calls: c.Successes + c.Failures, Failures: c.Failures})
+	}
+	slices.SortFunc(h.Minutes, func(a, b machine.Minute) int { return int(a.StartMs - b.StartMs) })
+	return h, r.Down()
+}
+
 func (r *records) Known(_ context.Context, agent string) (bool, error) {
 	return slices.Contains(r.Keys(), agent), r.Down()
 }
@@ -118,6 +160,10 @@ func (r *records) MarkSeen(_ context.Context, agents []string) error {
 
 func (r *records) Seen(context.Context, string) (time.Time, error) {
 	return time.UnixMilli(r.NowMs.Load()), nil
+}
+
+func (r *records) EachSeen(_ context.Context, agents []string) ([]time.Time, error) {
+	return slices.Repeat([]time.Time{time.UnixMilli(r.NowMs.Load())}, len(agents)), nil
 }
 
 func (r *records) put(kind, agent, expected, text string) error {

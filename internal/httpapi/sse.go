@@ -10,9 +10,11 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
+	"github.com/breakerd/breakerd/internal/view"
 )
 
 const (
@@ -27,7 +29,8 @@ const (
 func (a *api) eventStream() {
 	text := &huma.Schema{Type: huma.TypeString}
 	o := route.Operation{
-		Route: "GET /v1/events", ID: "streamEvents", Tag: "fleet", ContentType: "text/event-stream", Out: text,
+		Route: "GET /v1/events", ID: "streamEvents", Role: access.Read,
+		Tag: "fleet", ContentType: "text/event-stream", Out: text,
 		Summary: "What happens in the whole fleet, as server-sent events; the data of each is one of listFleetEvents. " +
 			"The event reset says that some may be missing: read again what you show",
 		Params: []*huma.Param{
@@ -114,7 +117,7 @@ func (s *sender) send(reset *events.Reset, read []events.Entry, q *streamQuery) 
 		if !q.wants(e) {
 			continue
 		}
-		data, err := json.Marshal(streamEvent(e))
+		data, err := json.Marshal(view.StreamEntryOf(e.ID.String(), e.Agent, e.Event))
 		if err != nil {
 			return err
 		}

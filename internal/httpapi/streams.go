@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
@@ -17,22 +18,15 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
 
-// streamEntry is one entry of a stream.
-type streamEntry struct {
-	ID      string  `json:"id"       doc:"Its place in the stream, the same at every replica." example:"1770800400000-0"`
-	AgentID *string `json:"agent_id" doc:"null: it is no agent's."`
-	view.Event
-}
-
 type streamReply struct {
-	Events     []streamEntry `json:"events"      doc:"With since, oldest first; else newest first." nullable:"false"`
-	NextCursor *string       `json:"next_cursor" doc:"null: this was the last page. A page may have fewer events than limit, or none, before the last one."`
-	Gap        bool          `json:"gap"         doc:"since is an id that the stream no longer has: events may be missing before the first."`
+	Events     []view.StreamEntry `json:"events"      doc:"With since, oldest first; else newest first." nullable:"false"`
+	NextCursor *string            `json:"next_cursor" doc:"null: this was the last page. A page may have fewer events than limit, or none, before the last one."`
+	Gap        bool               `json:"gap"         doc:"since is an id that the stream no longer has: events may be missing before the first."`
 }
 
 type auditReply struct {
-	Entries    []streamEntry `json:"entries"     doc:"Newest first." nullable:"false"`
-	NextCursor *string       `json:"next_cursor" doc:"null: this was the last page. A page may have fewer entries than limit, or none, before the last one."`
+	Entries    []view.StreamEntry `json:"entries"     doc:"Newest first." nullable:"false"`
+	NextCursor *string            `json:"next_cursor" doc:"null: this was the last page. A page may have fewer entries than limit, or none, before the last one."`
 }
 
 const (
@@ -51,12 +45,12 @@ func (a *api) streamRoutes() {
 		)
 	}
 	route.Serve(a.API, route.Operation{
-		Route: "GET /v1/admin/events", ID: "listFleetEvents", Tag: "fleet", Params: params(),
+		Route: "GET /v1/admin/events", ID: "listFleetEvents", Role: access.Read, Tag: "fleet", Params: params(),
 		Summary: "What happened in the whole fleet, about the newest 10,000 events",
 		Codes:   []problem.Code{problem.StoreUnavailable},
 	}, a.fleetEvents)
 	route.Serve(a.API, route.Operation{
-		Route: "GET /v1/admin/audit", ID: "listAudit", Tag: "fleet",
+		Route: "GET /v1/admin/audit", ID: "listAudit", Role: access.Read, Tag: "fleet",
 		Params:  params(route.QueryParam("actor", "Only what this one did.", &huma.Schema{Type: huma.TypeString})),
 		Summary: "What people did, about the newest 100,000 entries; deleting an agent deletes none of them",
 		Codes:   []problem.Code{problem.StoreUnavailable},
@@ -133,14 +127,6 @@ func (q *streamQuery) wants(e events.Entry) bool {
 		(q.kinds == nil || slices.Contains(q.kinds, e.Event.Kind))
 }
 
-func streamEvent(e events.Entry) streamEntry {
-	out := streamEntry{ID: e.ID.String(), Event: view.EventOf(e.Event)}
-	if e.Agent != "-" {
-		out.AgentID = &e.Agent
-	}
-	return out
-}
-
 func (a *api) fleetEvents(r *route.Request, _ route.None) (out streamReply, err error) {
 	q, err := readStreamQuery(r)
 	if err != nil {
@@ -188,9 +174,9 @@ func (q *streamQuery) bounds(newestFirst bool) (from, to events.ID) {
 // scan reads a page of a stream.
 func (a *api) scan(
 	ctx context.Context, stream events.Stream, q streamQuery, newestFirst bool,
-) (found []streamEntry, next *string, err error) {
+) (found []view.StreamEntry, next *string, err error) {
 	from, to := q.bounds(newestFirst)
-	found = []streamEntry{}
+	found = []view.StreamEntry{}
 	for range scanPages {
 		if from != to && newestFirst != (from.Compare(to) > 0) { // nothing is left
 			return found, nil, nil
@@ -201,7 +187,7 @@ func (a *api) scan(
 		}
 		wanted := slices.DeleteFunc(slices.Clone(read), func(e events.Entry) bool { return !q.wants(e) })
 		for _, e := range wanted[:min(len(wanted), q.limit-len(found))] {
-			found = append(found, streamEvent(e))
+			found = append(found, view.StreamEntryOf(e.ID.String(), e.Agent, e.Event))
 			next = new(e.ID.String())
 		}
 		complete := len(read) < scanPage

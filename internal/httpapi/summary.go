@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
@@ -40,6 +41,8 @@ type summaryReply struct {
 	Oldest    []oldOpening   `json:"oldest_open"       doc:"Open for longest, 10 at most."                                                                       nullable:"false"`
 	Flappers  []flapper      `json:"flappers"          doc:"Opened at least 3 times in the last 10 minutes, the most often first, 10 at most."                   nullable:"false"`
 	Idle      named          `json:"idle"              doc:"Known agents that nobody has called for a day, the one called longest ago first."`
+	Strangers named          `json:"unregistered"      doc:"Agents that neither the agent registry's file of this replica has nor a profile."`
+	Hidden    named          `json:"unreadable"        doc:"Agents whose breaker is not closed, or held, and that Redis refuses to show: they count as this replica remembers them."`
 	Overrides int            `json:"overrides"         doc:"Agents with an override in Redis."`
 	Gate      gateSummary    `json:"gate"`
 	Replicas  replicaCounts  `json:"replicas"`
@@ -110,7 +113,7 @@ func (n *named) add(name string) {
 
 func (a *api) summaryRoute() {
 	route.Serve(a.API, route.Operation{
-		Route: "GET /v1/admin/summary", ID: "getSummary", Tag: "fleet",
+		Route: "GET /v1/admin/summary", ID: "getSummary", Role: access.Read, Tag: "fleet",
 		Summary: "What is wrong in the fleet, in counts",
 		Codes:   []problem.Code{problem.StoreUnavailable, problem.InvalidValue},
 	}, a.summary)
@@ -143,8 +146,9 @@ func (s *overview) summarize(ctx context.Context) (*summaryReply, error) {
 		return nil, err
 	}
 	out := &summaryReply{
-		NowMs: s.nowMs, Agents: len(agents), Modes: map[string]int{"enforce": 0, "observe": 0, modeDisabled: 0},
-		Invalid: named{Names: []string{}},
+		NowMs: s.nowMs, Agents: len(agents), Hidden: s.hidden,
+		Modes:   map[string]int{"enforce": 0, "observe": 0, modeDisabled: 0},
+		Invalid: named{Names: []string{}}, Strangers: named{Names: []string{}},
 	}
 	ours, err := s.of.api.Policies.Resolve("", policy.Override{})
 	out.Enabled = err != nil || !ours.Disabled
@@ -153,6 +157,9 @@ func (s *overview) summarize(ctx context.Context) (*summaryReply, error) {
 	for _, agent := range agents {
 		d := docs[agent]
 		out.Modes[d.mode]++
+		if !d.registered {
+			out.Strangers.add(agent)
+		}
 		if d.overridden {
 			out.Overrides++
 		}

@@ -24,7 +24,7 @@ func TestSummary_CountsWhatIsWrong(t *testing.T) {
 		"modes.enforce=6", "modes.observe=1", "modes.disabled=1",
 		`labels.0.name="team"`, `labels.0.value="web"`, "labels.0.agents=2", "labels.0.not_closed=1", "labels.1.not_closed=0",
 		`oldest_open.0.agent_id="tripped"`, "oldest_open.0.held=false", `oldest_open.1.agent_id="banned"`, "oldest_open.1.held=true",
-		"overrides=4", "invalid_overrides.count=1", `invalid_overrides.names.0="calm"`, "idle.count=0", "idle.names=[]", "flappers=[]")
+		"unregistered.count=5", `unregistered.names.0="banned"`, "overrides=4", "invalid_overrides.count=1", `invalid_overrides.names.0="calm"`, "idle.count=0", "idle.names=[]", "flappers=[]")
 	if n := len(g.JSON["oldest_open"].([]any)); n != 4 {
 		t.Errorf("%d open breakers: %s", n, g.Text)
 	}

@@ -26,7 +26,7 @@ type Bridge struct {
 func NewBridge(m *Metrics) *Bridge {
 	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
 		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: name, Help: help, Buckets: []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+			Name: name, Help: help, Buckets: durationBuckets(),
 		}, append([]string{"agent"}, labels...))
 		m.registry.MustRegister(v)
 		m.Breakers.Share(v.MetricVec)

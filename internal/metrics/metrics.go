@@ -3,6 +3,7 @@ package metrics
 import (
 	"net/http"
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -39,6 +40,17 @@ func New(version string, maxAgents int, important func(agent string) bool) *Metr
 	return m
 }
 
+// Refused returns what counts a request that was refused before anything was done, by why.
+func (m *Metrics) Refused() func(reason string) {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "circuit_breaker_requests_refused_total",
+		Help: "Requests that were refused for want of room, by why: rate_limited, overloaded, too_many_connections, " +
+			"too_many_streams.",
+	}, []string{"reason"})
+	m.registry.MustRegister(v)
+	return func(reason string) { v.WithLabelValues(reason).Inc() }
+}
+
 // RegisterLog adds the log; dropped counts the lines that were dropped.
 func (m *Metrics) RegisterLog(dropped func() int64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
@@ -47,11 +59,14 @@ func (m *Metrics) RegisterLog(dropped func() int64) {
 	}, func() float64 { return float64(dropped()) }))
 }
 
-// RegisterPool adds the connections to Redis.
-func (m *Metrics) RegisterPool(read func() *redis.PoolStats) {
+// RegisterPool adds the connections to Redis, and the time that an operation of Redis has.
+func (m *Metrics) RegisterPool(read func() *redis.PoolStats, timeout time.Duration) {
 	gauge := func(o prometheus.GaugeOpts, value func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(o, value))
 	}
+	gauge(prometheus.GaugeOpts{
+		Name: "circuit_breaker_redis_timeout_seconds", Help: "Time that an operation of Redis has: REDIS_TIMEOUT_MS.",
+	}, timeout.Seconds)
 	for state, of := range map[string]func(*redis.PoolStats) uint32{
 		"idle": func(s *redis.PoolStats) uint32 { return s.IdleConns },
 		"busy": func(s *redis.PoolStats) uint32 { return s.TotalConns - min(s.IdleConns, s.TotalConns) },

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
@@ -47,13 +48,40 @@ func TestMetrics_CountDroppedLogLines(t *testing.T) {
 	wantLines(t, scrape(t, m), `circuit_breaker_log_lines_dropped_total 7`)
 }
 
+func TestMetrics_MeasureCalls(t *testing.T) {
+	t.Parallel()
+	m := New("1.2.3", 1, nil)
+	d := NewDurations(m)
+	d.Took("a", 3*time.Millisecond, 1)
+	d.Took("a", time.Second, 2)
+	d.Took("b", time.Minute, 1)
+	wantLines(t, scrape(t, m), `circuit_breaker_call_duration_seconds_count{agent="a"} 3`,
+		`circuit_breaker_call_duration_seconds_sum{agent="a"} 2.003`, `circuit_breaker_call_duration_seconds_bucket{agent="a",le="0.005"} 1`,
+		`circuit_breaker_call_duration_seconds_count{agent="_other"} 1`)
+	m.Breakers.Forget("a")
+	if strings.Contains(scrape(t, m), `agent="a"`) {
+		t.Error("a deleted agent has series")
+	}
+}
+
+func TestMetrics_CountWebhooks(t *testing.T) {
+	t.Parallel()
+	m := New("1.2.3", 1000, nil)
+	count := CountWebhooks(m)
+	count("pager", "sent", 1)
+	count("pager", "sent", 1)
+	count("pager", "dead", 1)
+	wantLines(t, scrape(t, m), `circuit_breaker_webhook_messages_total{result="sent",webhook="pager"} 2`,
+		`circuit_breaker_webhook_messages_total{result="dead",webhook="pager"} 1`)
+}
+
 func TestMetrics_ShowPoolAndRuntime(t *testing.T) {
 	t.Parallel()
 	m := New("1.2.3", 1000, nil)
 	m.RegisterPool(func() *redis.PoolStats {
 		return &redis.PoolStats{Hits: 5, Misses: 4, Timeouts: 3, TotalConns: 7, IdleConns: 2, StaleConns: 1}
-	})
-	wantLines(t, scrape(t, m), `circuit_breaker_redis_connections{state="idle"} 2`, `circuit_breaker_redis_connections{state="busy"} 5`,
+	}, time.Second)
+	wantLines(t, scrape(t, m), `circuit_breaker_redis_timeout_seconds 1`, `circuit_breaker_redis_connections{state="idle"} 2`, `circuit_breaker_redis_connections{state="busy"} 5`,
 		`circuit_breaker_redis_pool_gets_total{result="hit"} 5`, `circuit_breaker_redis_pool_gets_total{result="miss"} 4`,
 		`circuit_breaker_redis_pool_gets_total{result="timeout"} 3`, `circuit_breaker_redis_stale_connections_total 1`)
 	names := map[string]bool{}

@@ -27,11 +27,12 @@ type Problem struct { //nolint:errname // it is the body of an answer, and an er
 	Code   Code         `json:"code"   doc:"What clients may rely on."`
 	Errors []FieldError `json:"errors" doc:"Each bad value; empty for problems of another kind."`
 
-	Agent             string `json:"agent,omitempty"`
-	Reason            string `json:"reason,omitempty"              doc:"Of a refusal: open, forced_open, probes_busy, ramping, …"`
-	State             string `json:"state,omitempty"               enum:"OPEN,HALF_OPEN"`
-	RetryAfterSeconds int64  `json:"retry_after_seconds,omitempty"`
-	Degraded          bool   `json:"degraded,omitempty"            doc:"Refused by this replica alone, because Redis is down."`
+	Agent             string   `json:"agent,omitempty"`
+	Nearest           []string `json:"nearest,omitempty" doc:"Of an agent that is not known: the known names that are nearest to its name."`
+	Reason            string   `json:"reason,omitempty"              doc:"Of a refusal: open, forced_open, probes_busy, ramping, …"`
+	State             string   `json:"state,omitempty"               enum:"OPEN,HALF_OPEN"`
+	RetryAfterSeconds int64    `json:"retry_after_seconds,omitempty"`
+	Degraded          bool     `json:"degraded,omitempty"            doc:"Refused by this replica alone, because Redis is down."`
 
 	// Of a workflow's execution. Only the bridge's document shows them.
 	Step      string `json:"step,omitempty"      hidden:"true"`
@@ -157,6 +158,8 @@ func Of(err error) (p *Problem, expected bool) {
 		return New(LeaseLost, "%v", breaker.ErrLeaseLost), true
 	case errors.Is(err, breaker.ErrHoldProtected):
 		return New(HoldProtected, "the hold is protected: send \"force\": true to lift it"), true
+	case errors.Is(err, breaker.ErrNotHeld):
+		return New(NotHeld, "there is no hold to release: nobody holds it, or the hold has ended"), true
 	case errors.As(err, &bad):
 		return BadValue("body."+bad.Field, bad.Value, bad.Allowed), true
 	case errors.As(err, &force):

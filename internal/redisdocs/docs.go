@@ -61,9 +61,7 @@ func (d *Docs) EachOverride(
 // PutOverride writes a policy override ("" deletes it) if it still holds expected ([redisstore.AnyVersion]: whatever it
 // holds), and logs who did it. [redisstore.ErrConflict]: it does not.
 func (d *Docs) PutOverride(ctx context.Context, agent, expected, text, actor string) error {
-	return d.put(ctx, agent, redisstore.Change{
-		Key: d.keys.Config(agent), Name: "config", Expected: expected, Text: text, Actor: actor,
-	})
+	return d.put(ctx, agent, actor, d.override(agent, expected, text))
 }
 
 // Profile reads an agent's contact, url and labels, JSON; "" when there are none.
@@ -77,20 +75,46 @@ func (d *Docs) ProfilesOf(ctx context.Context, agents []string) ([]string, error
 	return d.getAll(ctx, "read profile", agents, d.keys.Profile)
 }
 
-// PutProfile is to a profile what PutOverride is to an override.
-func (d *Docs) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
-	return d.put(ctx, agent, redisstore.Change{
-		Key: d.keys.Profile(agent), Name: "profile", Expected: expected, Text: text, Actor: actor,
-	})
+// EachProfile is to profiles what EachOverride is to overrides.
+func (d *Docs) EachProfile(
+	ctx context.Context, agents []string,
+) (texts []string, refused map[string]error, err error) {
+	return d.getEach(ctx, "read profile", agents, d.keys.Profile)
 }
 
-func (d *Docs) put(ctx context.Context, agent string, c redisstore.Change) error {
-	if c.Text != "" {
+// PutProfile is to a profile what PutOverride is to an override.
+func (d *Docs) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
+	return d.put(ctx, agent, actor, d.profile(agent, expected, text))
+}
+
+// PutBoth is PutProfile and PutOverride as one change, which happens as a whole or not at all. Of each document the
+// first text is what it must hold, the second what it shall hold; one that stays as it is, is not part of the change.
+func (d *Docs) PutBoth(ctx context.Context, agent string, profile, override [2]string, actor string) error {
+	return d.put(ctx, agent, actor,
+		d.profile(agent, profile[0], profile[1]), d.override(agent, override[0], override[1]))
+}
+
+func (d *Docs) override(agent, expected, text string) redisstore.Document {
+	return redisstore.Document{Key: d.keys.Config(agent), Name: "config", Expected: expected, Text: text}
+}
+
+func (d *Docs) profile(agent, expected, text string) redisstore.Document {
+	return redisstore.Document{Key: d.keys.Profile(agent), Name: "profile", Expected: expected, Text: text}
+}
+
+func (d *Docs) put(ctx context.Context, agent, actor string, documents ...redisstore.Document) error {
+	if slices.ContainsFunc(documents, func(doc redisstore.Document) bool { return doc.Text != "" }) {
 		if err := d.MarkSeen(ctx, []string{agent}); err != nil {
 			return err
 		}
 	}
-	err := d.configure(ctx, agent, c)
+	if len(documents) > 1 {
+		documents = slices.DeleteFunc(documents, func(doc redisstore.Document) bool { return doc.Expected == doc.Text })
+		if len(documents) == 0 {
+			return nil
+		}
+	}
+	err := d.configure(ctx, agent, redisstore.Change{Documents: documents, Actor: actor})
 	if err == nil {
 		d.OverridesChanged(ctx)
 	}
@@ -100,25 +124,42 @@ func (d *Docs) put(ctx context.Context, agent string, c redisstore.Change) error
 // replaceTries is how often a change of a document that may hold anything reads first what it holds.
 const replaceTries = 3
 
-// configure writes a document, and says in the event what it held: exactly that, unless others keep changing it.
+// configure writes documents, and says in the event what they held: exactly that, unless others keep changing one that
+// may hold anything.
 func (d *Docs) configure(ctx context.Context, agent string, c redisstore.Change) error {
-	if c.Expected != redisstore.AnyVersion {
-		c.Detail = view.ChangeOf(c.Expected, c.Text)
-		return d.store.Configure(ctx, agent, c)
-	}
 	for range replaceTries {
-		held, err := d.client.Get(ctx, c.Key).Result()
-		if err := failed("configure", agent, err); err != nil {
-			return err
+		exact, asked := c, false
+		exact.Documents = slices.Clone(c.Documents)
+		for i := range exact.Documents {
+			doc := &exact.Documents[i]
+			if doc.Expected != redisstore.AnyVersion {
+				continue
+			}
+			held, err := d.client.Get(ctx, doc.Key).Result()
+			if err := failed("configure", agent, err); err != nil {
+				return err
+			}
+			doc.Expected, asked = held, true
 		}
-		exact := c
-		exact.Expected, exact.Detail = held, view.ChangeOf(held, c.Text)
-		if err := d.store.Configure(ctx, agent, exact); !errors.Is(err, redisstore.ErrConflict) {
+		exact.Detail = detailOf(exact.Documents)
+		if err := d.store.Configure(ctx, agent, exact); !asked || !errors.Is(err, redisstore.ErrConflict) {
 			return err
 		}
 	}
-	c.Detail = view.ChangeOf("", c.Text)
+	c.Detail = detailOf(c.Documents)
 	return d.store.Configure(ctx, agent, c)
+}
+
+// detailOf says what documents held, as far as it is known, and will hold.
+func detailOf(documents []redisstore.Document) string {
+	changes := make([]view.DocumentChange, len(documents))
+	for i, doc := range documents {
+		changes[i] = view.DocumentChange{Name: doc.Name, After: doc.Text}
+		if doc.Expected != redisstore.AnyVersion {
+			changes[i].Before = doc.Expected
+		}
+	}
+	return view.ChangeOf(changes...)
 }
 
 // OverridesVersion is a text that is another one after each change of an override or a profile; "" at first.
@@ -201,6 +242,19 @@ func (d *Docs) PushQuarantine(ctx context.Context, agent, item string) error {
 func (d *Docs) Quarantine(ctx context.Context, agent string) ([]string, error) {
 	items, err := d.client.LRange(ctx, d.keys.Quarantine(agent), 0, quarantineKept-1).Result()
 	return items, failed("quarantine", agent, err)
+}
+
+// History is what was called of an agent, minute by minute.
+type History struct {
+	Kept    int              // minutes that this replica keeps; 0: none, and Minutes is of the window alone
+	NowMs   int64            // the server's clock
+	Minutes []machine.Minute // the oldest first
+}
+
+// History reads what was called of an agent.
+func (d *Docs) History(ctx context.Context, agent string) (h History, err error) {
+	h.Minutes, h.Kept, h.NowMs, err = d.store.Minutes(ctx, agent)
+	return h, err
 }
 
 // write writes to a key. One of the wrong type was planted, and makes room.

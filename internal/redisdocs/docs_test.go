@@ -65,6 +65,9 @@ func onEachEngine(t *testing.T, test func(t *testing.T, f *fixture)) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if testing.Short() && name == "cluster" {
+				t.Skip("make quick leaves the Cluster out")
+			}
 			test(t, open(t, url(t)))
 		})
 	}
@@ -284,6 +287,10 @@ func TestIndex_HoldsTheAgentsSeenLast(t *testing.T) {
 		never, err2 := f.docs.Seen(ctx, "never")
 		if err := errors.Join(err, err2); err != nil || time.Since(seen) > time.Minute || !never.IsZero() {
 			t.Errorf("a seen %v, one that never was %v, %v", seen, never, err)
+		}
+		each, err := f.docs.EachSeen(ctx, []string{"stale", "never", "a"})
+		if err != nil || float64(each[0].Unix()) != long || !each[1].IsZero() || !each[2].Equal(seen) {
+			t.Errorf("each seen %v, %v", each, err)
 		}
 		f.fail(t, "keys")
 		for agent, want := range map[string]bool{"a": true, "keys": true, "stale": false, "never": false} {

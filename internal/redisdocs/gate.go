@@ -30,6 +30,15 @@ type Gate struct {
 // Stands reports whether there is a gate, and its end has not come yet.
 func (g *Gate) Stands() bool { return g.Version != "" && !g.Over(g.NowMs) }
 
+// EndMs is when the gate ends by itself, by Redis' clock; 0: it does not.
+func (g *Gate) EndMs() int64 {
+	end := g.UntilMs
+	if full := g.StartMs + g.LengthMs; g.To >= 1 && (end == 0 || full < end) {
+		end = full
+	}
+	return end
+}
+
 // gateFields are the fields of the hash, in the order of putGate.
 func gateFields() []string {
 	return []string{"from", "to", "start", "length", "until", "reason", "actor"}
@@ -147,8 +156,11 @@ func (g *Gate) Text() string {
 	if !g.Stands() {
 		return "none"
 	}
-	return shareText(g.From, g.To, g.LengthMs)
+	return g.Former()
 }
+
+// Former is Text, though the gate may have ended.
+func (g *Gate) Former() string { return shareText(g.From, g.To, g.LengthMs) }
 
 // Text says in a few words what a gate will admit, and why.
 func (c *GateChange) Text() string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,6 +129,26 @@ func (d *Docs) Seen(ctx context.Context, agent string) (time.Time, error) {
 	return time.Unix(int64(score), 0).UTC(), nil
 }
 
+// EachSeen is Seen of many agents, in order, in one round trip.
+func (d *Docs) EachSeen(ctx context.Context, agents []string) ([]time.Time, error) {
+	pipe := d.client.Pipeline()
+	scores := make([]*redis.FloatCmd, len(agents))
+	for i, a := range agents {
+		scores[i] = pipe.ZScore(ctx, d.keys.Agents(), a)
+	}
+	_, _ = pipe.Exec(ctx) // each command keeps its own error
+	seen := make([]time.Time, len(agents))
+	for i, score := range scores {
+		if err := failed("look up", agents[i], score.Err()); err != nil {
+			return nil, err
+		}
+		if score.Err() == nil {
+			seen[i] = time.Unix(int64(score.Val()), 0).UTC()
+		}
+	}
+	return seen, nil
+}
+
 // Known says whether an agent has a profile or an override, has keys, or was seen within 30 days.
 func (d *Docs) Known(ctx context.Context, agent string) (bool, error) {
 	pipe := d.client.Pipeline()
@@ -211,19 +232,24 @@ func (d *Docs) scanAgents(ctx context.Context, most int) ([]string, error) {
 	return out, nil
 }
 
-// masters are the servers that have keys.
+// masters are the servers that have keys, in the order of their addresses.
 func (d *Docs) masters(ctx context.Context) ([]redis.Cmdable, error) {
 	cluster, ok := d.client.(*redis.ClusterClient)
 	if !ok {
 		return []redis.Cmdable{d.client}, nil
 	}
 	var mu sync.Mutex // ForEachMaster calls for all of them at once
-	var out []redis.Cmdable
+	var nodes []*redis.Client
 	err := cluster.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
 		mu.Lock()
 		defer mu.Unlock()
-		out = append(out, c)
+		nodes = append(nodes, c)
 		return nil
 	})
+	slices.SortFunc(nodes, func(a, b *redis.Client) int { return strings.Compare(a.Options().Addr, b.Options().Addr) })
+	out := make([]redis.Cmdable, len(nodes))
+	for i, n := range nodes {
+		out[i] = n
+	}
 	return out, err
 }

@@ -53,16 +53,17 @@ func (d *Docs) RemoveNotClosed(ctx context.Context, agent string, score float64)
 	return failed("list", agent, d.client.Eval(ctx, removeUnchanged, []string{d.keys.NotClosed()}, agent, score).Err())
 }
 
-// lease gives a free key to ARGV[1] for ARGV[2] ms, and returns who has it. What has another type was planted [B20].
+// lease gives a key that is free, or its own, to ARGV[1] for ARGV[2] ms, and returns who has it. What has another type
+// was planted [B20].
 const lease = `
 local holder = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and ARGV[1] or redis.pcall('GET', KEYS[1])
-if type(holder) ~= 'string' then
+if type(holder) ~= 'string' or holder == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   return ARGV[1]
 end
 return holder`
 
-// Lease gives a key that nobody has to holder, for so long, and returns who has it.
+// Lease gives a key that nobody else has to holder, for so long from now, and returns who has it.
 func (d *Docs) Lease(ctx context.Context, key, holder string, length time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
 	defer cancel()

@@ -42,7 +42,32 @@ type ReplicaReport struct {
 	RoundTripP99 float64 `json:"round_trip_p99_ms"`
 	LastError    string  `json:"last_error,omitempty"` // of the store
 	LastErrorMs  int64   `json:"last_error_ms,omitempty"`
+
+	Born         string            `json:"born,omitempty"` // stands for the identity of the data that it sees
+	Listen       []string          `json:"listen,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	CPU          float64           `json:"cpu"`  // share of CPUs in use since the report before, of 1
+	CPUs         int               `json:"cpus"` // that it may use at once
+	MemoryBytes  int64             `json:"memory_bytes"`
+	MemoryLimit  int64             `json:"memory_limit,omitempty"` // GOMEMLIMIT; 0: none
+	Goroutines   int               `json:"goroutines"`
+	Agents       int               `json:"agents"` // that it tracks
+	Certificates []Certificate     `json:"certificates,omitempty"`
 }
+
+// Certificate is one that a replica has loaded.
+type Certificate struct {
+	Role       string `json:"role"` // one of the constants Cert…, an authority's with CertAuthority behind it
+	Subject    string `json:"subject"`
+	NotAfterMs int64  `json:"not_after_ms"`
+}
+
+// What a certificate is for.
+const (
+	CertListen    = "listen" // it is shown by the listeners; its authorities sign those of clients
+	CertRedis     = "redis"  // it is shown to Redis; its authorities sign that of Redis
+	CertAuthority = "_ca"
+)
 
 // Heartbeat says that a replica is up, and what it says of itself, and counts the replicas whose last heartbeat is at
 // most so old, by the server's clock. ms is that clock.
@@ -90,8 +115,9 @@ func (d *Docs) Report(ctx context.Context, replica string, said ReplicaReport) e
 type Heard struct {
 	ReplicaReport
 
-	ID  string
-	Age time.Duration // of its last heartbeat
+	ID     string
+	BeatMs int64         // when its last heartbeat was, by Redis' clock
+	Age    time.Duration // of that
 }
 
 // The states of a replica. One that ended in order has none.
@@ -143,7 +169,7 @@ func (d *Docs) Replicas(ctx context.Context) ([]Heard, error) {
 		id, _ := beat.Member.(string)
 		age := now.Sub(time.UnixMilli(int64(beat.Score)))
 		if age <= saidFor && breaker.ValidWord(id) { // others are planted [B20]
-			out = append(out, Heard{ID: id, Age: max(age, 0)})
+			out = append(out, Heard{ID: id, BeatMs: int64(beat.Score), Age: max(age, 0)})
 		}
 	}
 	slices.SortFunc(out, func(a, b Heard) int { return cmp.Compare(a.ID, b.ID) })
@@ -156,6 +182,24 @@ func (d *Docs) Replicas(ctx context.Context) ([]Heard, error) {
 		_ = json.Unmarshal([]byte(text), &out[i].ReplicaReport) // it may have expired, or be a newer program's
 	}
 	return out, err
+}
+
+// Silent are the replicas that are gone, but for those that ended in order and those of an hour ago, with the ms of
+// their last heartbeats. nowMs is Redis' clock.
+func (d *Docs) Silent(ctx context.Context, nowMs int64) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	beats, err := d.client.ZRangeByScoreWithScores(ctx, d.keys.Replicas(), &redis.ZRangeBy{
+		Min: strconv.FormatInt(nowMs-saidFor.Milliseconds(), 10), Count: maxReplicas,
+		Max: "(" + strconv.FormatInt(nowMs-BeatAlive.Milliseconds(), 10),
+	}).Result()
+	silent := map[string]int64{}
+	for _, beat := range beats {
+		if id, _ := beat.Member.(string); breaker.ValidWord(id) { // others are planted [B20]
+			silent[id] = int64(beat.Score)
+		}
+	}
+	return silent, failed("heartbeat", "", err)
 }
 
 // LastHeartbeats reads when a replica's last heartbeat was, and the newest of all, in ms; 0: there is none.

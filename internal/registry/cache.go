@@ -152,6 +152,9 @@ func (r *Registry) InFile(name string) (a Agent, ok bool) {
 	return a, ok
 }
 
+// Filed lists the agents of the file, by name.
+func (r *Registry) Filed() []Agent { return r.file.Load().list() }
+
 func (r *Registry) profiles(ctx context.Context, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, nil

@@ -42,16 +42,14 @@ func (d *memoryProfiles) set(text string, err error, delay time.Duration) {
 	d.of["a"], d.err, d.delay = text, err, delay
 }
 
-func (d *memoryProfiles) PutProfile(_ context.Context, agent, _, text, _ string) error {
+func (d *memoryProfiles) PutBoth(_ context.Context, agent string, profile, _ [2]string, _ string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.of[agent] = text
+	d.of[agent] = profile[1]
 	return d.err
 }
 
 func (*memoryProfiles) Override(context.Context, string) (string, error) { return "", nil }
-
-func (*memoryProfiles) PutOverride(context.Context, string, string, string, string) error { return nil }
 
 func (*memoryProfiles) Agents(context.Context) ([]string, error) { return nil, nil }
 

@@ -12,24 +12,20 @@ import (
 	"github.com/breakerd/breakerd/pkg/breakerhttp"
 )
 
-// Profiles keeps the documents of agents that were registered through the API: JSON, "" where there is none. A Put
-// writes one ("" deletes it) if it still holds expected ("": none, "*": anything), else it fails. Lists are in the
-// order of the agents. A store that is down is a [breaker.ErrStoreUnavailable]. Implementations are safe for
-// concurrent use.
+// Profiles keeps the documents of agents that were registered through the API: JSON, "" where there is none. PutBoth
+// writes both as one change ("" deletes one) if each still holds the first of its texts, else it fails; it leaves one
+// alone whose texts are the same. Lists are in the order of the agents. A store that is down is a
+// [breaker.ErrStoreUnavailable]. Implementations are safe for concurrent use.
 type Profiles interface {
 	Agents(ctx context.Context) ([]string, error)
 	Profile(ctx context.Context, agent string) (string, error)
 	ProfilesOf(ctx context.Context, agents []string) ([]string, error)
-	PutProfile(ctx context.Context, agent, expected, text, actor string) error
 	Override(ctx context.Context, agent string) (string, error)
 	Overrides(ctx context.Context, agents []string) ([]string, error)
-	PutOverride(ctx context.Context, agent, expected, text, actor string) error
+	PutBoth(ctx context.Context, agent string, profile, override [2]string, actor string) error
 }
 
-// anyVersion as the expected text lets a Put replace anything.
-const anyVersion = "*"
-
-// attempts is how often Put starts again after somebody else's change.
+// attempts is how often a change starts again after somebody else's change.
 const attempts = 5
 
 // List lists, by name, the agents of the file and those registered through the API that have a URL. With an error it
@@ -74,8 +70,7 @@ func (r *Registry) List(ctx context.Context) ([]Agent, error) {
 // a policy override, if a has no Config, for an operator may have set it; and fields of the profile that a newer
 // version wrote. created is true if the agent had no registration. This replica serves the new one at once.
 //
-// The error is [ErrInFile], [*Faults] (as of [ParseAgent]), [ErrConflict], or the store's: then the profile may have
-// been written and the override not. Put may be repeated.
+// The error is [ErrInFile], [*Faults] (as of [ParseAgent]), [ErrConflict], or the store's: then Put may be repeated.
 func (r *Registry) Put(ctx context.Context, a Agent, actor string) (created bool, err error) {
 	if err := r.changeable(a.Name); err != nil {
 		return false, err
@@ -88,15 +83,22 @@ func (r *Registry) Put(ctx context.Context, a Agent, actor string) (created bool
 		return false, fmt.Errorf("register agent %q: %w", a.Name, err)
 	}
 	defer done()
-	if created, err = r.putProfile(ctx, a, actor); err == nil {
-		a, err = r.putConfig(ctx, a, actor)
-	}
+	was, is, err := r.write(ctx, a.Name, actor, func(was documents) (is documents, err error) {
+		if is.profile, err = profileText(was.profile, a); err != nil {
+			return is, err
+		}
+		is.override, err = overrideText(was.override, a)
+		return is, err
+	})
 	if err != nil {
 		r.api.Invalidate(a.Name)
 		return false, fmt.Errorf("register agent %q: %w", a.Name, err)
 	}
+	if a.Config == nil {
+		a = a.configured(is.override)
+	}
 	r.api.Put(a.Name, registration{agent: a, known: true})
-	return created, nil
+	return was.profile == "", nil
 }
 
 // change waits until no other change of a registration is under way on this replica. Changes would make each other
@@ -136,52 +138,52 @@ func (r *Registry) checked(a Agent) (Agent, error) {
 	return r.ParseAgent("", body)
 }
 
-func (r *Registry) putProfile(ctx context.Context, a Agent, actor string) (created bool, err error) {
-	before, lost := "", error(nil)
+// documents are the texts of an agent's documents; "": none.
+type documents struct{ profile, override string }
+
+// write makes of an agent's documents what next says, as one change. next is asked again if others change them.
+func (r *Registry) write(
+	ctx context.Context, name, actor string, next func(was documents) (documents, error),
+) (was, is documents, err error) {
+	before, lost := documents{}, error(nil)
 	for range attempts {
-		held, err := r.o.Profiles.Profile(ctx, a.Name)
+		if was.profile, err = r.o.Profiles.Profile(ctx, name); err == nil {
+			was.override, err = r.o.Profiles.Override(ctx, name)
+		}
 		switch {
 		case err != nil:
-			return false, err
-		case lost != nil && held == before: // nobody changed it: the Put failed for another reason
-			return false, lost
+			return was, is, err
+		case lost != nil && was == before: // nobody changed them: PutBoth failed for another reason
+			return was, is, lost
 		}
-		profile, err := profileText(held, a)
-		if err != nil || profile == held {
-			return false, err
+		if is, err = next(was); err != nil || is == was {
+			return was, is, err
 		}
-		lost = r.o.Profiles.PutProfile(ctx, a.Name, held, profile, actor)
+		lost = r.o.Profiles.PutBoth(ctx, name,
+			[2]string{was.profile, is.profile}, [2]string{was.override, is.override}, actor)
 		if lost == nil || errors.Is(lost, breaker.ErrStoreUnavailable) {
-			return held == "", lost
+			return was, is, lost
 		}
-		before = held
+		before = was
 	}
-	return false, ErrConflict
+	return was, is, ErrConflict
 }
 
-// putConfig writes the override and returns the agent with the one that is in force.
-func (r *Registry) putConfig(ctx context.Context, a Agent, actor string) (Agent, error) {
-	held, err := r.o.Profiles.Override(ctx, a.Name)
-	if err != nil || a.Config == nil {
-		return a.configured(held), err
+// overrideText returns the text of the agent's override in place of held, which stays if the agent says nothing.
+func overrideText(held string, a Agent) (string, error) {
+	switch {
+	case a.Config == nil:
+		return held, nil
+	case *a.Config == policy.Override{}:
+		return "", nil
 	}
-	config := ""
-	if *a.Config != (policy.Override{}) {
-		raw, err := json.Marshal(a.Config)
-		if err != nil {
-			return a, err
-		}
-		config = string(raw)
-	}
-	if config != held {
-		err = r.o.Profiles.PutOverride(ctx, a.Name, anyVersion, config, actor)
-	}
-	return a, err
+	raw, err := json.Marshal(a.Config)
+	return string(raw), err
 }
 
 // Delete removes an agent's registration and its policy override. Its breaker stays, and so does an override without a
-// registration, which is an operator's. The error is [ErrUnknown], [ErrInFile], or the store's: then Delete may be
-// repeated.
+// registration, which is an operator's. The error is [ErrUnknown], [ErrInFile], [ErrConflict], or the store's: then
+// Delete may be repeated.
 func (r *Registry) Delete(ctx context.Context, name, actor string) error {
 	if err := r.changeable(name); err != nil {
 		return err
@@ -194,30 +196,16 @@ func (r *Registry) Delete(ctx context.Context, name, actor string) error {
 		return fmt.Errorf("delete agent %q: %w", name, err)
 	}
 	defer done()
-	err = r.remove(ctx, name, actor)
+	_, _, err = r.write(ctx, name, actor, func(was documents) (is documents, err error) {
+		if was.profile == "" {
+			return is, unknown(name)
+		}
+		return is, nil
+	})
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		r.api.Invalidate(name)
 		return fmt.Errorf("delete agent %q: %w", name, err)
 	}
 	r.api.Put(name, registration{})
 	return err
-}
-
-// remove deletes the override first, so that a Delete that fails half-way can be repeated: the profile is still there.
-func (r *Registry) remove(ctx context.Context, name, actor string) error {
-	profile, err := r.o.Profiles.Profile(ctx, name)
-	if err != nil {
-		return err
-	}
-	if profile == "" {
-		return unknown(name)
-	}
-	config, err := r.o.Profiles.Override(ctx, name)
-	if err == nil && config != "" {
-		err = r.o.Profiles.PutOverride(ctx, name, anyVersion, "", actor)
-	}
-	if err != nil {
-		return err
-	}
-	return r.o.Profiles.PutProfile(ctx, name, anyVersion, "", actor)
 }

@@ -15,9 +15,8 @@ func Cached(r *Registry) int { return len(r.api.Entries()) }
 
 // BeforeRead has each read of the file begin with before.
 func (r *Registry) BeforeRead(before func()) {
-	read := r.readFile
-	r.readFile = func(path string, most int64, seen filewatch.Sight) ([]byte, filewatch.Sight, error) {
+	r.watched.Read = func(path string, most int64, seen filewatch.Sight) ([]byte, filewatch.Sight, error) {
 		before()
-		return read(path, most, seen)
+		return filewatch.Read(path, most, seen)
 	}
 }

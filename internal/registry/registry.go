@@ -45,13 +45,8 @@ type Registry struct {
 	file atomic.Pointer[agentsFile]
 	api  *lastgood.Cache[registration]
 
-	problem  atomic.Pointer[error] // of the file as it is now
-	changing chan struct{}         // has an element while a registration is changed
-
-	// New's, then Run's.
-	seen     filewatch.Sight
-	sum      [sha256.Size]byte // of the text in force
-	readFile func(path string, most int64, before filewatch.Sight) ([]byte, filewatch.Sight, error)
+	watched  filewatch.File
+	changing chan struct{} // has an element while a registration is changed
 }
 
 // New reads the file. It fails if the file is bad, with [*Faults] if its text is: there is no last good one yet.
@@ -71,11 +66,12 @@ func New(o Options) (*Registry, error) {
 	if err := o.Default.Validate(); err != nil {
 		return nil, fmt.Errorf("registry: Options.Default: %w", err)
 	}
-	r := &Registry{o: o, changing: make(chan struct{}, 1), readFile: filewatch.Read}
+	r := &Registry{o: o, changing: make(chan struct{}, 1)}
+	r.watched = filewatch.File{Path: o.Path, Most: maxFile, Take: r.take}
 	r.api = r.newCache()
 	r.file.Store(&agentsFile{loaded: time.Now()})
 	if o.Path != "" {
-		if _, err := r.reload(); err != nil {
+		if _, err := r.watched.Look(); err != nil {
 			return nil, fmt.Errorf("agent registry: %w", err)
 		}
 	}
@@ -85,74 +81,44 @@ func New(o Options) (*Registry, error) {
 // Run polls the file until ctx ends, and calls onChange after each good change. A bad edit, or the file's absence,
 // leaves the last good one in force. It is called once.
 func (r *Registry) Run(ctx context.Context, onChange func()) {
-	t := time.NewTicker(r.o.Every)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			if r.o.Path != "" {
-				r.poll(onChange)
-			}
-		}
+	if r.o.Path == "" {
+		return
 	}
-}
-
-func (r *Registry) poll(onChange func()) {
-	last, had := r.file.Load(), r.Status().Problem
-	took, err := r.reload()
-	switch {
-	case err != nil:
-		if had == nil || had.Error() != err.Error() { // each problem once
+	last := r.file.Load()
+	r.watched.Follow(ctx, r.o.Every, func(err error) {
+		if err != nil {
 			r.o.Logger.Error("Agent registry not taken, the last good one stays",
 				"event", "circuit_breaker.registry_bad", "path", r.o.Path, "error", err)
+			return
 		}
-	case took:
-		added, changed, removed := r.file.Load().changes(last)
+		now := r.file.Load()
+		added, changed, removed := now.changes(last)
+		last = now
 		r.o.Logger.Info("Agent registry loaded", "event", "circuit_breaker.registry_loaded", "path", r.o.Path,
-			"agents", len(r.file.Load().agents), "added", added, "changed", changed, "removed", removed)
+			"agents", len(now.agents), "added", added, "changed", changed, "removed", removed)
 		onChange()
-	}
+	})
 }
 
-// reload reads the file if it may have changed. took reports that another text is in force now, or the same again
-// after a bad one. The error is why the file as it is now is not in force.
-func (r *Registry) reload() (took bool, err error) {
-	data, seen, err := r.readFile(r.o.Path, maxFile, r.seen)
-	r.seen = seen // none after an error: a permission that is given back does not show
+// take puts the text of the file in force, if it is good.
+func (r *Registry) take(text []byte) error {
+	agents, err := parseFile(r.o.Path, text, r.o.Default, r.o.Origins, r.o.MaxAgents)
 	if err != nil {
-		r.problem.Store(&err)
-		return false, err
+		return err
 	}
-	if data == nil {
-		return false, r.Status().Problem
-	}
-	sum := sha256.Sum256(data)
-	if sum == r.sum {
-		return r.problem.Swap(nil) != nil, nil
-	}
-	agents, err := parseFile(r.o.Path, data, r.o.Default, r.o.Origins, r.o.MaxAgents)
-	if err != nil {
-		r.problem.Store(&err)
-		return false, err
-	}
-	r.sum = sum
+	sum := sha256.Sum256(text)
 	file := newFile(agents, r.file.Load())
 	file.digest = hex.EncodeToString(sum[:8])
 	r.file.Store(file)
-	r.problem.Store(nil)
-	return true, nil
+	return nil
 }
 
 // Status returns the state of the file. It does not wait for a read.
 func (r *Registry) Status() Status {
 	f := r.file.Load()
-	s := Status{Path: r.o.Path, Agents: len(f.agents), LoadedAt: f.loaded, Digest: f.digest}
-	if problem := r.problem.Load(); problem != nil {
-		s.Problem = *problem
+	return Status{
+		Path: r.o.Path, Agents: len(f.agents), LoadedAt: f.loaded, Digest: f.digest, Problem: r.watched.Problem(),
 	}
-	return s
 }
 
 // Override returns the circuit_breaker_config that the file gives the agent, a layer for [policycache.Cache]; nil:

@@ -28,9 +28,9 @@ type redisProfiles struct {
 	*redisdocs.Docs
 	mu        sync.Mutex
 	reads     int
-	beforePut func() // runs before the next PutProfile
-	beforeAll func() // runs before every PutProfile
-	putError  error  // of the next PutProfile
+	beforePut func() // runs before the next PutBoth
+	beforeAll func() // runs before every PutBoth
+	putError  error  // of the next PutBoth
 }
 
 func (s *redisProfiles) Profile(ctx context.Context, agent string) (string, error) {
@@ -40,7 +40,7 @@ func (s *redisProfiles) Profile(ctx context.Context, agent string) (string, erro
 	return s.Docs.Profile(ctx, agent)
 }
 
-func (s *redisProfiles) PutProfile(ctx context.Context, agent, expected, text, actor string) error {
+func (s *redisProfiles) PutBoth(ctx context.Context, agent string, profile, override [2]string, actor string) error {
 	s.mu.Lock()
 	before, beforeAll, putError := s.beforePut, s.beforeAll, s.putError
 	s.beforePut, s.putError = nil, nil
@@ -54,7 +54,7 @@ func (s *redisProfiles) PutProfile(ctx context.Context, agent, expected, text, a
 	if putError != nil {
 		return putError
 	}
-	return s.Docs.PutProfile(ctx, agent, expected, text, actor)
+	return s.Docs.PutBoth(ctx, agent, profile, override, actor)
 }
 
 // set writes a profile or an override as somebody else does.
@@ -177,7 +177,7 @@ func TestFile_WinsOverTheAPI(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *redisProfiles) {
 		r := merged(t, s, one("a", "file"), &logLines{})
-		set(t, s.Docs.PutProfile, "a", `{"url": "http://api"}`)
+		set(t, s.PutProfile, "a", `{"url": "http://api"}`)
 		waitForHost(t, r, "a", "file")
 		if _, err := r.Put(t.Context(), parsed(t, r, "a", `{}`), "tester"); !errors.Is(err, registry.ErrInFile) {
 			t.Errorf("Put: %v", err)
@@ -193,12 +193,12 @@ func TestList_IsOfFileAndAPIByName(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *redisProfiles) {
 		r := merged(t, s, `[{"name": "m", "url": "http://m"}, {"name": "z", "circuit_breaker_config": {"enabled": false}}]`, &logLines{})
-		set(t, s.Docs.PutProfile, "b", `{"url": "http://b"}`)
+		set(t, s.PutProfile, "b", `{"url": "http://b"}`)
 		set(t, s.PutOverride, "b", `{"failure_threshold": 7}`)
-		set(t, s.Docs.PutProfile, "contact", `{"contact": "a person"}`)
-		set(t, s.Docs.PutProfile, "damaged", `{"url": 5}`)
-		set(t, s.Docs.PutProfile, "m", `{"url": "http://other"}`)
-		set(t, s.Docs.PutProfile, "n", `{"url": "http://n"}`)
+		set(t, s.PutProfile, "contact", `{"contact": "a person"}`)
+		set(t, s.PutProfile, "damaged", `{"url": 5}`)
+		set(t, s.PutProfile, "m", `{"url": "http://other"}`)
+		set(t, s.PutProfile, "n", `{"url": "http://n"}`)
 		list, err := r.List(t.Context())
 		var got []string
 		for _, a := range list {
@@ -239,7 +239,7 @@ func TestAgent_ProfileWithoutAddressIsKnown(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *redisProfiles) {
 		r := merged(t, s, "[]", &logLines{})
-		set(t, s.Docs.PutProfile, "a", `{"contact": "a person"}`)
+		set(t, s.PutProfile, "a", `{"contact": "a person"}`)
 		if a, err := r.Agent(t.Context(), "a"); err != nil || a.URL != nil || a.Contact != "a person" || a.Timeout != registry.DefaultTimeout {
 			t.Errorf("got %+v, %v", a, err)
 		}
@@ -250,7 +250,7 @@ func TestPut_KeepsForeignFieldsAndTheOverride(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *redisProfiles) {
 		r := merged(t, s, "[]", &logLines{})
-		set(t, s.Docs.PutProfile, "a", `{"contact": "x", "colour": {"of": ["a", "newer", "version"]}}`)
+		set(t, s.PutProfile, "a", `{"contact": "x", "colour": {"of": ["a", "newer", "version"]}}`)
 		set(t, s.PutOverride, "a", `{"enabled": false}`)
 		put(t, r, parsed(t, r, "a", `{"url": "http://h"}`))
 		document(t, s.Docs.Profile, "a", `{"colour":{"of":["a","newer","version"]},"url":"http://h"}`)
@@ -276,7 +276,7 @@ func TestPut_StartsAgainAfterAnotherChange(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *redisProfiles) {
 		r := merged(t, s, "[]", &logLines{})
-		s.beforePut = func() { set(t, s.Docs.PutProfile, "a", `{"colour":"red","contact":"x"}`) }
+		s.beforePut = func() { set(t, s.PutProfile, "a", `{"colour":"red","contact":"x"}`) }
 		if put(t, r, parsed(t, r, "a", `{"url": "http://h"}`)) {
 			t.Error("created is true, but the other change was first")
 		}
@@ -318,7 +318,7 @@ func TestPut_ConflictAtEachAttemptIsAnError(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *redisProfiles) {
 		r, n := merged(t, s, "[]", &logLines{}), 0
-		s.beforeAll = func() { n++; set(t, s.Docs.PutProfile, "a", fmt.Sprintf(`{"contact":"%d"}`, n)) }
+		s.beforeAll = func() { n++; set(t, s.PutProfile, "a", fmt.Sprintf(`{"contact":"%d"}`, n)) }
 		if _, err := r.Put(t.Context(), registry.Agent{Name: "a"}, "tester"); !errors.Is(err, registry.ErrConflict) || n < 3 {
 			t.Errorf("got %v after %d attempts", err, n)
 		}
@@ -352,7 +352,7 @@ func TestDelete_KeepsAnOverrideWithoutRegistration(t *testing.T) {
 	})
 }
 
-func TestDelete_CanBeRepeatedWhenHalfDone(t *testing.T) {
+func TestDelete_CanBeRepeatedWhenCut(t *testing.T) {
 	t.Parallel()
 	on(t, func(t *testing.T, s *redisProfiles) {
 		r := merged(t, s, "[]", &logLines{})
@@ -402,7 +402,7 @@ func TestAgent_DamagedProfileIsUnknownAndLoggedOnce(t *testing.T) {
 		r := merged(t, s, "[]", log)
 		for i, text := range damaged {
 			name := fmt.Sprint("agent", i)
-			set(t, s.Docs.PutProfile, name, text)
+			set(t, s.PutProfile, name, text)
 			if _, err := r.Agent(t.Context(), name); !errors.Is(err, registry.ErrUnknown) {
 				t.Errorf("%.50q: %v", text, err)
 			}

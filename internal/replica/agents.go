@@ -95,26 +95,24 @@ func (r *Replica) evict(agent string) {
 // inspections is how many breakers are inspected at once. Concurrent inspections share round trips.
 const inspections = 32
 
-// States is every known agent's state: closed ones as Redis has them, the others advanced to now, for an open breaker
-// may be half-open by now [B11].
+// States is every known agent's state, advanced to now, for an open breaker may be half-open by now [B11]. Those that
+// the index of breakers that are not closed lacks are closed: a sweep finds within 10 s what a hand has opened.
 func (r *Replica) States(ctx context.Context) (map[string]breaker.State, error) {
-	agents, err := r.Agents(ctx)
+	asked, err := r.Agents(ctx)
 	if err != nil {
 		return nil, err
 	}
-	states := make(map[string]breaker.State, len(agents))
+	states := make(map[string]breaker.State, len(asked))
 	if r.Docs != nil {
-		stored, err := r.Docs.States(ctx, agents)
+		for _, agent := range asked {
+			states[agent] = breaker.Closed
+		}
+		listed, err := r.Docs.NotClosed(ctx)
 		if err != nil {
 			return nil, err
 		}
-		for i, agent := range agents {
-			if states[agent] = stored[i]; stored[i] == "" {
-				states[agent] = breaker.Closed
-			}
-		}
+		asked = slices.Collect(maps.Keys(listed))
 	}
-	asked := slices.DeleteFunc(agents, func(a string) bool { return states[a] == breaker.Closed })
 	advanced, err := r.inspectAll(ctx, asked)
 	maps.Copy(states, advanced)
 	return states, err

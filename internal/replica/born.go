@@ -2,10 +2,13 @@ package replica
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +22,8 @@ type bornWatch struct {
 	log        *slog.Logger
 	// lost is called once for each loss that is noticed. since is when the former data was last there.
 	lost func(was, is string, since time.Time)
+
+	told atomic.Pointer[string] // last, for who must not wait for mu
 
 	mu       sync.Mutex // held while Redis is asked, so that answers come in order
 	identity string     // since the last loss; "": Redis has not told yet
@@ -52,6 +57,7 @@ func (w *bornWatch) born(ctx context.Context) (string, error) {
 	}
 	was, since := w.last, w.lastAt
 	w.last, w.lastAt = is, asked
+	w.told.Store(&is)
 	switch {
 	case was == "":
 		w.identity = is
@@ -60,6 +66,16 @@ func (w *bornWatch) born(ctx context.Context) (string, error) {
 		w.lost(was, is, since)
 	}
 	return w.identity, nil
+}
+
+// seen stands for the identity of the data that Redis told last; "": it has not told yet.
+func (w *bornWatch) seen() string {
+	told := w.told.Load()
+	if told == nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(*told))
+	return hex.EncodeToString(sum[:8])
 }
 
 // beaten sends a heartbeat, which returns its time. It sends none until the former one has been compared, for it would

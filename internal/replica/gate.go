@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/redisdocs"
+	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
@@ -19,6 +20,8 @@ type gate struct {
 	wake    chan struct{}
 	read    atomic.Bool // Redis has told whether there is one
 	last    atomic.Pointer[redisdocs.Gate]
+	seen    atomic.Pointer[time.Time] // when last was in Redis, as far as this replica has looked; nil: never
+	over    string                    // the version whose end by itself the fleet has been told of
 }
 
 func newGate(r *Replica) *gate { return &gate{replica: r, wake: make(chan struct{}, 1)} }
@@ -51,15 +54,20 @@ func (g *gate) run(ctx context.Context) {
 // follow reads the gate, and obeys it.
 func (g *gate) follow(ctx context.Context) {
 	r := g.replica
+	begin := time.Now()
 	now, err := r.Docs.Gate(ctx)
 	if err != nil {
 		return // the store reports its own health; the next poll tries again
+	}
+	if now.Version != "" {
+		g.seen.Store(&begin)
 	}
 	last := g.last.Load()
 	if now.Version == "" && last != nil && last.Version != "" && g.lost(ctx) {
 		return // it is put back
 	}
 	g.read.Store(true)
+	g.tellOver(ctx, &now)
 	if last != nil && last.Version == now.Version {
 		if !now.Stands() {
 			r.Manager.SetGate(nil) // its end has come
@@ -78,10 +86,42 @@ func (g *gate) follow(ctx context.Context) {
 	r.tell(ctx)
 }
 
+// gateOver is for how long after its end the fleet may be told that the gate ended by itself: replicas that start later
+// say nothing.
+const gateOver = 10 * time.Minute
+
+// tellOver tells the fleet once that the gate has ended by itself.
+func (g *gate) tellOver(ctx context.Context, now *redisdocs.Gate) {
+	ended := now.EndMs()
+	since := time.Duration(now.NowMs-ended) * time.Millisecond
+	if now.Version == "" || now.Stands() || g.over == now.Version || since >= gateOver {
+		return
+	}
+	r := g.replica
+	say := func() (said bool, err error) {
+		text := now.Former() + " -> none: its time is over"
+		if err := r.Store.Announce(ctx, redisstore.EventGate, "-", text, false); err != nil {
+			return false, err
+		}
+		r.log.Warn("Fleet gate: its time is over", "event", "circuit_breaker.fleet_gate_over", "version", now.Version)
+		return true, nil
+	}
+	done, err := newReminders(r).once(ctx, "gate "+now.Version, ended, gateOver+reminderTurn, say)
+	if done && err == nil {
+		g.over = now.Version
+	}
+}
+
 // lost reports whether the gate is gone because Redis has lost its data, and is to be put back.
 func (g *gate) lost(ctx context.Context) bool {
 	r := g.replica
-	return r.identify(ctx) != nil || r.resets.restore && r.resets.pendingNow() != nil
+	return r.identify(ctx) != nil || r.resets.restore && g.lostSince(r.resets.pendingNow())
+}
+
+// lostSince reports whether a loss of data took the gate. One that was there since then was lifted by somebody.
+func (g *gate) lostSince(p *storeReset) bool {
+	seen := g.seen.Load()
+	return p != nil && seen != nil && seen.Before(p.at)
 }
 
 func (g *gate) log(now redisdocs.Gate) {
@@ -97,6 +137,14 @@ func (g *gate) log(now redisdocs.Gate) {
 	}
 }
 
+// Gate is the fleet's gate as this replica obeys it. read is false until Redis has told it once.
+func (r *Replica) Gate() (g redisdocs.Gate, read bool) {
+	if last := r.gate.last.Load(); last != nil {
+		g = *last
+	}
+	return g, r.gate.read.Load()
+}
+
 // PutGate replaces the gate by c, or removes it if c is nil, if it is still was, and tells all replicas. The error is
 // [redisstore.ErrConflict] if it is not.
 func (r *Replica) PutGate(
@@ -106,6 +154,8 @@ func (r *Replica) PutGate(
 		return err
 	}
 	text := was.Text() + " -> " + c.Text()
+	r.log.Warn("Fleet gate changed", "event", "circuit_breaker.gate", "change", text, "actor", actor,
+		"address", breaker.AddressOf(ctx))
 	if err := r.Store.Announce(ctx, redisstore.EventGate, actor, text, true); err != nil { // it counts all the same
 		r.log.Warn("the change of the fleet's gate is not in the audit", "actor", actor, "text", text, "error", err)
 	}
@@ -116,7 +166,7 @@ func (r *Replica) PutGate(
 // putBack puts the gate back into a Redis that has lost it, unless somebody has made another one.
 func (g *gate) putBack(ctx context.Context) error {
 	last := g.last.Load()
-	if last == nil || last.Version == "" {
+	if last == nil || last.Version == "" || !g.lostSince(g.replica.resets.pendingNow()) {
 		return nil
 	}
 	now, err := g.replica.Docs.Gate(ctx)

@@ -4,12 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
 // call asks for a call, and returns why it is refused; "": it is not.
@@ -214,10 +221,32 @@ func TestGate_IsPutBackAfterALossOfData(t *testing.T) {
 	}
 }
 
+// A gate that somebody makes and lifts while a loss is still seen to is not put back.
+func TestGate_LiftedAfterALossStaysLifted(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, s shop) {
+		m := joinAll(t, 1, s.url)[0]
+		m.awaitCall("a", "")
+		if err := m.Conn.Client.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		m.awaitLogged("store_reset")
+		m.set(stop())
+		m.awaitCall("a", breaker.ReasonEmergencyStop)
+		m.set(nil)
+		m.awaitLogged("store_reset_done")
+		m.awaitCall("a", "")
+		if now, err := m.Docs.Gate(t.Context()); err != nil || now.Version != "" {
+			t.Errorf("%+v, %v", now, err)
+		}
+	})
+}
+
 func TestReplicas_SayWhatTheyAre(t *testing.T) {
 	t.Parallel()
 	onEachEngine(t, func(t *testing.T, s shop) {
-		a := join(t, s.url, "REPLICA_ID=a")
+		a := join(t, s.url, "REPLICA_ID=a", "REPLICA_LABELS=canary=true,zone=a")
+		a.Manager.Track("payments", breaker.View{})
 		b := join(t, s.url, "REPLICA_ID=b", "CIRCUIT_BREAKER_ENABLED=false", "CIRCUIT_BREAKER_CONSISTENCY=cached")
 		twin := join(t, s.url, "REPLICA_ID=twin")
 		byID := map[string]redisdocs.Heard{}
@@ -235,6 +264,18 @@ func TestReplicas_SayWhatTheyAre(t *testing.T) {
 			x.Policy == y.Policy || x.Policy != byID["twin"].Policy || x.Program == "" || x.Host == "" || x.StartedMs == 0 {
 			t.Errorf("%+v, %+v", x, y)
 		}
+		a.eventually("what it uses", func() error {
+			heard, err := b.Docs.Replicas(t.Context())
+			x := heard[0]
+			if err != nil || x.ID != "a" || x.CPU < 0 || x.CPU > 1 || x.CPUs < 1 || x.MemoryBytes < 1<<20 || x.Goroutines < 5 || x.Agents != 1 ||
+				x.Born == "" || x.Born != heard[1].Born || !maps.Equal(x.Labels, map[string]string{"canary": "true", "zone": "a"}) || x.BeatMs == 0 {
+				return fmt.Errorf("%+v %w", heard, err)
+			}
+			return nil
+		})
+		if self := a.Self(); self.ID != "a" || self.StartedMs != byID["a"].StartedMs {
+			t.Errorf("%+v", self)
+		}
 		if err := twin.Stop(context.Background(), true); err != nil {
 			t.Fatal(err)
 		}
@@ -243,4 +284,98 @@ func TestReplicas_SayWhatTheyAre(t *testing.T) {
 			t.Errorf("after an end in order: %+v, %v", heard, err)
 		}
 	})
+}
+
+// TestGate_FleetIsToldOnceThatItsTimeIsOver, by nobody, and not that one was lifted.
+func TestGate_FleetIsToldOnceThatItsTimeIsOver(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, s shop) {
+		members := joinAll(t, 3, s.url)
+		short := stop()
+		short.Until = 300 * time.Millisecond
+		members[0].set(short)
+		over := func() []string {
+			return members[0].announced(redisstore.EventGate, func(e breaker.Event) bool { return e.Actor == "-" })
+		}
+		for _, m := range members {
+			m.eventually("the gate's end to be known here", func() error {
+				if last, _ := m.Gate(); last.Version == "" || m.Manager.Share() < 1 || len(over()) == 0 {
+					return errors.New("it is not")
+				}
+				return nil
+			})
+		}
+		for _, m := range members {
+			m.gate.follow(t.Context())
+			(&gate{replica: m.Replica, wake: make(chan struct{}, 1)}).follow(t.Context()) // as of one that starts
+		}
+		if got := over(); len(got) != 1 || got[0] != "stop -> none: its time is over" {
+			t.Errorf("%q", got)
+		}
+		members[0].set(stop())
+		members[0].set(nil)
+		members[0].gate.follow(t.Context())
+		if got := over(); len(got) != 1 {
+			t.Errorf("one was lifted: %q", got)
+		}
+	})
+}
+
+// TestHeartbeat_FleetIsToldOnceOfEachReplicaThatIsSilent, and again if it came back and is silent again.
+func TestHeartbeat_FleetIsToldOnceOfEachReplicaThatIsSilent(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, s shop) {
+		members, ctx := joinAll(t, 3, s.url), t.Context()
+		now, err := members[0].Docs.ClockMs(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		beat := func(id string, ago time.Duration) {
+			z := redis.Z{Score: float64(now - ago.Milliseconds()), Member: id}
+			if err := members[0].Conn.Client.ZAdd(ctx, members[0].Store.Keys().Replicas(), z).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tell := func(want ...string) {
+			t.Helper()
+			told := map[string]int64{}
+			for range 2 {
+				for _, m := range members {
+					told = m.tellGone(ctx, now, told)
+					_ = m.tellGone(ctx, now, map[string]int64{})
+				}
+			}
+			got := members[0].announced(redisstore.EventReplicaGone, func(e breaker.Event) bool { return e.Actor == "-" })
+			for i := range got {
+				got[i], _, _ = strings.Cut(got[i], " ")
+			}
+			if slices.Sort(got); !slices.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+		beat("late", redisdocs.BeatAlive-time.Second)
+		beat("ancient", 2*time.Hour)
+		beat("not a word", time.Minute)
+		tell()
+		beat("gone", redisdocs.BeatAlive+time.Second)
+		beat("gone2", time.Minute)
+		tell("gone", "gone2")
+		beat("gone2", 30*time.Second)
+		tell("gone", "gone2", "gone2")
+	})
+}
+
+// announced are the texts of events in the stream.
+func (m *member) announced(kind string, of func(e breaker.Event) bool) (texts []string) {
+	m.t.Helper()
+	read, err := m.Docs.Entries(m.t.Context(), events.All, events.ID{}, events.Last(), 1000)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, e := range read {
+		if e.Event.Kind == kind && of(e.Event) {
+			texts = append(texts, e.Event.Text)
+		}
+	}
+	return texts
 }

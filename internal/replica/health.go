@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -26,12 +25,6 @@ func (r *Replica) CheckRedis(ctx context.Context) Health {
 	h.Latency = time.Since(begin)
 	if h.Err == nil {
 		h.Warnings, h.Err = r.Conn.Check(ctx)
-	}
-	if !r.gate.read.Load() && h.Err == nil {
-		h.Warnings = append(h.Warnings, "the fleet's gate was not read yet: calls are admitted without it")
-	}
-	if n := r.Fallback.Refusals().Agents; n > 0 {
-		h.Warnings = append(h.Warnings, fmt.Sprintf("Redis refuses the operations of %d agents: see the log", n))
 	}
 	if r.Conn.Embedded {
 		h.Warnings = append(h.Warnings, "embedded Redis: for this process only, and nothing is kept")

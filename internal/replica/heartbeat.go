@@ -19,10 +19,15 @@ func (r *Replica) heartbeat(ctx context.Context) {
 	t := time.NewTicker(redisdocs.BeatEvery)
 	defer t.Stop()
 	said, joined := time.Now(), false
+	var steady time.Time // since when each heartbeat was taken; zero: the last one was not
+	told := map[string]int64{}
 	for {
 		_ = r.identify(ctx) // the store reports its own health
+		now, taken := int64(0), false
 		r.watch.beaten(func() (ms int64, err error) {
+			r.saying.Lock()
 			n, ms, err := r.Docs.Heartbeat(ctx, r.ID, redisdocs.BeatAlive, r.report())
+			r.saying.Unlock()
 			if err == nil {
 				r.Store.SetReplicas(n)
 				if !joined {
@@ -32,8 +37,17 @@ func (r *Replica) heartbeat(ctx context.Context) {
 				}
 				joined = true
 			}
+			now, taken = ms, err == nil
 			return ms, err
 		})
+		switch {
+		case !taken:
+			steady = time.Time{}
+		case steady.IsZero():
+			steady = time.Now()
+		case time.Since(steady) > redisdocs.BeatAlive: // all could have been heard
+			told = r.tellGone(ctx, now, told)
+		}
 		r.countAgents(ctx)
 		if r.Fallback.Degraded() && time.Since(said) >= unsentEvery {
 			r.logUnsent()
@@ -45,6 +59,33 @@ func (r *Replica) heartbeat(ctx context.Context) {
 		case <-t.C:
 		}
 	}
+}
+
+// tellGone tells the fleet, once, of each replica that is silent. told are those that this replica knows it was told
+// of, by their last heartbeats; so is what it returns.
+func (r *Replica) tellGone(ctx context.Context, nowMs int64, told map[string]int64) map[string]int64 {
+	silent, err := r.Docs.Silent(ctx, nowMs)
+	if err != nil {
+		return told
+	}
+	for id, beat := range silent {
+		if told[id] == beat {
+			continue
+		}
+		known := time.Hour + reminderTurn // Silent has it no longer by then
+		done, err := newReminders(r).once(ctx, "replica "+id, beat, known, func() (said bool, err error) {
+			since := time.UnixMilli(beat).UTC().Format(time.RFC3339)
+			err = r.Store.Announce(ctx, redisstore.EventReplicaGone, "-", id+" is silent since "+since, false)
+			if err == nil {
+				r.log.Warn("a replica is silent", "event", "circuit_breaker.replica_gone", "gone", id, "since", since)
+			}
+			return err == nil, err
+		})
+		if !done || err != nil {
+			delete(silent, id)
+		}
+	}
+	return silent
 }
 
 // logUnsent logs what waits for Redis.
@@ -72,7 +113,11 @@ func (r *Replica) listen(ctx context.Context) {
 		case e.Kind == redisstore.EventGate:
 			signal(r.gate.wake)
 			return
-		case !breaker.ValidName(agent), e.Kind == redisstore.EventEvidence: // no agent's, or of no consequence
+		case e.Kind == redisstore.EventAction:
+			signal(r.actions.wake)
+			return
+		case !breaker.ValidName(agent), e.Kind == redisstore.EventEvidence,
+			e.Kind == redisstore.EventHoldEndsSoon: // no agent's, or of no consequence
 			return
 		}
 		r.evidence.hear(agent, e)

@@ -30,15 +30,17 @@ const (
 // which answers while Redis is down, and for a Redis that lost its data. It follows the index of such breakers, by a
 // poll and by the events of all replicas. One replica at a time corrects that index.
 type holds struct {
-	docs     *redisdocs.Docs
-	inspect  func(ctx context.Context, agent string) (breaker.View, error)
-	learn    func(agent string, v breaker.View) // the fallback's
-	degraded func() bool
-	identify func(ctx context.Context) error // see Replica.identify
-	replica  string
-	sweeper  string // the key
-	most     int
-	log      *slog.Logger
+	docs      *redisdocs.Docs
+	inspect   func(ctx context.Context, agent string) (breaker.View, error)
+	learn     func(agent string, v breaker.View) // the fallback's
+	degraded  func() bool
+	identify  func(ctx context.Context) error // see Replica.identify
+	replica   string
+	sweeper   string // the key
+	announce  func(ctx context.Context, agent, epoch string, state breaker.State, text string) error
+	reminders reminders
+	most      int
+	log       *slog.Logger
 
 	wake, again chan struct{}
 	pace        pace
@@ -60,6 +62,7 @@ type holds struct {
 type knownBreaker struct {
 	score float64 // in the index, when it was inspected; 0: not known
 	hold  *protectedHold
+	timed *timedHold
 	since time.Time // when this replica put the hold back, if it has not been read since
 }
 
@@ -78,7 +81,8 @@ func newHolds(r *Replica) *holds {
 		inspect: func(ctx context.Context, agent string) (breaker.View, error) {
 			return r.Store.Inspect(ctx, agent, policy)
 		},
-		replica: r.ID, sweeper: r.Store.Keys().Sweeper(), most: r.o.MaxAgents, log: r.log, whole: true,
+		replica: r.ID, sweeper: r.Store.Keys().Sweeper(), reminders: newReminders(r),
+		announce: r.Store.AnnounceHoldEnds, most: r.o.MaxAgents, log: r.log, whole: true,
 		wake: make(chan struct{}, 1), again: make(chan struct{}, 1), pace: newPace(),
 		known: map[string]knownBreaker{}, told: map[string]bool{}, refused: map[string]bool{},
 	}
@@ -342,7 +346,7 @@ func (h *holds) keep(losses int, begun time.Time, scores map[string]float64, vie
 		case calm(v):
 			delete(h.known, agent)
 		case has, hold != nil, len(h.known) < h.most:
-			h.known[agent] = knownBreaker{score: scores[agent], hold: hold}
+			h.known[agent] = knownBreaker{score: scores[agent], hold: hold, timed: timedOf(v)}
 		}
 	}
 }
@@ -364,11 +368,14 @@ func protectedOf(v breaker.View) *protectedHold {
 	return p
 }
 
-// sweep corrects the index, if no other replica does: a breaker that is closed by now leaves it, and one that is not
-// closed and is missing, for somebody edited its keys, comes in.
+// sweep reminds of holds that end soon, and corrects the index, if no other replica does: a breaker that is closed by
+// now leaves it, and one that is not closed and is missing, for somebody edited its keys, comes in.
 func (h *holds) sweep(ctx context.Context) error {
 	const turn = holdsEvery - time.Second
 	if who, err := h.docs.Lease(ctx, h.sweeper, h.replica, turn); err != nil || who != h.replica {
+		return err
+	}
+	if err := h.remind(ctx); err != nil {
 		return err
 	}
 	listed, err := h.docs.NotClosed(ctx)

@@ -15,9 +15,11 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/testkit"
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
+	"github.com/breakerd/breakerd/pkg/redisstore"
 )
 
 // TestHolds_ReplicaThatNeverCalledKnowsThemWhileRedisIsAway: bans and openings of others, told by events or found at the
@@ -370,5 +372,62 @@ func TestResets_HealthShowsALossForTenMinutes(t *testing.T) {
 		if text, pending := x.status(); text == "" || !pending {
 			t.Error("a loss that is not dealt with is not shown")
 		}
+	})
+}
+
+// TestHolds_FleetIsRemindedOnceBeforeAHoldEnds, whichever replicas sweep, and not of one that was lifted or is short.
+func TestHolds_FleetIsRemindedOnceBeforeAHoldEnds(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, func(t *testing.T, s shop) {
+		members, ctx := joinAll(t, 3, s.url), t.Context()
+		soon := remindBefore.Milliseconds() + 500
+		for agent, length := range map[string]int64{
+			"Soon": soon, "Lifted": soon, "Later": 2 * soon, "Short": remindBefore.Milliseconds(), "Endless": 0,
+		} {
+			members[0].do(agent, breaker.Force{Target: breaker.HoldOpen, LengthMs: length, Reason: "flooding", Actor: "alice"})
+		}
+		for _, m := range members {
+			m.awaitKnown("Soon", "Lifted", "Later", "Short", "Endless")
+		}
+		members[0].do("Lifted", breaker.Force{Target: breaker.ResetClosed, Actor: "alice"})
+		reminders := func() (said []string) {
+			read, err := members[0].Docs.Entries(ctx, events.All, events.ID{}, events.Last(), 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range read {
+				if e.Event.Kind == redisstore.EventHoldEndsSoon {
+					said = append(said, e.Agent+" "+e.Event.Text)
+				}
+			}
+			return said
+		}
+		sweep := func() {
+			for _, m := range members {
+				if err := m.holds.remind(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		members[0].eventually("a reminder", func() error {
+			sweep()
+			if len(reminders()) == 0 {
+				return errors.New("none")
+			}
+			return nil
+		})
+		sweep()
+		got := reminders()
+		if len(got) != 1 || !strings.HasPrefix(got[0], "Soon held OPEN until 20") || !strings.HasSuffix(got[0], "Z: flooding") {
+			t.Errorf("%q", got)
+		}
+		members[0].do("Soon", breaker.Force{Target: breaker.HoldOpen, LengthMs: soon, Reason: "again", Actor: "alice"})
+		members[0].eventually("a reminder of the hold that replaced it", func() error {
+			sweep()
+			if len(reminders()) != 2 {
+				return errors.New("none")
+			}
+			return nil
+		})
 	})
 }

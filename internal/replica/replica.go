@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -41,10 +42,17 @@ type Options struct {
 	Store    breaker.Store // in place of Redis, for this process alone; nil: RedisURL
 	Embedded func(listen string) (redisstore.Engine, error)
 
+	Listen       []string                                                        // host:port of the program's listeners
+	Certificates func() (own *x509.Certificate, authorities []*x509.Certificate) // of the listeners; nil: none
+
 	PerAgent      func(agent string) breaker.Policy // in place of Policy, below all other layers; nil: none
 	Classify      func(context.Context, breaker.CallInfo) breaker.Outcome
 	Observer      breaker.Observer     // nil: none
 	OnStateChange func(breaker.Change) // of all replicas, in order, once each; nil: nobody
+
+	// TimesCalls: the program says by NoteCall how long calls took. It knows when their answers ended, while the
+	// durations of their outcomes end with the first data [B8].
+	TimesCalls bool
 }
 
 // Replica is one process of the fleet. Its fields are set by New, in this order, each built on those above it; those of
@@ -71,15 +79,19 @@ type Replica struct {
 	quarantine *quarantine
 	evidence   *evidence
 	edges      *edges // nil: without Redis
+	durations  *durations
 	changes    *changes
 	fleetFull  atomic.Bool  // all replicas together track MaxAgents
 	heard      func()       // see OnHeard
 	returned   atomic.Int64 // leases that nobody held and that were given back
+	saying     sync.Mutex   // held while this replica makes a report and sends it: none takes the place of a newer one
 	watch      *bornWatch
 	holds      *holds
 	resets     *resets
 	gate       *gate
+	actions    *actions
 	storeCalls storeCalls
+	usage      usage
 	started    time.Time
 
 	identifying sync.Mutex                // see identify
@@ -204,8 +216,8 @@ func (r *Replica) build() (err error) {
 		layers.Source, layers.StoreDown, layers.OnError = r.Docs, r.Fallback.Degraded, r.Fallback.Report
 		layers.OnNew = r.index.note
 		b.Store, b.OnCall = r.Fallback, r.edges.note
-		r.evidence = newEvidence(r)
-		r.observers = append(r.observers, r.quarantine, r.evidence)
+		r.evidence, r.durations = newEvidence(r), newDurations(r)
+		r.observers = append(r.observers, r.quarantine, r.evidence, r.durations)
 	}
 	if o.OnStateChange != nil {
 		r.changes = newChanges(r)
@@ -220,9 +232,8 @@ func (r *Replica) build() (err error) {
 		return err
 	}
 	if r.Docs != nil {
-		r.gate = newGate(r)
-		r.holds = newHolds(r)
-		r.resets = newResets(r)
+		r.gate, r.holds = newGate(r), newHolds(r)
+		r.resets, r.actions = newResets(r), newActions(r) // resets has what is above
 	}
 	r.bind()
 	return nil
@@ -276,8 +287,8 @@ func (r *Replica) degradedChanged(degraded bool, cause error) {
 	if degraded {
 		r.downSince.Store(new(time.Now()))
 		r.holds.doubt()
-		r.log.Error("Redis is down: answering from this replica's memory", "event", "circuit_breaker.degraded",
-			"redis", r.Conn.Display, "error", cause)
+		withCause(r.log, cause).Error("Redis is down: answering from this replica's memory",
+			"event", "circuit_breaker.degraded", "redis", r.Conn.Display)
 		return
 	}
 	msg := "Redis is up again: the fleet's state holds"
@@ -286,6 +297,16 @@ func (r *Replica) degradedChanged(degraded bool, cause error) {
 	}
 	r.log.Warn(msg, "event", "circuit_breaker.recovered", "redis", r.Conn.Display)
 	r.holds.restart()
+}
+
+// withCause logs why Redis cannot be used, with the word that runbooks search the log for. Where Redis answers and
+// refuses our settings, which has an advice of its own, it leaves the word out.
+func withCause(log *slog.Logger, cause error) *slog.Logger {
+	log = log.With("error", cause)
+	if _, is := errors.AsType[*redisstore.SettingsError](cause); is {
+		return log
+	}
+	return log.With("error_type", "ConnectionError")
 }
 
 // Start begins the background tasks; more are those of the program. They end with Stop.
@@ -300,8 +321,8 @@ func (r *Replica) Start(ctx context.Context, more ...func(context.Context)) {
 	if r.Docs != nil {
 		tasks = append(tasks,
 			func(ctx context.Context) { r.index.run(ctx, r.Policies.InUse) },
-			r.quarantine.run, r.evidence.run, r.edges.run, r.trackIndexed, r.heartbeat, r.listen, r.holds.run,
-			r.resets.run, r.gate.run,
+			r.quarantine.run, r.evidence.run, r.edges.run, r.durations.run, r.trackIndexed, r.heartbeat, r.listen,
+			r.holds.run, r.resets.run, r.gate.run, r.actions.run,
 		)
 	}
 	for _, task := range append(tasks, more...) {
@@ -340,7 +361,7 @@ func (r *Replica) Greet(ctx context.Context) {
 		return
 	}
 	if err != nil {
-		log.Error("Redis does not answer: is it running, and is REDIS_URL right?", "error", err)
+		withCause(log, err).Error("Redis does not answer: is it running, and is REDIS_URL right?")
 		return
 	}
 	born, err := r.watch.born(ctx)

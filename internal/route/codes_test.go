@@ -12,6 +12,7 @@ import (
 
 	"github.com/breakerd/breakerd/internal/bridgeapi"
 	"github.com/breakerd/breakerd/internal/events"
+	"github.com/breakerd/breakerd/internal/health"
 	"github.com/breakerd/breakerd/internal/httpapi"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/route"
@@ -39,17 +40,17 @@ func TestDocuments_HaveEachCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	health := route.HealthOptions{Health: func(context.Context) route.Health { return route.Health{} }}
+	options := route.HealthOptions{Health: func(context.Context) health.Report { return health.Report{} }}
 	api, err := httpapi.New(httpapi.Options{
-		Manager: m, Directory: struct{ httpapi.Directory }{}, Policies: struct{ httpapi.Policies }{}, HealthOptions: health,
-		Fleet: struct{ httpapi.Fleet }{}, Events: struct{ events.Reader }{}, Listen: new(events.Hub).Listen,
+		Manager: m, Directory: struct{ httpapi.Directory }{}, Policies: struct{ httpapi.Policies }{}, HealthOptions: options,
+		Fleet: struct{ httpapi.Fleet }{}, Keys: struct{ httpapi.Keys }{}, Backups: struct{ httpapi.Backups }{}, Events: struct{ events.Reader }{}, Listen: new(events.Hub).Listen,
 	})
 	documents := documentOf(t, api, err)
 	bridge, err := bridgeapi.New(bridgeapi.Options{
 		Manager: m, Agents: struct{ bridgeapi.Agents }{}, Workflows: struct{ bridgeapi.Workflows }{}, Executions: struct{ bridgeapi.Executions }{},
 		Execute: func(context.Context, workflow.Definition, map[string]any) workflow.Execution {
 			return workflow.Execution{}
-		}, HealthOptions: health,
+		}, HealthOptions: options,
 	})
 	documents += documentOf(t, bridge, err)
 	source, err := os.ReadFile("../problem/code.go")
@@ -58,6 +59,7 @@ func TestDocuments_HaveEachCode(t *testing.T) {
 	}
 	elsewhere := []problem.Code{
 		problem.NotFound, problem.MethodNotAllowed, problem.InvalidToken, problem.TooManyConnections,
+		problem.Overloaded,
 	}
 	codes := regexp.MustCompile(`Code = "(\w+)"`).FindAllStringSubmatch(string(source), -1)
 	for _, c := range codes {

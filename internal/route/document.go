@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -53,22 +54,18 @@ func Describe[In, Out any](a *API, o *Operation) {
 		o.Out = a.schemas().Schema(out, true, o.ID+"Response")
 	}
 	method, path, _ := strings.Cut(o.Route, " ")
+	if o.Role == "" {
+		a.missing = append(a.missing, o.ID)
+	}
 	op := &huma.Operation{
 		Method: method, Path: path, OperationID: o.ID, Summary: o.Summary, Tags: []string{o.Tag}, Responses: a.problems(o),
+		Extensions: map[string]any{"x-role": o.Role}, Security: o.security(),
 	}
 	for _, name := range pathNames(o.Route) {
 		op.Parameters = append(op.Parameters, pathParam(name))
 	}
 	op.Parameters = append(op.Parameters, o.Params...)
-	if o.hasBody {
-		media := &huma.MediaType{Schema: o.In}
-		if o.Example != "" {
-			media.Example = json.RawMessage(o.Example)
-		}
-		op.RequestBody = &huma.RequestBody{
-			Required: !o.Optional, Content: map[string]*huma.MediaType{"application/json": media},
-		}
-	}
+	op.RequestBody = o.body()
 	ok := huma.Response{Headers: o.Headers}
 	if o.Out != nil {
 		ok.Content = map[string]*huma.MediaType{o.ContentType: {Schema: o.Out}}
@@ -83,11 +80,35 @@ func Describe[In, Out any](a *API, o *Operation) {
 	a.OpenAPI.AddOperation(op)
 }
 
-// problems documents the problems of an operation by status. The description of a status is its codes.
-func (a *API) problems(o *Operation) map[string]*huma.Response {
+// body documents the body that an operation takes; nil: none.
+func (o *Operation) body() *huma.RequestBody {
+	switch {
+	case o.hasBody:
+		media := &huma.MediaType{Schema: o.In}
+		if o.Example != "" {
+			media.Example = json.RawMessage(o.Example)
+		}
+		return &huma.RequestBody{
+			Required: !o.Optional, Content: map[string]*huma.MediaType{"application/json": media},
+		}
+	case o.Takes != "":
+		binary := &huma.Schema{Type: huma.TypeString, Format: "binary"}
+		return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{o.Takes: {Schema: binary}}}
+	}
+	return nil
+}
+
+// codes are the codes of all problems of an operation, sorted.
+func (o *Operation) codes() []problem.Code {
 	codes := append([]problem.Code{problem.Internal, problem.HostNotAllowed}, o.Codes...)
 	for _, name := range pathNames(o.Route) {
 		codes = append(codes, badPathCodes()[name])
+		if name == "agent" {
+			codes = append(codes, problem.ForbiddenAgent)
+		}
+	}
+	if o.Role != access.Open {
+		codes = append(codes, problem.Unauthenticated, problem.Forbidden, problem.RateLimited)
 	}
 	if !strings.HasPrefix(o.Route, http.MethodGet) {
 		codes = append(codes, problem.CrossOrigin)
@@ -98,12 +119,20 @@ func (a *API) problems(o *Operation) map[string]*huma.Response {
 	if o.hasBody {
 		codes = append(codes, problem.InvalidJSON, problem.BodyTooLarge, problem.UnsupportedMediaType)
 	}
+	if o.Takes != "" {
+		codes = append(codes, problem.BodyTooLarge, problem.UnsupportedMediaType)
+	}
 	if o.hasBody && !o.Optional {
 		codes = append(codes, problem.BodyRequired)
 	}
 	slices.Sort(codes)
+	return slices.Compact(codes)
+}
+
+// problems documents the problems of an operation by status. The description of a status is its codes.
+func (a *API) problems(o *Operation) map[string]*huma.Response {
 	out := map[string]*huma.Response{}
-	for _, c := range slices.Compact(codes) {
+	for _, c := range o.codes() {
 		statuses := []int{c.Status()}
 		if c == problem.CircuitBreakerOpen {
 			statuses = o.Refusals
@@ -117,13 +146,58 @@ func (a *API) problems(o *Operation) map[string]*huma.Response {
 				response.Description += ", "
 			}
 			response.Description += string(c)
+			if c == problem.Unauthenticated {
+				addHeader(response, "www-authenticate", HeaderParam("Of unauthenticated.", false))
+			}
 			if c == problem.CircuitBreakerOpen {
-				response.Headers = map[string]*huma.Param{
-					"x-circuit-breaker-state": HeaderParam("Of a breaker's refusal: OPEN or HALF_OPEN.", false),
-					"retry-after":             HeaderParam("Whole seconds.", true),
-				}
+				addHeader(response, "x-circuit-breaker-state", HeaderParam("Of a breaker's refusal: OPEN or HALF_OPEN.", false))
+				addHeader(response, "retry-after", HeaderParam("Whole seconds.", true))
 			}
 		}
+	}
+	return out
+}
+
+func addHeader(r *huma.Response, name string, h *huma.Param) {
+	if r.Headers == nil {
+		r.Headers = map[string]*huma.Param{}
+	}
+	r.Headers[name] = h
+}
+
+// The names of the security schemes.
+const (
+	schemeBearer, schemeToken        = "bearer", "token"
+	schemeSession, schemeCertificate = "session", "certificate"
+)
+
+// securitySchemes documents by what a caller is known.
+func securitySchemes() map[string]*huma.SecurityScheme {
+	return map[string]*huma.SecurityScheme{
+		schemeBearer: {Type: "http", Scheme: "bearer", Description: "A token of AUTH_FILE."},
+		schemeToken: {
+			Type: "apiKey", In: "header", Name: access.TokenHeader, Description: "The same, if Authorization is another's.",
+		},
+		schemeSession:     {Type: "apiKey", In: "cookie", Name: access.Cookie, Description: "What openSession gave."},
+		schemeCertificate: {Type: "mutualTLS", Description: "A client certificate whose subject is in AUTH_FILE."},
+	}
+}
+
+// security says by what a caller of an operation may be known.
+func (o *Operation) security() []map[string][]string {
+	if o.Role == access.Open {
+		return nil
+	}
+	schemes := []string{schemeBearer, schemeToken, schemeSession, schemeCertificate}
+	switch o.Ways {
+	case access.Gate:
+		schemes = []string{schemeBearer, schemeToken, schemeCertificate}
+	case access.Gateway:
+		schemes = []string{schemeToken, schemeCertificate}
+	}
+	var out []map[string][]string
+	for _, s := range schemes {
+		out = append(out, map[string][]string{s: {}})
 	}
 	return out
 }
@@ -152,6 +226,9 @@ func pathParam(name string) *huma.Param {
 	case "execution":
 		p.Description, p.Example = "Its execution_id.", strings.Repeat("0a", 16)
 		p.Schema = &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-f]{32}$"}
+	case "action":
+		p.Description, p.Example = "Its id.", strings.Repeat("0a", 8)
+		p.Schema = &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-f]{16}$"}
 	case "path":
 		p.Description, p.Example, p.Schema = "What follows, slashes and all.", "ask", &huma.Schema{Type: huma.TypeString}
 	}
@@ -162,7 +239,7 @@ func pathParam(name string) *huma.Param {
 func badPathCodes() map[string]problem.Code {
 	return map[string]problem.Code{
 		"agent": problem.InvalidAgentName, "workflow": problem.InvalidWorkflowID,
-		"execution": problem.InvalidExecutionID, "path": problem.InvalidPath,
+		"execution": problem.InvalidExecutionID, "action": problem.InvalidActionID, "path": problem.InvalidPath,
 	}
 }
 
@@ -177,8 +254,9 @@ func AgentParam(name, in string) *huma.Param {
 // ActorParam documents the header that [Request.Actor] reads.
 func ActorParam() *huma.Param {
 	return &huma.Param{
-		Name: "X-Actor", In: "header", Description: "Who does it, for the log; default api.",
-		Schema: &huma.Schema{Type: huma.TypeString, Pattern: wordPattern},
+		Name: "X-Actor", In: "header",
+		Description: "Who does it, for the log; default api. With a token it is a claim beside the token's name.",
+		Schema:      &huma.Schema{Type: huma.TypeString, Pattern: wordPattern},
 	}
 }
 
@@ -192,7 +270,7 @@ func QueryParam(name, about string, s *huma.Schema) *huma.Param {
 	return &huma.Param{Name: name, In: "query", Description: about, Schema: s}
 }
 
-// ArrayParam documents a parameter that may be given several times, and that [Words] reads.
+// ArrayParam documents a parameter that is an array: given several times, or with commas between its values.
 func ArrayParam(name, about string, item *huma.Schema) *huma.Param {
 	return QueryParam(name, about+" Several: given again, or with commas between.",
 		&huma.Schema{Type: huma.TypeArray, Items: item})

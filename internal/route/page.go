@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/breakerd/breakerd/internal/access"
 )
 
 //go:embed page/page.html
@@ -29,8 +31,8 @@ func (a *API) mountPage() {
 		"trusted-types 'none'", sourceHash(pageJS), sourceHash(pageCSS))
 	a.mount(Operation{
 		Route: "GET /docs", ID: "docs", Tag: "document", Summary: "The same document, as a page to read; works offline",
-		ContentType: "text/html", Out: &huma.Schema{Type: huma.TypeString},
-	}, func(w http.ResponseWriter, _ *http.Request) {
+		Role: access.Read, ContentType: "text/html", Out: &huma.Schema{Type: huma.TypeString},
+	}, func(w http.ResponseWriter, _ *Request) {
 		h := w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", policy)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/text"
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -19,13 +20,15 @@ import (
 type Request struct {
 	*http.Request
 
-	Agent string // a valid name; "" where the path has none
+	Agent string         // a valid name; "" where the path has none
+	Who   *access.Caller // nil: an operation that is open
 
 	Status int    // of the answer; the operation's, unless it is changed. A 204 has no body
 	ETag   string // of the answer; "": none
 
 	w       http.ResponseWriter
 	params  []*huma.Param
+	claim   string // whom a known caller names as the actor; "": nobody, or himself
 	finally []func()
 }
 
@@ -88,20 +91,6 @@ func query(r *http.Request, known, arrays []string) (url.Values, error) {
 // to see every open breaker.
 const MostListed = 1000
 
-// Words reads a parameter that is documented as an array: given several times, or once with commas between its words.
-// There are at most so many.
-func Words(q url.Values, name string, most int) (words []string, err error) {
-	for _, value := range q[name] {
-		if value != "" {
-			words = append(words, strings.Split(value, ",")...)
-		}
-	}
-	if len(words) > most {
-		return nil, problem.BadValue("query."+name, strings.Join(words, ","), "at most "+strconv.Itoa(most)+" values")
-	}
-	return words, nil
-}
-
 // Whole reads a parameter that is a whole number from 1 to most; without it, most.
 func Whole(q url.Values, name string, most int) (int, error) {
 	value := q.Get(name)
@@ -118,9 +107,24 @@ func Whole(q url.Values, name string, most int) (int, error) {
 // Nobody is the actor of a change whose maker gave no name.
 const Nobody = "api"
 
-// Actor is who makes a change: the actor in the body, else the header X-Actor, else Nobody. The word "-" is none: it
-// stands for the breaker itself in an event.
+// SetCookie adds a cookie to the answer.
+func (r *Request) SetCookie(c *http.Cookie) { http.SetCookie(r.w, c) }
+
+// Actor is who makes a change: the name that the caller is known by, else whom he claims to be.
 func (r *Request) Actor(inBody string) (string, error) {
+	claim, err := r.claimed(inBody)
+	if err != nil || r.Who == nil || r.Who.Name == "" {
+		return claim, err
+	}
+	if claim != Nobody && claim != r.Who.Name {
+		r.claim = claim
+	}
+	return r.Who.Name, nil
+}
+
+// claimed is the actor in the body, else the header X-Actor, else Nobody. The word "-" is none: it stands for the
+// breaker itself in an event.
+func (r *Request) claimed(inBody string) (string, error) {
 	const want = "1 to 64 of A-Z a-z 0-9 . _ : @ -, not - alone"
 	if inBody != "" {
 		if !breaker.ValidWord(inBody) || inBody == "-" {

@@ -19,8 +19,9 @@ type Process struct {
 	done chan struct{} // closed when the process has ended and been reaped
 }
 
-// Run starts argv[0], which is a name in PATH or an absolute path, with the variables of environ and no others.
-func Run(t T, argv, environ []string) *Process {
+// Run starts argv[0], which is a name in PATH or an absolute path, with the variables of environ and no others. It
+// inherits files as its descriptors from 3 on.
+func Run(t T, argv, environ []string, files ...*os.File) *Process {
 	t.Helper()
 	dir := t.TempDir()
 	p := &Process{
@@ -33,7 +34,7 @@ func Run(t T, argv, environ []string) *Process {
 	stderr, err := os.Create(p.StderrFile)
 	must(t, err)
 	defer func() { _ = stderr.Close() }()
-	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = dir, environ, stdout, stderr
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = dir, environ, stdout, stderr, files
 	dieWithParent(p.cmd)
 	started := make(chan error)
 	go func() {

@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 )
 
@@ -73,6 +74,14 @@ func must(t T, err error) {
 	if err != nil {
 		t.Fatalf("testkit: %v", err)
 	}
+}
+
+// FreeAddress returns a loopback address, host:port, whose port is free now. Another process can take it.
+func FreeAddress(t T) string {
+	t.Helper()
+	port, err := freePort()
+	must(t, err)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // freePort asks the kernel for a loopback port that is free now. Another process can take it before Redis binds it,

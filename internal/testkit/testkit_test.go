@@ -117,7 +117,7 @@ func TestServer_DemandsClientCertificateWithTLS(t *testing.T) {
 		opt.TLSConfig = s.tls.Clone()
 		opt.TLSConfig.Certificates = nil
 		if pair != nil {
-			opt.TLSConfig = ca.clientConfig(t, *pair, "localhost")
+			opt.TLSConfig = ca.ClientConfig(t, *pair, "localhost")
 		}
 		client := redis.NewClient(opt)
 		if err := ping(t, client); err == nil {

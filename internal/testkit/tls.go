@@ -47,8 +47,8 @@ func NewCA(t T) *CA {
 	return ca
 }
 
-// serverPair issues a server certificate for hosts, which are names or IP addresses.
-func (ca *CA) serverPair(t T, hosts ...string) Pair {
+// ServerPair issues a server certificate for hosts, which are names or IP addresses.
+func (ca *CA) ServerPair(t T, hosts ...string) Pair {
 	t.Helper()
 	template := &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	for _, host := range hosts {
@@ -65,6 +65,14 @@ func (ca *CA) serverPair(t T, hosts ...string) Pair {
 func (ca *CA) ClientPair(t T) Pair {
 	t.Helper()
 	return ca.issue(t, "client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+}
+
+// ClientPairUntil issues a client certificate that is valid until a time, to the second.
+func (ca *CA) ClientPairUntil(t T, end time.Time) Pair {
+	t.Helper()
+	return ca.issue(t, "client", &x509.Certificate{
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, NotAfter: end,
+	})
 }
 
 // CopyTo overwrites the files of other with those of p, as a renewal on disk does.
@@ -87,7 +95,10 @@ func (ca *CA) issue(t T, name string, template *x509.Certificate) Pair {
 	ca.issued++
 	template.SerialNumber = big.NewInt(ca.issued)
 	template.Subject = pkix.Name{CommonName: "testkit " + name}
-	template.NotBefore, template.NotAfter = ca.cert.NotBefore, ca.cert.NotAfter
+	template.NotBefore = ca.cert.NotBefore
+	if template.NotAfter.IsZero() {
+		template.NotAfter = ca.cert.NotAfter
+	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	key := newKey(t)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -99,8 +110,8 @@ func (ca *CA) issue(t T, name string, template *x509.Certificate) Pair {
 	return pair
 }
 
-// clientConfig returns the configuration of a client that has pair, for a server of ca whose certificate is for host.
-func (ca *CA) clientConfig(t T, pair Pair, host string) *tls.Config {
+// ClientConfig returns the configuration of a client that has pair, for a server of ca whose certificate is for host.
+func (ca *CA) ClientConfig(t T, pair Pair, host string) *tls.Config {
 	t.Helper()
 	cert, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
 	must(t, err)
@@ -144,9 +155,9 @@ func StartTLS(t T, ca *CA, args ...string) *Server {
 // useTLS issues a certificate for hosts and one for a client, and returns the arguments of redis-server that use them.
 func (s *Server) useTLS(ca *CA, hosts ...string) []string {
 	s.t.Helper()
-	server, client := ca.serverPair(s.t, hosts...), ca.ClientPair(s.t)
+	server, client := ca.ServerPair(s.t, hosts...), ca.ClientPair(s.t)
 	s.CAFile, s.CertFile, s.KeyFile = ca.File, client.CertFile, client.KeyFile
-	s.tls = ca.clientConfig(s.t, client, hosts[0])
+	s.tls = ca.ClientConfig(s.t, client, hosts[0])
 	return []string{
 		"--tls-auth-clients", "yes", "--tls-replication", "yes",
 		"--tls-cert-file", server.CertFile, "--tls-key-file", server.KeyFile, "--tls-ca-cert-file", ca.File,

@@ -21,7 +21,7 @@ type Event struct {
 	Actor    *string `json:"actor"    doc:"null: the breaker itself."`
 	Address  *string `json:"address"  doc:"From which the actor asked; null: unknown."`
 	Reason   string  `json:"reason"`
-	Change   *Change `json:"change,omitempty" doc:"Of an agent's document: what it held, and what it holds."`
+	Change   *Change `json:"change,omitempty" doc:"Of an agent's document: what it held, and what it holds. Of two at once: by their names."`
 	Failures int64   `json:"failures"`
 	Calls    int64   `json:"calls"`
 	Run      int64   `json:"consecutive_failures"`
@@ -37,8 +37,12 @@ type Change struct {
 // maxDocument bounds a document in a Change, in bytes.
 const maxDocument = 4096
 
-// ChangeOf is the change of a document's text, which may be anything, as a text of one line that cutChange reads.
-func ChangeOf(before, after string) string {
+// DocumentChange is what became of a document's text, which may be anything.
+type DocumentChange struct{ Name, Before, After string }
+
+// ChangeOf is the change of documents as a text of one line that cutChange reads: of one, what it held and holds; of
+// several, that by their names.
+func ChangeOf(changes ...DocumentChange) string {
 	document := func(text string) any {
 		switch {
 		case text == "":
@@ -50,7 +54,16 @@ func ChangeOf(before, after string) string {
 		}
 		return json.RawMessage(text)
 	}
-	out, err := json.Marshal(map[string]any{"before": document(before), "after": document(after)})
+	before, after := map[string]any{}, map[string]any{}
+	for _, c := range changes {
+		before[c.Name], after[c.Name] = document(c.Before), document(c.After)
+	}
+	both := map[string]any{"before": before, "after": after}
+	if len(changes) == 1 {
+		name := changes[0].Name
+		both = map[string]any{"before": before[name], "after": after[name]}
+	}
+	out, err := json.Marshal(both)
 	if err != nil {
 		panic(err) // all of it is JSON
 	}
@@ -78,4 +91,20 @@ func EventOf(e breaker.Event) Event {
 		Address: TextOrNull(e.Address), Reason: text, Change: change,
 		Failures: e.Failures, Calls: e.Calls, Run: e.Run, Slow: e.Slow,
 	}
+}
+
+// StreamEntry is one entry of a stream. It is exported as Event is.
+type StreamEntry struct {
+	ID      string  `json:"id"       doc:"Its place in the stream, the same at every replica." example:"1770800400000-0"`
+	AgentID *string `json:"agent_id" doc:"null: it is no agent's."`
+	Event
+}
+
+// StreamEntryOf shows an entry; agent "-": it is no agent's.
+func StreamEntryOf(id, agent string, e breaker.Event) StreamEntry {
+	out := StreamEntry{ID: id, Event: EventOf(e)}
+	if agent != "-" {
+		out.AgentID = &agent
+	}
+	return out
 }

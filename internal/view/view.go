@@ -27,7 +27,7 @@ type BreakerEntry struct {
 	Reopens             int64      `json:"reopens"              doc:"Openings since it was last closed, less the first."`
 	Totals              totalsView `json:"totals"               doc:"Since the breaker came into being."`
 	Epoch               *string    `json:"epoch"                doc:"New with every transition; null: a transition is due, and not in Redis yet."`
-	Degraded            bool       `json:"degraded"             doc:"Shown from this replica's memory, because Redis is down."`
+	Degraded            bool       `json:"degraded"             doc:"Shown from this replica's memory, because Redis is down, or refuses to show it."`
 }
 
 type holdView struct {

@@ -12,6 +12,8 @@ type (
 	Force = machine.Force
 	// Target is what a [Force] brings about.
 	Target = machine.Target
+	// Yield says to which hold that stands a [Force] yields.
+	Yield = machine.Yield
 	// Event is one line of an agent's log: a transition, a manual action, an edit of its keys, a repair.
 	Event = machine.Event
 )
@@ -41,6 +43,13 @@ const (
 	ResetClosed   = machine.ResetClosed   // lift a hold, and begin anew as closed
 	ResetHalfOpen = machine.ResetHalfOpen // lift a hold, and let probes decide
 	ReleaseHold   = machine.Release       // end a hold as its own end would
+)
+
+// The holds that a [Force] yields to: the error is then [ErrHoldExists].
+const (
+	YieldNone   = machine.YieldNone   // none: it replaces or lifts whichever stands
+	YieldOthers = machine.YieldOthers // that of another actor
+	YieldAny    = machine.YieldAny    // any
 )
 
 // ValidName reports whether s may be the name of an agent. A name has 1 to 128 characters of A-Z a-z 0-9 . _ : @ - and

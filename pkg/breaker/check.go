@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 // What a caller passes in is judged here, before a Store sees it, so that every Store refuses the same. The fields of a
@@ -157,6 +159,15 @@ func checkForce(f *Force) error {
 	if !printable(f.Reason, maxReason) {
 		allowed := fmt.Sprintf("at most %d bytes of printable text", maxReason)
 		return &ForceError{"reason", fmt.Sprintf("%.64q", f.Reason), allowed}
+	}
+	switch f.Yield {
+	case YieldNone, YieldOthers, YieldAny:
+	default:
+		allowed := fmt.Sprintf("one of %q", []Yield{YieldNone, YieldOthers, YieldAny})
+		return &ForceError{"yield", fmt.Sprintf("%.64q", f.Yield), allowed}
+	}
+	if f.ID != "" && !machine.IsHex16(f.ID) {
+		return &ForceError{"id", fmt.Sprintf("%.64q", f.ID), "16 hex digits"}
 	}
 	if !ValidWord(f.Actor) {
 		return &ForceError{"actor", fmt.Sprintf("%.64q", f.Actor), wantWord}

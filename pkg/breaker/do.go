@@ -103,41 +103,35 @@ func callWithStore[T any](
 	return result, err
 }
 
-// callBuffered calls neither Classify nor the clock where the outcome does not depend on them.
+// callBuffered calls neither Classify nor the clock where the outcome does not depend on them, but for the calls that
+// are sampled.
 func callBuffered[T any](
 	ctx context.Context, b *epochBuffer, fn func(context.Context) (T, error),
 ) (result T, err error) {
 	p := b.admit()
 	fastPath := b.fastPath.Load()
-	timed := !fastPath || b.slowAfter.Load() > 0
-	var start time.Duration
-	if timed {
-		start = b.m.uptime()
-	}
-	took := func() time.Duration {
-		if !timed {
-			return 0
-		}
-		return b.m.uptime() - start
-	}
+	w := b.watch(!fastPath || b.slowAfter.Load() > 0)
 	returned := false
 	defer func() {
 		if !returned { // fn panicked, or ended the goroutine
-			b.settle(&Outcome{Kind: Failure, Class: "panic", Duration: took()})
+			o := Outcome{Kind: Failure, Class: "panic"}
+			w.finish(&o, w.took())
+			b.settle(&o)
 		}
 	}()
 	result, err = fn(ctx)
-	d := took()
+	d := w.took()
 	if err == nil && fastPath && !b.isSlow(d) && !b.epochEnded.Load() {
 		returned = true
 		if b.outcomes.Success() {
 			b.enqueue(false)
 		}
+		b.m.took.note(b.agent, d, w.standsFor)
 		return result, nil
 	}
 	o := classify(ctx, b.m, b.agent, result, err, d)
 	returned = true
-	o.Duration = d
+	w.finish(&o, d)
 	if b.joinable(&o) {
 		b.settle(&o)
 	} else {

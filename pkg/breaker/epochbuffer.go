@@ -121,6 +121,7 @@ func (b *epochBuffer) settle(o *Outcome) Report {
 		b.m.ledger.count(machine.CodeIgnored)
 		r = Report{State: Closed, Why: machine.CodeIgnored}
 	}
+	b.m.took.settled(b.agent, o, r.Why)
 	if notify {
 		b.observer.Settled(b.agent, *o, r)
 	}

@@ -28,6 +28,8 @@ var (
 	ErrManagerClosed = errors.New("the Manager is closed")
 	// ErrHoldProtected means that a protected hold is in force, which only Force.Override lifts [B17].
 	ErrHoldProtected = errors.New("hold is protected: lift it with force")
+	// ErrHoldExists means that a hold stands to which [Force] yields.
+	ErrHoldExists = errors.New("a hold stands already: replace it with force")
 	// ErrNotHeld means that there is no hold to release [B17]. It may have expired.
 	ErrNotHeld = errors.New("breaker is not held")
 )

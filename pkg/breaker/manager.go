@@ -70,8 +70,9 @@ type Manager struct {
 	o        Options
 	policies *policies
 	tracker  *tracker
-	observed bool   // Options.Observer is set
-	panics   panics // of the user's code
+	observed bool       // Options.Observer is set
+	panics   panics     // of the user's code
+	took     *durations // nil: nobody wants them
 	gate     atomic.Pointer[Gate]
 
 	// Cached mode; see cached.go.
@@ -117,6 +118,7 @@ func NewManager(o Options) (*Manager, error) {
 	if o.Observer == nil {
 		o.Observer = NopObserver{}
 	} else {
+		m.took = durationsOf(o.Observer, &m.panics)
 		o.Observer = guarded(o.Observer, &m.panics)
 	}
 	o.FlushInterval = cmp.Or(max(o.FlushInterval, 0), 10*time.Millisecond)
@@ -411,6 +413,7 @@ func (m *Manager) inStep() {
 
 // settled notifies the observer.
 func (m *Manager) settled(agent string, o Outcome, r Report) Report {
+	m.took.settled(agent, &o, r.Why)
 	m.o.Observer.Settled(agent, o, r)
 	return r
 }
@@ -440,7 +443,8 @@ func (m *Manager) Inspect(ctx context.Context, agent string) (View, Policy, erro
 // state after it. [Manager.Open], [Manager.Release] and [Manager.Reset] are the same in other words. f needs a Target
 // and an Actor; its times are at most [MaxDuration], and its Reason is at most 500 bytes of printable text. The error
 // is ErrBadName, a [*ForceError], ErrHoldProtected if a protected hold is in force and f.Override is not set,
-// ErrNotHeld if there is no hold to release, the context's error, or a [*StoreError], also with a [Fallback].
+// ErrHoldExists if f yields to a hold that stands, ErrNotHeld if there is no hold to release, the context's error, or a
+// [*StoreError], also with a [Fallback].
 func (m *Manager) Force(ctx context.Context, agent string, f Force) (State, error) {
 	if !m.ready(ctx) {
 		return "", m.notReady(ctx)
@@ -460,6 +464,8 @@ func (m *Manager) Force(ctx context.Context, agent string, f Force) (State, erro
 	switch r.Code {
 	case machine.CodeHoldProtected:
 		err = ErrHoldProtected
+	case machine.CodeHoldExists:
+		err = ErrHoldExists
 	case machine.CodeNotHeld:
 		err = ErrNotHeld
 	default:

@@ -97,7 +97,7 @@ func (m *Memory) Apply(_ context.Context, agent string, p Policy, op machine.Op)
 	switch {
 	case duplicate:
 		r.Code, r.Reason, r.Counted = machine.CodeDuplicate, first.Reason, first.Counted
-	case key != "":
+	case key != "" && (op.Verb != machine.VerbForce || r.Code == machine.CodeOK):
 		a.do(key, now, r)
 	}
 	r.Plain = op.Verb == machine.VerbAcquire && r.Code == machine.CodeOK &&
@@ -210,6 +210,8 @@ func onceKey(op machine.Op) string {
 	switch {
 	case op.Verb == machine.VerbRecord && op.ReportID != "":
 		return "report " + op.ReportID
+	case op.Verb == machine.VerbForce && op.Force.ID != "":
+		return "action " + op.Force.ID
 	case op.Verb == machine.VerbReplay:
 		return "replay " + op.Token
 	}

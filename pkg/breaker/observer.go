@@ -55,6 +55,17 @@ type QuietObserver interface {
 	Quiet() bool
 }
 
+// DurationObserver is an [Observer] that also gets how long calls took, those of cached mode included of which a
+// QuietObserver is not notified.
+type DurationObserver interface {
+	Observer
+	// Took: that many calls of an agent took so long each. They were successes or failures, whatever became of the
+	// outcome but for a foreign or a duplicate one. Calls whose duration nobody measured are missing. calls is 1, except
+	// for calls of Do in cached mode whose duration neither the policy nor Options.Classify needs: one in 16, by chance,
+	// is measured, and stands for 16. It runs on the goroutine of the caller.
+	Took(agent string, d time.Duration, calls int)
+}
+
 // forgetter is an [Observer] that keeps something for each agent.
 type forgetter interface {
 	// Forget is called for an agent that was deleted.

@@ -105,6 +105,14 @@ func newTracker(o Tracking, maxAgents int, p *panics) *tracker {
 	return t
 }
 
+// Tracked is how many agents m tracks; see [Tracking].
+func (m *Manager) Tracked() int {
+	if m.made() != nil {
+		return 0
+	}
+	return m.tracker.names.Len()
+}
+
 func (t *tracker) now() int64 { return int64(time.Since(t.started) / time.Second) }
 
 func (t *tracker) important(agent string) bool {

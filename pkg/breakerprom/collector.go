@@ -38,6 +38,7 @@ type Collector struct {
 	transitions *prometheus.CounterVec
 	uncounted   *prometheus.CounterVec
 	probes      *prometheus.CounterVec
+	started     *prometheus.CounterVec
 	repairs     *prometheus.CounterVec
 	store       *prometheus.HistogramVec
 
@@ -59,7 +60,7 @@ func New(o Options) *Collector {
 		store: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "circuit_breaker_store_duration_seconds",
 			Help:    "How long the store took to answer.",
-			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}, []string{"verb", "result"}),
 	}
 	c.agents = newAgents(max(cmp.Or(o.MaxAgents, defaultMaxAgents), 0), o.Important, c.drop)
@@ -70,6 +71,7 @@ func New(o Options) *Collector {
 	c.transitions = c.counters("transitions_total", "Changes of state that this replica brought about.", "from", "to")
 	c.uncounted = c.counters("outcomes_uncounted_total", "Outcomes that did not count.", "why")
 	c.probes = c.counters("probes_total", "Half-open test calls that were settled.", "result")
+	c.started = c.counters("probes_started_total", "Half-open test calls that were admitted.")
 	c.repairs = c.counters("heals_total", "Times that bad fields of an agent's keys were repaired.")
 	return c
 }
@@ -158,8 +160,12 @@ func (c *Collector) add(v *prometheus.CounterVec, n int64, agent string, s sight
 // Quiet implements [breaker.QuietObserver]: pending outcomes are counted once they are flushed.
 func (*Collector) Quiet() bool { return true }
 
-// Admitted implements [breaker.Observer]. In mode observe it counts what enforce would have refused.
+// Admitted implements [breaker.Observer]. It counts half-open test calls and, in mode observe, what enforce would have
+// refused.
 func (c *Collector) Admitted(agent string, p breaker.Permit) {
+	if p.State() == breaker.HalfOpen && !p.Degraded() {
+		c.count(c.started, agent, sight{state: breaker.HalfOpen})
+	}
 	if why := p.WouldRefuse(); why != "" {
 		c.count(c.observed, agent, sight{}, string(why))
 	}

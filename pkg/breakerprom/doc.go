@@ -29,6 +29,8 @@
 //	    from, to: closed, open, half_open.
 //	circuit_breaker_outcomes_uncounted_total{agent,why}
 //	    Outcomes that did not count. why: late, foreign, duplicate, observed, disabled, unknown, lost.
+//	circuit_breaker_probes_started_total{agent}
+//	    Half-open test calls that were admitted. Over a fleet, what the next one lacks was not settled, or not yet.
 //	circuit_breaker_probes_total{agent,result}
 //	    Half-open test calls that were settled. result: success, failure, ignored.
 //	circuit_breaker_heals_total{agent}
@@ -48,8 +50,9 @@
 //	circuit_breaker_state_errors_total
 //	    Scrapes for which the states could not be read. Such a scrape has neither of the two above.
 //	circuit_breaker_degraded
-//	circuit_breaker_fleet_share
 //	    1 while this process answers from its own memory, because the store is down.
+//	circuit_breaker_fleet_share
+//	    Share of all calls that the fleet's gate admits; 1 without one.
 //	circuit_breaker_refused_agents, circuit_breaker_refused_operations_total
 //	    Agents for which the store answers with errors of their own, and those errors.
 //	circuit_breaker_outcomes_taken_total, circuit_breaker_outcomes_settled_total{as},

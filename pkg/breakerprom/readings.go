@@ -98,6 +98,13 @@ func (r *readings) outcomes(now breaker.Outcomes, o output) {
 	for code, as := range settledAs() {
 		o.counter(r.settled, now.Settled[code], as)
 	}
+	for _, why := range []machine.Reason{ // from the start, so that the first loss is an increase
+		breaker.LostLocal, breaker.LostStoreReset, breaker.LostOverflow, breaker.LostExpired, breaker.LostUnsent,
+	} {
+		if _, counted := now.Lost[why]; !counted {
+			o.counter(r.lost, 0, string(why))
+		}
+	}
 	for why, n := range now.Lost {
 		o.counter(r.lost, n, string(why))
 	}

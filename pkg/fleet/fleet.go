@@ -157,8 +157,9 @@ func (f *Fleet) State(ctx context.Context, agent string) (breaker.State, error) 
 }
 
 // List returns the state of the breaker of each agent that the fleet knows: those that were called within 30 days, or
-// are registered or overridden. Without Redis it is those that this process has used within a day. The error is the
-// context's or a [*breaker.StoreError]; then the map has what was read.
+// are registered or overridden. It has an edit of the keys by hand after at most 10 seconds. Without Redis it is those
+// that this process has used within a day. The error is the context's or a [*breaker.StoreError]; then the map has what
+// was read.
 func (f *Fleet) List(ctx context.Context) (map[string]breaker.State, error) {
 	if f.Manager() == nil {
 		return nil, f.unset()

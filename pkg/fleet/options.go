@@ -31,9 +31,9 @@ type Options struct {
 	// this agent's policy again. nil: none.
 	PerAgent func(agent string) breaker.Policy
 	// FromEnv takes settings from the environment, over those of Options: CIRCUIT_BREAKER_*, REDIS_TTL_SECONDS,
-	// REDIS_TIMEOUT_MS, REDIS_USERNAME, REDIS_PASSWORD, REDIS_SENTINEL_PASSWORD, REPLICA_ID, MAX_AGENTS,
-	// NEW_AGENTS_PER_SECOND, UNKNOWN_AGENTS, HISTORY_MINUTES, ON_STORE_RESET, AGENTS_FILE, and the file that ENV_FILE
-	// names, as docs/configuration.md describes them for breakerd.
+	// REDIS_TIMEOUT_MS, REDIS_USERNAME, REDIS_PASSWORD, REDIS_SENTINEL_PASSWORD, REPLICA_ID, REPLICA_LABELS,
+	// MAX_AGENTS, NEW_AGENTS_PER_SECOND, UNKNOWN_AGENTS, HISTORY_MINUTES, ON_STORE_RESET, AGENTS_FILE, and the file
+	// that ENV_FILE names, as docs/configuration.md describes them for breakerd.
 	FromEnv bool
 
 	// RequireStore makes Join fail while Redis does not answer.

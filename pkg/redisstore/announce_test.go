@@ -39,7 +39,7 @@ func TestAnnounce_WritesWhatAPersonDidOnceInEachStream(t *testing.T) {
 			}
 			engine.client.Del(ctx, streams...)
 			for _, kind := range []string{
-				redisstore.EventReplicaJoined, redisstore.EventReplicaLeft, redisstore.EventEvidence,
+				redisstore.EventReplicaJoined, redisstore.EventReplicaLeft, redisstore.EventReplicaGone, redisstore.EventEvidence,
 			} {
 				if err := engine.store.Announce(ctx, kind, "-", "r", false); err != nil {
 					t.Fatal(err)

@@ -20,10 +20,10 @@ func TestCheck_WarnsOfATimeoutThatRoundTripsNearlyReach(t *testing.T) {
 	}{
 		{0, 3 * time.Second, false, false},
 		{100 * time.Millisecond, 3 * time.Second, false, false},
-		{200 * time.Millisecond, 500 * time.Millisecond, false, true},
-		{120 * time.Millisecond, 300 * time.Millisecond, false, true},
+		{600 * time.Millisecond, 1500 * time.Millisecond, false, true},
+		{400 * time.Millisecond, time.Second, false, true},
 		{0, 3 * time.Second, true, false},
-		{300 * time.Millisecond, 850 * time.Millisecond, true, true},
+		{600 * time.Millisecond, 1700 * time.Millisecond, true, true},
 	} {
 		target := server
 		if c.tls {

@@ -4,51 +4,64 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// ErrConflict is what [Store.Configure] returns, wrapped, when somebody else has changed the document.
+// ErrConflict is what [Store.Configure] returns, wrapped, when somebody else has changed a document.
 var ErrConflict = errors.New("the document changed meanwhile")
 
-// AnyVersion as the expected text of a [Change] lets the write happen whatever the document holds.
+// AnyVersion as the expected text of a [Document] lets the write happen whatever the document holds.
 const AnyVersion = "*"
 
-// Change replaces one of an agent's documents.
+// Change replaces some of an agent's documents: all of them, or none.
 type Change struct {
-	Key      string // where the document is; on a Cluster in the agent's slot
+	Documents []Document
+	Actor     string // who changes them
+	Detail    string // what the event says of the change, on one line; "": nothing
+}
+
+// Document is one of an agent's documents, and what becomes of it.
+type Document struct {
+	Key      string // where it is; on a Cluster in the agent's slot
 	Name     string // what the event calls it, config for instance
 	Expected string // what it must hold now, "" for a document that is not there; or AnyVersion
 	Text     string // what it shall hold; "" deletes it
-	Actor    string // who changes it
-	Detail   string // what the event says of the change, on one line; "": nothing
 }
 
-// Configure changes a document if it holds what is expected, and writes an event that says who did it. It is for
+// Configure changes documents if each holds what is expected, and writes one event that says who did it. It is for
 // authors of what keeps agents' documents beside a Store.
 func (s *Store) Configure(ctx context.Context, agent string, c Change) error {
-	keys := []string{c.Key, s.keys.Log(agent)}
+	var keys, did, names []string
+	var texts []any
+	for _, d := range c.Documents {
+		what := " set"
+		if d.Text == "" {
+			what = " deleted"
+		}
+		keys, names = append(keys, d.Key), append(names, d.Name)
+		did, texts = append(did, d.Name+what), append(texts, d.Expected, d.Text)
+	}
+	keys = append(keys, s.keys.Log(agent))
 	if !s.keys.Cluster {
 		keys = append(keys, s.keys.Stream(), s.keys.Audit())
 	}
-	what := c.Name + " set"
-	if c.Text == "" {
-		what = c.Name + " deleted"
-	}
+	what := strings.Join(did, ", ")
 	if c.Detail != "" {
 		what += " " + oneLine(c.Detail)
 	}
 	what = machine.Addressed(c.Actor, breaker.AddressOf(ctx), what)
-	reply, err := s.script(ctx, "configure", keys, []any{
-		s.nowMs(), s.keys.Events() + " " + agent, s.ttl.Milliseconds(), c.Expected, c.Text, c.Actor, what,
-	})
+	reply, err := s.script(ctx, "configure", keys, append([]any{
+		s.nowMs(), s.keys.Events() + " " + agent, s.ttl.Milliseconds(), c.Actor, what,
+	}, texts...))
 	if err != nil {
 		return WrapError("configure", agent, err)
 	}
 	in := &reader{items: reply}
 	if in.number() != 1 {
-		return fmt.Errorf("%s of agent %q: %w", c.Name, agent, ErrConflict)
+		return fmt.Errorf("%s of agent %q: %w", strings.Join(names, ", "), agent, ErrConflict)
 	}
 	s.changed(ctx, agent, in.text())
 	return nil

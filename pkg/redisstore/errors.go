@@ -85,6 +85,8 @@ func idempotent(op *machine.Op) bool {
 		return true
 	case machine.VerbRecord:
 		return op.ReportID != ""
+	case machine.VerbForce:
+		return op.Force.ID != ""
 	}
 	return false
 }

@@ -11,14 +11,18 @@ import (
 	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
-// The kinds of events that are not the machine's. Of all but [EventEvidence] the agent is "-".
+// The kinds of events that are not the machine's. Of all but [EventEvidence] and [EventHoldEndsSoon] the agent is "-".
 const (
 	EventStoreReset    = "store_reset"    // Redis has lost its data
-	EventGate          = "gate"           // somebody changed the fleet gate [B24]
+	EventGate          = "gate"           // somebody changed the fleet gate, or it ended by itself [B24]
+	EventAction        = "action"         // somebody asked for an action on many agents
 	EventReplicaJoined = "replica_joined" // a replica has started
 	EventReplicaLeft   = "replica_left"   // a replica has ended in order
+	EventReplicaGone   = "replica_gone"   // a replica is silent, and has not said that it ends
 	EventWorkflow      = "workflow"       // somebody changed a workflow
+	EventRestore       = "restore"        // somebody restored a backup
 	EventEvidence      = "evidence"       // a replica says what it reported of the window that opened a breaker [B23]
+	EventHoldEndsSoon  = "hold_ends_soon" // a hold will end in ten minutes [B17]
 )
 
 // noAgent stands in the place of the agent in an event that is no agent's. No agent can have this name.
@@ -40,6 +44,13 @@ func (s *Store) Announce(ctx context.Context, kind, actor, text string, manual b
 func (s *Store) AnnounceEvidence(ctx context.Context, agent, epoch, reporter string, failures, calls int64) error {
 	return s.announce(ctx, agent, machine.Event{
 		Kind: EventEvidence, Epoch: epoch, Actor: reporter, Failures: failures, Calls: calls,
+	}, false)
+}
+
+// AnnounceHoldEnds tells that a breaker's hold will end soon [B17]. state is that of the breaker, text says whose hold.
+func (s *Store) AnnounceHoldEnds(ctx context.Context, agent, epoch string, state machine.State, text string) error {
+	return s.announce(ctx, agent, machine.Event{
+		Kind: EventHoldEndsSoon, From: state, To: state, Epoch: epoch, Actor: "-", Text: oneLine(text),
 	}, false)
 }
 

@@ -285,7 +285,9 @@ func TestStreams_OnAClusterTheReplicaWritesThem(t *testing.T) {
 	counts(ctx, t, conn.Client, store.Keys(), 2, 1, 1)
 	d.apply(machine.Op{Verb: machine.VerbForce, Force: breaker.Force{Target: breaker.ResetClosed, Reason: "r", Actor: "alice"}})
 	counts(ctx, t, conn.Client, store.Keys(), 3, 2, 0)
-	change := redisstore.Change{Key: store.Keys().Config("payments"), Name: "config", Expected: redisstore.AnyVersion, Text: "{}", Actor: "alice"}
+	change := redisstore.Change{Actor: "alice", Documents: []redisstore.Document{
+		{Key: store.Keys().Config("payments"), Name: "config", Expected: redisstore.AnyVersion, Text: "{}"},
+	}}
 	if err := store.Configure(ctx, "payments", change); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,9 @@ const (
 	followEvery = time.Second // how often the stream is read though nothing was pushed
 	followPage  = 256         // entries in one read
 	followKeep  = 1024        // handled entries that are remembered, to know them again in an older copy
+
+	// An id has whole milliseconds of a clock that Redis reads before the command, and clocks are corrected meanwhile.
+	followMargin = 10 * time.Millisecond
 )
 
 var _ breaker.Feed = (*Store)(nil)
@@ -30,7 +33,7 @@ var _ breaker.Feed = (*Store)(nil)
 // holds the newest 10,000 events or so, and is the queue of a slow Follower, and of one that cannot reach Redis for a
 // while. Missed is called where the stream lacks the entry that was read last: it was trimmed, Redis lost its data or
 // went back to an older copy. Events of an older copy that were heard before are not told again. If Redis is down when
-// Follow is called, it begins at that time all the same, by Redis' clock.
+// Follow is called, it begins at that time all the same, by Redis' clock, or up to 10 ms earlier.
 //
 // On a Cluster the stream has gaps, because a replica writes it after the reply to its script; and a Redis user without
 // +xrange and +xrevrange cannot read it. Then Follow takes the events from the channel, each at most once: Missed is
@@ -207,7 +210,9 @@ func (r *streamReader) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		last = strconv.FormatInt(max(now.Add(-time.Since(r.since)).UnixMilli(), 0), 10)
+		// A machine that was suspended meanwhile, or whose clock was set, has two opinions: the longer one loses nothing.
+		elapsed := max(time.Since(r.since), time.Now().Round(0).Sub(r.since.Round(0)))
+		last = strconv.FormatInt(max(now.Add(-elapsed-followMargin).UnixMilli(), 0), 10)
 	}
 	r.tried = true
 	entries, err := planted(r.store.client.XRevRangeN(ctx, r.store.keys.Stream(), last, "-", 1).Result())

@@ -383,6 +383,13 @@ func TestFollow_GoesOnAfterAnOutage(t *testing.T) {
 	write(t, client, true, 2, 4)
 	early.wants(t, 0, texts(2, 4)...)
 	way.meet(func([]byte) fault { return cut })
+	came := client.Time(t.Context()).Val()
+	testkit.Eventually(t, "what came to be older than the margin", 10*time.Second, func() error {
+		if now := client.Time(t.Context()).Val(); now.Sub(came) < 50*time.Millisecond {
+			return fmt.Errorf("it is %s old", now.Sub(came))
+		}
+		return nil
+	})
 	late := hear(t, store, quiet)
 	write(t, client, true, 4, 9)
 	way.meet(nil)

@@ -6,7 +6,20 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
+	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
+
+// Minutes is what was called of an agent, the oldest minute first: as far back as :history goes, and what the window
+// holds. kept is Config.History. nowMs is the server's clock. It is for authors of replicas.
+func (s *Store) Minutes(
+	ctx context.Context, agent string,
+) (minutes []machine.Minute, kept int, nowMs int64, err error) {
+	raw, nowMs, err := s.read(ctx, agent)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	return machine.Minutes(raw), int(s.history), nowMs, nil
+}
 
 // StreamEntry is one entry of the stream or of the audit.
 type StreamEntry struct {

@@ -30,6 +30,9 @@ func (k Keys) Machine(agent string) []string {
 	}
 }
 
+// Of is one of the keys of an agent, by the last part of its name.
+func (k Keys) Of(agent, what string) string { return k.agent(agent, what) }
+
 // withFleet adds the fleet's keys that the machine's scripts write. On a Cluster they have other slots, and the replica
 // writes them.
 func (k Keys) withFleet(keys []string) []string {
@@ -60,6 +63,18 @@ func (k Keys) Report(agent, id string) string {
 // Replay remembers one replayed batch until none of its buckets counts [B26].
 func (k Keys) Replay(agent, token string) string { return k.agent(agent, "replay."+token) }
 
+// Action remembers for a day that an agent has had its part of an action on many.
+func (k Keys) Action(agent, id string) string { return k.agent(agent, "action."+id) }
+
+// FleetAction is what an operator asked of many agents, and what became of it: a hash.
+func (k Keys) FleetAction(id string) string { return k.Prefix + ":action." + id }
+
+// FleetActionTurn is the replica that carries an action out now.
+func (k Keys) FleetActionTurn(id string) string { return k.Prefix + ":action_turn." + id }
+
+// FleetActions are the actions that are not finished: a sorted set, id, score = when it was asked for in ms.
+func (k Keys) FleetActions() string { return k.Prefix + ":actions" }
+
 // NotClosed is the index of breakers that are not closed, or held: a sorted set, score = ms of the last transition.
 func (k Keys) NotClosed() string { return k.Prefix + ":notclosed" }
 
@@ -68,6 +83,15 @@ func (k Keys) Stream() string { return k.Prefix + ":stream" }
 
 // Audit has the newest 100,000 or so manual actions on all agents.
 func (k Keys) Audit() string { return k.Prefix + ":audit" }
+
+// AuditCopy is what will take the place of Audit: the audit with the entries of a backup. On a Cluster it has the same
+// slot.
+func (k Keys) AuditCopy() string {
+	if k.Cluster {
+		return k.Prefix + ":{" + k.Audit() + "}.restore"
+	}
+	return k.Audit() + ".restore"
+}
 
 // Sweeper is the replica that corrects NotClosed now.
 func (k Keys) Sweeper() string { return k.Prefix + ":sweeper" }
@@ -90,8 +114,14 @@ func (k Keys) Replicas() string { return k.Prefix + ":replicas" }
 // Replica is what a replica says of itself: JSON, which expires. The key has two parts only.
 func (k Keys) Replica(id string) string { return k.Prefix + ":replica." + id }
 
+// Latency is how long the calls took that a replica has made: JSON, which expires. The key has two parts only.
+func (k Keys) Latency(id string) string { return k.Prefix + ":latency." + id }
+
 // Fleet is the fleet's gate: a hash.
 func (k Keys) Fleet() string { return k.Prefix + ":fleet" }
+
+// PermitKey is what signs permits that go over HTTP: a hash.
+func (k Keys) PermitKey() string { return k.Prefix + ":permit_key" }
 
 // Edges are the calls of one agent by another that were seen: a hash, parent>agent -> when, in ms.
 func (k Keys) Edges() string { return k.Prefix + ":edges" }
@@ -105,6 +135,16 @@ func (k Keys) Execution(id string) string { return k.Prefix + ":execution." + id
 
 // Executions are the ids of the executions that are kept: a list, newest first.
 func (k Keys) Executions() string { return k.Prefix + ":executions" }
+
+// Webhook is what the fleet keeps of a webhook, whose name has no colon: a hash. The key has two parts only.
+func (k Keys) Webhook(name string) string { return k.Prefix + ":webhook." + name }
+
+// Reminder is the replica that says once, for the fleet, what comes with the time: that a hold ends soon, that the gate
+// is over, that a replica is silent. of says of what, and sinceMs tells one time from the next.
+func (k Keys) Reminder(of string, sinceMs int64) string {
+	sum := sha256.Sum256([]byte(of + " " + strconv.FormatInt(sinceMs, 10)))
+	return k.Prefix + ":reminder." + hex.EncodeToString(sum[:8])
+}
 
 // Events is the channel on which transitions and manual actions are published.
 func (k Keys) Events() string { return k.Prefix + ":events" }

@@ -26,8 +26,8 @@ func (e *mutantEngine) documents() error {
 		return err
 	}
 	for _, check := range []func() error{
-		d.writes, d.compares, d.plantedDocument, d.plantedLog, d.cutLog, d.configureClock, d.inspectsLog,
-		d.forgets, d.forgetsHolds, d.recordsOnCluster,
+		d.writes, d.compares, d.bothOrNone, d.plantedDocument, d.plantedLog, d.cutLog, d.configureClock, d.inspectsLog,
+		d.forgets, d.forgetsHolds, d.onceOnCluster,
 	} {
 		d.did = nil
 		clear(e.read)
@@ -59,7 +59,7 @@ const life = time.Hour
 
 // configure puts text in place of expected; the answer must be want.
 func (d *documents) configure(expected, text string, want ...any) error {
-	got, err := d.run("configure", d.configureKeys(), d.now, d.who(), life.Milliseconds(), expected, text, "alice", "config "+text)
+	got, err := d.run("configure", d.configureKeys(), d.now, d.who(), life.Milliseconds(), "alice", "config "+text, expected, text)
 	if want[0] == int64(1) {
 		want = append(want, d.entry(text))
 	}
@@ -145,6 +145,42 @@ func (d *documents) compares() error {
 	)
 }
 
+// bothOrNone: two documents change together, if both hold what is expected.
+func (d *documents) bothOrNone() error {
+	profile := d.store.Keys().Profile(d.agent)
+	both := func(expected, text, expectedOther, other string, want ...any) func() error {
+		return func() error {
+			got, err := d.run("configure", append([]string{d.config(), profile}, d.configureKeys()[1:]...), d.now, d.who(),
+				life.Milliseconds(), "alice", "config "+text, expected, text, expectedOther, other)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				return fmt.Errorf("configure both answers %v, not %v (%w)", got, want, err)
+			}
+			if want[0] != int64(1) {
+				return d.streamed()
+			}
+			return errors.Join(d.hears(d.agent+" "+d.entry(text)), d.streamed(d.entry(text)))
+		}
+	}
+	other := func(want string) error {
+		got, err := d.client.Get(d.ctx, profile).Result()
+		if got != want || errors.Is(err, redis.Nil) != (want == "") {
+			return fmt.Errorf("the other document %q, not %q (%w)", got, want, err)
+		}
+		return nil
+	}
+	return first(
+		both("", "one", "none", "uno", int64(0), ""),
+		func() error { return errors.Join(d.holds(""), other("")) },
+		both("", "one", "", "uno", int64(1), d.entry("one")),
+		func() error { return errors.Join(d.holds("one", "one"), other("uno"), d.lives(d.log(), life)) },
+		both("none", "two", "uno", "due", int64(0), "one"),
+		both("one", "two", "none", "due", int64(0), "uno"),
+		func() error { return errors.Join(d.holds("one", "one"), other("uno")) },
+		both("one", "", "*", "due", int64(1), d.entry("")),
+		func() error { return errors.Join(d.holds("", "", "one"), other("due")) },
+	)
+}
+
 // A document of another type was planted: it reads as absent, and makes room.
 func (d *documents) plantedDocument() error {
 	return first(
@@ -203,7 +239,7 @@ func (d *documents) configureClock() error {
 	}
 	for range clockReadings {
 		err := d.betweenTimes(func() error {
-			_, err := d.run("configure", d.configureKeys(), "", d.who(), life.Milliseconds(), "*", "x", "bob", "config x")
+			_, err := d.run("configure", d.configureKeys(), "", d.who(), life.Milliseconds(), "bob", "config x", "*", "x")
 			return err
 		}, "configured > 0000000000000000 bob 0/0/0/0 config x")
 		if err != nil {
@@ -324,24 +360,40 @@ func (d *documents) forgetsHolds() error {
 	return nil
 }
 
-// recordsOnCluster: without the fleet's keys, the eighth key is that of the report [B14].
-func (d *documents) recordsOnCluster() error {
+// onceOnCluster: without the fleet's keys, the eighth key is that of the report [B14], or of the action.
+func (d *documents) onceOnCluster() error {
 	keys := d.store.Keys().Machine(d.agent)
-	record := func(want string, keys []string, outcomes string) error {
+	run := func(verb, want string, keys []string, args ...any) error {
 		policy := "1 5 500000 10 0 0 120000 3600000 0 0 1 60000 3600000 1000 0 3 3 60000 0 0 100000 1 900000"
-		got, err := d.run("record", keys, d.now, d.who(), policy, "1", "000000000000001 0", "", "", outcomes)
+		got, err := d.run(verb, keys, append([]any{d.now, d.who(), policy, "1", "000000000000001 0"}, args...)...)
 		if err != nil || len(got) == 0 || got[0] != want {
-			return fmt.Errorf("record with %d keys answers %v, not %s (%w)", len(keys), got, want, err)
+			return fmt.Errorf("%s with %d keys answers %v, not %s (%w)", verb, len(keys), got, want, err)
 		}
 		return nil
 	}
+	record := func(want string, keys []string, outcomes string) error {
+		return run("record", want, keys, "", "", outcomes)
+	}
+	reset := func(want string, keys []string) error {
+		err := run("force", want, keys, "reset_closed", 0, 0, "r", "r", "alice", "0", "0", "")
+		if err == nil && want == "ok" {
+			_, err = d.heard()
+		}
+		return err
+	}
+	opening := append(slices.Clone(keys), d.store.Keys().Report(d.agent, "y"))
+	acted := append(slices.Clone(keys), d.store.Keys().Action(d.agent, "x"))
 	reported := append(slices.Clone(keys), d.store.Keys().Report(d.agent, "x"))
 	return first(
+		func() error { return reset("ok", keys) },
+		func() error { return reset("ok", keys) },
+		func() error { return reset("ok", acted) },
+		func() error { return reset("duplicate", acted) },
 		func() error { return record("ok", keys, "1") },
 		func() error { return record("ok", keys, "1") },
 		func() error { return record("ok", reported, "1") },
 		func() error { return record("duplicate", reported, "1") },
-		func() error { return record("ok", keys, "0 5 0 5 5 5 0 a") }, // opens, without keys for the streams
+		func() error { return record("ok", opening, "0 5 0 5 5 5 0 a") }, // without keys for the streams
 		func() error {
 			got, err := d.heard()
 			if !strings.Contains(got, "opened") {
@@ -355,7 +407,7 @@ func (d *documents) recordsOnCluster() error {
 
 // documentsOnCluster: without the fleet's keys, configure and forget answer the event, which the replica then writes.
 func (d *documents) documentsOnCluster() error {
-	got, err := d.run("configure", []string{d.config(), d.log()}, d.now, d.who(), life.Milliseconds(), "*", "x", "alice", "config x")
+	got, err := d.run("configure", []string{d.config(), d.log()}, d.now, d.who(), life.Milliseconds(), "alice", "config x", "*", "x")
 	if want := []any{int64(1), d.entry("x")}; err != nil || !reflect.DeepEqual(got, want) {
 		return fmt.Errorf("configure on a Cluster answers %v, not %v (%w)", got, want, err)
 	}

@@ -105,6 +105,12 @@ func (e *mutantEngine) Apply(nowMs int64, agent string, p breaker.Policy, op mac
 			return r, fmt.Errorf("an Idempotency-Key is kept for %v (%w)", left, err)
 		}
 	}
+	if op.Verb == machine.VerbForce && op.Force.ID != "" && (r.Code == machine.CodeOK || r.Code == machine.CodeDuplicate) {
+		left, err := e.client.PTTL(context.Background(), e.store.Keys().Action(agent, op.Force.ID)).Result()
+		if err != nil || left <= 24*time.Hour-time.Second || left > 24*time.Hour {
+			return r, fmt.Errorf("an action is kept for %v (%w)", left, err)
+		}
+	}
 	return r, nil
 }
 

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/breakerd/breakerd/internal/tlsfile"
 )
 
 // DefaultTimeout is REDIS_TIMEOUT_MS when it is not set.
@@ -69,10 +72,12 @@ type Conn struct {
 	Client   redis.UniversalClient
 	Cluster  bool   // the server is a Redis Cluster: a script's keys need one slot
 	Embedded bool   // the server is in this process, and keeps nothing
+	Sentinel bool   // the server is the master that Sentinels name
 	Display  string // the URL for a log: no secrets
 
-	timeout   time.Duration // Options.Timeout
-	engine    Engine        // nil unless Embedded
+	tls       *tlsfile.Source // nil: no TLS
+	timeout   time.Duration   // Options.Timeout
+	engine    Engine          // nil unless Embedded
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -112,7 +117,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Conn, error) {
 	if c.Embedded {
 		err = c.start(ctx, &t, o)
 	} else {
-		err = o.complete(&t)
+		err = c.complete(&t, o)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("redis url %q: %w", c.Display, err)
@@ -137,8 +142,14 @@ func (c *Conn) start(ctx context.Context, t *target, o Options) (err error) {
 	return nil
 }
 
+// Certificates are that which this side shows to Redis, nil if none, and those of the authorities that it trusts, none
+// if these are the system's. The files are read for it. It is for authors of replicas.
+func (c *Conn) Certificates() (own *x509.Certificate, authorities []*x509.Certificate) {
+	return c.tls.Held()
+}
+
 // complete adds what Options says beside the URL.
-func (o *Options) complete(t *target) (err error) {
+func (c *Conn) complete(t *target, o Options) (err error) {
 	u := &t.opt
 	u.Username, u.Password = cmp.Or(o.Username, u.Username), cmp.Or(o.Password, u.Password)
 	u.SentinelPassword = cmp.Or(o.SentinelPassword, u.SentinelPassword)
@@ -157,7 +168,7 @@ func (o *Options) complete(t *target) (err error) {
 		if err != nil {
 			return err
 		}
-		u.Dialer = d.dial
+		u.Dialer, c.tls = d.dial, d.source
 	}
 	return nil
 }
@@ -178,7 +189,7 @@ func (c *Conn) connect(t target, o Options) {
 		c.Client = client
 	case urlSentinel:
 		u.DialTimeout = sentinelDialFactor * o.Timeout
-		c.Client = redis.NewFailoverClient(u.Failover())
+		c.Client, c.Sentinel = redis.NewFailoverClient(u.Failover()), true
 		c.Client.AddHook(dialHook{name: u.MasterName})
 	case urlSingle, urlUnix, urlEmbedded:
 		c.Client = redis.NewClient(u.Simple())

@@ -29,7 +29,7 @@ func (s *Store) appendArgs(a []any, c *call) []any {
 		f := op.Force
 		a = append(a, string(f.Target), f.LengthMs, f.RampMs,
 			machine.Addressed(f.Actor, f.Address, f.Reason), machine.Clip(f.Reason), f.Actor,
-			bit(f.Protected), bit(f.Override))
+			bit(f.Protected), bit(f.Override), string(f.Yield))
 	}
 	return a
 }

@@ -201,6 +201,8 @@ func (s *Store) callOf(e *entry, p *breaker.Policy, op *machine.Op) *call {
 		}
 	case op.Verb == machine.VerbRecord && op.ReportID != "":
 		c.keys = append(slices.Clip(e.keys), s.keys.Report(e.agent, op.ReportID))
+	case op.Verb == machine.VerbForce && op.Force.ID != "":
+		c.keys = append(slices.Clip(e.keys), s.keys.Action(e.agent, op.Force.ID))
 	case op.Verb == machine.VerbReplay:
 		c.keys = append(slices.Clip(e.keys), s.keys.Replay(e.agent, op.Token))
 	case op.Verb == machine.VerbRecord && op.Epoch != "" && op.Token == "" &&
@@ -215,15 +217,23 @@ func (s *Store) callOf(e *entry, p *breaker.Policy, op *machine.Op) *call {
 
 // Inspect reads the keys and advances them in memory; nothing is saved [B11].
 func (s *Store) Inspect(ctx context.Context, agent string, p breaker.Policy) (breaker.View, error) {
-	reply, err := s.script(ctx, "inspect", s.keys.Machine(agent), []any{s.nowMs()})
+	raw, now, err := s.read(ctx, agent)
 	if err != nil {
-		return breaker.View{}, WrapError("inspect", agent, err)
-	}
-	raw, now, err := parseRaw(reply)
-	if err != nil {
-		return breaker.View{}, WrapError("inspect", agent, unreadable(err))
+		return breaker.View{}, err
 	}
 	return look(raw, now, s.params(&p, s.replicas.Load())), nil
+}
+
+// read reads all keys of an agent's machine at one moment, and the clock.
+func (s *Store) read(ctx context.Context, agent string) (raw machine.Raw, nowMs int64, err error) {
+	reply, err := s.script(ctx, "inspect", s.keys.Machine(agent), []any{s.nowMs()})
+	if err != nil {
+		return raw, 0, WrapError("inspect", agent, err)
+	}
+	if raw, nowMs, err = parseRaw(reply); err != nil {
+		return raw, 0, WrapError("inspect", agent, unreadable(err))
+	}
+	return raw, nowMs, nil
 }
 
 func look(raw machine.Raw, now int64, p machine.Params) breaker.View {

@@ -9,12 +9,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"reflect"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/breakerd/breakerd/internal/tlsfile"
 )
 
 // tlsFiles are the TLS parameters of a URL. Empty ca means the system's roots, empty cert and key no client
@@ -25,39 +24,12 @@ func (f *tlsFiles) params() []param {
 	return []param{{"ca_file", &f.ca}, {"cert_file", &f.cert}, {"key_file", &f.key}, {"server_name", &f.serverName}}
 }
 
-// load reads and parses the files.
-func (f *tlsFiles) load() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: f.serverName}
-	if f.ca != "" {
-		text, err := os.ReadFile(f.ca)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("ca_file %s holds no PEM certificate", f.ca)
-		}
-	}
-	if f.cert != "" {
-		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
-		if err != nil {
-			return nil, fmt.Errorf("cert_file %s and key_file %s: %w", f.cert, f.key, err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
-}
-
 // tlsDialer dials TLS. It reads the files at every dial, so that the next connection uses a renewed certificate: dials
-// are rare, the files are small, and a modification time can stay the same over a change. It is safe for concurrent
-// use.
+// are rare, and the files are small. It is safe for concurrent use.
 type tlsDialer struct {
 	files   *tlsFiles
+	source  *tlsfile.Source
 	timeout time.Duration // of connecting and the handshake together
-	log     *slog.Logger
-
-	mu     sync.Mutex
-	good   *tls.Config // the last that could be used
-	logged string      // the last failure to read, logged once
 }
 
 // newTLSDialer reads the files once, so that a wrong path fails at start.
@@ -65,29 +37,19 @@ func newTLSDialer(files *tlsFiles, timeout time.Duration, log *slog.Logger) (*tl
 	if (files.cert == "") != (files.key == "") {
 		return nil, errors.New("cert_file and key_file go together: one of them is missing")
 	}
-	good, err := files.load()
-	return &tlsDialer{files: files, timeout: timeout, log: log, good: good}, err
+	source, err := tlsfile.New(tlsfile.Files{
+		CA:   tlsfile.File{Name: "ca_file", Path: files.ca},
+		Cert: tlsfile.File{Name: "cert_file", Path: files.cert},
+		Key:  tlsfile.File{Name: "key_file", Path: files.key},
+	}, 0, "Redis", log)
+	return &tlsDialer{files: files, source: source, timeout: timeout}, err
 }
 
-// current is what the files hold now. While they cannot be used, because a renewal is half written for instance, the
-// last good ones stay.
 func (d *tlsDialer) current() *tls.Config {
-	fresh, err := d.files.load()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case err != nil && err.Error() != d.logged:
-		d.logged = err.Error()
-		d.log.Warn("TLS files of Redis cannot be used; the last good ones stay", "error", err)
-	case err == nil:
-		d.logged = ""
-		if !fresh.RootCAs.Equal(d.good.RootCAs) || !reflect.DeepEqual(fresh.Certificates, d.good.Certificates) {
-			d.log.Info("TLS files of Redis have changed; new connections use them",
-				"ca_file", d.files.ca, "cert_file", d.files.cert)
-		}
-		d.good = fresh
+	now := d.source.Current()
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, ServerName: d.files.serverName, RootCAs: now.CAs, Certificates: now.Certificates,
 	}
-	return d.good
 }
 
 // dial has the shape of go-redis's Dialer. It verifies the name of the host it dials, which behind Sentinel and in a

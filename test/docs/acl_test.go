@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/breakerd/breakerd/internal/backup"
 	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/testkit"
@@ -132,6 +134,10 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 			_, _, err := docs.Heartbeat(ctx, "r", time.Minute, redisdocs.ReplicaReport{})
 			return err
 		},
+		"permit keys": func(ctx context.Context) error {
+			_, err := docs.PermitKeys(ctx, strings.Repeat("a", 64), 0)
+			return err
+		},
 		"gate": func(ctx context.Context) error {
 			was, err := docs.Gate(ctx)
 			if err != nil {
@@ -139,6 +145,9 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 			}
 			return docs.PutGate(ctx, &was, &redisdocs.GateChange{To: 1})
 		},
+		"verify": func(ctx context.Context) error { _, err := docs.Verify(ctx, agents); return err },
+		"scan":   func(ctx context.Context) error { _, _, err := docs.ScanAgents(ctx, ""); return err },
+		"types":  func(ctx context.Context) error { _, err := docs.PlantedKeys(ctx); return err },
 		"fleet":  func(ctx context.Context) error { _, err := docs.Replicas(ctx); return err },
 		"report": func(ctx context.Context) error { return docs.Report(ctx, "r", redisdocs.ReplicaReport{}) },
 		"beats":  func(ctx context.Context) error { _, _, err := docs.LastHeartbeats(ctx, "r"); return err },
@@ -169,6 +178,22 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 			})
 			return missed
 		},
+		"hook": func(ctx context.Context) error {
+			for _, who := range []string{"r", "other"} {
+				if _, err := docs.ClaimHook(ctx, "h", who, time.Minute, true); err != nil {
+					return err
+				}
+			}
+			if _, err := docs.SaveHook(ctx, "h", "r", 0, map[string]string{"a": "b"}, []string{"c"}); err != nil {
+				return err
+			}
+			_, err := docs.ReadHook(ctx, "h", "a")
+			return err
+		},
+		"remind": func(ctx context.Context) error {
+			_, err := docs.Lease(ctx, store.Keys().Reminder(agents[0], 1), "r", time.Second)
+			return errors.Join(err, store.AnnounceHoldEnds(ctx, agents[0], machine.ZeroEpoch, breaker.Open, "soon"))
+		},
 		"audit": func(ctx context.Context) error {
 			_, err := docs.Entries(ctx, events.Audit, events.Last(), events.ID{}, 1)
 			return err
@@ -181,6 +206,27 @@ func manage(t *testing.T, store *redisstore.Store, docs *redisdocs.Docs) {
 		"trim":   func(ctx context.Context) error { return docs.Trim(ctx, func(string) bool { return false }) },
 		"push":   func(ctx context.Context) error { return docs.PushQuarantine(ctx, agents[0], "{}") },
 		"list":   func(ctx context.Context) error { _, err := docs.Quarantine(ctx, agents[0]); return err },
+		"backup": func(ctx context.Context) error {
+			return docs.Backup(ctx, func(backup.Record) error { return nil })
+		},
+		"restore": func(ctx context.Context) error {
+			var file bytes.Buffer
+			w, err := backup.NewWriter(&file, backup.Header{})
+			if err != nil {
+				return err
+			}
+			event := "1 manual_open closed>open 00000000000000aa alice 0/0/0/0 fire"
+			old := backup.Record{Section: backup.Audit, Name: "1-1", Agent: agents[0], Text: event}
+			if err := errors.Join(w.Write(old), w.Close()); err != nil {
+				return err
+			}
+			in, err := backup.NewReader(&file)
+			if err != nil {
+				return err
+			}
+			_, err = docs.Restore(ctx, in, redisdocs.RestoreOptions{Actor: "a"})
+			return err
+		},
 		"put": func(ctx context.Context) error {
 			return docs.PutOverride(ctx, agents[0], redisstore.AnyVersion, "{}", "a")
 		},
@@ -218,7 +264,7 @@ func sent(t *testing.T) (out []string) {
 	t.Helper()
 	call := regexp.MustCompile(`\b(?:client|pipe)\.([A-Z]\w+)\(ctx\b`)
 	other := map[string]string{
-		"zaddargs": "zadd", "zaddnx": "zadd", "zrangewithscores": "zrange",
+		"zaddargs": "zadd", "zaddnx": "zadd", "zrangewithscores": "zrange", "zrangebyscorewithscores": "zrangebyscore",
 		"xrangen": "xrange", "xrevrangen": "xrevrange",
 		"exec": "", "process": "", "batchprocess": "", "foreachmaster": "", // of the client library
 		"configget": "", // of the check, which does without

@@ -3,6 +3,7 @@ package docs
 import (
 	"flag"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,11 @@ var update = flag.Bool("update", false, "write into the documents what their com
 func TestDocuments_CommandsDoWhatTheDocumentsSay(t *testing.T) {
 	t.Parallel()
 	repository, enter := origin(t), enterApart(t)
+	build := exec.CommandContext(t.Context(), "make", "-C", repository, "build")
+	build.Env = environment(repository)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("make build: %v\n%s", err, out)
+	}
 	for _, d := range documents(t) {
 		of := d.of("sh")
 		if len(of) == 0 {

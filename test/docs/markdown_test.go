@@ -39,9 +39,12 @@ var (
 // docker is the fence of commands that need a Docker Engine; make stack runs them.
 const docker = "sh docker"
 
+// runbook is the fence of commands for an alert; test/monitoring runs them while it fires.
+const runbook = "sh runbook"
+
 // languages are the fences that tests understand: sh is run, json or text behind it is what it prints, go stands in an
 // example.
-func languages() []string { return []string{"sh", docker, "json", "text", "go", "mermaid"} }
+func languages() []string { return []string{"sh", docker, runbook, "json", "text", "go", "mermaid"} }
 
 // documents reads every Markdown file of the module.
 func documents(t *testing.T) []document {

@@ -81,6 +81,7 @@ func runPage(t *testing.T, origin, dir string, enter []string, limit time.Durati
 	if !strings.Contains(blocks[0], "git clone") {
 		git(t, dir, "clone", "-q", origin, clone)
 		work = clone
+		lend(t, filepath.Join(origin, "bin"), filepath.Join(clone, "bin"))
 	}
 	at := func(i int, what string) string { return filepath.Join(files, strconv.Itoa(i)+"."+what) }
 	exit, left := filepath.Join(files, "exit"), filepath.Join(files, "left")
@@ -118,6 +119,23 @@ func runPage(t *testing.T, origin, dir string, enter []string, limit time.Durati
 	tr.blocks[len(tr.blocks)-1].Exit = code
 	tr.processes, tr.changes = text(left), git(t, clone, "status", "--porcelain")
 	return tr
+}
+
+// lend links the programs that were built of the same commit to where a page builds them: go build finds that they are
+// right, and does not link them anew. Without any it does nothing.
+func lend(t *testing.T, from, to string) {
+	t.Helper()
+	programs, err := os.ReadDir(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	err = errors.Join(err, os.Mkdir(to, 0o755))
+	for _, p := range programs {
+		err = errors.Join(err, os.Link(filepath.Join(from, p.Name()), filepath.Join(to, p.Name())))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // text is what a file holds; nothing if it is not there.

@@ -31,6 +31,8 @@ func TestConfig_BadValueIsNamedWithWhatIsAllowed(t *testing.T) {
 		{[]string{"BREAKERD_LISTEN=[::]:0"}, []string{"BREAKERD_LISTEN", "loopback"}},
 		{[]string{"ENV_FILE=" + bad}, []string{`CIRCUIT_BREAKER_TIMEOUT_SECONDS="soon"`, bad, "line 2", "KEY=VALUE"}},
 		{[]string{"ENV_FILE=" + dir + "/absent"}, []string{"ENV_FILE", "absent"}},
+		{[]string{"WEBHOOKS_FILE=" + dir + "/absent"}, []string{"WEBHOOKS_FILE", "absent"}},
+		{[]string{"WEBHOOKS_FILE=" + bad}, []string{"WEBHOOKS_FILE", bad, "line 1", "want a YAML list of hooks"}},
 		{[]string{"REDIS_PASSWORD_FILE=" + dir + "/absent"}, []string{"REDIS_PASSWORD_FILE", "absent"}},
 	} {
 		d := launch(t, nil, c.env...)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -51,6 +52,44 @@ func few(t *testing.T, p program, env ...string) *daemon {
 	d := p.launch(t, []string{"bash", "-c", `ulimit -n 256; exec "$0"`}, env...)
 	d.awaitListening()
 	return d
+}
+
+// Connections that have not begun to speak TLS count, and make room.
+func TestConnections_AreBoundedUnderTLS(t *testing.T) {
+	t.Parallel()
+	need(t, "bash")
+	ca := testkit.NewCA(t)
+	server, client := ca.ServerPair(t, "breakerd.internal"), ca.ClientPair(t)
+	for _, p := range []program{breakerd, bridge} {
+		d := few(t, p, "TLS_CERT_FILE="+server.CertFile, "TLS_KEY_FILE="+server.KeyFile, "TLS_CLIENT_CA_FILE="+ca.File)
+		for range 400 {
+			c, err := dialRaw(d.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.conn.Close() })
+		}
+		tr := &http.Transport{TLSClientConfig: ca.ClientConfig(t, client, "breakerd.internal"), ForceAttemptHTTP2: true}
+		t.Cleanup(tr.CloseIdleConnections)
+		testkit.Eventually(t, "a new caller to be served", 5*time.Second, func() error {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+d.addr+"/health/checks", http.NoBody)
+			if err != nil {
+				return err
+			}
+			res, err := tr.RoundTrip(req)
+			if err != nil {
+				return err
+			}
+			text, err := io.ReadAll(res.Body)
+			if want := server.CertFile + ", valid until "; res.StatusCode != http.StatusOK || !strings.Contains(string(text), want) {
+				err = fmt.Errorf("status %d, want %s: %s", res.StatusCode, want, text)
+			}
+			if want := map[string]int{"breakerd": 1, "bridge": 2}[p.name]; res.ProtoMajor != want {
+				err = fmt.Errorf("%s, want HTTP/%d", res.Proto, want)
+			}
+			return errors.Join(err, res.Body.Close())
+		})
+	}
 }
 
 // FIELD H10: 400 connections that nobody uses, and a limit of 256 open files.

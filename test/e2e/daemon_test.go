@@ -41,12 +41,18 @@ func (p program) launch(t testing.TB, inside []string, env ...string) *daemon {
 
 func (p program) launchBinary(t testing.TB, argv []string, env ...string) *daemon {
 	t.Helper()
+	return p.launchFiles(t, argv, nil, env...)
+}
+
+// launchFiles starts a program that inherits files.
+func (p program) launchFiles(t testing.TB, argv []string, files []*os.File, env ...string) *daemon {
+	t.Helper()
 	// By default, a program with the race detector sleeps for a second before it exits.
 	// A busy machine is no reason to be degraded, so a round trip to Redis may take two seconds.
 	environ := append([]string{
 		"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=10", "REDIS_TIMEOUT_MS=2000", p.listen + "=127.0.0.1:0",
 	}, env...)
-	d := &daemon{process: spawn(t, argv, environ), program: p}
+	d := &daemon{process: spawn(t, argv, environ, files...), program: p}
 	t.Cleanup(d.end)
 	return d
 }

@@ -182,6 +182,36 @@ func TestRedis_DownAtStartIsUsedOnceItIsUp(t *testing.T) {
 	}
 }
 
+// The deployment guide's troubleshooting greps the log for ConnectionError.
+func TestRedis_AwayIsAConnectionErrorInTheLog(t *testing.T) {
+	t.Parallel()
+	for _, p := range []program{breakerd, bridge} {
+		s := testkit.Start(t)
+		d := p.start(t, "REDIS_URL="+s.URL())
+		d.awaitText("CircuitBreakerManager initialized with Redis connection")
+		if _, found := d.logged("ConnectionError"); found {
+			t.Errorf("%s says ConnectionError while Redis is up", p.name)
+		}
+		call := func() { d.acquire("Agent") }
+		if p == bridge {
+			d.call(http.MethodPost, "/api/v1/agents", `{"name":"Agent","url":"http://127.0.0.1:1"}`).want(http.StatusCreated)
+			call = func() { d.call(http.MethodGet, "/agents/Agent/", "") }
+		}
+		call()
+		s.Kill()
+		call()
+		d.awaitText(`"level":"ERROR"`, "Redis is down", `"event":"circuit_breaker.degraded"`, `"error_type":"ConnectionError"`, s.Addr)
+		late := p.start(t, "REDIS_URL="+s.URL())
+		late.awaitText(`"level":"ERROR"`, "Redis does not answer", `"error_type":"ConnectionError"`, s.Addr)
+	}
+	s := testkit.Start(t, "--requirepass", "secret")
+	d := start(t, "REDIS_URL=redis://:wrong@"+s.Addr)
+	d.awaitText("Redis answers, but refuses these settings")
+	if line, found := d.logged("ConnectionError"); found {
+		t.Errorf("a wrong password is no ConnectionError: %s", line)
+	}
+}
+
 func TestDisabled_AdmitsAllAndRecordsNothing(t *testing.T) {
 	t.Parallel()
 	s := testkit.Start(t)

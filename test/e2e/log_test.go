@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -436,7 +435,7 @@ func TestLog_StderrThatTakesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr := freeAddress(t)
+			addr := testkit.FreeAddress(t)
 			d := breakerd.launchBinary(t, []string{"bash", "-c", `exec "$0" ` + redirect, breakerd.binary()},
 				"BREAKERD_LISTEN="+addr, "LOG_LEVEL=debug")
 			d.at(addr)
@@ -461,16 +460,6 @@ func TestLog_StderrThatTakesNothing(t *testing.T) {
 	}
 }
 
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 // The log is a file on a disk that is full, and is not any more.
 func TestLog_FullDisk(t *testing.T) {
 	t.Parallel()
@@ -480,7 +469,7 @@ func TestLog_FullDisk(t *testing.T) {
 		unshare = []string{"unshare", "-r", "-m"}
 	}
 	dir := t.TempDir()
-	addr := freeAddress(t)
+	addr := testkit.FreeAddress(t)
 	d := breakerd.launchBinary(t, append(unshare, "bash", "-c", `mount -t tmpfs -o size=4m none "$1" && exec "$0" 2>>"$1/log"`, breakerd.binary(), dir),
 		"BREAKERD_LISTEN="+addr, "LOG_LEVEL=debug")
 	d.at(addr)

@@ -16,10 +16,11 @@ import (
 type program struct{ name, listen, dir string }
 
 var (
-	breakerd  = program{"breakerd", "BREAKERD_LISTEN", "cmd/breakerd"}
-	bridge    = program{"bridge", "BRIDGE_LISTEN", "cmd/bridge"}
-	demoAgent = program{"demo-agent", "DEMO_LISTEN", "cmd/demo-agent"}
-	member    = program{"member", "MEMBER_LISTEN", "test/e2e/internal/member"}
+	breakerd   = program{"breakerd", "BREAKERD_LISTEN", "cmd/breakerd"}
+	bridge     = program{"bridge", "BRIDGE_LISTEN", "cmd/bridge"}
+	demoAgent  = program{"demo-agent", "DEMO_LISTEN", "cmd/demo-agent"}
+	breakerctl = program{"breakerctl", "", "cmd/breakerctl"}
+	member     = program{"member", "MEMBER_LISTEN", "test/e2e/internal/member"}
 
 	// binaries is where TestMain has built them, with the race detector.
 	binaries string
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "breakerd-e2e")
 	if err == nil {
 		binaries = dir
-		err = build(dir, "-race", breakerd, bridge, demoAgent, member)
+		err = build(dir, "-race", breakerd, bridge, demoAgent, member, breakerctl)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -68,6 +69,7 @@ func (quiet) Printf(context.Context, string, ...any) {}
 var packages = map[string]string{
 	"redis-server": "redis-server", "redis-cli": "redis-tools", "jq": "jq", "curl": "curl", "bash": "bash", "grep": "grep",
 	"script": "bsdutils", "unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2",
+	"systemd-analyze": "systemd", "nginx": "nginx-light", "haproxy": "haproxy", "caddy": "caddy", "logrotate": "logrotate",
 }
 
 // need fails the test if a tool is missing.

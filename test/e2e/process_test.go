@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,10 +25,10 @@ type process struct {
 	signalled bool // the test has ended it
 }
 
-// spawn starts a program with exactly this environment.
-func spawn(t testing.TB, argv, environ []string) *process {
+// spawn starts a program with exactly this environment, and files as its descriptors from 3 on.
+func spawn(t testing.TB, argv, environ []string, files ...*os.File) *process {
 	t.Helper()
-	return &process{Process: testkit.Run(t, argv, environ), t: t}
+	return &process{Process: testkit.Run(t, argv, environ, files...), t: t}
 }
 
 func (p *process) signal(sig syscall.Signal) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/tools/go/packages"
+
+	"github.com/breakerd/breakerd/internal/testkit/promised"
 )
 
 const module = "github.com/breakerd/breakerd/"
@@ -19,7 +21,9 @@ const module = "github.com/breakerd/breakerd/"
 // which one has. testdata/unused.txt lists the names that stay all the same, each with its reason.
 func TestExported_EachNameHasAUser(t *testing.T) {
 	t.Parallel()
-	all := slices.Concat(load(t, "../.."), load(t, "../../bench"), load(t, "../../contrib/grpc"), load(t, "../../contrib/otel"))
+	own := load(t, "../..")
+	promised.Names(t, "go.txt", public(own))
+	all := slices.Concat(own, load(t, "../../bench"), load(t, "../../contrib/grpc"), load(t, "../../contrib/otel"))
 	used := map[string]bool{}
 	var interfaces []*types.Interface
 	for _, p := range all {
@@ -57,6 +61,32 @@ func TestExported_EachNameHasAUser(t *testing.T) {
 	for n := range reasons {
 		t.Errorf("testdata/unused.txt: %s has a user, or does not exist", n)
 	}
+}
+
+// public are the exported names of pkg, each with its type: an interface with its methods, a struct field by field.
+func public(all []*packages.Package) (names []string) {
+	short := func(p *types.Package) string { return strings.TrimPrefix(p.Path(), module) }
+	for _, p := range all {
+		if !strings.HasPrefix(p.PkgPath, module+"pkg/") || p.ForTest != "" || strings.Contains(p.PkgPath, "/internal/") {
+			continue
+		}
+		for _, o := range exportedOf(p.Types.Scope()) {
+			s, isStruct := o.Type().Underlying().(*types.Struct)
+			t, isType := o.(*types.TypeName)
+			if !isStruct || !isType || t.IsAlias() {
+				names = append(names, types.ObjectString(o, short))
+				continue
+			}
+			names = append(names, "type "+name(o)+" struct")
+			for f := range s.Fields() {
+				if f.Exported() {
+					names = append(names, "field "+name(o)+"."+f.Name()+" "+types.TypeString(f.Type(), short))
+				}
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func load(t *testing.T, dir string) []*packages.Package {

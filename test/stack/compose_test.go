@@ -80,6 +80,9 @@ func TestCompose_ConfinesAndLimitsEveryService(t *testing.T) {
 		if s.MemLimit <= 0 || s.CPUS <= 0 {
 			t.Errorf("limits: %d bytes, %v CPUs", s.MemLimit, s.CPUS)
 		}
+		if s.MemReservation < 16<<20 || s.MemReservation >= s.MemLimit || s.CPUShares < 128 {
+			t.Errorf("reserved: %d of %d bytes, %v shares", s.MemReservation, s.MemLimit, s.CPUShares)
+		}
 		if !s.ReadOnly || !slices.Contains(s.SecurityOpt, "no-new-privileges:true") || !slices.Equal(s.CapDrop, []string{"ALL"}) || s.Privileged {
 			t.Errorf("read-only %v, options %q, dropped %q", s.ReadOnly, s.SecurityOpt, s.CapDrop)
 		}
@@ -111,7 +114,7 @@ func TestCompose_KeepsRedisOnThePrivateNetwork(t *testing.T) {
 		if !project.Networks["private"].Internal {
 			t.Error("the private network leads outside")
 		}
-		if strings.HasPrefix(s.Name, "redis") && (len(s.Ports) > 0 || len(s.Networks) != 1 || s.User != "redis") {
+		if strings.HasPrefix(s.Name, "redis") && s.Name != "redis-exporter" && (len(s.Ports) > 0 || len(s.Networks) != 1 || s.User != "redis") {
 			t.Errorf("ports %v, networks %v, user %q", s.Ports, slices.Collect(maps.Keys(s.Networks)), s.User)
 		}
 		if _, private := s.Networks["private"]; private == (s.Name == "demo-agent") {
@@ -123,6 +126,9 @@ func TestCompose_KeepsRedisOnThePrivateNetwork(t *testing.T) {
 // imagesOf returns the image of a service for each variable that names one.
 func imagesOf(t *testing.T, s types.ServiceConfig) map[string]string {
 	t.Helper()
+	if slices.Contains(s.Profiles, "observability") {
+		return map[string]string{strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_")) + "_IMAGE": s.Image}
+	}
 	if strings.HasPrefix(s.Name, "redis") {
 		return map[string]string{"REDIS_IMAGE": s.Image}
 	}
@@ -141,6 +147,8 @@ func TestCompose_TakesImagesFromVariables(t *testing.T) {
 	defaults := map[string]string{
 		"REDIS_IMAGE": "redis:7-alpine", "BUILD_IMAGE": "golang:1.26-alpine", "RUNTIME_IMAGE": "redis:7-alpine",
 		"BREAKERD_IMAGE": "breakerd:local", "BRIDGE_IMAGE": "breakerd-bridge:local", "VERSION": "",
+		"PROMETHEUS_IMAGE": "prom/prometheus:v3.5.0", "ALERTMANAGER_IMAGE": "prom/alertmanager:v0.28.1",
+		"GRAFANA_IMAGE": "grafana/grafana:12.1.1", "REDIS_EXPORTER_IMAGE": "oliver006/redis_exporter:v1.74.0-alpine",
 	}
 	others := map[string]string{}
 	for name := range defaults {

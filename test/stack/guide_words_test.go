@@ -14,20 +14,20 @@ func TestGuide_WhatIsLeftOutOrRunOtherwiseIsKnown(t *testing.T) {
 	want := `left out: pip install redis==5.0.1
 left out: pip install -r requirements.txt
 left out: docker run -d \
-CIRCUIT_BREAKER_TIMEOUT_SECONDS=60 -> CIRCUIT_BREAKER_TIMEOUT_SECONDS=5
+CIRCUIT_BREAKER_TIMEOUT_SECONDS=60 -> CIRCUIT_BREAKER_TIMEOUT_SECONDS=10
 left out: REDIS_URL=redis://redis-sentinel-1:26379,redis-sentinel-2:26379,redis-sentinel-3:26379/mymaster
 left out: docker run -d \
-sleep 60 -> sleep 5
+sleep 60 -> sleep 10
 docker exec bridge redis-cli -u $REDIS_URL PING -> docker exec bridge sh -c 'redis-cli -u $REDIS_URL PING'
 docker exec bridge ping redis -> docker exec bridge ping -c 1 redis
 left out: redis://localhost:6379/0
 redis-cli KEYS "circuit_breaker:*:state" -> docker exec redis redis-cli KEYS "circuit_breaker:*:state"
 redis-cli KEYS "circuit_breaker:*:calls" -> docker exec redis redis-cli KEYS "circuit_breaker:*:calls"
 redis-cli KEYS "circuit_breaker:*:open_timestamp" -> docker exec redis redis-cli KEYS "circuit_breaker:*:open_timestamp"
-docker-compose logs -f bridge | grep "Circuit breaker OPENED" -> timeout 3 docker-compose logs -f bridge | grep "Circuit breaker OPENED"
+docker-compose logs -f bridge | grep "Circuit breaker OPENED" -> for s in 3 10 30; do timeout $s docker-compose logs -f bridge | grep "Circuit breaker OPENED" && break; done
 docker-compose logs -f bridge | grep "Circuit breaker transitioned to CLOSED" -> ` +
-		`timeout 3 docker-compose logs -f bridge | grep "Circuit breaker transitioned to CLOSED"
-docker-compose logs -f bridge | grep "CircuitBreakerOpenError" -> timeout 3 docker-compose logs -f bridge | grep "CircuitBreakerOpenError"
+		`for s in 3 10 30; do timeout $s docker-compose logs -f bridge | grep "Circuit breaker transitioned to CLOSED" && break; done
+docker-compose logs -f bridge | grep "CircuitBreakerOpenError" -> for s in 3 10 30; do timeout $s docker-compose logs -f bridge | grep "CircuitBreakerOpenError" && break; done
 left out: docker run -d \
 left out: REDIS_URL=redis://:your-strong-password@redis:6379/0
 left out: REDIS_URL=rediss://redis:6380/0`

@@ -80,6 +80,9 @@ func TestSingle_UsesDotEnvOfItsLastStart(t *testing.T) {
 	if got := s.exec("redis", "redis-cli", "GET", "circuit_breaker:FailingAgent:state"); got != "open" {
 		t.Errorf("redis-cli says %q, want open", got)
 	}
+	if got := s.docker("inspect", "--format", "{{.HostConfig.MemoryReservation}} {{.HostConfig.CpuShares}}", s.container("redis", 1)); got != "67108864 1024" {
+		t.Errorf("Redis has bytes and CPU shares reserved: %s", got)
+	}
 
 	s.set("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "2")
 	s.restart("breakerd")

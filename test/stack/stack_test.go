@@ -89,7 +89,7 @@ func (s *stack) end() {
 	defer cancel()
 	if s.t.Failed() {
 		state, _ := s.runCompose(ctx, "ps")
-		logs, _ := s.runCompose(ctx, "logs", "--no-color", "--tail", "60")
+		logs, _ := s.runCompose(ctx, "logs", "--no-color", "--tail", "15")
 		s.t.Logf("%s\n%s", state, logs)
 	}
 	if _, err := s.runCompose(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "2"); err != nil {
@@ -220,10 +220,15 @@ func (s *stack) start(service string, n int) {
 	s.docker("start", s.container(service, n))
 }
 
-// pause stops every process of a container, with its connections open. unpause continues them.
+// pause stops every process of a container, with its connections open. unpause continues them. Docker gives up on a
+// container that forks meanwhile, as one does for its health check: "unable to freeze".
 func (s *stack) pause(service string, n int) {
 	s.t.Helper()
-	s.docker("pause", s.container(service, n))
+	id := s.container(service, n)
+	testkit.Eventually(s.t, service+" to be paused", stepTimeout, func() error {
+		_, err := run(s.t.Context(), s.dir, nil, "docker", "pause", id)
+		return err
+	})
 }
 
 func (s *stack) unpause(service string, n int) {

@@ -166,7 +166,7 @@ function operationOf(path, method, op) {
   const curl = curlOf(method, path, op);
   const e = el("details", { class: "operation", id: op.operationId },
     el("summary", {}, el("span", { class: "method " + method }, method.toUpperCase()), el("span", { class: "path" }, path),
-      el("span", { class: "words" }, op.summary)),
+      el("span", { class: "words" }, op.summary), el("span", { class: "kind" }, op["x-role"])),
     el("div", { class: "inside" },
       el("p", { class: "id" }, "operationId ", el("code", {}, op.operationId), op.description ? ". " + op.description : ""),
       el("h3", {}, "Try it"), sample(curl, "curl command of " + op.operationId),

@@ -43,9 +43,12 @@ func named(op *huma.Operation, name string) (path string, ok bool) {
 	return path, path != op.Path
 }
 
-// Path is the path of an operation on a thing with the name a.
+// Path is the path of an operation on a thing with the name a, or a valid id.
 func Path(op *huma.Operation) string {
 	path, _ := named(op, "a")
+	if strings.Contains(op.Path, "{action}") {
+		path, _ = named(op, strings.Repeat("0a", 8))
+	}
 	return path
 }
 
@@ -69,7 +72,7 @@ func Conforms(t *testing.T, client func(testing.TB) *Client, skip ...string) {
 func (c *Client) refusesBadNames(skip ...string) {
 	c.Helper()
 	ours := []any{
-		string(problem.InvalidAgentName), string(problem.InvalidWorkflowID), string(problem.InvalidExecutionID), string(problem.NotFound),
+		string(problem.InvalidActionID), string(problem.InvalidAgentName), string(problem.InvalidWorkflowID), string(problem.InvalidExecutionID), string(problem.NotFound),
 		string(problem.MethodNotAllowed),
 	}
 	for id, op := range c.Operations() {
@@ -117,7 +120,7 @@ func BadBodies() map[string][]string {
 func (c *Client) refusesBadBodies(skip ...string) {
 	c.Helper()
 	for id, op := range c.Operations() {
-		if op.RequestBody == nil || slices.Contains(skip, id) {
+		if op.RequestBody == nil || op.RequestBody.Content["application/json"] == nil || slices.Contains(skip, id) {
 			continue
 		}
 		path := Path(op)
@@ -133,7 +136,7 @@ func (c *Client) refusesBadBodies(skip ...string) {
 		for _, ct := range []string{"text/plain", "application/x-www-form-urlencoded", "", "application/json; charset", "multipart/form-data"} {
 			c.Do(op.Method, path, exampleBody(op), "Content-Type", ct).WantProblem(415, problem.UnsupportedMediaType)
 		}
-		cut := c.Raw(op.Method + " " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+		cut := c.Raw(op.Method + " " + path + " HTTP/1.1\r\nHost: x\r\n" + c.authorization() + "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 		if cut.Status != 400 {
 			c.Errorf("bad chunk: %d %s", cut.Status, cut.Text)
 		}

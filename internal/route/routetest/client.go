@@ -26,11 +26,12 @@ import (
 type Client struct {
 	testing.TB
 
-	URL  string
-	Doc  *huma.OpenAPI
-	Log  *testkit.Buffer                           // what the API logged
-	Find func(method, path string) *huma.Operation // nil: OperationAt
-	Keys func() []string                           // what was written to the API's stores
+	URL   string
+	Doc   *huma.OpenAPI
+	Log   *testkit.Buffer                           // what the API logged
+	Find  func(method, path string) *huma.Operation // nil: OperationAt
+	Keys  func() []string                           // what was written to the API's stores
+	Token string                                    // sent with each request; "": none
 }
 
 // Logger makes a logger of every level, and the buffer of its lines.
@@ -69,6 +70,9 @@ func (c *Client) Do(method, path, body string, header ...string) Got {
 	}
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
 	}
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
@@ -133,10 +137,19 @@ func (c *Client) Raw(request string) Got {
 func (c *Client) RawRequest(method, target, body string) Got {
 	c.Helper()
 	head := method + " " + target + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+	head += c.authorization()
 	if body != "" {
 		head += "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n"
 	}
 	return c.Raw(head + "\r\n" + body)
+}
+
+// authorization is the header line of the token; "": there is none.
+func (c *Client) authorization() string {
+	if c.Token == "" {
+		return ""
+	}
+	return "Authorization: Bearer " + c.Token + "\r\n"
 }
 
 // RawHeader sends a request without a body, and gives the bytes of the answer.

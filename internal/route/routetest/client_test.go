@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/breakerd/breakerd/internal/health"
 	"github.com/breakerd/breakerd/internal/route"
 	"github.com/breakerd/breakerd/internal/route/routetest"
 )
@@ -12,7 +13,7 @@ import (
 func TestClient_NoticesAnswersThatTheDocumentLacks(t *testing.T) {
 	t.Parallel()
 	api := route.New("test", "1", "A test.", nil)
-	api.Health(route.HealthOptions{Health: func(context.Context) route.Health { return route.Health{} }})
+	api.Health(route.HealthOptions{Health: func(context.Context) health.Report { return health.Report{} }})
 	c := routetest.Client{TB: t, Doc: api.OpenAPI}
 	op := c.Operations()["live"]
 	for what, g := range map[string]routetest.Got{

@@ -7,6 +7,10 @@ func (m *machine) force() {
 		m.res.Code = CodeHoldProtected
 		return
 	}
+	if m.Hold.Kind != "" && !f.Override && (f.Yield == YieldAny || f.Yield == YieldOthers && m.Hold.Actor != f.Actor) {
+		m.res.Code = CodeHoldExists
+		return
+	}
 	if f.Target == Release && m.Hold.Kind == "" {
 		m.res.Code = CodeNotHeld
 		return

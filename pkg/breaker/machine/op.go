@@ -58,8 +58,20 @@ type Force struct {
 	Actor     string // see [ValidWord]
 	Address   string // the IP address that the actor asked from; "": unknown
 	Protected bool   // the hold is lifted only with Override
-	Override  bool   // lifts a protected hold
+	Override  bool   // lifts a protected hold, and does not yield
+	Yield     Yield
+	ID        string // 16 hex digits: a later Force of the agent with the same ID changes nothing, for a day; "": none
 }
+
+// Yield says which hold that stands a [Force] leaves as it is; its code is then [CodeHoldExists].
+type Yield string
+
+// The holds that a Force may yield to.
+const (
+	YieldNone   Yield = ""       // to none: it replaces or lifts whichever stands
+	YieldOthers Yield = "others" // to that of another actor
+	YieldAny    Yield = "any"    // to any
+)
 
 // Target is what a Force asks for.
 type Target string
@@ -119,11 +131,12 @@ const (
 	CodeIgnored       Code = "ignored"        // record: nothing to count [B4], [B15]
 	CodeLate          Code = "late"           // record: the permit's epoch or lease has ended [B14]
 	CodeForeign       Code = "foreign"        // record: the permit is not one of this breaker [B14]
-	CodeDuplicate     Code = "duplicate"      // record, replay: this ReportID or batch was taken before [B14], [B26]
+	CodeDuplicate     Code = "duplicate"      // a ReportID, batch or Force.ID that was taken before [B14], [B26]
 	CodeLost          Code = "lost"           // replay: see Reason; record: answered without the store
 	CodeExpired       Code = "expired"        // acquire: a lease was free, but UselessAfterMs is past [B12]
 	CodeLeaseLost     Code = "lease_lost"     // renew: the lease has ended
 	CodeHoldProtected Code = "hold_protected" // force, without Override
+	CodeHoldExists    Code = "hold_exists"    // force: it yields to the hold that stands
 	CodeNotHeld       Code = "not_held"       // force: there is no hold to release
 )
 

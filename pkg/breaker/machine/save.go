@@ -117,15 +117,6 @@ func (s Snapshot) saveHistory(raw Raw, p Params, nowMs int64) (history map[strin
 	return orNil(out), false
 }
 
-// parseMinute reads "calls failures slow"; any other text counts as zeros.
-func parseMinute(text string) (calls, failures, slow int64) {
-	n, ok := parseNumbers(text)
-	if !ok || len(n) != 3 {
-		return 0, 0, 0
-	}
-	return n[0], n[1], n[2]
-}
-
 func orNil(m map[string]string) map[string]string {
 	if len(m) == 0 {
 		return nil

@@ -74,8 +74,8 @@ func (h *history) randomEdits() []Edit {
 		return []Edit{{Do: Del, Key: State}, {Do: HSet, Key: Control, Field: "state", Value: "shut"}}
 	case c < 94:
 		now := strconv.FormatInt(h.now, 10)
-		field := pick(src, "sx", "f"+now, "w"+strconv.FormatInt(h.now+5000, 10), "r:a", "r:b", "newer", "s007")
-		return []Edit{{Do: HSet, Key: Calls, Field: field, Value: pick(src, "3", h.garbage())}}
+		field := pick(src, "sx", "f"+now, "w"+strconv.FormatInt(h.now+5000, 10), "r:a", "r:a", "r:b", "r:b", "newer", "s007")
+		return []Edit{{Do: HSet, Key: Calls, Field: field, Value: pick(src, "3", h.garbage(), h.garbage())}}
 	case c < 99:
 		return []Edit{h.leaseEdit()}
 	default:

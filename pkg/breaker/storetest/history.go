@@ -311,6 +311,8 @@ func randomForce(src *source) breaker.Force {
 			"flooding quarantine of the agent, seen by two people in the night of the 11th — see the ticket"),
 		Actor:     pick(src, "alice", "bob@example.org"),
 		Protected: src.chance(25), Override: src.chance(50),
+		Yield: pick(src, breaker.YieldNone, breaker.YieldOthers, breaker.YieldAny),
+		ID:    pick(src, "", "", "", "00000000000000aa", "00000000000000bb"),
 	}
 }
 

@@ -35,6 +35,8 @@ func (m *Model) Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op
 	switch {
 	case op.Verb == machine.VerbRecord && op.ReportID != "":
 		id = "report " + op.ReportID
+	case op.Verb == machine.VerbForce && op.Force.ID != "":
+		id = "action " + op.Force.ID
 	case op.Verb == machine.VerbReplay:
 		id = "batch " + op.Token
 	}
@@ -45,7 +47,7 @@ func (m *Model) Apply(nowMs int64, agent string, p breaker.Policy, op machine.Op
 	after, res := machine.Step(params, machine.Load(raw), op, nowMs)
 	if duplicate {
 		res.Code, res.Reason, res.Counted = machine.CodeDuplicate, first.Reason, first.Counted
-	} else if id != "" {
+	} else if id != "" && (op.Verb != machine.VerbForce || res.Code == machine.CodeOK) {
 		m.taken[agent+" "+id] = res
 	}
 	m.keep(agent, machine.Save(raw, params, after, res.Events, nowMs))

@@ -243,6 +243,7 @@ func (t *player) operate(w []string) (string, error) {
 		op.Force = breaker.Force{
 			Target: breaker.Target(w[1]), LengthMs: a.ms("for"), RampMs: a.ms("ramp"),
 			Actor: a["by"], Reason: a["reason"], Protected: a.has("protected"), Override: a.has("override"),
+			Yield: breaker.Yield(a["yield"]), ID: a["id"],
 		}
 	default:
 		return "", fmt.Errorf("unknown command %q", w[0])
