@@ -64,7 +64,8 @@ func buildBreakerd(s *service, ready func(context.Context) error) (parts, error)
 	api, err := httpapi.New(httpapi.Options{
 		Manager: s.Manager, Directory: directory{s.Docs, s.Replica}, Policies: s.Policies, InFile: s.Registry.InFile,
 		HoldDefault: s.cfg.HoldDefault, Fleet: directory{s.Docs, s.Replica}, Keys: s.Docs, Events: s.Docs,
-		Listen: s.countedListen(hub), Permits: signer,
+		HistoryMinutes: s.cfg.HistoryMinutes,
+		Listen:         s.countedListen(hub), Permits: signer,
 		Backups:  backups{s},
 		Webhooks: s.webhooks.List, Calls: directory{s.Docs, s.Replica}.Calls, Latency: s.Latency,
 		HealthOptions: s.healthOptions(ready, nil), Judges: s.monitor.Add, Logger: s.log,

@@ -19,6 +19,8 @@ type selection struct {
 	labels   []string
 	states   []string
 	holds    []string
+	modes    []string
+	ramping  bool
 	override string
 	reason   string
 	name     string
@@ -29,6 +31,8 @@ func (s *selection) addFlags(cmd *cobra.Command) {
 	flags.StringArrayVarP(&s.labels, "selector", "l", nil, "with this label, KEY=VALUE; given again: with each")
 	flags.StringSliceVar(&s.states, "state", nil, "in this state: closed, open or half_open")
 	flags.StringSliceVar(&s.holds, "hold", nil, "held: any, open, closed, protected, or none")
+	flags.StringSliceVar(&s.modes, "mode", nil, "whose policy does this: enforce, observe or disabled")
+	flags.BoolVar(&s.ramping, "ramping", false, "that let calls return after they closed")
 	flags.StringVar(&s.override, "override", "", "with an override: any, invalid, or none")
 	flags.StringVar(&s.reason, "with-reason", "", "whose reason contains this")
 	flags.StringVarP(&s.name, "name", "q", "", "whose name contains this")
@@ -38,7 +42,7 @@ func (s *selection) addFlags(cmd *cobra.Command) {
 
 // empty says that nothing was selected.
 func (s *selection) empty() bool {
-	return len(s.labels)+len(s.states)+len(s.holds) == 0 && s.override+s.reason+s.name == ""
+	return len(s.labels)+len(s.states)+len(s.holds)+len(s.modes) == 0 && !s.ramping && s.override+s.reason+s.name == ""
 }
 
 // words are the states as the API has them.
@@ -53,6 +57,7 @@ func words(states []string) []string {
 func (s *selection) query() (client.ListQuery, error) {
 	q := client.ListQuery{
 		States: words(s.states), Holds: s.holds, Override: s.override, Reason: s.reason, Name: s.name,
+		Modes: s.modes, Ramping: s.ramping,
 	}
 	for _, label := range s.labels {
 		name, value, ok := strings.Cut(label, "=")
@@ -70,6 +75,7 @@ func (s *selection) query() (client.ListQuery, error) {
 func (s *selection) selector() *client.Selector {
 	return &client.Selector{
 		Label: s.labels, State: words(s.states), Hold: s.holds, Override: s.override, Reason: s.reason, Q: s.name,
+		Mode: s.modes, Ramping: s.ramping,
 	}
 }
 

@@ -48,6 +48,8 @@ type actionBody struct {
 type selector struct {
 	State    []string `json:"state,omitempty"    maxItems:"32"`
 	Hold     []string `json:"hold,omitempty"     maxItems:"32"`
+	Mode     []string `json:"mode,omitempty"     maxItems:"32"`
+	Ramping  bool     `json:"ramping,omitempty"`
 	Override string   `json:"override,omitempty"`
 	Label    []string `json:"label,omitempty"    maxItems:"32"`
 	Reason   string   `json:"reason,omitempty"`
@@ -192,7 +194,10 @@ func (a *api) selected(ctx context.Context, in actionBody) (agents []string, err
 		return slices.Compact(in.Agents), nil
 	}
 	s := in.Selector
-	q := url.Values{"state": s.State, "hold": s.Hold, "label": s.Label}
+	q := url.Values{"state": s.State, "hold": s.Hold, "label": s.Label, "mode": s.Mode}
+	if s.Ramping {
+		q.Set("ramping", "true")
+	}
 	for name, value := range map[string]string{"override": s.Override, "reason": s.Reason, "q": s.Q} {
 		if value != "" {
 			q.Set(name, value)
@@ -200,7 +205,8 @@ func (a *api) selected(ctx context.Context, in actionBody) (agents []string, err
 	}
 	maps.DeleteFunc(q, func(_ string, values []string) bool { return len(values) == 0 })
 	if len(q) == 0 {
-		return nil, problem.BadValue("body.selector", "{}", "at least one of state, hold, override, label, reason, q")
+		return nil, problem.BadValue("body.selector", "{}",
+			"at least one of state, hold, mode, ramping, override, label, reason, q")
 	}
 	l := listQuery{sort: sortByName}
 	if err := l.readFilters("body.selector.", q); err != nil {

@@ -1,7 +1,10 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -20,8 +23,17 @@ type breakerDetail struct {
 	view.BreakerEntry
 	Policy        map[string]policyValue `json:"policy"              doc:"Each value by name, and where it came from."`
 	PolicyProblem string                 `json:"policy_problem,omitempty" doc:"Why the override in Redis is not in force; the last good policy is."`
+	Series        *seriesView            `json:"series"              doc:"Its calls over an hour, where HISTORY_MINUTES keeps that, else over its window."`
+	Leases        []leaseView            `json:"leases"              doc:"Of probes that are under way, the oldest first." nullable:"false"`
 	Reporters     map[string]string      `json:"reporters,omitempty" doc:"With minimum_reporters: who failed, and when last."`
 	Latency       *view.Latency          `json:"latency,omitempty"   doc:"How long its calls took in about the last ten minutes, on all replicas; missing: none was measured."`
+}
+
+// leaseView is one probe that is under way. Who makes the call is not on record.
+type leaseView struct {
+	Permit string `json:"permit" doc:"The middle of its permit, 16 hex digits."`
+	Since  string `json:"since"  format:"date-time"`
+	Until  string `json:"until"  format:"date-time" doc:"When its place is free again, unless it is reported or renewed."`
 }
 
 type policyValue struct {
@@ -74,6 +86,7 @@ func (a *api) detail(r *route.Request, _ route.None) (out breakerDetail, err err
 	for _, f := range policy.Fields(p) {
 		out.Policy[f.Name] = policyValue{Value: f.Value, Origin: origins[f.Name]}
 	}
+	out.Series, out.Leases = a.seriesOrWindow(r.Context(), r.Agent, v, p), leases(v)
 	out.Latency = a.latencyOf(r.Context(), r.Agent)
 	for name, at := range v.Reporters {
 		if out.Reporters == nil {
@@ -82,6 +95,19 @@ func (a *api) detail(r *route.Request, _ route.None) (out breakerDetail, err err
 		out.Reporters[name] = *view.Stamp(max(at, 1))
 	}
 	return out, nil
+}
+
+func leases(v breaker.View) []leaseView {
+	out := make([]leaseView, 0, len(v.Leases))
+	for token, l := range v.Leases {
+		out = append(out, leaseView{
+			Permit: token, Since: *view.Stamp(max(l.IssuedMs, 1)), Until: *view.Stamp(max(l.StartMs+l.LengthMs, 1)),
+		})
+	}
+	slices.SortFunc(out, func(x, y leaseView) int {
+		return cmp.Or(strings.Compare(x.Since, y.Since), strings.Compare(x.Permit, y.Permit))
+	})
+	return out
 }
 
 type historyReply struct {

@@ -46,8 +46,11 @@ func (a *api) configRoutes() {
 	route.Serve(a.API, route.Operation{
 		Route: "PUT " + path, ID: "putConfig", Role: access.Operate, Tag: "configuration", In: schema, Out: schema,
 		Summary: "Set it as a whole; also for an agent that is not known yet (201)", Also: []int{http.StatusCreated},
-		Params: []*huma.Param{route.ActorParam(), ifMatchParam(), ifNoneMatchParam()}, Codes: changes,
-		Headers: etagHeader(true), Example: `{"failure_threshold": 3, "timeout_seconds": 30}`,
+		Params: []*huma.Param{
+			route.ActorParam(), ifMatchParam(), ifNoneMatchParam(),
+			route.QueryParam("dry_run", "1: check all of it, and change nothing.", &huma.Schema{Type: huma.TypeString, Enum: []any{"0", "1"}}),
+		},
+		Codes: changes, Headers: etagHeader(true), Example: `{"failure_threshold": 3, "timeout_seconds": 30}`,
 	}, a.putConfig)
 	route.Serve(a.API, route.Operation{
 		Route: "DELETE " + path, ID: "deleteConfig", Role: access.Operate,
@@ -84,6 +87,14 @@ func (a *api) getConfig(r *route.Request, _ route.None) (out configReply, err er
 
 func (a *api) putConfig(r *route.Request, in json.RawMessage) (out configReply, err error) {
 	now := time.Now()
+	q, err := r.Params()
+	if err != nil {
+		return out, err
+	}
+	dry := q.Get("dry_run")
+	if dry != "" && dry != "0" && dry != "1" {
+		return out, problem.BadValue("query.dry_run", dry, "0 or 1")
+	}
 	out.Record, err = policy.ParseRecord(in)
 	if err == nil {
 		err = a.Policies.Check(r.Context(), r.Agent, out.Override)
@@ -103,6 +114,13 @@ func (a *api) putConfig(r *route.Request, in json.RawMessage) (out configReply, 
 	record, err := json.Marshal(out.Record)
 	if err != nil {
 		return out, err
+	}
+	if dry == "1" {
+		current, err := a.Directory.Override(r.Context(), r.Agent)
+		if err != nil {
+			return out, err
+		}
+		return out, precondition(r, current)
 	}
 	if err := a.change(r, a.Directory.Override, a.Directory.PutOverride, string(record)); err != nil {
 		return out, err

@@ -14,6 +14,8 @@ type listEntry struct {
 	Window   *windowView   `json:"window,omitempty"  doc:"With include=window: what its window holds now."`
 	Profile  *profileView  `json:"profile,omitempty" doc:"With include=profile: what people say of the agent."`
 	Override *overrideView `json:"override,omitempty" doc:"With include=override: who set its override, until when, and whether it is in force."`
+	Series   *seriesView   `json:"series,omitempty"  doc:"With include=series: its calls over an hour, where HISTORY_MINUTES keeps that, else over its window."`
+	Mode     string        `json:"mode"              doc:"What its policy does." enum:"enforce,observe,disabled"`
 	LastSeen *string       `json:"last_seen,omitempty" doc:"With include=seen: when it was last called, to a minute." format:"date-time"`
 }
 
@@ -43,7 +45,7 @@ type profileView struct {
 
 // entry shows a breaker with what the query asks for besides.
 func (s *overview) entry(ctx context.Context, l listQuery, b *shown) (e listEntry, err error) {
-	e.BreakerEntry = b.entry
+	e.BreakerEntry, e.Mode = b.entry, modeOf(b.policy, nil)
 	if slices.Contains(l.include, withWindow) {
 		w := b.view.Window(b.view.NowMs, b.policy.WindowSize.Milliseconds())
 		e.Window = &windowView{
@@ -70,6 +72,14 @@ func (s *overview) entry(ctx context.Context, l listQuery, b *shown) (e listEntr
 		e.Override = docs[e.AgentID].shownOverride()
 	}
 	return e, nil
+}
+
+// addMore adds to the breakers of a page what is read of all of them at once.
+func (s *overview) addMore(ctx context.Context, l listQuery, page []listEntry) error {
+	if err := s.addSeries(ctx, l, page); err != nil {
+		return err
+	}
+	return s.addSeen(ctx, l, page)
 }
 
 // addSeen adds when the agents of a page were last called, if the query asks for it.

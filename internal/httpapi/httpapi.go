@@ -24,6 +24,7 @@ import (
 	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/registry"
 	"github.com/breakerd/breakerd/internal/route"
+	"github.com/breakerd/breakerd/internal/ui"
 	"github.com/breakerd/breakerd/internal/webhook"
 	"github.com/breakerd/breakerd/pkg/breaker"
 )
@@ -49,6 +50,8 @@ type Options struct {
 	Permits *permits.Signer
 	// HoldDefault is how long an agent is held open if the operator does not say; 0: until the hold is lifted.
 	HoldDefault time.Duration
+	// HistoryMinutes is for how long the minutes of [Keys.History] are kept; 0: they are not.
+	HistoryMinutes int
 	// Events reads the fleet's streams, and Listen hears the one of events: see [events.Hub].
 	Events events.Reader
 	Listen func(ctx context.Context, after *events.ID) (*events.Listener, events.ID, *events.Reset, error)
@@ -122,7 +125,7 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.guarded(), nil
+	return a.guarded()
 }
 
 // api is the API under construction, and what its operations share.
@@ -175,9 +178,13 @@ func newAPI(o Options) (*api, error) {
 	return a, a.Finish()
 }
 
-func (a *api) guarded() http.Handler {
+func (a *api) guarded() (http.Handler, error) {
 	paths := guard.Paths(guard.AgentsUnder("/v1/circuit_breakers/"),
 		guard.AgentsUnder(adminPath+"/"), guard.AgentsUnder("/v1/admin/agents/"), actionsUnder())
 	routes := guard.Chain(a.overviews.afterChanges(a.API), guard.Private, paths, guard.SameOrigin)
-	return guard.Chain(a.gateOr(routes), guard.Recover(a.Logger), guard.When(a.LoopbackOnly, guard.Loopback))
+	page, err := ui.Handler(routes)
+	if err != nil {
+		return nil, err
+	}
+	return guard.Chain(a.gateOr(page), guard.Recover(a.Logger), guard.When(a.LoopbackOnly, guard.Loopback)), nil
 }

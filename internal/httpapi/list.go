@@ -44,11 +44,13 @@ const (
 	withProfile   = "profile"
 	withOverride  = "override"
 	withSeen      = "seen"
+	withSeries    = "series"
 )
 
 const (
 	mostWords   = 32  // of one parameter
 	maxSearched = 128 // bytes of a text that is searched for
+	mostOffset  = 1_000_000
 	lastKey     = math.MaxInt64
 )
 
@@ -77,9 +79,12 @@ type listQuery struct {
 	labels   map[string]string // all of them
 	reason   string            // is in the reason, in lower case
 	q        string            // is in the name, in lower case
+	modes    []string          // none: all
+	ramping  bool              // false: whether they let calls return or not
 	sort     string
 	include  []string
 	limit    int
+	offset   int
 	after    place
 }
 
@@ -97,13 +102,18 @@ func listParams() []*huma.Param {
 			word("open", "closed", holdProtected, anyOne, noneAtAll)),
 		route.QueryParam("override", "Only those with an override in Redis, with one that is not in force, or without.",
 			word(anyOne, invalid, noneAtAll)),
+		route.ArrayParam("mode", "Only those whose policy does this.", word("enforce", "observe", modeDisabled)),
+		route.QueryParam("ramping", "true: only those that let calls return.", word("true", "false")),
 		route.QueryParam("label", "Only those with this label, name=value; given again, with each of them.",
 			&huma.Schema{Type: huma.TypeArray, Items: word()}),
 		route.QueryParam("reason", "Only those whose reason contains this, in either case.", word()),
 		route.QueryParam("q", "Only names that contain this, in either case.", word()),
 		route.QueryParam("sort", "Default state.", word(sorts()...)),
-		route.ArrayParam("include", "Show this too.", word(withWindow, withProfile, withOverride, withSeen)),
+		route.ArrayParam("include", "Show this too.",
+			word(withWindow, withProfile, withOverride, withSeen, withSeries)),
 		route.LimitParam(), route.CursorParam(),
+		route.QueryParam("offset", "Begin behind so many; not with cursor.",
+			&huma.Schema{Type: huma.TypeInteger, Minimum: new(0.0), Maximum: new(float64(mostOffset))}),
 	}
 }
 
@@ -116,7 +126,7 @@ func readListQuery(r *route.Request) (l listQuery, err error) {
 		return l, err
 	}
 	if l.include, err = oneOf("query.", q["include"], "include",
-		withWindow, withProfile, withOverride, withSeen); err != nil {
+		withWindow, withProfile, withOverride, withSeen, withSeries); err != nil {
 		return l, err
 	}
 	l.sort = cmp.Or(q.Get("sort"), sortByState)
@@ -126,7 +136,23 @@ func readListQuery(r *route.Request) (l listQuery, err error) {
 	if l.limit, err = route.Whole(q, "limit", route.MostListed); err != nil {
 		return l, err
 	}
+	if l.offset, err = offset(q); err != nil {
+		return l, err
+	}
 	return l, l.readCursor(q.Get("cursor"))
+}
+
+// offset reads how many breakers are passed over.
+func offset(q url.Values) (n int, err error) {
+	text := q.Get("offset")
+	if text == "" {
+		return 0, nil
+	}
+	n, err = strconv.Atoi(text)
+	if err != nil || n < 0 || n > mostOffset || q.Get("cursor") != "" {
+		return 0, problem.BadValue("query.offset", text, "0 to 1000000, without cursor")
+	}
+	return n, nil
 }
 
 // readFilters reads which breakers are meant; in says where the values stand.
@@ -150,6 +176,16 @@ func (l *listQuery) readFilters(in string, q url.Values) (err error) {
 		return problem.BadValue(in+"override", q.Get("override"), "one value")
 	}
 	l.override = strings.Join(override, "")
+	if l.modes, err = oneOf(in, q["mode"], "mode", "enforce", "observe", modeDisabled); err != nil {
+		return err
+	}
+	switch text := q.Get("ramping"); text {
+	case "", "false":
+	case "true":
+		l.ramping = true
+	default:
+		return problem.BadValue(in+"ramping", text, "true or false")
+	}
 	if err := l.readLabels(in, q["label"]); err != nil {
 		return err
 	}
@@ -224,7 +260,7 @@ func (l *listQuery) cursor() *string {
 
 // closedToo reports whether a breaker that is closed and not held can be in the list. It has no reason.
 func (l *listQuery) closedToo() bool {
-	return (len(l.states) == 0 || slices.Contains(l.states, breaker.Closed)) && l.reason == "" &&
+	return (len(l.states) == 0 || slices.Contains(l.states, breaker.Closed)) && l.reason == "" && !l.ramping &&
 		(len(l.holds) == 0 || slices.Contains(l.holds, noneAtAll))
 }
 
@@ -232,7 +268,7 @@ func (l *listQuery) closedToo() bool {
 // is closed and was not inspected.
 func (l *listQuery) takes(agent string, b *shown) bool {
 	if len(l.states) > 0 && !slices.Contains(l.states, b.state()) ||
-		l.q != "" && !strings.Contains(strings.ToLower(agent), l.q) {
+		l.ramping && !b.ramps() || l.q != "" && !strings.Contains(strings.ToLower(agent), l.q) {
 		return false
 	}
 	if l.reason == "" && len(l.holds) == 0 {
@@ -265,6 +301,9 @@ func (l *listQuery) takesDocument(d *document) bool {
 		if held, has := d.profile.Labels[name]; !has || held != value {
 			return false
 		}
+	}
+	if len(l.modes) > 0 && !slices.Contains(l.modes, d.mode) {
+		return false
 	}
 	switch l.override {
 	case anyOne:
@@ -302,7 +341,7 @@ func (l *listQuery) key(b *shown) int64 {
 			rank = 0
 		case state == breaker.HalfOpen:
 			rank = 1
-		case b.view.Ramp.LengthMs > 0:
+		case b.ramps():
 			rank = 2
 		}
 		return (rank+1)*2*machine.Million - ppm(b)
@@ -334,6 +373,7 @@ func (s *overview) list(ctx context.Context, l listQuery) (out listReply, err er
 		return out, err
 	}
 	out.Total = len(places)
+	places = places[min(l.offset, len(places)):]
 	if l.after.name != "" {
 		next, found := slices.BinarySearchFunc(places, l.after, place.compare)
 		if found {
@@ -354,7 +394,7 @@ func (s *overview) list(ctx context.Context, l listQuery) (out listReply, err er
 			}
 			if len(out.Breakers) == l.limit {
 				out.NextCursor = l.cursor()
-				return out, s.addSeen(ctx, l, out.Breakers)
+				return out, s.addMore(ctx, l, out.Breakers)
 			}
 			entry, err := s.entry(ctx, l, b)
 			if err != nil {
@@ -365,7 +405,7 @@ func (s *overview) list(ctx context.Context, l listQuery) (out listReply, err er
 		}
 		places = places[len(chunk):]
 	}
-	return out, s.addSeen(ctx, l, out.Breakers)
+	return out, s.addMore(ctx, l, out.Breakers)
 }
 
 func namesOf(places []place) []string {
@@ -381,7 +421,8 @@ const keptOrders = 16
 
 // places lists, in order, the agents that the query finds. The pages of a query share the list.
 func (s *overview) places(ctx context.Context, l listQuery) (out []place, err error) {
-	query := fmt.Sprintf("%q %q %q %q %q %q %q", l.states, l.holds, l.override, l.labels, l.reason, l.q, l.sort)
+	query := fmt.Sprintf("%q %q %q %q %q %q %q %q %t",
+		l.states, l.holds, l.override, l.labels, l.reason, l.q, l.sort, l.modes, l.ramping)
 	if out, kept := s.orders[query]; kept {
 		return out, nil
 	}
@@ -405,7 +446,7 @@ func (s *overview) find(ctx context.Context, l listQuery) (out []place, err erro
 			found = append(found, agent)
 		}
 	}
-	if len(l.labels) > 0 || l.override != "" {
+	if len(l.labels) > 0 || l.override != "" || len(l.modes) > 0 {
 		docs, err := s.documentsOf(ctx, found)
 		if err != nil {
 			return nil, err

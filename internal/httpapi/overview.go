@@ -60,9 +60,9 @@ type overviews struct {
 	changes atomic.Int64
 
 	// What follows belongs to who has the turn.
-	last  *overview
-	docs  documents
-	flaps flaps
+	last   *overview
+	docs   documents
+	recent transitions
 }
 
 func newOverviews(a *api) *overviews { return &overviews{api: a, turn: make(chan struct{}, 1)} }
@@ -115,8 +115,9 @@ func (s *overviews) afterChanges(next http.Handler) http.Handler {
 	})
 }
 
-// overview is one reading of the fleet. Breakers that are not closed, or held, are inspected when it is made. The
-// others, names and documents are read when somebody asks for them, and kept for all who ask after that.
+// overview is one reading of the fleet. Breakers that are not closed, or held, or let calls return, are inspected
+// when it is made. The others, names and documents are read when somebody asks for them, and kept for all who ask
+// after that.
 type overview struct {
 	of    *overviews
 	until time.Time // when the next listing reads anew
@@ -124,7 +125,7 @@ type overview struct {
 
 	nowMs  int64             // Redis' clock
 	shown  map[string]*shown // the breakers that were inspected, by agent
-	notes  []string          // agents of shown that are not closed, or held, by name
+	notes  []string          // agents of shown that are noted, by name
 	hidden named             // agents whose breaker is not closed, or held, and that Redis refuses to show
 	agents []string          // all known ones by name, those of notes included; nil: not read yet
 	docs   bool              // the version of the documents was compared
@@ -133,15 +134,21 @@ type overview struct {
 	orders  map[string][]place // by query
 }
 
-// shown is one breaker as it was inspected. Both never change.
+// shown is one breaker as it was inspected, which never changes.
 type shown struct {
 	view   breaker.View
 	policy breaker.Policy
 	entry  view.BreakerEntry
+	series *seriesView // nil: nobody has asked for it yet
 }
 
-// noted reports whether a breaker is not closed, or held.
-func (b *shown) noted() bool { return b.view.State != breaker.Closed || b.view.Hold.Kind != "" }
+// noted reports whether a breaker is not closed, or held, or lets calls return.
+func (b *shown) noted() bool {
+	return b.view.State != breaker.Closed || b.view.Hold.Kind != "" || b.ramps()
+}
+
+// ramps reports whether a breaker that has closed admits a part of the calls only.
+func (b *shown) ramps() bool { return b != nil && b.view.Ramp.LengthMs > 0 }
 
 // state is the breaker's state; b is nil for one that was not inspected, and so is closed.
 func (b *shown) state() breaker.State {
@@ -159,13 +166,27 @@ func (s *overview) read(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	names := slices.Sorted(maps.Keys(listed))
+	if err := s.readTransitions(ctx); err != nil {
+		return err
+	}
+	names := slices.Collect(maps.Keys(listed))
+	for agent := range s.of.recent.closed {
+		if _, is := listed[agent]; !is {
+			names = append(names, agent)
+		}
+	}
+	slices.Sort(names)
 	if err := s.inspect(ctx, names); err != nil {
 		return err
 	}
 	for _, agent := range names {
-		if s.shown[agent].view.Degraded { // Redis is up
+		if _, is := listed[agent]; is && s.shown[agent].view.Degraded { // Redis is up
 			s.hidden.add(agent)
+		}
+	}
+	for agent := range s.of.recent.closed {
+		if !s.shown[agent].ramps() {
+			delete(s.of.recent.closed, agent)
 		}
 	}
 	s.notes = slices.DeleteFunc(names, func(agent string) bool { return !s.shown[agent].noted() })
@@ -213,7 +234,7 @@ func (a *api) show(ctx context.Context, agent string) (b *shown, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &shown{v, p, view.Entry(agent, v, p)}, nil
+	return &shown{view: v, policy: p, entry: view.Entry(agent, v, p)}, nil
 }
 
 // names are all known agents by name.

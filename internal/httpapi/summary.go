@@ -9,21 +9,18 @@ import (
 	"time"
 
 	"github.com/breakerd/breakerd/internal/access"
-	"github.com/breakerd/breakerd/internal/events"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
 	"github.com/breakerd/breakerd/internal/redisdocs"
 	"github.com/breakerd/breakerd/internal/route"
+	"github.com/breakerd/breakerd/internal/view"
 	"github.com/breakerd/breakerd/pkg/breaker"
-	"github.com/breakerd/breakerd/pkg/breaker/machine"
 )
 
 const (
-	flapWindow   = 10 * time.Minute // within which an agent that opens often flaps
-	flapOpenings = 3                // so often
-	idleAfter    = 24 * time.Hour   // without a call
-	mostNamed    = 10               // agents that the summary names of a kind
-	mostLabels   = 100              // that it counts
+	idleAfter  = 24 * time.Hour // without a call
+	mostNamed  = 10             // agents that the summary names of a kind
+	mostLabels = 100            // that it counts
 )
 
 // The cause of a breaker that an operator opened, or let test calls through.
@@ -39,6 +36,9 @@ type summaryReply struct {
 	Modes     map[string]int `json:"modes"             doc:"Agents by what their policy does: enforce, observe, disabled."                                       nullable:"false"`
 	Labels    []labelCount   `json:"labels"            doc:"Agents by label, those with most breakers that are not closed first; 100 at most."                   nullable:"false"`
 	Oldest    []oldOpening   `json:"oldest_open"       doc:"Open for longest, 10 at most."                                                                       nullable:"false"`
+	Ramping   int            `json:"ramping"           doc:"Closed breakers that let calls return: they admit a part of them."`
+	NextProbe *openingAt     `json:"next_probe"        doc:"The open breaker that is the first to let probes through by itself, and when; null: none will."`
+	LastTrip  *openingAt     `json:"last_opening"      doc:"The breaker that opened last, and when; null: the stream of events has no opening."`
 	Flappers  []flapper      `json:"flappers"          doc:"Opened at least 3 times in the last 10 minutes, the most often first, 10 at most."                   nullable:"false"`
 	Idle      named          `json:"idle"              doc:"Known agents that nobody has called for a day, the one called longest ago first."`
 	Strangers named          `json:"unregistered"      doc:"Agents that neither the agent registry's file of this replica has nor a profile."`
@@ -53,6 +53,7 @@ type summaryReply struct {
 type gateSummary struct {
 	Action string  `json:"action" enum:"none,stop,shed,recover"`
 	Share  float64 `json:"share"  doc:"Of all calls, admitted now."`
+	Since  *string `json:"since"  format:"date-time"`
 	Until  *string `json:"until"  format:"date-time" doc:"When it ends by itself; null: when it is lifted."`
 	Reason *string `json:"reason"`
 	Actor  *string `json:"actor"`
@@ -62,6 +63,7 @@ type gateSummary struct {
 // somebody should look at.
 type replicaCounts struct {
 	Alive    int   `json:"alive"`
+	Waiting  int64 `json:"waiting"     doc:"Outcomes that they have not sent to Redis yet."`
 	Missing  named `json:"missing"     doc:"Suspect, or gone: their heartbeats are missing."`
 	Degraded named `json:"degraded"    doc:"They answer from their own memory, because Redis is down for them."`
 	Off      named `json:"not_enabled" doc:"Their global switch is off."`
@@ -92,6 +94,15 @@ type oldOpening struct {
 	OpenedAt *string `json:"opened_at" format:"date-time"`
 	Reason   *string `json:"reason"`
 	Held     bool    `json:"held"      doc:"By an operator."`
+	Actor    *string `json:"actor"     doc:"Who holds it."`
+	Failures int64   `json:"failures"  doc:"Of calls, on which it opened."`
+	Calls    int64   `json:"calls"`
+}
+
+// openingAt is one agent, and a time.
+type openingAt struct {
+	AgentID string `json:"agent_id"`
+	At      string `json:"at"       format:"date-time"`
 }
 
 type flapper struct {
@@ -173,11 +184,11 @@ func (s *overview) summarize(ctx context.Context) (*summaryReply, error) {
 	if out.Idle.Names == nil {
 		out.Idle.Names = []string{}
 	}
-	if err := s.countReplicas(ctx, out); err != nil {
-		return nil, err
+	out.Flappers = s.flappers()
+	if e := s.of.recent.last; e != nil {
+		out.LastTrip = &openingAt{AgentID: e.Agent, At: view.EventOf(e.Event).At}
 	}
-	out.Flappers, err = s.flappers(ctx)
-	return out, err
+	return out, s.countReplicas(ctx, out)
 }
 
 // countLabels counts agents by label.
@@ -208,7 +219,7 @@ func (s *overview) countReplicas(ctx context.Context, out *summaryReply) error {
 		return err
 	}
 	g := shownGate(gate)
-	out.Gate = gateSummary{Action: g.Action, Share: g.Share, Until: g.Until, Reason: g.Reason, Actor: g.Actor}
+	out.Gate = gateSummary{Action: g.Action, Share: g.Share, Since: g.StartedAt, Until: g.Until, Reason: g.Reason, Actor: g.Actor}
 	heard, err := s.of.api.Fleet.Replicas(ctx)
 	if err != nil {
 		return err
@@ -223,6 +234,7 @@ func (s *overview) countReplicas(ctx context.Context, out *summaryReply) error {
 			continue
 		}
 		r.Alive++
+		r.Waiting += h.Waiting
 		if h.DegradedMs > 0 {
 			r.Degraded.add(h.ID)
 		}
@@ -235,7 +247,7 @@ func (s *overview) countReplicas(ctx context.Context, out *summaryReply) error {
 	return nil
 }
 
-// countNotes counts the breakers that are not closed, or held, and all others as closed.
+// countNotes counts the breakers that are noted, and all others as closed.
 func (s *overview) countNotes(out *summaryReply) {
 	out.States = map[string]int{breaker.Closed.Upper(): out.Agents, breaker.Open.Upper(): 0, breaker.HalfOpen.Upper(): 0}
 	out.Causes, out.Oldest = map[string]int{}, []oldOpening{}
@@ -256,15 +268,29 @@ func (s *overview) countNotes(out *summaryReply) {
 		if b.view.Hold.Protected == 1 {
 			out.Holds.Protected++
 		}
+		if b.ramps() {
+			out.Ramping++
+		}
 		if b.view.State == breaker.Open {
 			open = append(open, b)
 		}
 	}
 	slices.SortStableFunc(open, func(x, y *shown) int { return cmp.Compare(x.view.OpenedMs, y.view.OpenedMs) })
 	for _, b := range open[:min(len(open), mostNamed)] {
-		out.Oldest = append(out.Oldest, oldOpening{
+		old := oldOpening{
 			AgentID: b.entry.AgentID, OpenedAt: b.entry.OpenedAt, Reason: b.entry.Reason, Held: b.view.Hold.Kind != "",
-		})
+			Failures: b.view.Evidence.Failures, Calls: b.view.Evidence.Calls,
+		}
+		if b.entry.Hold != nil {
+			old.Actor = b.entry.Hold.Actor
+		}
+		out.Oldest = append(out.Oldest, old)
+	}
+	for _, b := range open {
+		if until := b.entry.TimeoutUntil; b.view.Hold.Kind == "" && until != nil &&
+			(out.NextProbe == nil || *until < out.NextProbe.At) {
+			out.NextProbe = &openingAt{AgentID: b.entry.AgentID, At: *until}
+		}
 	}
 }
 
@@ -276,34 +302,10 @@ func causeOf(v breaker.View) string {
 	return causeOperator
 }
 
-// flaps are the openings of all breakers within flapWindow, as they were read last.
-type flaps struct {
-	openings []events.Entry
-	next     events.ID // of the first event that was not read yet
-}
-
-// flappers reads the openings that came since the overview before, and counts all.
-func (s *overview) flappers(ctx context.Context) ([]flapper, error) {
-	f, since := &s.of.flaps, events.ID{Ms: uint64(max(0, s.nowMs-flapWindow.Milliseconds()))}
-	if f.next.Compare(since) < 0 {
-		f.next = since
-	}
-	for more := true; more; {
-		read, err := s.of.api.Events.Entries(ctx, events.All, f.next, events.Last(), scanPage)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range read {
-			f.next = e.ID.Next()
-			if e.Event.Kind == machine.EventOpened {
-				f.openings = append(f.openings, e)
-			}
-		}
-		more = len(read) == scanPage
-	}
-	f.openings = slices.DeleteFunc(f.openings, func(e events.Entry) bool { return e.ID.Compare(since) < 0 })
+// flappers counts the openings within flapWindow.
+func (s *overview) flappers() []flapper {
 	times := map[string]int{}
-	for _, e := range f.openings {
+	for _, e := range s.of.recent.openings {
 		times[e.Agent]++
 	}
 	out := []flapper{}
@@ -315,5 +317,5 @@ func (s *overview) flappers(ctx context.Context) ([]flapper, error) {
 	slices.SortFunc(out, func(x, y flapper) int {
 		return cmp.Or(-cmp.Compare(x.Openings, y.Openings), strings.Compare(x.AgentID, y.AgentID))
 	})
-	return out[:min(len(out), mostNamed)], nil
+	return out[:min(len(out), mostNamed)]
 }

@@ -19,12 +19,14 @@ const (
 type ListQuery struct {
 	States   []string          // CLOSED, OPEN, HALF_OPEN; nil: all
 	Holds    []string          // open, closed, protected, any, none; nil: held or not
+	Modes    []string          // enforce, observe, disabled: what their policy does; nil: all
+	Ramping  bool              // only those that let calls return after they closed
 	Override string            // any, invalid, none; "": overridden or not
 	Labels   map[string]string // which all of them have
 	Reason   string            // what their reason contains, in either case
 	Name     string            // what their name contains, in either case
 	Sort     string            // state, agent_id, worst, opened_at, timeout_until, failure_rate; "": state
-	Include  []string          // window, profile, override, seen: what else is shown
+	Include  []string          // window, profile, override, seen, series: what else is shown
 	Limit    int               // of a page, 1000 at most; 0: 1000
 	Cursor   string            // NextCursor of the page before; "": the first page
 }
@@ -34,6 +36,10 @@ func (c *Client) ListCircuitBreakers(ctx context.Context, q ListQuery) (out Brea
 	r := get(admin)
 	r.query.add("state", q.States...)
 	r.query.add("hold", q.Holds...)
+	r.query.add("mode", q.Modes...)
+	if q.Ramping {
+		r.query.add("ramping", "true")
+	}
 	r.query.add("override", q.Override)
 	for name, value := range q.Labels {
 		r.query.add("label", name+"="+value)

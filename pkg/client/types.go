@@ -230,12 +230,16 @@ type BreakerDetail struct {
 
 	// How long its calls took in about the last ten minutes, on all replicas; missing: none was measured.
 	Latency *Latency `json:"latency,omitzero"`
+	// Of probes that are under way, the oldest first.
+	Leases []Lease `json:"leases"`
 	// Each value by name, and where it came from.
 	Policy map[string]PolicyValue `json:"policy"`
 	// Why the override in Redis is not in force; the last good policy is.
 	PolicyProblem string `json:"policy_problem,omitzero"`
 	// With minimum_reporters: who failed, and when last.
 	Reporters map[string]string `json:"reporters,omitzero"`
+	// Its calls over an hour, where HISTORY_MINUTES keeps that, else over its window.
+	Series Series `json:"series"`
 }
 
 // PolicyValue is a value of a policy, and the layer that it comes from.
@@ -250,10 +254,14 @@ type ListEntry struct {
 
 	// With include=seen: when it was last called, to a minute.
 	LastSeen time.Time `json:"last_seen,omitzero"`
+	// What its policy does. One of enforce, observe, disabled.
+	Mode string `json:"mode"`
 	// With include=override: who set its override, until when, and whether it is in force.
 	Override *ListedOverride `json:"override,omitzero"`
 	// With include=profile: what people say of the agent.
 	Profile *ListedProfile `json:"profile,omitzero"`
+	// With include=series: its calls over an hour, where HISTORY_MINUTES keeps that, else over its window.
+	Series *Series `json:"series,omitzero"`
 	// With include=window: what its window holds now.
 	Window *Window `json:"window,omitzero"`
 }
@@ -848,15 +856,21 @@ type Summary struct {
 	InvalidOverrides Named `json:"invalid_overrides"`
 	// Agents by label, those with most breakers that are not closed first; 100 at most.
 	Labels []LabelCount `json:"labels"`
+	// The breaker that opened last, and when; zero: the stream of events has no opening.
+	LastOpening OpeningAt `json:"last_opening"`
 	// Agents by what their policy does: enforce, observe, disabled.
 	Modes map[string]int64 `json:"modes"`
+	// The open breaker that is the first to let probes through by itself, and when; zero: none will.
+	NextProbe OpeningAt `json:"next_probe"`
 	// Redis' clock when the breakers were read, ms since 1970.
 	NowMs int64 `json:"now_ms"`
 	// Open for longest, 10 at most.
 	OldestOpen []OldOpening `json:"oldest_open"`
 	// Agents with an override in Redis.
-	Overrides int64         `json:"overrides"`
-	Replicas  ReplicaCounts `json:"replicas"`
+	Overrides int64 `json:"overrides"`
+	// Closed breakers that let calls return: they admit a part of them.
+	Ramping  int64         `json:"ramping"`
+	Replicas ReplicaCounts `json:"replicas"`
 	// Agents by state.
 	States map[string]int64 `json:"states"`
 	// Agents whose breaker is not closed, or held, and that Redis refuses to show: they count as this replica remembers
@@ -884,11 +898,22 @@ type LabelCount struct {
 
 // OldOpening is a breaker that has been open for long.
 type OldOpening struct {
+	// Who holds it.
+	Actor   string `json:"actor,omitzero"`
 	AgentID string `json:"agent_id"`
+	Calls   int64  `json:"calls"`
+	// Of calls, on which it opened.
+	Failures int64 `json:"failures"`
 	// By an operator.
 	Held     bool      `json:"held"`
 	OpenedAt time.Time `json:"opened_at,omitzero"`
 	Reason   string    `json:"reason,omitzero"`
+}
+
+// OpeningAt is an agent whose breaker opened, or lets probes through, and when.
+type OpeningAt struct {
+	AgentID string    `json:"agent_id"`
+	At      time.Time `json:"at"`
 }
 
 // Flapper is a breaker that opens often.
@@ -911,7 +936,8 @@ type GateSummary struct {
 	Actor  string `json:"actor,omitzero"`
 	Reason string `json:"reason,omitzero"`
 	// Of all calls, admitted now.
-	Share float64 `json:"share"`
+	Share float64   `json:"share"`
+	Since time.Time `json:"since,omitzero"`
 	// When it ends by itself; zero: when it is lifted.
 	Until time.Time `json:"until,omitzero"`
 }
@@ -927,6 +953,8 @@ type ReplicaCounts struct {
 	Missing Named `json:"missing"`
 	// Their global switch is off.
 	NotEnabled Named `json:"not_enabled"`
+	// Outcomes that they have not sent to Redis yet.
+	Waiting int64 `json:"waiting"`
 }
 
 // Cascades say which agents failed first, and which ones that call them followed.
@@ -1025,8 +1053,10 @@ type ActionRequest struct {
 type Selector struct {
 	Hold     []string `json:"hold,omitzero"`
 	Label    []string `json:"label,omitzero"`
+	Mode     []string `json:"mode,omitzero"`
 	Override string   `json:"override,omitzero"`
 	Q        string   `json:"q,omitzero"`
+	Ramping  bool     `json:"ramping,omitzero"`
 	Reason   string   `json:"reason,omitzero"`
 	State    []string `json:"state,omitzero"`
 }
@@ -1097,6 +1127,31 @@ type Change struct {
 type AgentEvents struct {
 	// Newest first, at most 64.
 	Events []Event `json:"events"`
+}
+
+// Series is what was called of an agent, in slots of time of the same length.
+type Series struct {
+	// The slots in which there was a call, the oldest first.
+	Points      []SeriesSlot `json:"points"`
+	SlotSeconds float64      `json:"slot_seconds"`
+	// How many slots there are; the last one holds now.
+	Slots int64 `json:"slots"`
+}
+
+// SeriesSlot is what was called of an agent within one slot of a Series.
+type SeriesSlot struct {
+	Calls    int64 `json:"calls"`
+	Failures int64 `json:"failures"`
+	Slot     int64 `json:"slot"`
+}
+
+// Lease is a probe that is under way.
+type Lease struct {
+	// The middle of its permit, 16 hex digits.
+	Permit string    `json:"permit"`
+	Since  time.Time `json:"since"`
+	// When its place is free again, unless it is reported or renewed.
+	Until time.Time `json:"until"`
 }
 
 // History is what was called of an agent, minute by minute.
