@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/goleak"
@@ -70,7 +71,7 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 		Executions: workflow.NewStore(workflow.StoreOptions{Records: f.records, Logger: logger}),
 		HealthOptions: route.HealthOptions{
 			Version: "1.2.3", ReplicaID: "replica-1",
-			Health: func(context.Context) health.Report {
+			Health: func(context.Context, time.Duration) health.Report {
 				return health.Report{Status: health.Healthy, Checks: map[string]health.Check{"redis": {Since: "2026-02-11T09:00:00Z", Status: health.Healthy}}}
 			},
 			Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") }),

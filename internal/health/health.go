@@ -153,7 +153,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
 	for {
-		m.report(ctx)
+		m.report(ctx, 0)
 		select {
 		case <-ctx.Done():
 			return
@@ -162,14 +162,14 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
-// Report looks; all who ask while others look share the next look. That takes two seconds at most: a judge that has not
-// answered by then is degraded.
-func (m *Monitor) Report(ctx context.Context) Report {
-	return m.report(context.WithoutCancel(ctx)) // others share it
+// Report looks, unless somebody did within maxAge; all who ask while others look share the next look. That takes two
+// seconds at most: a judge that has not answered by then is degraded.
+func (m *Monitor) Report(ctx context.Context, maxAge time.Duration) Report {
+	return m.report(context.WithoutCancel(ctx), maxAge) // others share it
 }
 
-func (m *Monitor) report(ctx context.Context) Report {
-	asked := time.Now()
+func (m *Monitor) report(ctx context.Context, maxAge time.Duration) Report {
+	asked := time.Now().Add(-maxAge)
 	m.turn.Lock()
 	defer m.turn.Unlock()
 	m.mu.Lock()

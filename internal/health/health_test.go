@@ -18,27 +18,27 @@ func TestMonitor_SaysSinceWhenAndCounts(t *testing.T) {
 		m.Add("a", judge(&c, &there))
 		m.Add("b", judge(new(OK("fine")), &other))
 		start := time.Now().UTC().Format(time.RFC3339)
-		if r := m.Report(t.Context()); r.Status != Healthy || r.Score != 1 || len(r.Checks) != 1 || r.Checks["a"].Since != start {
+		if r := m.Report(t.Context(), 0); r.Status != Healthy || r.Score != 1 || len(r.Checks) != 1 || r.Checks["a"].Since != start {
 			t.Errorf("%+v", r)
 		}
 		c = Bad("do", "broken %d", 7)
-		if r := m.Report(t.Context()); r.Status != Healthy {
+		if r := m.Report(t.Context(), 0); r.Status != Healthy {
 			t.Errorf("looked again at the same instant: %+v", r)
 		}
 		time.Sleep(2 * time.Second)
 		broken := time.Now().UTC().Format(time.RFC3339)
-		r := m.Report(t.Context())
+		r := m.Report(t.Context(), 0)
 		if got := r.Checks["a"]; r.Status != Degraded || r.Score != 0.6 || got.Since != broken || got.Detail != "broken 7" || got.Advice != "do" {
 			t.Errorf("%+v", r)
 		}
 		time.Sleep(2 * time.Second)
 		c = Bad("do", "still").Critical()
-		if r := m.Report(t.Context()); r.Score != 0.3 || r.Checks["a"].Since != broken {
+		if r := m.Report(t.Context(), 0); r.Score != 0.3 || r.Checks["a"].Since != broken {
 			t.Errorf("%+v", r)
 		}
 		time.Sleep(2 * time.Second)
 		c = Check{Status: Unhealthy}
-		if r := m.Report(t.Context()); r.Status != Unhealthy || r.Score != 0 {
+		if r := m.Report(t.Context(), 0); r.Status != Unhealthy || r.Score != 0 {
 			t.Errorf("%+v", r)
 		}
 		last, passed, failed := m.Last()
@@ -58,7 +58,7 @@ func TestMonitor_JudgeThatHangsOrPanicsIsDegraded(t *testing.T) {
 		m.Add("fine", func(context.Context) (Check, bool) { return OK(""), true })
 		m.Add("unknown", func(context.Context) (Check, bool) { return NotKnown(errors.New("down")), true })
 		begin := time.Now()
-		r := m.Report(t.Context())
+		r := m.Report(t.Context(), 0)
 		if took := time.Since(begin); took != lookWithin {
 			t.Errorf("took %s", took)
 		}

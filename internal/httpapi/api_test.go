@@ -63,7 +63,9 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.handler = a.guarded()
+	if f.handler, err = a.guarded(); err != nil {
+		t.Fatal(err)
+	}
 	f.Client = &routetest.Client{TB: t, Doc: a.OpenAPI, Log: log, Keys: f.records.Keys}
 	f.Find = f.operation
 	f.Serve(f.handler)
@@ -82,7 +84,7 @@ func (f *fixture) operation(method, path string) *huma.Operation {
 	return f.Operation(http.MethodGet, gatePath+"{agent}")
 }
 
-func healthy(context.Context) health.Report {
+func healthy(context.Context, time.Duration) health.Report {
 	return health.Report{Status: health.Healthy, Checks: map[string]health.Check{"redis": {Since: "2026-02-11T09:00:00Z", Status: health.Healthy, LatencyMs: new(0.4)}}}
 }
 

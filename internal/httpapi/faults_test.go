@@ -104,7 +104,7 @@ func TestHealth_ShowsItsProvider(t *testing.T) {
 	f := newFixture(t, func(o *Options) {
 		o.Now = func() time.Time { return now }
 		o.Ready = func(context.Context) error { return ready }
-		o.Health = func(context.Context) health.Report {
+		o.Health = func(context.Context, time.Duration) health.Report {
 			return health.Report{Status: status, Checks: map[string]health.Check{"redis": {Since: "2026-02-11T09:00:00Z", Status: health.Degraded, Degraded: true, Warnings: []string{"maxmemory-policy"}}}}
 		}
 	})

@@ -24,7 +24,7 @@ import (
 const (
 	sortByState   = "state" // those that are not closed, then those that are, by name each
 	sortByName    = "agent_id"
-	sortByWorst   = "worst"         // open, half-open, ramping, closed; the higher failure rate first
+	sortByWorst   = "worst"         // open, half-open, ramping, held closed, closed; the higher failure rate first
 	sortByOpened  = "opened_at"     // open for longest first
 	sortByUntil   = "timeout_until" // the end of its wait nearest first
 	sortByFailure = "failure_rate"  // highest first
@@ -335,7 +335,7 @@ func (l *listQuery) key(b *shown) int64 {
 	case l.sort == sortByFailure:
 		return -ppm(b)
 	case l.sort == sortByWorst:
-		rank := int64(3)
+		rank := int64(4)
 		switch {
 		case state == breaker.Open:
 			rank = 0
@@ -343,6 +343,8 @@ func (l *listQuery) key(b *shown) int64 {
 			rank = 1
 		case b.ramps():
 			rank = 2
+		case b.view.Hold.Kind != "":
+			rank = 3
 		}
 		return (rank+1)*2*machine.Million - ppm(b)
 	}

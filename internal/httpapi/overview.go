@@ -44,7 +44,7 @@ type overviewSource interface {
 const (
 	// overviewLives is for how long those who ask share an overview. One that took longer to read lives for as long as
 	// that, so that reading takes half of the time at most.
-	overviewLives = time.Second
+	overviewLives = 500 * time.Millisecond
 	// documentsLive is how long an edit of a profile or an override by hand may stay unnoticed.
 	documentsLive = 10 * time.Second
 	// inspectedAtOnce is how many breakers are inspected at the same time. They share round trips.

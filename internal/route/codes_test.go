@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/breakerd/breakerd/internal/bridgeapi"
 	"github.com/breakerd/breakerd/internal/events"
@@ -40,7 +41,7 @@ func TestDocuments_HaveEachCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := route.HealthOptions{Health: func(context.Context) health.Report { return health.Report{} }}
+	options := route.HealthOptions{Health: func(context.Context, time.Duration) health.Report { return health.Report{} }}
 	api, err := httpapi.New(httpapi.Options{
 		Manager: m, Directory: struct{ httpapi.Directory }{}, Policies: struct{ httpapi.Policies }{}, HealthOptions: options,
 		Fleet: struct{ httpapi.Fleet }{}, Keys: struct{ httpapi.Keys }{}, Backups: struct{ httpapi.Backups }{}, Events: struct{ events.Reader }{}, Listen: new(events.Hub).Listen,

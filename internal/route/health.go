@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -38,8 +39,8 @@ type checksReply struct {
 
 // HealthOptions is what the health routes show.
 type HealthOptions struct {
-	// Health answers /health and /health/checks. It bounds its own time.
-	Health func(ctx context.Context) health.Report
+	// Health answers /health and /health/checks, by a look that is at most so old. It bounds its own time.
+	Health func(ctx context.Context, maxAge time.Duration) health.Report
 	// Ready answers /readyz; its error says why this replica is not ready. nil: always ready.
 	Ready func(ctx context.Context) error
 	// Metrics answers /metrics. nil: there is no such route.
@@ -52,14 +53,30 @@ type HealthOptions struct {
 // healthTag is of the routes that are answered whatever else is refused.
 const healthTag = "health"
 
+const mostHealthAge = 60.0 // seconds
+
+// maxAge reads how old a look at the checks may be.
+func maxAge(r *Request) (time.Duration, error) {
+	q, err := r.Params()
+	text := q.Get("max_age_seconds")
+	if err != nil || text == "" {
+		return 0, err
+	}
+	seconds, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(seconds >= 0 && seconds <= mostHealthAge) {
+		return 0, problem.BadValue("query.max_age_seconds", text, "0 to 60")
+	}
+	return time.Duration(seconds * float64(time.Second)), nil
+}
+
 // Health adds the health routes and /metrics.
 func (a *API) Health(o HealthOptions) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	started := o.Now()
-	checks := func(r *Request) checksReply {
-		h := o.Health(r.Context())
+	checks := func(r *Request, maxAge time.Duration) checksReply {
+		h := o.Health(r.Context(), maxAge)
 		if h.Status == health.Unhealthy {
 			r.Status = http.StatusServiceUnavailable
 		}
@@ -90,12 +107,20 @@ func (a *API) Health(o HealthOptions) {
 		Route: "GET /health", ID: "health", Tag: healthTag, Role: access.Open,
 		Summary: "How well this replica is; 503 when unhealthy",
 		Also:    []int{http.StatusServiceUnavailable},
-	}, func(r *Request, _ None) (HealthReply, error) { return checks(r).HealthReply, nil })
+	}, func(r *Request, _ None) (HealthReply, error) { return checks(r, 0).HealthReply, nil })
 	Serve(a, Operation{
 		Route: "GET /health/checks", ID: "healthChecks", Tag: healthTag, Role: access.Read,
 		Summary: "The same, part by part",
 		Also:    []int{http.StatusServiceUnavailable},
-	}, func(r *Request, _ None) (checksReply, error) { return checks(r), nil })
+		Params: []*huma.Param{QueryParam("max_age_seconds", "By a look that is at most so old, for those who ask often.",
+			&huma.Schema{Type: huma.TypeNumber, Minimum: new(0.0), Maximum: new(mostHealthAge)})},
+	}, func(r *Request, _ None) (checksReply, error) {
+		age, err := maxAge(r)
+		if err != nil {
+			return checksReply{}, err
+		}
+		return checks(r, age), nil
+	})
 	if o.Metrics != nil {
 		a.mount(Operation{
 			Route: "GET /metrics", ID: "metrics", Tag: healthTag, Role: access.Read, Summary: "Prometheus metrics",

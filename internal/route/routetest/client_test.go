@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/breakerd/breakerd/internal/health"
 	"github.com/breakerd/breakerd/internal/route"
@@ -13,7 +14,7 @@ import (
 func TestClient_NoticesAnswersThatTheDocumentLacks(t *testing.T) {
 	t.Parallel()
 	api := route.New("test", "1", "A test.", nil)
-	api.Health(route.HealthOptions{Health: func(context.Context) health.Report { return health.Report{} }})
+	api.Health(route.HealthOptions{Health: func(context.Context, time.Duration) health.Report { return health.Report{} }})
 	c := routetest.Client{TB: t, Doc: api.OpenAPI}
 	op := c.Operations()["live"]
 	for what, g := range map[string]routetest.Got{

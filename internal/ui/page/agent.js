@@ -6,7 +6,7 @@ import {chart, diagram} from "./charts.js";
 import {now} from "./clock.js";
 import {bdi, fill, fillOnce, h, setText} from "./dom.js";
 import {actor, may, mayName} from "./session.js";
-import {cause, clock, count, kindOf, kinds, ms, next, probes, span, toSecond} from "./words.js";
+import {cause, clock, kindOf, kinds, ms, next, plural, probes, span, toSecond} from "./words.js";
 import {eventRows} from "./events.js";
 
 /** @typedef {import("../types/page").Detail} Detail */
@@ -73,7 +73,7 @@ export function agent(params) {
       d.hold && h("p", null, `Held ${d.hold.kind.toLowerCase()}${d.hold.protected ? ", protected" : ""}: `, bdi(d.reason ?? ""))]);
     fillOnce(parts.calls.inside, [d.series, d.latency], () => [chart(d.series), h("p", null,
       d.series ? `${Math.round((d.series.slots * d.series.slot_seconds) / 60) || 1} min. ` : "",
-      `Since it came into being: ${count(d.totals.successes)} successes, ${count(d.totals.failures)} failures, ${count(d.totals.transitions)} transitions.`,
+      `Since it came into being: ${plural(d.totals.successes, "success", "successes")}, ${plural(d.totals.failures, "failure")}, ${plural(d.totals.transitions, "transition")}.`,
       d.latency ? ` Half of its calls take up to ${Math.round(d.latency.p50_ms)} ms, 99 % up to ${Math.round(d.latency.p99_ms)} ms.` : "")]);
     fillOnce(parts.leases.inside, d.leases, () => [d.leases.length ? h("ul", null, ...d.leases.map((l) => h("li", null, h("code", null, l.permit), ` since ${toSecond(ms(l.since))}, until ${toSecond(ms(l.until))}`))) : h("p.none", null, "none")]);
     const reporters = Object.entries(d.reporters ?? {});

@@ -11,7 +11,7 @@ import {clock, count, countdown, evidenceOf, ms, percent, plural, span, toSecond
 /** @typedef {{kind: string, glyph: string, text: string}} Verdict */
 /** @typedef {{kind: string, text: string, detail?: string, resume?: boolean}} Banner */
 
-const every = 2000; // ms between two readings
+const every = 1000; // ms between two readings of the counts; rows are read with every second one
 const late = 3000, old = 10_000; // ms from which numbers are amber, and grey
 const remembered = 10_000; // ms for which events are laid over readings that may be older
 
@@ -47,8 +47,11 @@ const tell = (why, e) => listeners.forEach((f) => f(why, e));
 let timer;
 let reading = false, again = false;
 
-/** Reads now, and then every two seconds, at the same moments as every other viewer: their readings are one to Redis. */
-export async function read() {
+/**
+ * Reads now, and then every second, at the same moments as every other viewer: their readings are one to Redis.
+ * @param {boolean} [rows] whether the screen reads, too
+ */
+export async function read(rows = true) {
   if (reading) {
     again = true;
     return;
@@ -56,9 +59,10 @@ export async function read() {
   clearTimeout(timer);
   reading = true;
   do {
+    if (again) rows = true;
     again = false;
     const [summary, checks] = await Promise.allSettled([
-      get("/v1/admin/summary"), get("/health/checks"), screen.read().catch(() => {}),
+      get("/v1/admin/summary"), get("/health/checks", undefined, {max_age_seconds: 0.5}), rows && screen.read().catch(() => {}),
     ]);
     if (checks.status === "fulfilled") fleet.checks = checks.value.checks;
     if (summary.status === "fulfilled") {
@@ -76,7 +80,8 @@ export async function read() {
     tell("read");
   } while (again);
   reading = false;
-  if (!document.hidden) timer = setTimeout(read, every - (now() % every));
+  const wait = every - (now() % every);
+  if (!document.hidden) timer = setTimeout(() => read(Math.round(now() / every) % 2 === 0), wait);
 }
 
 /**
@@ -174,7 +179,7 @@ function whyUnknown() {
 /** @param {Summary} s */
 function inShort(s) {
   const open = s.states.OPEN ?? 0, half = s.states.HALF_OPEN ?? 0;
-  if (!open && !half) return `${plural(s.agents, "agent")} closed`;
+  if (!open && !half) return s.agents ? `${plural(s.agents, "agent")} closed` : "no agent known";
   return [open && `${plural(open, "agent")} open`, half && `${count(half)} half-open`].filter(Boolean).join(", ");
 }
 
@@ -192,7 +197,9 @@ function ofStates(s) {
   }
   const rest = [s.ramping && `${count(s.ramping)} ramping`, s.holds.closed && `${count(s.holds.closed)} held closed`].filter(Boolean);
   if (half) return {kind: "half", glyph: "◐", text: [`${plural(half, "agent")} HALF-OPEN, probes decide`, ...rest].join(" · ")};
+  const lost = fleet.checks.redis_data;
   const doubts = [
+    lost && lost.status !== "healthy" && `Redis lost its data${since(lost.since)}`,
     s.replicas.degraded.count && `${plural(s.replicas.degraded.count, "replica")} degraded`,
     s.replicas.missing.count && `${plural(s.replicas.missing.count, "replica")} missing`,
     s.unreadable.count && `${plural(s.unreadable.count, "breaker")} unreadable`,

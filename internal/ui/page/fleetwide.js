@@ -57,7 +57,7 @@ export function controls() {
       fillOnce(holds, held.circuit_breakers.map((b) => [b.agent_id, b.hold, b.reason]), () => [held.total > 100 && h("p", null, `The first 100 of ${count(held.total)}.`), held.total ? table(["Agent", "Held", "Since", "Until", "Reason"],
         held.circuit_breakers.map((b) => [agentLink(b.agent_id), `${b.hold?.kind.toLowerCase()}${b.hold?.protected ? ", protected" : ""}`, clock(ms(b.hold?.since ?? null), now()), next(/** @type {Row} */ (b), now()), bdi(b.reason ?? "")])) : h("p.none", null, "none")]);
       fillOnce(overrides, overridden.circuit_breakers.map((b) => [b.agent_id, b.override]), () => [overridden.total > 100 && h("p", null, `The first 100 of ${count(overridden.total)}.`), overridden.total ? table(["Agent", "By", "At", "Until", "Reason", "In force"],
-        overridden.circuit_breakers.map((b) => [agentLink(b.agent_id), bdi(b.override?.by ?? ""), b.override?.at ? clock(ms(b.override.at), now()) : "", b.override?.until ? clock(ms(b.override.until), now()) : "removed by hand", bdi(b.override?.reason ?? ""), b.override?.problem ? h("span", null, "▲ no: ", bdi(b.override.problem)) : b.override?.ended ? "ended" : "● yes"])) : h("p.none", null, "none")]);
+        overridden.circuit_breakers.map((b) => [agentLink(b.agent_id), bdi(b.override?.by ?? ""), b.override?.at ? clock(ms(b.override.at), now()) : "", b.override?.until ? clock(ms(b.override.until), now()) : "until removed", bdi(b.override?.reason ?? ""), b.override?.problem ? h("span", null, "▲ no: ", bdi(b.override.problem)) : b.override?.ended ? "ended" : "● yes"])) : h("p.none", null, "none")]);
     },
     changed() {}, key() {}, leave() {},
   };

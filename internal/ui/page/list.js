@@ -221,7 +221,7 @@ export function list(params, go) {
     };
     if (!counts.firstChild) {
       fill(counts, ...["", ...Object.keys(shows)].map((show) => h("a", {href: address({show}), "data-show": show, "data-go": true, "aria-current": show === query.show ? "true" : null},
-        h("span.glyph", {"aria-hidden": true}, kinds[show]?.glyph ?? ""), h("b"), ` ${shows[show]?.word ?? "all"}`)));
+        h("span.glyph", {"aria-hidden": true}, kinds[show] ? kinds[show].glyph + " " : ""), h("b"), ` ${shows[show]?.word ?? "all"}`)));
     }
     for (const a of counts.children) {
       setText(a.querySelector("b"), count(n[a.dataset.show] ?? s.agents));
