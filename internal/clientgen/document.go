@@ -152,6 +152,7 @@ func (d Document) Operations() map[string]*Operation {
 		for _, op := range item {
 			switch op.OperationID {
 			case "docs": // a page for people
+			case "listChecks": // healthChecks, for a page
 			case "callAgentGet", "callAgentPost": // the gateway: any client of HTTP calls through it
 			default:
 				out[op.OperationID] = op

@@ -128,6 +128,9 @@ func New(o Options) (http.Handler, error) {
 	return a.guarded()
 }
 
+// adminChecks is where the page reads the health of its replica.
+const adminChecks = "/v1/admin/checks"
+
 // api is the API under construction, and what its operations share.
 type api struct {
 	*route.API
@@ -174,6 +177,7 @@ func newAPI(o Options) (*api, error) {
 	a.webhookRoute()
 	a.backupRoutes()
 	a.sessionRoutes()
+	o.ChecksToo = adminChecks
 	a.Health(o.HealthOptions)
 	return a, a.Finish()
 }

@@ -48,6 +48,8 @@ type HealthOptions struct {
 	Version   string
 	ReplicaID string
 	Now       func() time.Time // for uptime alone; nil: time.Now
+	// ChecksToo is another path of /health/checks: for a page, whose session's cookie goes to /v1 alone. "": there is none.
+	ChecksToo string
 }
 
 // healthTag is of the routes that are answered whatever else is refused.
@@ -108,19 +110,26 @@ func (a *API) Health(o HealthOptions) {
 		Summary: "How well this replica is; 503 when unhealthy",
 		Also:    []int{http.StatusServiceUnavailable},
 	}, func(r *Request, _ None) (HealthReply, error) { return checks(r, 0).HealthReply, nil })
-	Serve(a, Operation{
+	parts := Operation{
 		Route: "GET /health/checks", ID: "healthChecks", Tag: healthTag, Role: access.Read,
 		Summary: "The same, part by part",
 		Also:    []int{http.StatusServiceUnavailable},
 		Params: []*huma.Param{QueryParam("max_age_seconds", "By a look that is at most so old, for those who ask often.",
 			&huma.Schema{Type: huma.TypeNumber, Minimum: new(0.0), Maximum: new(mostHealthAge)})},
-	}, func(r *Request, _ None) (checksReply, error) {
+	}
+	byPart := func(r *Request, _ None) (checksReply, error) {
 		age, err := maxAge(r)
 		if err != nil {
 			return checksReply{}, err
 		}
 		return checks(r, age), nil
-	})
+	}
+	Serve(a, parts, byPart)
+	if o.ChecksToo != "" {
+		parts.Route, parts.ID, parts.Tag = "GET "+o.ChecksToo, "listChecks", "fleet"
+		parts.Summary = "The same as /health/checks, where a session's cookie goes"
+		Serve(a, parts, byPart)
+	}
 	if o.Metrics != nil {
 		a.mount(Operation{
 			Route: "GET /metrics", ID: "metrics", Tag: healthTag, Role: access.Read, Summary: "Prometheus metrics",

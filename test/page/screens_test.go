@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"testing"
 	"time"
-
-	"github.com/chromedp/chromedp"
 )
 
 // mixed is a fleet with a breaker of each kind.
@@ -42,10 +40,13 @@ func screens() map[string]string {
 // TestScreens_ArePictured keeps a picture of each screen, in both themes, on a desk, a tablet and a telephone.
 func TestScreens_ArePictured(t *testing.T) {
 	s := mixed(t)
-	for _, how := range []look{{1440, 900, false}, {1024, 768, false}, {390, 844, false}, {1440, 900, true}, {1024, 768, true}, {390, 844, true}} {
+	for _, how := range []look{
+		{width: 1440, height: 900}, {width: 1024, height: 768}, {width: 390, height: 844},
+		{width: 1440, height: 900, dark: true}, {width: 1024, height: 768, dark: true}, {width: 390, height: 844, dark: true},
+	} {
 		p := blank(t, how)
 		for name, at := range screens() {
-			p.run(chromedp.Navigate(s.url + "/ui/" + at))
+			p.to(s.url + "/ui/" + at)
 			p.sees("#sentence", "OPEN", 5*time.Second)
 			time.Sleep(200 * time.Millisecond)
 			p.keep(fmt.Sprintf("%s-%d-%t", name, how.width, how.dark))

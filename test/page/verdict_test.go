@@ -25,6 +25,13 @@ func (p *tab) verdict(want string) {
 
 // TestVerdict_IsRightWithinTwoSeconds of each fault, in each browser.
 func TestVerdict_IsRightWithinTwoSeconds(t *testing.T) {
+	for _, name := range browsers() {
+		t.Run(name, func(t *testing.T) { verdicts(t, look{width: 1440, height: 900, browser: name}) })
+	}
+}
+
+func verdicts(t *testing.T, how look) {
+	t.Helper()
 	redis := testkit.Start(t)
 	s := serve(t, "REDIS_URL="+redis.URL(), "REPLICA_ID=one")
 	address := strings.TrimPrefix(s.url, "http://")
@@ -32,7 +39,7 @@ func TestVerdict_IsRightWithinTwoSeconds(t *testing.T) {
 		s.report(fmt.Sprintf("agent-%d", i), "success", 2)
 	}
 	s.report("flappy", "success", 1)
-	p := open(t, s.url+"/ui/", desk)
+	p := open(t, s.url+"/ui/", how)
 	p.verdict("all 11 closed")
 	p.sees("#fresh", "live", soon)
 
@@ -89,14 +96,14 @@ func TestVerdict_IsRightWithinTwoSeconds(t *testing.T) {
 	p.verdict("unknown: Redis is away")
 	p.sees("#banners", "Redis", soon)
 	redis.Restart()
-	p.sees("#sentence", "closed", 30*time.Second)
+	p.sees("#sentence", "no agent is known yet", 30*time.Second)
 
 	s.end()
 	p.verdict("unknown: breakerd does not answer")
 	p.sees("#fresh", "STALE", 4*time.Second)
 	p.sees("#fresh", "numbers of", soon)
 	s.start(address, "REDIS_URL="+redis.URL(), "REPLICA_ID=one")
-	p.sees("#sentence", "closed", 5*time.Second)
+	p.sees("#sentence", "no agent is known yet", 5*time.Second)
 	p.quiet()
 }
 

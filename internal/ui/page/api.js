@@ -15,8 +15,8 @@ export class Problem extends Error {
   }
 }
 
-/** What is called when a request is refused because nobody knows who asks. */
-export const hooks = {unauthenticated: () => {}};
+/** What is called when a request is refused because nobody knows who asks; not for one from before the last sign-in. */
+export const hooks = {unauthenticated: () => {}, signIns: 0};
 
 /** @param {string} path @param {string} [agent] @param {Record<string, string | number | string[] | undefined>} [query] */
 function address(path, agent, query) {
@@ -32,6 +32,7 @@ function address(path, agent, query) {
 /** @param {string} method @param {URL} url @param {any} body @param {Record<string, string>} headers */
 async function send(method, url, body, headers) {
   let res;
+  const signIns = hooks.signIns;
   const stop = new AbortController(), timer = setTimeout(() => stop.abort(), patience);
   try {
     res = await fetch(url, {
@@ -52,7 +53,7 @@ async function send(method, url, body, headers) {
     throw new Problem(res.status, "no_answer", `${res.status} from something that is not breakerd`);
   }
   if (!res.ok && !answer?.checks) {
-    if (res.status === 401) hooks.unauthenticated();
+    if (res.status === 401 && signIns === hooks.signIns) hooks.unauthenticated();
     /** @type {{location: string, message: string}[]} */
     const errors = answer?.errors ?? [];
     throw new Problem(res.status, answer?.code ?? "no_answer", answer?.detail ?? res.statusText,

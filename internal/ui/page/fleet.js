@@ -62,7 +62,7 @@ export async function read(rows = true) {
     if (again) rows = true;
     again = false;
     const [summary, checks] = await Promise.allSettled([
-      get("/v1/admin/summary"), get("/health/checks", undefined, {max_age_seconds: 0.5}), rows && screen.read().catch(() => {}),
+      get("/v1/admin/summary"), get("/v1/admin/checks", undefined, {max_age_seconds: 0.5}), rows && screen.read().catch(() => {}),
     ]);
     if (checks.status === "fulfilled") fleet.checks = checks.value.checks;
     if (summary.status === "fulfilled") {
@@ -114,7 +114,7 @@ function apply(e) {
   }
   s.oldest_open = s.oldest_open.filter((o) => o.agent_id !== e.agent_id);
   if (e.to === "OPEN") {
-    s.last_opening = {agent_id: e.agent_id, at: e.at};
+    if (e.event === "opened") s.last_opening = {agent_id: e.agent_id, at: e.at};
     if (s.states.OPEN > s.oldest_open.length && s.oldest_open.length < 10) {
       s.oldest_open.push({
         agent_id: e.agent_id, opened_at: e.at, reason: e.reason, held: e.event === "manual_open", actor: e.actor,
@@ -135,7 +135,7 @@ export function freshness() {
   if (!fleet.readMs) return "no numbers yet";
   const age = Math.max(0, now() - fleet.readMs);
   if (staleness()) return `▲ STALE ${span(age)}, numbers of ${toSecond(fleet.readMs)}`;
-  return `${feed.live ? "live" : "every 2 s"} ${(age / 1000).toFixed(1)} s`;
+  return `${feed.live ? "live" : "polled"} ${(age / 1000).toFixed(1)} s`;
 }
 
 /**

@@ -42,7 +42,7 @@ export function list(params, go) {
   let rows = new Map();
   /** @type {Map<number, HTMLTableRowElement>} */
   const shown = new Map();
-  let total = 0, selected = "", first = 0, last = -1, rowHeight = 36, paused = false, pointed = 0, asking = false, nowMs = 0, patched = -1000;
+  let total = 0, selected = "", first = 0, last = -1, rowHeight = 36, paused = false, pointed = 0, asking = false, missed = false, nowMs = 0, patched = -1000;
 
   const above = h("tr.pad", {"aria-hidden": true}, h("td", {colspan: columns.length}));
   const below = h("tr.pad", {"aria-hidden": true}, h("td", {colspan: columns.length}));
@@ -96,8 +96,13 @@ export function list(params, go) {
   };
 
   async function read() {
-    if (paused || asking) return;
+    if (paused) return;
+    if (asking) {
+      missed = true;
+      return;
+    }
     asking = true;
+    missed = false;
     try {
       const [from, to] = total ? seen() : [0, 60];
       const page = await get("/v1/admin/circuit_breakers", undefined, {
@@ -111,12 +116,12 @@ export function list(params, go) {
       nowMs = page.now_ms;
       setAttribute(table, "aria-rowcount", total + 1);
       place(true);
-      setText(note, paused ? "Paused: p goes on." : keep ? "Rows keep their places under the pointer." : "");
+      setText(note, paused ? "Paused: p goes on." : keep ? "Rows keep their places under the pointer." : total ? "" : "No agent is found.");
     } finally {
       asking = false;
     }
     const [from, to] = seen(); // scrolled on meanwhile?
-    if (total && (!rows.has(from) || !rows.has(to))) setTimeout(read, 0);
+    if (missed || (total && (!rows.has(from) || !rows.has(to)))) setTimeout(read, 0);
   }
 
   /**

@@ -65,9 +65,10 @@ export async function begin(done) {
       e.preventDefault();
       try {
         await write("POST /v1/session", {headers: {Authorization: `Bearer ${token.value}`}});
-        token.value = "";
-        dialog.close();
+        hooks.signIns++;
         asked = false;
+        dialog.close();
+        fill(dialog);
         await learnWho();
       } catch (err) {
         fill(error, /** @type {Error} */ (err).message);

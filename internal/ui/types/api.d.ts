@@ -702,6 +702,7 @@ export interface Reads {
   "/v1/admin/agents/{agent}": AgentReply;
   "/v1/admin/audit": AuditReply;
   "/v1/admin/cascades": CascadesReply;
+  "/v1/admin/checks": ChecksReply;
   "/v1/admin/circuit_breakers": ListReply;
   "/v1/admin/circuit_breakers/{agent}": BreakerDetail;
   "/v1/admin/circuit_breakers/{agent}/config": {
