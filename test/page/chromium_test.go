@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
+	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
@@ -166,3 +169,26 @@ func (p *chromiumTab) console() []string {
 }
 
 func (p *chromiumTab) close() { p.ended() }
+
+// accessibility is the tree that a screen reader goes by: a line for each node, its role and its name.
+func (p *chromiumTab) accessibility(t testing.TB) string {
+	t.Helper()
+	tree, err := call(p, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for _, n := range tree.Nodes {
+		if n.Ignored || n.Role == nil {
+			continue
+		}
+		name := `""`
+		if n.Name != nil {
+			name = string(n.Name.Value)
+		}
+		role, named := strings.Trim(string(n.Role.Value), `"`), ""
+		_ = json.Unmarshal([]byte(name), &named)
+		fmt.Fprintf(&out, "%s %s\n", role, named)
+	}
+	return out.String()
+}

@@ -251,7 +251,8 @@ func (p *firefoxTab) console() (said []string) {
 	defer p.mu.Unlock()
 	for _, line := range p.said[p.at] {
 		if !strings.Contains(line, "EventSource") && !strings.Contains(line, "can’t establish a connection") &&
-			!strings.Contains(line, "was interrupted while the page was loading") {
+			!strings.Contains(line, "was interrupted while the page was loading") &&
+			!strings.Contains(line, "Data available from the console") { // of its viewer of JSON
 			said = append(said, line)
 		}
 	}

@@ -1,9 +1,13 @@
 package page_test
 
 import (
+	"flag"
 	"os"
 	"testing"
+	"time"
 )
+
+var watched = flag.Duration("watched", 20*time.Second, "for how long the page is watched for growth")
 
 func TestMain(m *testing.M) {
 	code := m.Run()

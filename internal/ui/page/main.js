@@ -47,6 +47,7 @@ let announced = "", announcedAt = -quiet;
 
 function header() {
   const v = verdict(), stale = staleness();
+  if (fleet.summary && !performance.getEntriesByName("verdict").length) performance.mark("verdict");
   setAttribute($("verdict"), "class", v.kind);
   setText($("glyph"), v.glyph);
   setText($("sentence"), v.text);
