@@ -30,7 +30,8 @@ const (
 // big is a fleet of many agents, of which some flap until the test ends.
 func big(t testing.TB, redis *testkit.Server) *server {
 	t.Helper()
-	s := serve(t, "REDIS_URL="+redis.URL(), "LOG_LEVEL=error")
+	s := serve(t, "REDIS_URL="+redis.URL(), "LOG_LEVEL=error", "NEW_AGENTS_PER_SECOND=0", "CIRCUIT_BREAKER_TIMEOUT_SECONDS=2",
+		"CIRCUIT_BREAKER_FAILURE_THRESHOLD=1", "CIRCUIT_BREAKER_HALF_OPEN_MAX_CALLS=1")
 	c, err := client.New(client.Options{Servers: []string{s.url}})
 	if err != nil {
 		t.Fatal(err)
@@ -53,16 +54,20 @@ func big(t testing.TB, redis *testkit.Server) *server {
 	return s
 }
 
-// flap opens and closes agents, about 40 times a second over all four.
+// flap has agents fail, and be probed a second later, about 40 times a second over all four.
 func flap(ctx context.Context, c *client.Client, w int) {
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		agent := fmt.Sprintf("agent-%05d", rand.IntN(flapping/4)*4+w)
-		ops := slices.Repeat([]client.BatchOp{{Op: "report", Agent: agent, Outcome: "failure"}}, 5)
-		_, _ = c.Batch(ctx, ops)
+		if permit, err := c.Acquire(ctx, agent, client.AcquireRequest{}); err == nil {
+			outcome := "failure"
+			if permit.State == "HALF_OPEN" {
+				outcome = "success"
+			}
+			_, _ = c.Report(ctx, agent, client.ReportRequest{Permit: permit.Permit, Outcome: outcome}, "")
+		}
 		<-tick.C
-		_, _ = c.ResetCircuitBreaker(ctx, fmt.Sprintf("agent-%05d", rand.IntN(flapping)), client.ResetRequest{TargetState: "CLOSED", Reason: "flap"})
 	}
 }
 
@@ -186,7 +191,6 @@ func eventToScreen(t *testing.T, s *server, p *tab) {
 		agent := fmt.Sprintf("probe-%02d", i)
 		s.report(agent, "success", 1)
 		p.sees("table.fleet", agent, 4*time.Second)
-		s.report(agent, "failure", 4)
 		began := time.Now()
 		s.report(agent, "failure", 1)
 		want := fmt.Sprintf(`document.querySelector('tr[data-agent=%q]').className`, agent)

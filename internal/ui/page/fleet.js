@@ -61,8 +61,9 @@ export async function read(rows = true) {
   do {
     if (again) rows = true;
     again = false;
+    const seen = rows && screen.read().catch(() => {}); // what it could not read is said by the header
     const [summary, checks] = await Promise.allSettled([
-      get("/v1/admin/summary"), get("/v1/admin/checks", undefined, {max_age_seconds: 0.5}), rows && screen.read().catch(() => {}),
+      get("/v1/admin/summary"), get("/v1/admin/checks", undefined, {max_age_seconds: 0.5}),
     ]);
     if (checks.status === "fulfilled") fleet.checks = checks.value.checks;
     if (summary.status === "fulfilled") {
@@ -78,6 +79,7 @@ export async function read(rows = true) {
       if (checks.status === "rejected") fleet.checks = {};
     }
     tell("read");
+    await seen;
   } while (again);
   reading = false;
   const wait = every - (now() % every);

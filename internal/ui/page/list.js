@@ -4,7 +4,7 @@ import {get} from "./api.js";
 import {change, changeMany, select} from "./actions.js";
 import {drawSeries, sparkline} from "./charts.js";
 import {now} from "./clock.js";
-import {$, bdi, fill, h, setAttribute, setText} from "./dom.js";
+import {$, bdi, fill, fillOnce, h, setAttribute, setText} from "./dom.js";
 import {fleet} from "./fleet.js";
 import {may, mayName} from "./session.js";
 import {cause, clock, count, kindOf, kinds, ms, next, probes, span} from "./words.js";
@@ -42,7 +42,7 @@ export function list(params, go) {
   let rows = new Map();
   /** @type {Map<number, HTMLTableRowElement>} */
   const shown = new Map();
-  let total = 0, selected = "", first = 0, last = -1, rowHeight = 36, paused = false, pointed = 0, asking = false, missed = false, nowMs = 0, patched = -1000;
+  let total = 0, selected = "", first = 0, last = -1, rowHeight = 36, paused = false, pointed = 0, asking = false, missed = false, nowMs = 0;
 
   const above = h("tr.pad", {"aria-hidden": true}, h("td", {colspan: columns.length}));
   const below = h("tr.pad", {"aria-hidden": true}, h("td", {colspan: columns.length}));
@@ -83,7 +83,7 @@ export function list(params, go) {
     go(address({}), true);
     rows = new Map();
     window.scrollTo(0, 0);
-    read();
+    readSoon();
   };
 
   const filters = () => ({...shows[query.show]?.query, q: query.q, label: query.label});
@@ -94,6 +94,9 @@ export function list(params, go) {
     const from = Math.max(0, Math.floor(-top / rowHeight) - spare);
     return [from, Math.min(total - 1, from + Math.ceil(window.innerHeight / rowHeight) + 2 * spare)];
   };
+
+  /** Reads besides the page's own turns, which say what went wrong. */
+  const readSoon = () => void read().catch(() => {});
 
   async function read() {
     if (paused) return;
@@ -121,7 +124,7 @@ export function list(params, go) {
       asking = false;
     }
     const [from, to] = seen(); // scrolled on meanwhile?
-    if (missed || (total && (!rows.has(from) || !rows.has(to)))) setTimeout(read, 0);
+    if (missed || (total && (!rows.has(from) || !rows.has(to)))) readSoon();
   }
 
   /**
@@ -237,8 +240,8 @@ export function list(params, go) {
     if (has && has.options.length !== want.length) {
       fill(has, ...want.map((l) => h("option", {value: l, selected: l === query.label}, l || "any label")));
     }
-    fill(many, may("operate") && (query.show || query.q || query.label) && total > 0
-      && h("button", {onclick: act}, `Change these ${count(total)}…`));
+    const acts = may("operate") && (query.show || query.q || query.label) && total > 0;
+    fillOnce(many, acts && total, () => [acts && h("button", {id: "many", onclick: act}, `Change these ${count(total)}…`)]);
   }
 
   const act = () => {
@@ -276,7 +279,7 @@ export function list(params, go) {
     const [from, to] = seen();
     if (from !== first || to !== last) {
       place(false);
-      if (!rows.has(from) || !rows.has(to)) read();
+      if (!rows.has(from) || !rows.has(to)) readSoon();
     }
   };
   let frame = 0;
@@ -293,7 +296,7 @@ export function list(params, go) {
   return {
     title: "Fleet", root, read,
     changed(why, e) {
-      showCounts();
+      if (why !== "event") showCounts();
       if (why === "time") for (const [i, tr] of shown) times(tr, rows.get(i));
       if (e) patch(e);
     },
@@ -307,7 +310,7 @@ export function list(params, go) {
         case "p":
           paused = !paused;
           setText(note, paused ? "Paused: p goes on." : "");
-          return read();
+          return readSoon();
       }
       const verb = /** @type {const} */ ({o: "open", c: "close", h: "half_open", r: "reset", x: "release"})[/** @type {"o"} */ (k)];
       if (verb && b && mayName(b.agent_id)) change(verb, b.agent_id, b);
@@ -336,10 +339,6 @@ export function list(params, go) {
       const tr = shown.get(i);
       if (tr) bind(tr, i);
       return;
-    }
-    if (e.to === "OPEN" && !asking && performance.now() - patched > 1000) { // one that is not shown yet, and should be
-      patched = performance.now();
-      setTimeout(read, 50);
     }
   }
 }

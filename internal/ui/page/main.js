@@ -14,6 +14,7 @@ import {begin, may, session} from "./session.js";
 
 /** @type {Record<string, (params: URLSearchParams, go: (url: string, replace?: boolean) => void) => Screen>} */
 const screens = {"": list, agent, events, replicas, controls, audit};
+const draws = 100; // ms between an event and what is drawn of it
 const quiet = 5000; // ms between two announcements
 const base = new URL("./", import.meta.url);
 
@@ -121,15 +122,16 @@ $("keys").addEventListener("click", help);
 let drawing = 0;
 listen((why, e) => {
   current?.changed(why, e);
+  if (why !== "event") return header();
   if (drawing) return;
   drawing = setTimeout(() => { // however many events come
     drawing = 0;
     header();
-  }, why === "event" ? 50 : 0);
+    current?.changed("time");
+  }, draws);
 });
 setInterval(() => document.hidden || (setText($("fresh"), freshness()), setAttribute($("fresh"), "class", staleness())), 500);
 
-begin(() => {
-  show();
-  follow({event: happened, reset: read});
-});
+begin(show);
+show();
+follow({event: happened, reset: () => void read()});
