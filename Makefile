@@ -2,7 +2,7 @@
 # the legs that a change must pass, `make nightly` runs everything.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help build run tools quick test vet contrib commands race histories faults faults-choice stack swarm lint mutate mutate-changed bench bench-smoke soak fuzz manifests nightly clean stack-page boards slow
+.PHONY: help build run tools quick page page-all stack-choice test vet contrib commands race histories faults faults-choice stack swarm lint mutate mutate-changed bench bench-smoke soak fuzz manifests nightly clean stack-page boards slow
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
@@ -10,6 +10,7 @@ NEEDED := redis-server redis-cli jq tmux curl openssl cc script unshare nsenter 
 STACK_NEEDED := docker docker-compose curl redis-cli jq openssl
 SWARM_NEEDED := docker dockerd docker-compose fuse-overlayfs nsenter ip
 MANIFESTS_NEEDED := redis-server redis-cli curl unshare nsenter setpriv ip
+PAGE_NEEDED := chromium firefox tsc redis-server
 FUZZTIME ?= 30s
 SOAK ?= 10m
 BENCHTIME ?= 1s
@@ -27,22 +28,25 @@ build: ## static binaries of all programs in bin/
 run: build ## build and start breakerd with its defaults
 	$(BIN)/breakerd
 
-tools: $(GOLANGCI) ## install what the tests and the linters need
-	tools/need shellcheck $(NEEDED) $(STACK_NEEDED)
+tools: ## install what the tests need; make lint builds its linter itself
+	tools/need $(NEEDED) $(STACK_NEEDED) $(PAGE_NEEDED)
 
 quick: vet ## the loop while you edit, in a minute: vet, and all tests but those of test/, with 200 histories
 	go test -short ./pkg/... ./internal/... ./lua/... ./test/branchcount ./test/clauses
 
+LEGS ?= vet histories contrib commands race page faults-choice
+
 # Every leg runs, whatever failed before it, so that go test's summary is the end of the output.
 test: ## all that needs no Docker: vet, 10,000 histories and their branch counts, every test under the race detector
-	@tools/need $(NEEDED)
-	@failed=0; for leg in vet histories faults-choice contrib commands race; do $(MAKE) --no-print-directory $$leg || failed=1; done; exit $$failed
+	@tools/need $(NEEDED) $(PAGE_NEEDED)
+	@failed=0; for leg in $(LEGS); do $(MAKE) --no-print-directory $$leg || failed=1; done; exit $$failed
 
 vet:
 	go vet -tags docker,swarm,mutate,nightly ./...
 	go -C bench vet ./...
 	go -C contrib/grpc vet ./...
 	go -C contrib/otel vet ./...
+	go -C test/page vet ./...
 
 # The histories and transcripts run without the race detector, for one goroutine drives an engine. Their profile of the machine shows
 # that the histories reach every branch.
@@ -70,6 +74,17 @@ race:
 	go test -race -count 1 -timeout 15m -skip '$(SCRIPTS)' \
 		$$(go list ./... | grep -v -e '/test/faults$$' $(COMMANDS:%=-e '/%$$') | sort -t / -k 4,4r)
 
+# The page in Chromium and Firefox, its scripts by their types. What fills both cores, or is looked at, is in page-all.
+page:
+	@tools/need $(PAGE_NEEDED)
+	tsc -p internal/ui
+	go -C test/page test -count 1 -timeout 10m -skip '^Test(Scale|Screens)' ./...
+
+page-all: ## the page with 10,000 agents, watched for ten minutes; pictures of each screen in bin/page
+	@tools/need $(PAGE_NEEDED)
+	tsc -p internal/ui
+	go -C test/page test -count 1 -timeout 30m -v ./... -watched 10m
+
 # Faults measure time, so nothing else runs meanwhile.
 faults: ## every fault of Redis and of the way to it, under load (six minutes)
 	@tools/need redis-server
@@ -82,6 +97,11 @@ faults-choice: # a choice of them, in a minute
 stack: ## the compose stacks on a real Docker Engine, with images from Debian packages
 	@tools/need $(STACK_NEEDED)
 	go test -tags docker -count 1 -timeout 15m ./test/stack
+
+# All but the failovers of the production stack and the fleet that loses each container, which take six minutes.
+stack-choice:
+	@tools/need $(STACK_NEEDED)
+	go test -tags docker -count 1 -timeout 15m -skip '^Test(Production_|Fleet_AnswersWhen)' ./test/stack
 
 stack-page: ## the commands of docs/deploy-compose.md, likewise
 	@tools/need $(STACK_NEEDED)
@@ -96,6 +116,7 @@ lint: $(GOLANGCI) ## golangci-lint and shellcheck
 	cd bench && ../$(GOLANGCI) run ./...
 	cd contrib/grpc && ../../$(GOLANGCI) run ./...
 	cd contrib/otel && ../../$(GOLANGCI) run ./...
+	cd test/page && ../../$(GOLANGCI) run ./...
 	@tools/need shellcheck
 	shellcheck tools/* .ci/run deploy/backup/backup deploy/backup/restore-drill deploy/offline/build deploy/offline/entrypoint deploy/redis/* deploy/swarm/deploy \
 		deploy/swarm/rotate-redis-password deploy/tls/* test/manifests/testdata/node test/manifests/testdata/pod
@@ -161,7 +182,7 @@ slow: ## two versions on one Redis, and the attacks on a bridge's memory
 	go test -race -tags nightly -count 1 -timeout 10m -run '^Test(Upgrade|Memory)_' ./test/e2e
 
 nightly: ## everything: each leg of .ci/run, all mutants and faults, every fuzz target for ten minutes, an hour's soak
-	@failed=0; for leg in lint mutate stack stack-page swarm boards bench-smoke manifests test slow faults; do $(MAKE) --no-print-directory $$leg || failed=1; done; \
+	@failed=0; for leg in lint mutate stack stack-page swarm boards bench-smoke manifests test page-all slow faults; do $(MAKE) --no-print-directory $$leg || failed=1; done; \
 	$(MAKE) --no-print-directory fuzz FUZZTIME=10m || failed=1; \
 	$(MAKE) --no-print-directory soak SOAK=1h || failed=1; exit $$failed
 
