@@ -82,12 +82,17 @@ func (e *FlagError) Unwrap() error { return e.Err }
 // Run runs everything until ctx ends, and then ends it in order. It returns nil if ctx ended it; a [*FlagError] if a
 // flag has to be changed; another error if a program failed. The process's default logger becomes its own.
 func Run(ctx context.Context, o Options) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	f, err := newFleet(ctx, o)
 	if err != nil {
 		return err
 	}
+	return f.run(ctx, o)
+}
+
+// run is Run, once everything is open.
+func (f *fleet) run(ctx context.Context, o Options) (err error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	defer f.end()
 	stderr := logging.NewQueue(o.Stderr)
 	defer stderr.Close(lastLines)
