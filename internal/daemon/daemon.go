@@ -145,8 +145,8 @@ func (p Program) run(
 	return h.run(ctx, signals)
 }
 
-// SetDefaultLogger takes the lines of libraries that log with the package log, as net/http's Transport does, which would
-// write to stderr themselves. They are of level debug. A process has one default logger.
+// SetDefaultLogger takes the lines of libraries that log with the package log, as net/http's Transport does, which
+// would write to stderr themselves. They are of level debug. A process has one default logger.
 func SetDefaultLogger(log *slog.Logger) {
 	slog.SetLogLoggerLevel(slog.LevelDebug)
 	slog.SetDefault(log)

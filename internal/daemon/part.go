@@ -15,8 +15,8 @@ type Part struct {
 	Listeners map[string]*net.TCPListener // by the variable that they stand for; RunPart closes them
 }
 
-// RunPart runs the program until ctx ends, and gives the exit code, as [Program.Run] does. It leaves to whoever runs the
-// parts what a process has only once: its signals, its default logger, and what systemd has handed to it.
+// RunPart runs the program until ctx ends, and gives the exit code, as [Program.Run] does. It leaves to whoever runs
+// the parts what a process has only once: its signals, its default logger, and what systemd has handed to it.
 func (p Program) RunPart(ctx context.Context, part Part) int {
 	stderr := logging.NewQueue(part.Stderr)
 	defer stderr.Close(lastLines)

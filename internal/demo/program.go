@@ -51,7 +51,8 @@ func configure(environ []string) (daemon.Config, error) {
 	v, err := env.ParseAsWithOptions[variables](env.Options{Environment: env.ToMap(environ)})
 	a, errAgents := newAgents(v.Agents)
 	level, errLog := v.log()
-	if err := errors.Join(err, config.HostPort("DEMO_LISTEN", v.Listen, "127.0.0.1:9000"), errAgents, errLog); err != nil {
+	errListen := config.HostPort("DEMO_LISTEN", v.Listen, "127.0.0.1:9000")
+	if err := errors.Join(err, errListen, errAgents, errLog); err != nil {
 		return daemon.Config{}, err
 	}
 	return daemon.Config{

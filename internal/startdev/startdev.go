@@ -32,7 +32,7 @@ const (
 	// lastLines bounds the wait for the last lines of the log to be read.
 	lastLines = 500 * time.Millisecond
 	// redisTimeout is long: a laptop may be busy, and that Redis is slow is not what is shown.
-	redisTimeout = 2 * time.Second
+	redisTimeout = 10 * time.Second
 	// ownPrefix begins the keys in a Redis that may hold a real fleet.
 	ownPrefix = "circuit_breaker_dev"
 )
@@ -217,7 +217,8 @@ func (f *fleet) play(ctx context.Context) {
 
 // banner says where everything is, and what to try.
 func (f *fleet) banner(command string) string {
-	redis, cli := f.redis+", in this process: NOTHING IS KEPT when it ends", "-p "+f.redis[strings.LastIndex(f.redis, ":")+1:]
+	redis := f.redis + ", in this process: NOTHING IS KEPT when it ends"
+	cli := "-p " + f.redis[strings.LastIndex(f.redis, ":")+1:]
 	if f.engine == nil { // its URL may hold a password
 		redis, cli = "yours: keys begin with "+f.prefix+", and stay there", "-u URL"
 	}
