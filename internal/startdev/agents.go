@@ -11,32 +11,36 @@ import (
 type agent struct {
 	name, team, contact string
 
-	path  string        // that its callers call
-	rate  float64       // calls a second
-	takes time.Duration // until a healthy answer
-	does  client.Override
+	path  string           // that its callers call
+	rate  float64          // calls a second
+	takes time.Duration    // until a healthy answer
+	does  *client.Override // nil: as all do
 }
 
-// agents are those of the fleet. Times are short, so that there is something to see within a minute.
-func agents() []agent {
-	quick := client.Override{
-		TimeoutSeconds: new(10.0), WindowSizeSeconds: new(30.0), HalfOpenMaxCalls: new(int64(8)),
-		RecoveryRampSeconds: new(8.0),
+// shortTimes are the policy of all agents, so that there is something to see within a minute.
+func shortTimes() []string {
+	return []string{
+		"CIRCUIT_BREAKER_TIMEOUT_SECONDS=10", "CIRCUIT_BREAKER_WINDOW_SIZE_SECONDS=30",
+		"CIRCUIT_BREAKER_HALF_OPEN_MAX_CALLS=8", "CIRCUIT_BREAKER_RECOVERY_RAMP_SECONDS=8",
 	}
-	slowCounts, observed := quick, quick
-	slowCounts.WindowSizeSeconds = new(15.0)
-	slowCounts.SlowCallDurationSeconds, slowCounts.SlowCallRateThreshold = new(1.0), new(0.5)
-	observed.Mode = "observe"
+}
+
+// agents are those of the fleet.
+func agents() []agent {
+	slowCounts := &client.Override{
+		WindowSizeSeconds: new(15.0), SlowCallDurationSeconds: new(1.0), SlowCallRateThreshold: new(0.5),
+	}
+	observed := &client.Override{Mode: "observe"}
 	const ms = time.Millisecond
 	return []agent{
-		{"payments", "checkout", "payments-oncall@example.org", "charge", 4, 40 * ms, quick},
-		{"inventory", "checkout", "checkout@example.org", "reserve", 3, 15 * ms, quick},
-		{"search", "discovery", "discovery@example.org", "query", 3, 25 * ms, quick},
-		{"geo", "discovery", "discovery@example.org", "lookup", 1, 30 * ms, quick},
+		{"payments", "checkout", "payments-oncall@example.org", "charge", 4, 40 * ms, nil},
+		{"inventory", "checkout", "checkout@example.org", "reserve", 3, 15 * ms, nil},
+		{"search", "discovery", "discovery@example.org", "query", 3, 25 * ms, nil},
+		{"geo", "discovery", "discovery@example.org", "lookup", 1, 30 * ms, nil},
 		{"llm-gpt", "assistants", "assistants@example.org", "chat", 2, 300 * ms, slowCounts},
 		{"translate", "assistants", "assistants@example.org", "text", 2, 80 * ms, observed},
-		{"mailer", "platform", "platform@example.org", "send", 1, 60 * ms, quick},
-		{"pdf-render", "platform", "platform@example.org", "render", 1, 150 * ms, quick},
+		{"mailer", "platform", "platform@example.org", "send", 1, 60 * ms, nil},
+		{"pdf-render", "platform", "platform@example.org", "render", 1, 150 * ms, nil},
 	}
 }
 
@@ -44,7 +48,7 @@ func agents() []agent {
 func (a agent) registration(server string) client.Registration {
 	return client.Registration{
 		Name: a.name, URL: server + "/" + a.name, Contact: a.contact, Labels: map[string]string{"team": a.team},
-		TimeoutSeconds: 5, CircuitBreakerConfig: &a.does,
+		TimeoutSeconds: 5, CircuitBreakerConfig: a.does,
 	}
 }
 

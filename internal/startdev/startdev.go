@@ -128,11 +128,11 @@ func newFleet(ctx context.Context, o Options) (f *fleet, err error) {
 	if err := f.listen(ctx, o); err != nil {
 		return f, err
 	}
-	shared := []string{
-		"LOG_LEVEL=" + cmp.Or(o.LogLevel, "error"), "LOG_FORMAT=" + cmp.Or(o.LogFormat, "auto"),
+	shared := append(shortTimes(),
+		"LOG_LEVEL="+cmp.Or(o.LogLevel, "error"), "LOG_FORMAT="+cmp.Or(o.LogFormat, "auto"),
 		"HISTORY_MINUTES=60", "SHUTDOWN_TIMEOUT_SECONDS=1",
-		"REDIS_TIMEOUT_MS=" + strconv.FormatInt(redisTimeout.Milliseconds(), 10),
-	}
+		"REDIS_TIMEOUT_MS="+strconv.FormatInt(redisTimeout.Milliseconds(), 10),
+	)
 	switch {
 	case strings.HasPrefix(o.Redis, "embedded:"):
 		return f, &FlagError{Flag: "--redis", Err: errors.New("want the URL of a server; without the flag it is embedded")}

@@ -7,9 +7,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,17 +25,36 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// started is a fleet that runs until the test ends.
+// started is a fleet that runs.
 type started struct {
-	page, bridge, agents, redis string
+	page, bridge, agents, redis string // as the banner names them
 
 	breakerd *client.Client
-	stderr   *testkit.Buffer
-	stop     context.CancelFunc
-	ended    chan error
 }
 
 var place = regexp.MustCompile(`(?m)^  (page|bridge|agents|redis) +([^ ,\n]+)`)
+
+// await waits for the banner.
+func await(t *testing.T, stdout, stderr func() string) *started {
+	t.Helper()
+	testkit.Eventually(t, "the banner", 30*time.Second, func() error {
+		if !strings.Contains(stdout(), "HGETALL") {
+			return errors.New(stderr())
+		}
+		return nil
+	})
+	at := map[string]string{}
+	for _, m := range place.FindAllStringSubmatch(stdout(), -1) {
+		at[m[1]] = m[2]
+	}
+	s := &started{page: at["page"], bridge: at["bridge"], agents: at["agents"], redis: at["redis"]}
+	var err error
+	if s.breakerd, err = client.New(client.Options{Servers: []string{strings.TrimSuffix(s.page, "/ui/")}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.breakerd.CloseIdleConnections)
+	return s
+}
 
 func free() (o Options, stdout, stderr *testkit.Buffer) {
 	stdout, stderr = &testkit.Buffer{}, &testkit.Buffer{}
@@ -40,44 +62,22 @@ func free() (o Options, stdout, stderr *testkit.Buffer) {
 	return Options{Listen: any, BridgeListen: any, AgentsListen: any, Stdout: stdout, Stderr: stderr}, stdout, stderr
 }
 
-// start reads from the banner where everything is.
-func start(t *testing.T) *started {
+// start runs a fleet in this process. end wants that it ends in order, and soon; the test's end calls it too.
+func start(t *testing.T, soon time.Duration) (s *started, end func()) {
 	t.Helper()
 	o, stdout, stderr := free()
 	ctx, stop := context.WithCancel(t.Context())
-	s := &started{stderr: stderr, stop: stop, ended: make(chan error, 1)}
-	go func() { s.ended <- Run(ctx, o) }()
-	t.Cleanup(func() { s.end(t) })
-	testkit.Eventually(t, "the banner", 30*time.Second, func() error {
-		if !strings.Contains(stdout.String(), "HGETALL") {
-			return errors.New(stderr.String())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, o) }()
+	end = sync.OnceFunc(func() {
+		begin := time.Now()
+		stop()
+		if err, took := <-ended, time.Since(begin); err != nil || took > soon {
+			t.Errorf("it ended after %v: %v\n%s", took, err, stderr.String())
 		}
-		return nil
 	})
-	at := map[string]string{}
-	for _, m := range place.FindAllStringSubmatch(stdout.String(), -1) {
-		at[m[1]] = m[2]
-	}
-	s.page, s.bridge, s.agents, s.redis = at["page"], at["bridge"], at["agents"], at["redis"]
-	var err error
-	s.breakerd, err = client.New(client.Options{Servers: []string{strings.TrimSuffix(s.page, "/ui/")}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.breakerd.CloseIdleConnections)
-	return s
-}
-
-// end wants that it ends in order, and soon.
-func (s *started) end(t *testing.T) {
-	t.Helper()
-	begin := time.Now()
-	s.stop()
-	err := <-s.ended
-	s.ended <- nil // for the next
-	if took := time.Since(begin); err != nil || took > 5*time.Second {
-		t.Errorf("it ended after %v: %v\n%s", took, err, s.stderr.String())
-	}
+	t.Cleanup(end)
+	return await(t, stdout.String, stderr.String), end
 }
 
 func (s *started) kinds(t *testing.T, agent string) (kinds []string) {
@@ -92,11 +92,21 @@ func (s *started) kinds(t *testing.T, agent string) (kinds []string) {
 	return kinds
 }
 
-// TestRun_ShowsABreakerThatOpensProbesAndCloses waits for the script, for half a minute.
-func TestRun_ShowsABreakerThatOpensProbesAndCloses(t *testing.T) {
+// TestScript_ShowsABreakerThatOpensProbesAndCloses follows the script for half a minute, in a program that was built
+// without the race detector: Redis' scripts take too much time with it.
+func TestScript_ShowsABreakerThatOpensProbesAndCloses(t *testing.T) {
 	t.Parallel()
+	program := filepath.Join(t.TempDir(), "breakerctl")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "../../cmd/breakerctl")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	const any = "127.0.0.1:0"
 	begin := time.Now()
-	s := start(t)
+	p := testkit.Run(t, []string{
+		program, "server", "start-dev", "--listen", any, "--bridge-listen", any, "--agents-listen", any,
+	}, nil)
+	s := await(t, p.Stdout, p.Stderr)
 	testkit.Eventually(t, "payments to be open", 10*time.Second-time.Since(begin), func() error {
 		sum, err := s.breakerd.GetSummary(t.Context())
 		if err == nil && (sum.States["OPEN"] < 2 || sum.Causes["consecutive_failures"] == 0) {
@@ -135,7 +145,7 @@ func TestRun_ShowsABreakerThatOpensProbesAndCloses(t *testing.T) {
 		}
 		return nil
 	})
-	if log := s.stderr.String(); log != "" {
+	if log := p.Stderr(); log != "" {
 		t.Errorf("it logs, and the banner is scrolled away:\n%s", log)
 	}
 }
@@ -157,7 +167,7 @@ func get(t *testing.T, url string) *http.Response {
 
 func TestRun_ServesWhatTheBannerNames(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s, _ := start(t, 5*time.Second)
 	for url, want := range map[string]int{
 		s.page: 200, s.agents: 200, s.bridge + "/agents/search/any": 200, s.bridge + "/agents/geo/any": 429,
 		s.bridge + "/api/v1/workflows": 200,
@@ -176,7 +186,7 @@ func TestRun_ServesWhatTheBannerNames(t *testing.T) {
 // A call that hangs, and a stream, are cut.
 func TestRun_EndsInTimeWhateverIsUnderWay(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s, end := start(t, 10*time.Second)
 	f := &fleet{agents: &program{address: strings.TrimSuffix(strings.TrimPrefix(s.agents, "http://"), "/modes")}}
 	f.http.Transport = &http.Transport{DisableKeepAlives: true}
 	if err := f.put(t.Context(), "mailer", `{"mode": "hanging"}`); err != nil {
@@ -191,7 +201,7 @@ func TestRun_EndsInTimeWhateverIsUnderWay(t *testing.T) {
 		go func() { ended <- f.ask(ctx, http.MethodGet, url, "") }()
 		<-sent
 	}
-	s.end(t)
+	end()
 	for range cap(ended) {
 		<-ended
 	}
