@@ -30,11 +30,11 @@ func startDev(t *testing.T, args ...string) *testkit.Process {
 
 func TestStartDev_EndsInOrderAtASignal(t *testing.T) {
 	t.Parallel()
-	const any = "127.0.0.1:0"
+	const anyPort = "127.0.0.1:0"
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
-			p := startDev(t, "--listen", any, "--bridge-listen", any, "--agents-listen", any)
+			p := startDev(t, "--listen", anyPort, "--bridge-listen", anyPort, "--agents-listen", anyPort)
 			testkit.Eventually(t, "the banner", 30*time.Second, func() error {
 				if !strings.Contains(p.Stdout(), "HGETALL circuit_breaker:payments:control") {
 					return errors.New(p.Stderr())

@@ -175,7 +175,7 @@ func checkRedis(ctx context.Context, url string) error {
 }
 
 // listen opens all listeners, so that every address is known, and is had, before anything starts.
-func (f *fleet) listen(ctx context.Context, o Options) (err error) {
+func (f *fleet) listen(ctx context.Context, o Options) error {
 	for _, l := range []struct {
 		to                            **program
 		program                       daemon.Program

@@ -58,8 +58,8 @@ func await(t *testing.T, stdout, stderr func() string) *started {
 
 func free() (o Options, stdout, stderr *testkit.Buffer) {
 	stdout, stderr = &testkit.Buffer{}, &testkit.Buffer{}
-	const any = "127.0.0.1:0"
-	return Options{Listen: any, BridgeListen: any, AgentsListen: any, Stdout: stdout, Stderr: stderr}, stdout, stderr
+	const anyPort = "127.0.0.1:0"
+	return Options{Listen: anyPort, BridgeListen: anyPort, AgentsListen: anyPort, Stdout: stdout, Stderr: stderr}, stdout, stderr
 }
 
 // start runs a fleet in this process. end wants that it ends in order, and soon; the test's end calls it too.
@@ -101,10 +101,10 @@ func TestScript_ShowsABreakerThatOpensProbesAndCloses(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	const any = "127.0.0.1:0"
+	const anyPort = "127.0.0.1:0"
 	begin := time.Now()
 	p := testkit.Run(t, []string{
-		program, "server", "start-dev", "--listen", any, "--bridge-listen", any, "--agents-listen", any,
+		program, "server", "start-dev", "--listen", anyPort, "--bridge-listen", anyPort, "--agents-listen", anyPort,
 	}, nil)
 	s := await(t, p.Stdout, p.Stderr)
 	testkit.Eventually(t, "payments to be open", 10*time.Second-time.Since(begin), func() error {
