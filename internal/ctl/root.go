@@ -31,6 +31,7 @@ const (
 func Run(ctx context.Context, args, environ []string, streams Streams) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	c := newCLI(ctx, environ, streams)
 	root := c.root()
 	root.SetArgs(args)
@@ -91,7 +92,7 @@ func (c *cli) root() *cobra.Command {
 			c.securityCommand(), c.tokenCommand(),
 			c.backupCommand(),
 		},
-		groupSelf: {c.contextCommand(), c.debugCommand(), c.versionCommand(), c.docsCommand()},
+		groupSelf: {c.serverCommand(), c.contextCommand(), c.debugCommand(), c.versionCommand(), c.docsCommand()},
 	} {
 		for _, command := range commands {
 			command.GroupID = group

@@ -139,15 +139,17 @@ func (p Program) run(
 		return badConfig(stderr, p.Name, err)
 	}
 	log := stderr.Logger(c.LogLevel, c.LogFormat)
-	// Libraries that log with the package log, as net/http's Transport does, would write to stderr themselves.
-	slog.SetLogLoggerLevel(slog.LevelDebug)
-	slog.SetDefault(log)
-	for _, w := range c.Warnings {
-		log.Warn("configuration", "warning", w)
-	}
+	SetDefaultLogger(log)
 	h := newHost(p.Name, c, log, stdout, stderr)
 	h.manager, h.sockets = m, sockets
 	return h.run(ctx, signals)
+}
+
+// SetDefaultLogger takes the lines of libraries that log with the package log, as net/http's Transport does, which
+// would write to stderr themselves. They are of level debug. A process has one default logger.
+func SetDefaultLogger(log *slog.Logger) {
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	slog.SetDefault(log)
 }
 
 // probe asks the one that runs with this configuration whether it is ready: the health check of a container that has

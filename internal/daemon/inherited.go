@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-// inherited are the listening sockets that systemd has opened for the program, by the variable of their listener.
+// inherited are the listening sockets that systemd, or who runs the parts of a process, has opened for the program, by
+// the variable of their listener.
 type inherited map[string]*net.TCPListener
 
 // inherit takes the sockets over. The name of each says which listener it is for.

@@ -64,6 +64,9 @@ type host struct {
 }
 
 func newHost(program string, c Config, log *slog.Logger, stdout io.Writer, stderr *logging.Queue) *host {
+	for _, w := range c.Warnings {
+		log.Warn("configuration", "warning", w)
+	}
 	stopping := make(chan struct{})
 	in, out := room(openFiles(), c.CallsOut)
 	return &host{

@@ -10,6 +10,7 @@ func TestProgram_BadConfigurationExitsWith2(t *testing.T) {
 	t.Parallel()
 	for _, variable := range []string{
 		"DEMO_LISTEN=9000", "DEMO_LISTEN=127.0.0.1:x", "DEMO_LISTEN=127.0.0.1:65536", "DEMO_LISTEN=http://a:9000", "DEMO_AGENTS=A=dead",
+		"LOG_FORMAT=xml", "LOG_LEVEL=loud",
 	} {
 		var stdout, stderr bytes.Buffer
 		name, _, _ := strings.Cut(variable, "=")
