@@ -56,6 +56,8 @@ type overviews struct {
 	api   *api
 	turn  chan struct{} // holds a value while a listing works
 	stale atomic.Bool   // an operator has changed something since the last reading began
+	// summarized is the last summary.
+	summarized atomic.Pointer[summarized]
 	// changes counts what operators have changed here.
 	changes atomic.Int64
 

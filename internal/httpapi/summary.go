@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/breakerd/breakerd/internal/access"
 	"github.com/breakerd/breakerd/internal/policy"
 	"github.com/breakerd/breakerd/internal/problem"
@@ -47,6 +49,13 @@ type summaryReply struct {
 	Gate      gateSummary    `json:"gate"`
 	Replicas  replicaCounts  `json:"replicas"`
 	Invalid   named          `json:"invalid_overrides" doc:"Agents whose override is not in force: it cannot be read, or fits no policy. The last good one is."`
+}
+
+// summarized is a summary, and when it was made. It never changes.
+type summarized struct {
+	*summaryReply
+
+	at time.Time
 }
 
 // gateSummary is the fleet's gate in short.
@@ -127,18 +136,25 @@ func (a *api) summaryRoute() {
 		Route: "GET /v1/admin/summary", ID: "getSummary", Role: access.Read, Tag: "fleet",
 		Summary: "What is wrong in the fleet, in counts",
 		Codes:   []problem.Code{problem.StoreUnavailable, problem.InvalidValue},
+		Params:  []*huma.Param{route.MaxAgeParam()},
 	}, a.summary)
 }
 
 func (a *api) summary(r *route.Request, _ route.None) (out summaryReply, err error) {
-	if _, err := r.Params(); err != nil {
+	age, err := route.MaxAge(r)
+	if err != nil {
 		return out, err
+	}
+	last := a.overviews.summarized.Load()
+	if last != nil && time.Since(last.at) < age && !a.overviews.stale.Load() {
+		return *last.summaryReply, nil // whoever reads anew now need not be waited for
 	}
 	err = a.overviews.with(r.Context(), func(ctx context.Context, s *overview) error {
 		if s.summary == nil {
 			if s.summary, err = s.summarize(ctx); err != nil {
 				return err
 			}
+			a.overviews.summarized.Store(&summarized{s.summary, time.Now()})
 		}
 		out = *s.summary
 		return nil

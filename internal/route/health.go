@@ -55,17 +55,23 @@ type HealthOptions struct {
 // healthTag is of the routes that are answered whatever else is refused.
 const healthTag = "health"
 
-const mostHealthAge = 60.0 // seconds
+const mostAge = 60.0 // seconds
 
-// maxAge reads how old a look at the checks may be.
-func maxAge(r *Request) (time.Duration, error) {
+// MaxAgeParam documents what MaxAge reads.
+func MaxAgeParam() *huma.Param {
+	return QueryParam("max_age_seconds", "By a reading that is at most so old, for those who ask often.",
+		&huma.Schema{Type: huma.TypeNumber, Minimum: new(0.0), Maximum: new(mostAge)})
+}
+
+// MaxAge is how old an answer may be, as the request says; 0: it is read for this request.
+func MaxAge(r *Request) (time.Duration, error) {
 	q, err := r.Params()
 	text := q.Get("max_age_seconds")
 	if err != nil || text == "" {
 		return 0, err
 	}
 	seconds, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(seconds >= 0 && seconds <= mostHealthAge) {
+	if err != nil || !(seconds >= 0 && seconds <= mostAge) {
 		return 0, problem.BadValue("query.max_age_seconds", text, "0 to 60")
 	}
 	return time.Duration(seconds * float64(time.Second)), nil
@@ -114,11 +120,10 @@ func (a *API) Health(o HealthOptions) {
 		Route: "GET /health/checks", ID: "healthChecks", Tag: healthTag, Role: access.Read,
 		Summary: "The same, part by part",
 		Also:    []int{http.StatusServiceUnavailable},
-		Params: []*huma.Param{QueryParam("max_age_seconds", "By a look that is at most so old, for those who ask often.",
-			&huma.Schema{Type: huma.TypeNumber, Minimum: new(0.0), Maximum: new(mostHealthAge)})},
+		Params:  []*huma.Param{MaxAgeParam()},
 	}
 	byPart := func(r *Request, _ None) (checksReply, error) {
-		age, err := maxAge(r)
+		age, err := MaxAge(r)
 		if err != nil {
 			return checksReply{}, err
 		}

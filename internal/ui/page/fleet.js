@@ -63,7 +63,7 @@ export async function read(rows = true) {
     again = false;
     const seen = rows && screen.read().catch(() => {}); // what it could not read is said by the header
     const [summary, checks] = await Promise.allSettled([
-      get("/v1/admin/summary"), get("/v1/admin/checks", undefined, {max_age_seconds: 0.5}),
+      get("/v1/admin/summary", undefined, fleet.summary ? {} : {max_age_seconds: 2}), get("/v1/admin/checks", undefined, {max_age_seconds: 0.5}),
     ]);
     if (checks.status === "fulfilled") fleet.checks = checks.value.checks;
     if (summary.status === "fulfilled") {

@@ -14,6 +14,7 @@ import {cause, clock, count, kindOf, kinds, ms, next, probes, span} from "./word
 /** @typedef {import("../types/page").FleetEvent} FleetEvent */
 
 const spare = 8; // rows above and below those that are seen
+const between = 150; // ms between what asks for rows that come into sight, and their reading
 const still = 20_000; // ms for which a pointer that does not move keeps rows in their place
 
 /**
@@ -42,18 +43,20 @@ export function list(params, go) {
   let rows = new Map();
   /** @type {Map<number, HTMLTableRowElement>} */
   const shown = new Map();
-  let total = 0, selected = "", first = 0, last = -1, rowHeight = 36, paused = false, pointed = 0, asking = false, missed = false, nowMs = 0;
+  let total = 0, selected = "", first = 0, last = -1, rowHeight = 36, paused = false, pointed = 0, asking = false, missed = false, listTop = 0, nowMs = 0;
 
-  const above = h("tr.pad", {"aria-hidden": true}, h("td", {colspan: columns.length}));
-  const below = h("tr.pad", {"aria-hidden": true}, h("td", {colspan: columns.length}));
+  // Each row has its place by itself, so that a frame of scrolling lays out the new ones only. The roles say what the
+  // elements are, which their display does not.
   const body = h("tbody", {
+    role: "rowgroup",
     onpointermove: () => (pointed = performance.now()), onpointerleave: () => (pointed = 0),
     onfocusin: (/** @type {any} */ e) => {
       const name = e.target.closest("tr")?.dataset.agent;
       if (name) choose(name);
     },
-  }, above, below);
-  const table = h("table.fleet", {"aria-label": "Circuit breakers"}, h("thead", null, h("tr", {"aria-rowindex": 1}, ...columns.map((c) => h("th", {scope: "col"}, c)))), body);
+  });
+  const table = h("table.fleet", {role: "table", "aria-label": "Circuit breakers"}, h("thead", {role: "rowgroup"},
+    h("tr", {role: "row", "aria-rowindex": 1}, ...columns.map((c) => h("th", {role: "columnheader", scope: "col", class: c.toLowerCase()}, c)))), body);
   const counts = h("nav.counts", {"aria-label": "Show"});
   const search = h("input", {id: "q", type: "search", placeholder: "Find an agent", "aria-label": "Find an agent", value: query.q, oninput: () => soon()});
   const labels = select("label", "Label", [["", "any label"]]);
@@ -90,13 +93,20 @@ export function list(params, go) {
 
   /** Which places the window shows. */
   const seen = () => {
-    const top = body.getBoundingClientRect().top;
-    const from = Math.max(0, Math.floor(-top / rowHeight) - spare);
+    const from = Math.max(0, Math.floor((window.scrollY - listTop) / rowHeight) - spare);
     return [from, Math.min(total - 1, from + Math.ceil(window.innerHeight / rowHeight) + 2 * spare)];
   };
 
-  /** Reads besides the page's own turns, which say what went wrong. */
-  const readSoon = () => void read().catch(() => {});
+  /** @type {any} */
+  let waiting = 0;
+  /** Reads besides the page's own turns, which say what went wrong: once for all who ask within a while. */
+  const readSoon = () => {
+    if (waiting) return;
+    waiting = setTimeout(() => {
+      waiting = 0;
+      read().catch(() => {});
+    }, between);
+  };
 
   async function read() {
     if (paused) return;
@@ -142,9 +152,10 @@ export function list(params, go) {
   /**
    * Has rows where the window looks, and binds those that are new there, or all.
    * @param {boolean} all
+   * @returns {void}
    */
   function place(all) {
-    const focused = document.activeElement?.closest("tr")?.dataset.agent;
+    const focused = all && document.activeElement?.closest("tr")?.dataset.agent;
     [first, last] = seen();
     const free = [];
     for (const [i, tr] of shown) {
@@ -153,25 +164,26 @@ export function list(params, go) {
         free.push(tr);
       }
     }
-    let before = above;
     for (let i = first; i <= last; i++) {
       const had = shown.get(i), tr = had ?? free.pop() ?? makeRow();
+      if (had && !all) continue;
       shown.set(i, tr);
-      if (!had || all) bind(tr, i);
-      if (before.nextSibling !== tr) before.after(tr);
-      before = tr;
+      bind(tr, i);
+      const at = `translateY(${i * rowHeight}px)`;
+      if (tr.style.transform !== at) tr.style.transform = at;
+      const next = shown.get(i + 1); // the order of the elements is that of the rows
+      if (!had) body.insertBefore(tr, next?.parentNode === body ? next : null);
     }
     free.forEach((tr) => tr.remove());
-    const pad = (/** @type {any} */ tr, /** @type {number} */ n) => {
-      const px = `${n * rowHeight}px`;
-      if (tr.firstChild.style.height !== px) tr.firstChild.style.height = px;
-      tr.hidden = n === 0;
-    };
-    pad(above, first);
-    pad(below, total - 1 - last);
-    if (all && focused) rowOf(focused)?.querySelector("a")?.focus({preventScroll: true});
-    const tall = shown.get(first)?.offsetHeight;
-    if (all && tall) rowHeight = tall;
+    body.style.height = `${total * rowHeight}px`;
+    if (focused) rowOf(focused)?.querySelector("a")?.focus({preventScroll: true});
+    if (!all) return;
+    const tall = parseFloat(getComputedStyle(table).getPropertyValue("--row"));
+    if (tall !== rowHeight) {
+      rowHeight = tall;
+      return place(true);
+    }
+    listTop = body.getBoundingClientRect().top + window.scrollY;
   }
 
   /** @param {string} agent @returns {any} */
@@ -179,12 +191,12 @@ export function list(params, go) {
 
   function makeRow() {
     const spark = sparkline();
-    const cells = columns.map((c) => h(c === "Agent" ? "th" : "td", {scope: c === "Agent" ? "row" : null, class: c.toLowerCase()}));
+    const cells = columns.map((c) => h(c === "Agent" ? "th" : "td", {role: c === "Agent" ? "rowheader" : "cell", scope: c === "Agent" ? "row" : null, class: c.toLowerCase()}));
     const link = h("a"), glyph = h("span.glyph", {"aria-hidden": true}), word = h("span"), tags = h("small");
     cells[0].append(glyph, " ", word, " ", tags);
     cells[1].append(link);
     cells[6].append(spark.svg);
-    const tr = h("tr", null, ...cells);
+    const tr = h("tr", {role: "row"}, ...cells);
     return Object.assign(tr, {parts: {spark, cells, link, glyph, word, tags}});
   }
 
