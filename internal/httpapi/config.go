@@ -120,6 +120,7 @@ func (a *api) putConfig(r *route.Request, in json.RawMessage) (out configReply, 
 		if err != nil {
 			return out, err
 		}
+		r.ETag = etagOf(string(record))
 		return out, precondition(r, current)
 	}
 	if err := a.change(r, a.Directory.Override, a.Directory.PutOverride, string(record)); err != nil {

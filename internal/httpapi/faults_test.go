@@ -21,7 +21,7 @@ func TestStoreDown_IsA503(t *testing.T) {
 	for id, op := range f.Operations() {
 		var query string
 		switch id {
-		case "live", "ready", "health", "healthChecks", "metrics", "openapi", "docs", "batch", "renew", "gate", "gateBelow", "whoami", "listTokens", "listLatency", "listReplicas", "openSession", "closeSession":
+		case "live", "ready", "health", "healthChecks", "listChecks", "metrics", "openapi", "docs", "batch", "renew", "gate", "gateBelow", "whoami", "listTokens", "listLatency", "listReplicas", "openSession", "closeSession":
 			continue
 		case "listQuarantine":
 			query = "?agent_id=a"

@@ -51,7 +51,9 @@ const (
 	mostWords   = 32  // of one parameter
 	maxSearched = 128 // bytes of a text that is searched for
 	mostOffset  = 1_000_000
-	lastKey     = math.MaxInt64
+	// mostCompared is among how many agents the figures of closed breakers count: to know them each has to be read.
+	mostCompared = 200
+	lastKey      = math.MaxInt64
 )
 
 type listReply struct {
@@ -423,8 +425,8 @@ const keptOrders = 16
 
 // places lists, in order, the agents that the query finds. The pages of a query share the list.
 func (s *overview) places(ctx context.Context, l listQuery) (out []place, err error) {
-	query := fmt.Sprintf("%q %q %q %q %q %q %q %q %t %d",
-		l.states, l.holds, l.override, l.labels, l.reason, l.q, l.sort, l.modes, l.ramping, l.limit)
+	query := fmt.Sprintf("%q %q %q %q %q %q %q %q %t",
+		l.states, l.holds, l.override, l.labels, l.reason, l.q, l.sort, l.modes, l.ramping)
 	if out, kept := s.orders[query]; kept {
 		return out, nil
 	}
@@ -460,8 +462,7 @@ func (s *overview) find(ctx context.Context, l listQuery) (out []place, err erro
 
 // order puts agents, which are by name, into the order that the query asks for.
 func (s *overview) order(ctx context.Context, l listQuery, agents []string) (out []place, err error) {
-	// The figures of closed breakers are read, and count, if they are no more than this page shows anyway.
-	compared := (l.sort == sortByWorst || l.sort == sortByFailure) && len(agents) <= l.limit
+	compared := (l.sort == sortByWorst || l.sort == sortByFailure) && len(agents) <= mostCompared
 	if compared {
 		if err := s.inspect(ctx, agents); err != nil {
 			return nil, err

@@ -88,7 +88,7 @@ func samples() map[string]routetest.Sample[*fixture] {
 		"listTokens":            {Bad: routetest.Probe{Query: "?x=1"}},
 		"listFindings":          {Before: faulty, Good: routetest.Probe{Query: "?deep=1"}, Bad: routetest.Probe{Query: "?deep=2"}},
 		"listReplicas":          {Before: stopped, Bad: routetest.Probe{Query: "?x=1"}},
-		"live":                  misdirected, "ready": misdirected, "whoami": misdirected, "openSession": misdirected, "closeSession": misdirected, "health": misdirected, "healthChecks": misdirected,
+		"live":                  misdirected, "ready": misdirected, "whoami": misdirected, "openSession": misdirected, "closeSession": misdirected, "health": misdirected, "healthChecks": misdirected, "listChecks": misdirected,
 		"listCascades": {Bad: routetest.Probe{Query: "?last=yesterday"}},
 		"listLatency":  {Before: known, Good: routetest.Probe{Query: "?agent=FailingAgent&threshold_ms=0.5&sort=average"}, Bad: routetest.Probe{Query: "?threshold_ms=-1"}},
 		"metrics":      misdirected, "openapi": misdirected, "docs": misdirected,

@@ -68,7 +68,7 @@ func TestList_Selects(t *testing.T) {
 		"sort=opened_at&state=OPEN":            "tripped banned locked tripped-late",
 		"sort=timeout_until&state=OPEN&limit=": "banned tripped tripped-late locked",
 		"sort=failure_rate":                    "calm failing probing tripped tripped-late banned calm-held locked",
-		"sort=worst":                           "tripped tripped-late banned locked probing calm failing calm-held",
+		"sort=worst":                           "tripped tripped-late banned locked probing calm-held calm failing",
 	} {
 		g := f.Do("GET", listPath+"?"+query, "").Want(200)
 		have := stateless(names(g))
@@ -190,7 +190,7 @@ func TestOverview_GoesOnWhenItsCallerLeaves(t *testing.T) {
 		o.Directory = c
 	})
 	f.fail("a", 5)
-	a := &api{Options: Options{Manager: f.manager, Directory: c}}
+	a := &api{Options: Options{Manager: f.manager, Directory: c, Events: f.records}}
 	s := newOverviews(a)
 	ctx, leave := context.WithCancel(t.Context())
 	first, second := make(chan error), make(chan error)

@@ -39,8 +39,8 @@ type summaryReply struct {
 	Labels    []labelCount   `json:"labels"            doc:"Agents by label, those with most breakers that are not closed first; 100 at most."                   nullable:"false"`
 	Oldest    []oldOpening   `json:"oldest_open"       doc:"Open for longest, 10 at most."                                                                       nullable:"false"`
 	Ramping   int            `json:"ramping"           doc:"Closed breakers that let calls return: they admit a part of them."`
-	NextProbe *openingAt     `json:"next_probe"        doc:"The open breaker that is the first to let probes through by itself, and when; null: none will."`
-	LastTrip  *openingAt     `json:"last_opening"      doc:"The breaker that opened last, and when; null: the stream of events has no opening."`
+	NextProbe *openingAt     `json:"next_probe,omitempty"   doc:"The open breaker that is the first to let probes through by itself, and when; missing: none will."`
+	LastTrip  *openingAt     `json:"last_opening,omitempty" doc:"The breaker that opened last, and when; missing: the stream of events has no opening."`
 	Flappers  []flapper      `json:"flappers"          doc:"Opened at least 3 times in the last 10 minutes, the most often first, 10 at most."                   nullable:"false"`
 	Idle      named          `json:"idle"              doc:"Known agents that nobody has called for a day, the one called longest ago first."`
 	Strangers named          `json:"unregistered"      doc:"Agents that neither the agent registry's file of this replica has nor a profile."`

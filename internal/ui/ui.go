@@ -20,14 +20,14 @@ import (
 //go:embed page
 var page embed.FS
 
-// Prefix is the path that the page is under.
-const Prefix = "/ui/"
+// prefix is the path that the page is under.
+const prefix = "/ui/"
 
 // index is the file that every screen begins with.
 const index = "index.html"
 
-// Screens are the paths below Prefix that index.html answers; the page's script chooses the screen.
-func Screens() []string { return []string{"", "agent", "events", "replicas", "controls", "audit"} }
+// screens are the paths below prefix that index.html answers; the page's script chooses the screen.
+func screens() []string { return []string{"", "agent", "events", "replicas", "controls", "audit"} }
 
 // policy lets the page run its own scripts only, and no text become a script.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
@@ -47,12 +47,12 @@ func Handler(next http.Handler) (http.Handler, error) {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-		name, under := strings.CutPrefix(r.URL.Path, Prefix)
+		name, under := strings.CutPrefix(r.URL.Path, prefix)
 		switch f := files[name]; {
-		case !reads || !under && (r.URL.Path != "/" || !wantsHTML(r)) && r.URL.Path+"/" != Prefix, under && f == nil:
+		case !reads || !under && (r.URL.Path != "/" || !wantsHTML(r)) && r.URL.Path+"/" != prefix, under && f == nil:
 			next.ServeHTTP(w, r)
 		case !under:
-			w.Header().Set("Location", strings.TrimPrefix(Prefix, "/")) // relative: a proxy may serve us below a path
+			w.Header().Set("Location", strings.TrimPrefix(prefix, "/")) // relative: a proxy may serve us below a path
 			w.WriteHeader(http.StatusFound)
 		default:
 			f.serve(w, r)
@@ -96,7 +96,7 @@ func load() (map[string]*file, error) {
 			tag: strconv.Quote(base64.RawURLEncoding.EncodeToString(sum[:12])),
 		}
 	}
-	for _, screen := range Screens() {
+	for _, screen := range screens() {
 		files[screen] = files[index]
 	}
 	return files, nil

@@ -118,7 +118,12 @@ func run(ctx context.Context, m reflect.Value, names int, full bool) (err error)
 
 // notSent are parameters that no method sends, by operation.
 func notSent() map[string]string {
-	return map[string]string{"gate": "deny_status"} // as the header, which gateBelow has too
+	return map[string]string{
+		"gate": "deny_status", // as the header, which gateBelow has too
+		// For the page, which many look at, and which looks at any part of a list. A program has cursors, and sends
+		// an override to have it checked.
+		"healthChecks": "max_age_seconds", "getSummary": "max_age_seconds", "listCircuitBreakers": "offset", "putConfig": "dry_run",
+	}
 }
 
 func TestOperations_EachIsAMethodAndEachMethodAnOperation(t *testing.T) {

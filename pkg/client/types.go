@@ -856,12 +856,12 @@ type Summary struct {
 	InvalidOverrides Named `json:"invalid_overrides"`
 	// Agents by label, those with most breakers that are not closed first; 100 at most.
 	Labels []LabelCount `json:"labels"`
-	// The breaker that opened last, and when; zero: the stream of events has no opening.
-	LastOpening OpeningAt `json:"last_opening"`
+	// The breaker that opened last, and when; missing: the stream of events has no opening.
+	LastOpening *OpeningAt `json:"last_opening,omitzero"`
 	// Agents by what their policy does: enforce, observe, disabled.
 	Modes map[string]int64 `json:"modes"`
-	// The open breaker that is the first to let probes through by itself, and when; zero: none will.
-	NextProbe OpeningAt `json:"next_probe"`
+	// The open breaker that is the first to let probes through by itself, and when; missing: none will.
+	NextProbe *OpeningAt `json:"next_probe,omitzero"`
 	// Redis' clock when the breakers were read, ms since 1970.
 	NowMs int64 `json:"now_ms"`
 	// Open for longest, 10 at most.

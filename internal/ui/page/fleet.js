@@ -192,8 +192,8 @@ function ofStates(s) {
     const parts = [`${plural(open, "agent")} OPEN${since(first?.opened_at)}`];
     if (first?.held) parts.push(`${open > 1 ? "first: " : ""}${first.agent_id}, held${first.actor ? ` by ${first.actor}` : ""}${first.reason ? `: ${first.reason}` : ""}`);
     else if (first) parts.push(`${open > 1 ? "first: " : ""}${first.agent_id}${evidenceOf(first.failures, first.calls)}`);
-    const left = ms(s.next_probe?.at ?? null) - t;
-    if (s.next_probe && left > 0) parts.push(`next probe ${countdown(left)}`);
+    const left = s.next_probe ? ms(s.next_probe.at) - t : 0;
+    if (left > 0) parts.push(`next probe ${countdown(left)}`);
     if (half) parts.push(`${count(half)} half-open`);
     return {kind: "open", glyph: "■", text: parts.join(" · ")};
   }

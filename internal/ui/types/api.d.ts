@@ -598,9 +598,9 @@ export interface SummaryReply {
   idle: Named;
   invalid_overrides: Named;
   labels: LabelCount[];
-  last_opening: OpeningAt;
+  last_opening?: OpeningAt;
   modes: {[name: string]: number};
-  next_probe: OpeningAt;
+  next_probe?: OpeningAt;
   now_ms: number;
   oldest_open: OldOpening[];
   overrides: number;
