@@ -34,7 +34,7 @@ func TestDependencies_EachDirectOneHasItsReason(t *testing.T) {
 		named[m[1]] = true
 	}
 	required := map[string]bool{}
-	for _, file := range []string{"go.mod", "bench/go.mod", "contrib/grpc/go.mod", "contrib/otel/go.mod", "deploy/monitoring/grafana/go.mod", "test/envoy/go.mod", "test/manifests/go.mod"} {
+	for _, file := range []string{"go.mod", "bench/go.mod", "contrib/grpc/go.mod", "contrib/otel/go.mod", "deploy/monitoring/grafana/go.mod", "test/envoy/go.mod", "test/manifests/go.mod", "test/page/go.mod"} {
 		direct := directly(read(t, file))
 		if len(direct) == 0 {
 			t.Errorf("%s: no requirement was found: the pattern is wrong", file)

@@ -187,12 +187,14 @@ function inShort(s) {
 
 /** @param {Summary} s @returns {Verdict} */
 function ofStates(s) {
-  const open = s.states.OPEN ?? 0, half = s.states.HALF_OPEN ?? 0, first = s.oldest_open[0], t = now();
+  const open = s.states.OPEN ?? 0, half = s.states.HALF_OPEN ?? 0, t = now();
+  const first = s.oldest_open.find((o) => !o.held) ?? s.oldest_open[0]; // what failed, rather than what somebody holds
   if (open) {
     const parts = [`${plural(open, "agent")} OPEN${since(first?.opened_at)}`];
     if (first?.held) parts.push(`${open > 1 ? "first: " : ""}${first.agent_id}, held${first.actor ? ` by ${first.actor}` : ""}${first.reason ? `: ${first.reason}` : ""}`);
     else if (first) parts.push(`${open > 1 ? "first: " : ""}${first.agent_id}${evidenceOf(first.failures, first.calls)}`);
     const left = s.next_probe ? ms(s.next_probe.at) - t : 0;
+    if (!first?.held && s.holds.open) parts.push(`${count(s.holds.open)} held open`);
     if (left > 0) parts.push(`next probe ${countdown(left)}`);
     if (half) parts.push(`${count(half)} half-open`);
     return {kind: "open", glyph: "■", text: parts.join(" · ")};
