@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TypeScript(t testing.TB, d Document) []byte {
 			if s := op.Answer(); s != nil {
 				answer = typeScript(t, s, "  ")
 			}
-			if op.Method == "get" {
+			if strings.EqualFold(op.Method, http.MethodGet) {
 				if answer != "void" {
 					reads[op.Path] = answer
 				}

@@ -48,7 +48,8 @@ func (a *api) configRoutes() {
 		Summary: "Set it as a whole; also for an agent that is not known yet (201)", Also: []int{http.StatusCreated},
 		Params: []*huma.Param{
 			route.ActorParam(), ifMatchParam(), ifNoneMatchParam(),
-			route.QueryParam("dry_run", "1: check all of it, and change nothing.", &huma.Schema{Type: huma.TypeString, Enum: []any{"0", "1"}}),
+			route.QueryParam("dry_run", "1: check all of it, and change nothing.",
+				&huma.Schema{Type: huma.TypeString, Enum: []any{"0", "1"}}),
 		},
 		Codes: changes, Headers: etagHeader(true), Example: `{"failure_threshold": 3, "timeout_seconds": 30}`,
 	}, a.putConfig)

@@ -235,7 +235,9 @@ func (s *overview) countReplicas(ctx context.Context, out *summaryReply) error {
 		return err
 	}
 	g := shownGate(gate)
-	out.Gate = gateSummary{Action: g.Action, Share: g.Share, Since: g.StartedAt, Until: g.Until, Reason: g.Reason, Actor: g.Actor}
+	out.Gate = gateSummary{
+		Action: g.Action, Share: g.Share, Since: g.StartedAt, Until: g.Until, Reason: g.Reason, Actor: g.Actor,
+	}
 	heard, err := s.of.api.Fleet.Replicas(ctx)
 	if err != nil {
 		return err

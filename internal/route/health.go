@@ -48,7 +48,7 @@ type HealthOptions struct {
 	Version   string
 	ReplicaID string
 	Now       func() time.Time // for uptime alone; nil: time.Now
-	// ChecksToo is another path of /health/checks: for a page, whose session's cookie goes to /v1 alone. "": there is none.
+	// ChecksToo is another path of /health/checks: for a page, whose session's cookie goes to /v1 alone; "": none.
 	ChecksToo string
 }
 
@@ -116,6 +116,17 @@ func (a *API) Health(o HealthOptions) {
 		Summary: "How well this replica is; 503 when unhealthy",
 		Also:    []int{http.StatusServiceUnavailable},
 	}, func(r *Request, _ None) (HealthReply, error) { return checks(r, 0).HealthReply, nil })
+	a.healthChecks(o, checks)
+	if o.Metrics != nil {
+		a.mount(Operation{
+			Route: "GET /metrics", ID: "metrics", Tag: healthTag, Role: access.Read, Summary: "Prometheus metrics",
+			ContentType: "text/plain", Out: &huma.Schema{Type: huma.TypeString},
+		}, func(w http.ResponseWriter, r *Request) { o.Metrics.ServeHTTP(w, r.Request) })
+	}
+}
+
+// healthChecks adds the routes that show each check.
+func (a *API) healthChecks(o HealthOptions, checks func(*Request, time.Duration) checksReply) {
 	parts := Operation{
 		Route: "GET /health/checks", ID: "healthChecks", Tag: healthTag, Role: access.Read,
 		Summary: "The same, part by part",
@@ -134,11 +145,5 @@ func (a *API) Health(o HealthOptions) {
 		parts.Route, parts.ID, parts.Tag = "GET "+o.ChecksToo, "listChecks", "fleet"
 		parts.Summary = "The same as /health/checks, where a session's cookie goes"
 		Serve(a, parts, byPart)
-	}
-	if o.Metrics != nil {
-		a.mount(Operation{
-			Route: "GET /metrics", ID: "metrics", Tag: healthTag, Role: access.Read, Summary: "Prometheus metrics",
-			ContentType: "text/plain", Out: &huma.Schema{Type: huma.TypeString},
-		}, func(w http.ResponseWriter, r *Request) { o.Metrics.ServeHTTP(w, r.Request) })
 	}
 }

@@ -172,7 +172,7 @@ func TestRun_ServesWhatTheBannerNames(t *testing.T) {
 		s.page: 200, s.agents: 200, s.bridge + "/agents/search/any": 200, s.bridge + "/agents/geo/any": 429,
 		s.bridge + "/api/v1/workflows": 200,
 	} {
-		if res := get(t, url); res.StatusCode != want {
+		if res := get(t, url); res.StatusCode != want { //nolint:bodyclose // get closes it
 			t.Errorf("%s: %s, want %d", url, res.Status, want)
 		}
 	}

@@ -31,7 +31,8 @@ func screens() []string { return []string{"", "agent", "events", "replicas", "co
 
 // policy lets the page run its own scripts only, and no text become a script.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; " +
+	"trusted-types 'none'"
 
 // file is one file as it is served.
 type file struct {

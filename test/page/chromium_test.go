@@ -21,10 +21,10 @@ import (
 const patience = 20 * time.Second // for one step of a browser
 
 // chromium is the one Chromium of all tests; each tab has a profile of its own.
-var chromium = sync.OnceValues(startChromium) //nolint:gochecknoglobals // TestMain ends it
+var chromium = sync.OnceValues(startChromium) // TestMain ends it
 
 // endChromium ends it, if it was started.
-var endChromium = func() {} //nolint:gochecknoglobals // set by startChromium
+var endChromium = func() {} // set by startChromium
 
 func startChromium() (context.Context, error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -130,7 +130,7 @@ func (p *chromiumTab) run(a chromedp.Action[chromedp.Void]) error {
 
 func (p *chromiumTab) navigate(url string) error { return p.run(chromedp.Navigate(url)) }
 
-func (p *chromiumTab) eval(script string) (json.RawMessage, error) {
+func (p *chromiumTab) evaluate(script string) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](

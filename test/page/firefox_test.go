@@ -20,10 +20,10 @@ import (
 )
 
 // firefox is the one Firefox of all tests, driven by WebDriver BiDi; each tab has a user context of its own.
-var firefox = sync.OnceValues(startFirefox) //nolint:gochecknoglobals // TestMain ends it
+var firefox = sync.OnceValues(startFirefox) // TestMain ends it
 
 // endFirefox ends it, if it was started.
-var endFirefox = func() {} //nolint:gochecknoglobals // set by startFirefox
+var endFirefox = func() {} // set by startFirefox
 
 // bidi is a connection to Firefox.
 type bidi struct {
@@ -103,7 +103,7 @@ func startFirefox() (*bidi, error) {
 }
 
 func dialFirefox(url string) (*bidi, error) {
-	conn, _, err := websocket.Dial(context.Background(), url+"/session", nil)
+	conn, _, err := websocket.Dial(context.Background(), url+"/session", nil) //nolint:bodyclose // of a WebSocket
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ func (p *firefoxTab) navigate(url string) error {
 	return p.do("browsingContext.navigate", map[string]any{"context": p.at, "url": url, "wait": "complete"}, nil)
 }
 
-func (p *firefoxTab) eval(script string) (json.RawMessage, error) {
+func (p *firefoxTab) evaluate(script string) (json.RawMessage, error) {
 	var out struct {
 		Type   string `json:"type"`
 		Result struct {

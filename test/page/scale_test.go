@@ -14,15 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/breakerd/breakerd/internal/testkit"
+	"github.com/breakerd/breakerd/pkg/client"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/heapprofiler"
 	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/tracing"
 	"github.com/chromedp/chromedp"
-
-	"github.com/breakerd/breakerd/internal/testkit"
-	"github.com/breakerd/breakerd/pkg/client"
 )
 
 const (

@@ -41,8 +41,12 @@ func screens() map[string]string {
 func TestScreens_ArePictured(t *testing.T) {
 	s := mixed(t)
 	for _, how := range []look{
-		{width: 1440, height: 900}, {width: 1024, height: 768}, {width: 390, height: 844},
-		{width: 1440, height: 900, dark: true}, {width: 1024, height: 768, dark: true}, {width: 390, height: 844, dark: true},
+		{width: 1440, height: 900},
+		{width: 1024, height: 768},
+		{width: 390, height: 844},
+		{width: 1440, height: 900, dark: true},
+		{width: 1024, height: 768, dark: true},
+		{width: 390, height: 844, dark: true},
 	} {
 		p := blank(t, how)
 		for name, at := range screens() {

@@ -13,8 +13,8 @@ import (
 // driver is a tab of a browser.
 type driver interface {
 	navigate(url string) error
-	// eval gives the JSON of the value of a script, which may be a promise.
-	eval(script string) (json.RawMessage, error)
+	// evaluate gives the JSON of the value of a script, which may be a promise.
+	evaluate(script string) (json.RawMessage, error)
 	// press presses a key, by its name in KeyboardEvent.key.
 	press(key string) error
 	picture() ([]byte, error)
@@ -30,7 +30,7 @@ type look struct {
 	time          time.Duration // what its clock is wrong by
 }
 
-var desk = look{width: 1440, height: 900} //nolint:gochecknoglobals // a constant
+var desk = look{width: 1440, height: 900} // a constant
 
 // browsers are those that the page is proven in.
 func browsers() []string { return []string{"chromium", "firefox"} }
@@ -83,7 +83,7 @@ func (p *tab) to(url string) {
 // eval is the value of a script, which may be a promise.
 func eval[T any](p *tab, script string) (out T) {
 	p.Helper()
-	text, err := p.driver.eval(script)
+	text, err := p.evaluate(script)
 	if err == nil && len(text) > 0 {
 		err = json.Unmarshal(text, &out)
 	}

@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/breakerd/breakerd/internal/testkit"
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // TestTexts_AreShownAsText: whatever others write is text, in each browser and on each screen, and nothing of it runs.
@@ -19,8 +18,14 @@ func TestTexts_AreShownAsText(t *testing.T) {
 	s := serve(t, "REDIS_URL="+redis.URL(), "HISTORY_MINUTES=60")
 	long := "A" + strings.Repeat("w", 127)
 	const evil = `<img src=x onerror="window.ran=1"><script>window.ran=1</script>"'&amp;{{7*7}}` + "`${window.ran=1}`"
-	const turned = "\u202eגרסה ⁦evil⁩ <b>x</b> مرحبا"
-	quoted := func(text string) string { out, _ := json.Marshal(text); return string(out) }
+	const turned = "\u202e\u05d2\u05e8\u05e1\u05d4 \u2066evil\u2069 <b>x</b> \u0645\u0631\u062d\u0628\u0627"
+	quoted := func(text string) string {
+		out, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
 	for _, agent := range []string{long, "evil"} {
 		s.report(agent, "success", 2)
 		s.do(http.MethodPut, "/v1/admin/agents/"+agent, `{"contact":`+quoted(evil)+`,"url":"http://127.0.0.1:1/","labels":{"team":`+quoted(evil)+`}}`, "If-None-Match", "*")

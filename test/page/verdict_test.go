@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/breakerd/breakerd/internal/testkit"
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // soon is how long the page may take to say what happened.
