@@ -2,7 +2,7 @@
 # the legs that a change must pass, `make nightly` runs everything.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help build run tools quick page page-all stack-choice test vet contrib commands race histories faults faults-choice stack swarm lint mutate mutate-changed bench bench-smoke soak fuzz manifests nightly clean stack-page boards slow
+.PHONY: help build run tools quick page page-all test vet contrib commands race histories faults faults-choice stack swarm lint mutate mutate-changed bench bench-smoke soak fuzz manifests nightly clean stack-page boards slow
 
 GOLANGCI_VERSION := 2.15.0
 GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
@@ -29,17 +29,15 @@ run: build ## build and start breakerd with its defaults
 	$(BIN)/breakerd
 
 tools: ## install what the tests need; make lint builds its linter itself
-	tools/need $(NEEDED) $(STACK_NEEDED) $(PAGE_NEEDED)
+	tools/need $(NEEDED) $(PAGE_NEEDED)
 
 quick: vet ## the loop while you edit, in a minute: vet, and all tests but those of test/, with 200 histories
 	go test -short ./pkg/... ./internal/... ./lua/... ./test/branchcount ./test/clauses
 
-LEGS ?= vet histories contrib commands race page faults-choice
-
 # Every leg runs, whatever failed before it, so that go test's summary is the end of the output.
 test: ## all that needs no Docker: vet, 10,000 histories and their branch counts, every test under the race detector
 	@tools/need $(NEEDED) $(PAGE_NEEDED)
-	@failed=0; for leg in $(LEGS); do $(MAKE) --no-print-directory $$leg || failed=1; done; exit $$failed
+	@failed=0; for leg in vet histories faults-choice contrib page commands race; do $(MAKE) --no-print-directory $$leg || failed=1; done; exit $$failed
 
 vet:
 	go vet -tags docker,swarm,mutate,nightly ./...
@@ -66,19 +64,19 @@ contrib:
 # These start processes, and type-check all of the module: the race detector would find nothing, and make them three times as slow.
 COMMANDS := internal/ctl test/docs test/exported test/monitoring
 commands:
-	go test -count 1 -timeout 10m -p 4 $(COMMANDS:%=./%)
+	go test -count 1 -timeout 8m -p 4 $(COMMANDS:%=./%)
 
 # The longest ones, which mostly wait, begin first.
 race: export CGO_ENABLED := 1
 race:
-	go test -race -count 1 -timeout 15m -skip '$(SCRIPTS)' \
+	go test -race -count 1 -timeout 10m -skip '$(SCRIPTS)' \
 		$$(go list ./... | grep -v -e '/test/faults$$' $(COMMANDS:%=-e '/%$$') | sort -t / -k 4,4r)
 
 # The page in Chromium and Firefox, its scripts by their types. What fills both cores, or is looked at, is in page-all.
 page:
 	@tools/need $(PAGE_NEEDED)
 	tsc -p internal/ui
-	go -C test/page test -count 1 -timeout 10m -skip '^Test(Scale|Screens)' ./...
+	go -C test/page test -short -parallel 2 -count 1 -timeout 8m -skip '^Test(Scale|Screens)' ./...
 
 page-all: ## the page with 10,000 agents, watched for ten minutes; pictures of each screen in bin/page
 	@tools/need $(PAGE_NEEDED)
@@ -97,11 +95,6 @@ faults-choice: # a choice of them, in a minute
 stack: ## the compose stacks on a real Docker Engine, with images from Debian packages
 	@tools/need $(STACK_NEEDED)
 	go test -tags docker -count 1 -timeout 15m ./test/stack
-
-# All but the failovers of the production stack and the fleet that loses each container, which take six minutes.
-stack-choice:
-	@tools/need $(STACK_NEEDED)
-	go test -tags docker -count 1 -timeout 15m -skip '^Test(Production_|Fleet_AnswersWhen)' ./test/stack
 
 stack-page: ## the commands of docs/deploy-compose.md, likewise
 	@tools/need $(STACK_NEEDED)

@@ -44,8 +44,12 @@ func (s *server) signIn(role, at string, how look) *tab {
 
 // TestActions_ByKeyboardAlone: each action in each browser, in both themes; what is shown is the event.
 func TestActions_ByKeyboardAlone(t *testing.T) {
+	t.Parallel()
 	for _, name := range browsers() {
 		for _, dark := range []bool{false, true} {
+			if testing.Short() && dark != (name == "firefox") {
+				continue // one theme a browser
+			}
 			t.Run(fmt.Sprintf("%s,dark=%t", name, dark), func(t *testing.T) {
 				actions(t, look{width: 1440, height: 900, browser: name, dark: dark})
 			})
@@ -217,8 +221,23 @@ func (p *tab) click(text string) {
 	p.keys("Enter")
 }
 
+// draws wants a button to be there, or not to be once it is known who looks.
+func (p *tab) draws(button string, wanted bool) {
+	p.Helper()
+	p.sees("#who", "the-", 5*time.Second)
+	if wanted {
+		p.sees("#screen", button, 5*time.Second)
+		return
+	}
+	time.Sleep(time.Second)
+	if strings.Contains(p.text("#screen"), button) {
+		p.Errorf("%s is drawn", button)
+	}
+}
+
 // TestRoles_SeeWhatTheyMayDo: what would be refused is not drawn, and a key does nothing.
 func TestRoles_SeeWhatTheyMayDo(t *testing.T) {
+	t.Parallel()
 	s := guarded(t)
 	s.report("agent-0", "success", 2)
 	s.do(http.MethodPost, breakers+"agent-0/open", `{"reason":"x","timeout_seconds":60}`)
@@ -235,17 +254,24 @@ func TestRoles_SeeWhatTheyMayDo(t *testing.T) {
 		if opened := eval[bool](p, `document.querySelector("#dialog").open`); opened != c.operates {
 			t.Errorf("%v: the key o opens a dialog: %t", c, opened)
 		}
+		if c.role == "operate" {
+			p.focus("#reason")
+			p.types("longer")
+			p.keys("Enter")
+			p.sees("#dialog .error", "the-admin holds it", soon)
+			p.focus("#force")
+			p.keys(" ")
+			p.focus("#reason")
+			p.keys("Enter")
+			p.sees("#result", "agent-0 held open, now OPEN by the-operate", 3*time.Second)
+		}
 		p.to(s.url + "/ui/agent?name=agent-0&" + c.query)
 		p.sees("#screen h1", "agent-0", soon)
 		p.sees("#screen", "default", soon)
-		if drawn := strings.Contains(p.text("#screen"), "Release hold…"); drawn != c.operates {
-			t.Errorf("%v: actions are drawn: %t", c, drawn)
-		}
+		p.draws("Release hold…", c.operates)
 		p.to(s.url + "/ui/controls?" + c.query)
 		p.sees("#screen", "No gate stands", soon)
-		if drawn := strings.Contains(p.text("#screen"), "Stop every call…"); drawn != c.stops {
-			t.Errorf("%v: the gate is drawn: %t", c, drawn)
-		}
+		p.draws("Stop every call…", c.stops)
 		if c.query != "" && !strings.Contains(eval[string](p, `document.querySelector("nav.screens a").href`)+eval[string](p, "(document.querySelector('nav.screens a').click(), location.search)"), "readonly=1") {
 			t.Error("read only is forgotten on the way")
 		}

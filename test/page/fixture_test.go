@@ -36,7 +36,7 @@ func (s *server) start(address string, environ ...string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var log testkit.Buffer
 	done := make(chan int, 1)
-	environ = append([]string{"BREAKERD_LISTEN=" + address, "SHUTDOWN_DELAY_SECONDS=0", "LOG_LEVEL=warn"}, environ...)
+	environ = append([]string{"BREAKERD_LISTEN=" + address, "SHUTDOWN_DELAY_SECONDS=0", "LOG_LEVEL=warn", "REDIS_TIMEOUT_MS=3000"}, environ...)
 	go func() { done <- app.Breakerd().Run(ctx, nil, environ, io.Discard, &log) }()
 	s.url = "http://" + address
 	s.end = sync.OnceValue(func() int {

@@ -25,6 +25,7 @@ func few(t testing.TB) *server {
 
 // TestList_KeepsItsPlacesUnderThePointer, and says so; what the rows show goes on.
 func TestList_KeepsItsPlacesUnderThePointer(t *testing.T) {
+	t.Parallel()
 	s := few(t)
 	p := open(t, s.url+"/ui/", desk)
 	p.sees("table.fleet tbody tr.closed", "agent-0", soon)
@@ -42,6 +43,7 @@ func TestList_KeepsItsPlacesUnderThePointer(t *testing.T) {
 
 // TestList_FocusFollowsTheAgent when rows move.
 func TestList_FocusFollowsTheAgent(t *testing.T) {
+	t.Parallel()
 	s := few(t)
 	for _, name := range browsers() {
 		p := open(t, s.url+"/ui/", look{width: 1440, height: 900, browser: name})
@@ -64,6 +66,7 @@ func TestList_FocusFollowsTheAgent(t *testing.T) {
 
 // TestList_PausesAndGoesOn by the key p.
 func TestList_PausesAndGoesOn(t *testing.T) {
+	t.Parallel()
 	s := few(t)
 	p := open(t, s.url+"/ui/", desk)
 	p.sees("table.fleet tbody tr.closed", "agent-0", soon)
@@ -81,6 +84,7 @@ func TestList_PausesAndGoesOn(t *testing.T) {
 
 // TestHidden_AsksNothing: no request, and no stream, which another tab may want to lead.
 func TestHidden_AsksNothing(t *testing.T) {
+	t.Parallel()
 	s := few(t)
 	p := open(t, s.url+"/ui/", desk)
 	p.verdict("all 9 closed")
@@ -107,15 +111,14 @@ func TestHidden_AsksNothing(t *testing.T) {
 
 // TestAddresses_AreScreensWithTheirFilters: each can be sent to somebody else, and the browser goes back.
 func TestAddresses_AreScreensWithTheirFilters(t *testing.T) {
+	t.Parallel()
 	s, p := mixed(t), blank(t, desk)
 	for show, want := range map[string]string{
 		"open": "mailer", "half": "geo", "held": "agent-07", "ramping": "agent-08", "observing": "search", "overridden": "search", "closed": "agent-00",
 	} {
 		p.to(s.url + "/ui/?show=" + show)
 		p.sees("table.fleet tbody", want, 5*time.Second)
-		if current := p.text("nav.counts [aria-current]"); current == "" {
-			t.Errorf("%s is not marked", show)
-		}
+		p.sees("nav.counts [aria-current]", show, soon)
 		if show != "closed" && show != "held" && eval[int](p, `document.querySelectorAll("table.fleet tr[data-agent=agent-00]").length`) > 0 {
 			t.Errorf("%s finds another kind, too", show)
 		}

@@ -14,6 +14,7 @@ import (
 
 // TestTexts_AreShownAsText: whatever others write is text, in each browser and on each screen, and nothing of it runs.
 func TestTexts_AreShownAsText(t *testing.T) {
+	t.Parallel()
 	redis := testkit.Start(t)
 	s := serve(t, "REDIS_URL="+redis.URL(), "HISTORY_MINUTES=60")
 	long := "A" + strings.Repeat("w", 127)
@@ -76,6 +77,7 @@ func TestTexts_AreShownAsText(t *testing.T) {
 
 // TestClock_OfTheMachineMayBeWrong by an hour: what is shown goes by the fleet's.
 func TestClock_OfTheMachineMayBeWrong(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	s.trip("payments")
 	for _, name := range browsers() {
@@ -95,6 +97,7 @@ func TestClock_OfTheMachineMayBeWrong(t *testing.T) {
 
 // TestPolling_WithoutLocks: a page without TLS of another host has no Web Locks, and reads again and again.
 func TestPolling_WithoutLocks(t *testing.T) {
+	t.Parallel()
 	s := guarded(t)
 	s.report("payments", "success", 2)
 	own := s.url
@@ -118,6 +121,7 @@ func TestPolling_WithoutLocks(t *testing.T) {
 
 // TestAccessibility_OfTheTree that a screen reader goes by.
 func TestAccessibility_OfTheTree(t *testing.T) {
+	t.Parallel()
 	s := mixed(t)
 	p := open(t, s.url+"/ui/", desk)
 	p.sees("table.fleet tbody", "payments", soon)

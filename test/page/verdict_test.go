@@ -130,3 +130,14 @@ func plantDegraded(t *testing.T, redis *testkit.Server) {
 		t.Fatal(err)
 	}
 }
+
+// TestVerdict_SaysWhatDoesNotGuard: the global switch, and a Redis that may evict breakers.
+func TestVerdict_SaysWhatDoesNotGuard(t *testing.T) {
+	redis := testkit.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+	s := serve(t, "REDIS_URL="+redis.URL(), "CIRCUIT_BREAKER_ENABLED=false")
+	p := open(t, s.url+"/ui/", desk)
+	p.verdict("breakers are switched OFF at this replica")
+	p.sees("#banners", "Global switch", soon)
+	p.sees("#banners", "Memory of Redis", soon)
+	p.quiet()
+}

@@ -3,7 +3,7 @@
 import {Problem, get, write} from "./api.js";
 import {now} from "./clock.js";
 import {$, bdi, fill, h} from "./dom.js";
-import {happened, listen, read} from "./fleet.js";
+import {fleet, happened, listen, read} from "./fleet.js";
 import {actor, may, session} from "./session.js";
 import {count, eventWord, ms, plural, toSecond} from "./words.js";
 
@@ -239,6 +239,8 @@ export async function changeMany(selector, words) {
   });
 }
 
+const removeGate = () => write("DELETE /v1/admin/fleet", {headers: actor.headers()});
+
 /** @param {Partial<GateBody> & {action: string}} body */
 const putGate = (body) => write("PUT /v1/admin/fleet", {body: /** @type {GateBody} */ (body), headers: actor.headers()});
 
@@ -252,6 +254,7 @@ export function changeGate(action) {
     shed: {title: "Refuse a part of all calls", says: "That share of the calls of every agent is refused, on every replica."},
     recover: {title: "Let calls return", says: "The share of calls that is admitted grows from what it is now to all."},
   }[action];
+  const was = fleet.summary?.gate;
   ask({
     title: words.title, says: [h("p", null, words.says)],
     fields: [
@@ -266,25 +269,40 @@ export function changeGate(action) {
         action, reason: v.reason, ...(v.percentage && {percentage: Number(v.percentage)}), ...(v.seconds && {duration_seconds: Number(v.seconds)}),
         ...(v.length && {until_seconds: Number(v.length)}), ...(v.reset && {reset_open: true}),
       }));
-      said(told(e, words.title), {text: "Undo: lift the gate", run: lift});
+      said(told(e, words.title), putBack(was));
     },
   });
 }
 
+/**
+ * What brings back the gate that stood before.
+ * @param {import("../types/page").Summary["gate"] | undefined} was
+ * @returns {Undo}
+ */
+function putBack(was) {
+  if (!was || was.action === "none") return {text: "Undo: lift the gate", run: lift};
+  const left = was.until ? Math.max(1, (ms(was.until) - now()) / 1000) : undefined;
+  const body = {
+    action: was.action, reason: was.reason ?? "put back", ...(was.action === "shed" && {percentage: Math.round((1 - was.share) * 1000) / 10}),
+    ...(was.action === "recover" ? {duration_seconds: left ?? 1} : left && {until_seconds: left}),
+  };
+  return {text: "Undo: put the gate back that stood", run: async () => said(told(await eventOf(null, "gate", () => putGate(body)), "Putting it back"))};
+}
+
 async function lift() {
-  const e = await eventOf(null, "gate", () => write("DELETE /v1/admin/fleet", {headers: actor.headers()}));
+  const e = await eventOf(null, "gate", removeGate);
   said(told(e, "Lifting the gate"));
 }
 
 /** Lifts the gate at once, or over a while. */
 export function resume() {
+  const was = fleet.summary?.gate;
   ask({
     title: "Resume", says: [h("p", null, "Calls are admitted again on every replica: at once, or a share that grows to all.")],
     fields: [select("ramp", "Admit all calls", ramps, "300")], button: "Resume",
     go: async (v) => {
-      if (!v.ramp) return lift();
-      said(told(await eventOf(null, "gate", () => putGate({action: "recover", duration_seconds: Number(v.ramp), reason: v.reason})), "Resuming"),
-        {text: "Undo: stop every call again", run: async () => said(told(await eventOf(null, "gate", () => putGate({action: "stop", reason: "undone"})), "Stopping"))});
+      const e = await eventOf(null, "gate", () => (v.ramp ? putGate({action: "recover", duration_seconds: Number(v.ramp), reason: v.reason}) : removeGate()));
+      said(told(e, "Resuming"), putBack(was));
     },
   });
 }

@@ -82,7 +82,7 @@ export async function read(rows = true) {
     await seen;
   } while (again);
   reading = false;
-  const wait = every - (now() % every);
+  const wait = every - (now() % every) + 20; // behind the full second, for a timer may be early
   if (!document.hidden) timer = setTimeout(() => read(Math.round(now() / every) % 2 === 0), wait);
 }
 

@@ -42,15 +42,17 @@ export function replicas() {
 
 /** @returns {Screen} */
 export function controls() {
-  const gate = h("div"), holds = h("div"), overrides = h("div");
+  const gate = h("div"), buttons = h("div"), holds = h("div"), overrides = h("div");
   return {
-    title: "Controls", root: h("section", null, h("h2", null, "The gate of the whole fleet"), gate, h("h2", null, "Holds"), holds, h("h2", null, "Overrides"), overrides),
+    title: "Controls", root: h("section", null, h("h2", null, "The gate of the whole fleet"), gate, buttons, h("h2", null, "Holds"), holds, h("h2", null, "Overrides"), overrides),
     async read() {
       const of = (/** @type {any} */ query) => get("/v1/admin/circuit_breakers", undefined, {limit: 100, ...query});
       const [g, held, overridden] = await Promise.all([get("/v1/admin/fleet"), of({hold: "any", sort: "worst"}), of({override: "any", include: ["override"]})]);
-      fillOnce(gate, [{...g, now_ms: 0}, may("admin")], () => [
+      fillOnce(gate, {...g, now_ms: 0}, () => [
         h("p", null, g.action === "none" ? "No gate stands: every call is for its breaker to judge." : `${g.action}: ${percent(g.share)} of all calls admitted, since ${clock(ms(g.started_at), now())}${g.actor ? ` by ${g.actor}` : ""}: `, bdi(g.reason ?? "")),
         g.action !== "none" && h("p", null, `Obeyed by ${g.acknowledged.join(", ") || "nobody"}.`, g.missing.length > 0 && ` Perhaps not heard by ${g.missing.join(", ")}.`, g.not_covered.length > 0 && ` Switched off: ${g.not_covered.join(", ")}.`),
+      ]);
+      fillOnce(buttons, [g.action, may("admin")], () => [ // apart, so that none is replaced under a finger
         may("admin") ? h("div.buttons", null, h("button.danger", {id: "stop", onclick: () => changeGate("stop")}, "Stop every call…"), h("button", {id: "shed", onclick: () => changeGate("shed")}, "Refuse a part…"),
           g.action !== "none" && h("button.main", {id: "resume", onclick: resume}, "Resume…")) : h("p.none", null, "To change it needs the role admin."),
       ]);

@@ -122,6 +122,7 @@ $("keys").addEventListener("click", help);
 let drawing = 0;
 listen((why, e) => {
   current?.changed(why, e);
+  if (why === "read" && !fleet.problem && !session.who) session.learn(); // breakerd was away when the page was loaded
   if (why !== "event") return header();
   if (drawing) return;
   drawing = setTimeout(() => { // however many events come
@@ -132,6 +133,10 @@ listen((why, e) => {
 });
 setInterval(() => document.hidden || (setText($("fresh"), freshness()), setAttribute($("fresh"), "class", staleness())), 500);
 
-begin(show);
 show();
+begin(() => { // what he may do is drawn as soon as it is known
+  header();
+  current?.changed("read");
+  if (current?.title !== "Fleet") read();
+});
 follow({event: happened, reset: () => void read()});

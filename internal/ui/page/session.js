@@ -9,6 +9,7 @@ const ranks = {read: 1, report: 1, operate: 2, admin: 3};
 
 export const session = {
   who: /** @type {Who | undefined} */ (undefined),
+  learn: () => {}, // asks again
   readonly: new URLSearchParams(location.search).get("readonly") === "1",
 };
 
@@ -47,7 +48,7 @@ export const actor = {
  * Asks who looks. If nobody knows him, he can sign in with a token.
  * @param {() => void} done
  */
-export async function begin(done) {
+export function begin(done) {
   let asked = false;
   hooks.unauthenticated = () => {
     if (!asked) signIn();
@@ -57,6 +58,12 @@ export async function begin(done) {
     session.who = await get("/v1/whoami");
     showWho();
     done();
+  };
+  let learning = false;
+  session.learn = () => {
+    if (learning) return;
+    learning = true;
+    learnWho().catch(() => {}).finally(() => (learning = false));
   };
   const signIn = () => {
     const dialog = $("sign-in"), error = h("p.error", {role: "alert"});
@@ -81,7 +88,7 @@ export async function begin(done) {
     if (!dialog.open) dialog.showModal();
     token.focus();
   };
-  await learnWho().catch(done);
+  session.learn();
 }
 
 function showWho() {
