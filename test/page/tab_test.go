@@ -35,6 +35,14 @@ var desk = look{width: 1440, height: 900} // a constant
 // browsers are those that the page is proven in.
 func browsers() []string { return []string{"chromium", "firefox"} }
 
+// either is one of them with -short, where they are alike but for what others prove; else all.
+func either(one string) []string {
+	if testing.Short() {
+		return []string{one}
+	}
+	return browsers()
+}
+
 // tab is a tab with a page of ours.
 type tab struct {
 	testing.TB

@@ -44,7 +44,7 @@ func TestTexts_AreShownAsText(t *testing.T) {
 	if err := client.HSet(ctx, "circuit_breaker:fleet", "to", "0.5", "reason", evil+turned, "actor", "x").Err(); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range browsers() {
+	for _, name := range either("firefox") {
 		t.Run(name, func(t *testing.T) {
 			p := blank(t, look{width: 390, height: 844, browser: name})
 			for _, at := range []string{"", "agent?name=evil", "agent?name=" + long, "agent?name=%3Cimg%20src=x%20onerror=alert(1)%3E", "events", "replicas", "controls", "audit", "?q=%3Cb%3E&label=%3Cimg%3E", "x%3Cscript%3E"} {
@@ -80,7 +80,7 @@ func TestClock_OfTheMachineMayBeWrong(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	s.trip("payments")
-	for _, name := range browsers() {
+	for _, name := range either("firefox") {
 		for _, wrong := range []time.Duration{-time.Hour, time.Hour} {
 			p := open(t, s.url+"/ui/", look{width: 1440, height: 900, browser: name, time: wrong})
 			p.sees("#sentence", "1 agent OPEN since", soon)
@@ -101,7 +101,7 @@ func TestPolling_WithoutLocks(t *testing.T) {
 	s := guarded(t)
 	s.report("payments", "success", 2)
 	own := s.url
-	for _, name := range browsers() {
+	for _, name := range either("chromium") {
 		s.url = strings.Replace(own, "127.0.0.1", "fleet.test", 1)
 		p := s.signIn("read", "", look{width: 1440, height: 900, browser: name})
 		s.url = own
