@@ -69,7 +69,7 @@ commands:
 # The longest ones, which mostly wait, begin first.
 race: export CGO_ENABLED := 1
 race:
-	go test -race -count 1 -timeout 10m -skip '$(SCRIPTS)' \
+	go test -race -count 1 -timeout 15m -skip '$(SCRIPTS)' \
 		$$(go list ./... | grep -v -e '/test/faults$$' $(COMMANDS:%=-e '/%$$') | sort -t / -k 4,4r)
 
 # The page in Chromium and Firefox, its scripts by their types. What fills both cores, or is looked at, is in page-all.
@@ -170,9 +170,9 @@ boards: ## write the boards of Grafana anew; fails if they have changed
 
 # What keeps both cores of a machine busy for a minute: a build of the version before, and a bridge at the limit of its memory.
 slow: export CGO_ENABLED := 1
-slow: ## two versions on one Redis, and the attacks on a bridge's memory
+slow: ## two versions on one Redis, systemd itself, proxies, and the attacks on a bridge's memory
 	@tools/need $(NEEDED)
-	go test -race -tags nightly -count 1 -timeout 10m -run '^Test(Upgrade|Memory)_' ./test/e2e
+	go test -race -tags nightly -count 1 -timeout 10m -run '^Test(Upgrade|Memory|Systemd_Runs|Proxies)' ./test/e2e
 
 nightly: ## everything: each leg of .ci/run, all mutants and faults, every fuzz target for ten minutes, an hour's soak
 	@failed=0; for leg in lint mutate stack stack-page swarm boards bench-smoke manifests test page-all slow faults; do $(MAKE) --no-print-directory $$leg || failed=1; done; \

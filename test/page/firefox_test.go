@@ -29,6 +29,8 @@ var endFirefox = func() {} // set by startFirefox
 type bidi struct {
 	conn *websocket.Conn
 
+	keyboard sync.Mutex // of the tab that is in front
+
 	mu      sync.Mutex
 	last    int
 	answers map[int]chan answer
@@ -182,7 +184,7 @@ func newFirefoxTab(how look) (*firefoxTab, error) {
 	var tab struct {
 		Context string `json:"context"`
 	}
-	if err := b.do("browsingContext.create", map[string]any{"type": "tab", "userContext": user.UserContext}, &tab); err != nil {
+	if err := b.do("browsingContext.create", map[string]any{"type": "window", "userContext": user.UserContext}, &tab); err != nil {
 		return nil, err
 	}
 	p := &firefoxTab{bidi: b, at: tab.Context}
@@ -228,6 +230,11 @@ func (p *firefoxTab) press(key string) error {
 	}
 	if k, is := known[key]; is {
 		key = k
+	}
+	p.keyboard.Lock()
+	defer p.keyboard.Unlock()
+	if err := p.do("browsingContext.activate", map[string]any{"context": p.at}, nil); err != nil {
+		return err
 	}
 	return p.do("input.performActions", map[string]any{"context": p.at, "actions": []any{map[string]any{
 		"type": "key", "id": "keyboard",
