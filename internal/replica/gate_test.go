@@ -306,7 +306,6 @@ func TestGate_FleetIsToldOnceThatItsTimeIsOver(t *testing.T) {
 			})
 		}
 		for _, m := range members {
-			m.gate.follow(t.Context())
 			(&gate{replica: m.Replica, wake: make(chan struct{}, 1)}).follow(t.Context()) // as of one that starts
 		}
 		if got := over(); len(got) != 1 || got[0] != "stop -> none: its time is over" {
@@ -314,7 +313,7 @@ func TestGate_FleetIsToldOnceThatItsTimeIsOver(t *testing.T) {
 		}
 		members[0].set(stop())
 		members[0].set(nil)
-		members[0].gate.follow(t.Context())
+		time.Sleep(3 * gatePoll) // each has looked again
 		if got := over(); len(got) != 1 {
 			t.Errorf("one was lifted: %q", got)
 		}
