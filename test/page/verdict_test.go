@@ -44,7 +44,7 @@ func verdicts(t *testing.T, how look) {
 
 	s.trip("agent-3")
 	p.verdict("1 agent OPEN since")
-	p.sees("#sentence", "agent-3 (5 of 7 failed) · next probe 00:", soon)
+	p.sees("#sentence", "agent-3 (5 of 7 failed) · next probe 0", soon)
 	p.sees("table.fleet tbody tr.open", "agent-3", soon)
 	s.do(http.MethodPost, breakers+"agent-3/reset", `{"target_state":"CLOSED","reason":"mended"}`)
 	p.verdict("all 11 closed")
