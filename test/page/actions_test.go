@@ -77,14 +77,14 @@ func actions(t *testing.T, how look) {
 		p.focus("#reason")
 		p.types("because " + key)
 		p.keys("Enter")
-		p.sees("#result", event, 3*time.Second)
+		p.sees("#result", event, 3*soon/2)
 		p.sees("#result", "by the-admin", soon)
 	}
 	p.keys("j")
 	verb("o", "Hold open", "Every call is refused", "agent-00 held open, now OPEN")
 	p.verdict("agent-00, held by the-admin: because o")
 	p.keys("z")
-	p.sees("#result", "agent-00 hold released", 3*time.Second)
+	p.sees("#result", "agent-00 hold released", 3*soon/2)
 	p.verdict("HALF-OPEN")
 	p.keys("k", "k")
 	verb("r", "Reset to closed", "window is empty", "agent-00 reset, now CLOSED")
@@ -93,7 +93,7 @@ func actions(t *testing.T, how look) {
 	p.verdict("1 held closed")
 	verb("x", "Release the hold", "as it would by itself", "agent-00 hold released")
 	p.keys("z")
-	p.sees("#result", "agent-00 held closed", 3*time.Second)
+	p.sees("#result", "agent-00 held closed", 3*soon/2)
 	verb("h", "Let probes through", "decide", "agent-00 reset, now HALF_OPEN")
 
 	// Many: the number is typed.
@@ -112,7 +112,7 @@ func actions(t *testing.T, how look) {
 	p.keys("Enter")
 	p.sees("#dialog .error", "That is not 12.", soon)
 	p.keys("Backspace", "2", "Enter")
-	p.sees("#result", "12 of 12 done", 5*time.Second)
+	p.sees("#result", "12 of 12 done", 5*soon/2)
 	p.verdict("12 agents OPEN")
 	p.keys("Escape")
 
@@ -130,7 +130,7 @@ func actions(t *testing.T, how look) {
 	p.types("fleet")
 	p.keys("Enter")
 	p.verdict("every call is STOPPED since")
-	p.sees("#result", "the fleet gate of the fleet by the-admin", 3*time.Second)
+	p.sees("#result", "the fleet gate of the fleet by the-admin", 3*soon/2)
 	p.focus("#banners button")
 	p.keys("Enter")
 	p.sees("#dialog h2", "Resume", soon)
@@ -224,9 +224,9 @@ func (p *tab) click(text string) {
 // draws wants a button to be there, or not to be once it is known who looks.
 func (p *tab) draws(button string, wanted bool) {
 	p.Helper()
-	p.sees("#who", "the-", 5*time.Second)
+	p.sees("#who", "the-", 5*soon/2)
 	if wanted {
-		p.sees("#screen", button, 5*time.Second)
+		p.sees("#screen", button, 5*soon/2)
 		return
 	}
 	time.Sleep(time.Second)
@@ -263,7 +263,7 @@ func TestRoles_SeeWhatTheyMayDo(t *testing.T) {
 			p.keys(" ")
 			p.focus("#reason")
 			p.keys("Enter")
-			p.sees("#result", "agent-0 held open, now OPEN by the-operate", 3*time.Second)
+			p.sees("#result", "agent-0 held open, now OPEN by the-operate", 3*soon/2)
 		}
 		p.to(s.url + "/ui/agent?name=agent-0&" + c.query)
 		p.sees("#screen h1", "agent-0", soon)

@@ -32,13 +32,13 @@ func TestList_KeepsItsPlacesUnderThePointer(t *testing.T) {
 	eval[bool](p, `document.querySelector("tr[data-agent=agent-2] .cause").dispatchEvent(new PointerEvent("pointermove", {bubbles: true}))`)
 	s.trip("agent-7")
 	p.sees("tr[data-agent=agent-7]", "OPEN", soon)
-	p.sees("tr[data-agent=agent-7]", "probe in", 3*time.Second) // so it was read again
-	p.sees(".note", "keep their places", 3*time.Second)
+	p.sees("tr[data-agent=agent-7]", "probe in", 3*soon/2) // so it was read again
+	p.sees(".note", "keep their places", 3*soon/2)
 	if first := p.order()[0]; first != "agent-0" {
 		t.Errorf("%s has jumped under the pointer", first)
 	}
 	eval[bool](p, `document.querySelector("table.fleet tbody").dispatchEvent(new PointerEvent("pointerleave"))`)
-	p.sees("table.fleet tbody tr[data-agent]", "agent-7", 3*time.Second)
+	p.sees("table.fleet tbody tr[data-agent]", "agent-7", 3*soon/2)
 }
 
 // TestList_FocusFollowsTheAgent when rows move.
@@ -54,7 +54,7 @@ func TestList_FocusFollowsTheAgent(t *testing.T) {
 			t.Fatalf("the third row is %q", at)
 		}
 		s.trip("agent-8")
-		p.sees("table.fleet tbody tr[data-agent]", "agent-8", 3*time.Second)
+		p.sees("table.fleet tbody tr[data-agent]", "agent-8", 3*soon/2)
 		if at := eval[string](p, focused); at != "agent-2" {
 			t.Errorf("the focus went to %q", at)
 		}
@@ -117,14 +117,14 @@ func TestAddresses_AreScreensWithTheirFilters(t *testing.T) {
 		"open": "mailer", "half": "geo", "held": "agent-07", "ramping": "agent-08", "observing": "search", "overridden": "search", "closed": "agent-00",
 	} {
 		p.to(s.url + "/ui/?show=" + show)
-		p.sees("table.fleet tbody", want, 5*time.Second)
+		p.sees("table.fleet tbody", want, 5*soon/2)
 		p.sees("nav.counts [aria-current]", show, soon)
 		if show != "closed" && show != "held" && eval[int](p, `document.querySelectorAll("table.fleet tr[data-agent=agent-00]").length`) > 0 {
 			t.Errorf("%s finds another kind, too", show)
 		}
 	}
 	p.to(s.url + "/ui/?q=agent-1&label=team%3Dt1&sort=agent_id")
-	p.sees("table.fleet tbody tr[data-agent]", "agent-10", 5*time.Second)
+	p.sees("table.fleet tbody tr[data-agent]", "agent-10", 5*soon/2)
 	if got := fmt.Sprint(p.order()); got != "[agent-10 agent-13 agent-16 agent-19]" {
 		t.Error(got)
 	}

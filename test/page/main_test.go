@@ -10,6 +10,10 @@ import (
 var watched = flag.Duration("watched", 20*time.Second, "for how long the page is watched for growth")
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		soon *= 4
+	}
 	code := m.Run()
 	endChromium()
 	endFirefox()

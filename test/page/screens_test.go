@@ -51,7 +51,7 @@ func TestScreens_ArePictured(t *testing.T) {
 		p := blank(t, how)
 		for name, at := range screens() {
 			p.to(s.url + "/ui/" + at)
-			p.sees("#sentence", "OPEN", 5*time.Second)
+			p.sees("#sentence", "OPEN", 5*soon/2)
 			time.Sleep(200 * time.Millisecond)
 			p.keep(fmt.Sprintf("%s-%d-%t", name, how.width, how.dark))
 			if wide := eval[bool](p, "document.documentElement.scrollWidth > innerWidth"); wide {

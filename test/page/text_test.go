@@ -112,7 +112,7 @@ func TestPolling_WithoutLocks(t *testing.T) {
 		p.sees("#fresh", "polled", soon)
 		s.trip("payments")
 		p.verdict("1 agent OPEN")
-		p.sees("table.fleet tbody tr.open", "payments", 3*time.Second)
+		p.sees("table.fleet tbody tr.open", "payments", 3*soon/2)
 		s.do(http.MethodPost, breakers+"payments/reset", `{"target_state":"CLOSED","reason":"mended"}`)
 		p.verdict("closed")
 		p.quiet()
@@ -125,7 +125,7 @@ func TestAccessibility_OfTheTree(t *testing.T) {
 	s := mixed(t)
 	p := open(t, s.url+"/ui/", desk)
 	p.sees("table.fleet tbody", "payments", soon)
-	p.sees("#announce", "3 agents OPEN", 6*time.Second)
+	p.sees("#announce", "3 agents OPEN", 6*soon/2)
 	p.keys("j")
 	chrome, ok := p.driver.(*chromiumTab)
 	if !ok {
