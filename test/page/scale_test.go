@@ -121,7 +121,6 @@ func firstVerdict(t *testing.T, s *server) {
 		p := blank(t, desk)
 		p.to(s.url + "/ui/")
 		p.sees("#sentence", "OPEN", 5*time.Second)
-		t.Log(eval[string](p, `performance.getEntriesByType("resource").filter((e) => e.name.includes("/v1/")).map((e) => e.name.replace(/.*v1/, "").slice(0, 30) + " " + [e.startTime, e.requestStart, e.responseStart, e.responseEnd].map(Math.round)).join("\n") + " load " + performance.getEntriesByType("navigation")[0].loadEventEnd`))
 		took = append(took, eval[float64](p, `performance.getEntriesByName("verdict")[0].startTime - performance.getEntriesByType("navigation")[0].loadEventEnd`))
 	}
 	slices.Sort(took)

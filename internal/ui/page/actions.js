@@ -29,6 +29,12 @@ export const verbs = {
   release: {button: "Release hold…", title: "Release the hold", says: "The hold ends as it would by itself: an open one with probes, a closed one in a fresh closed breaker.", event: "manual_release"},
 };
 
+/**
+ * The verb of a key, on every screen that shows agents.
+ * @type {Record<string, Verb | undefined>}
+ */
+export const verbOfKey = {o: "open", c: "close", h: "half_open", r: "reset", x: "release"};
+
 const lengths = [["900", "15 min"], ["3600", "1 h"], ["14400", "4 h"], ["86400", "1 day"], ["", "until it is lifted"]];
 const ramps = [["", "at once"], ["60", "over 1 min"], ["300", "over 5 min"], ["600", "over 10 min"]];
 
@@ -184,8 +190,7 @@ async function done(agent, verb, body, was) {
 
 /** @param {Verb} verb */
 function fieldsOf(verb) {
-  if (verb === "open") return [select("length", "For how long", lengths, "3600"), check("protected", "Protected: lifted only with force")];
-  if (verb === "close") return [select("length", "For how long", lengths, "3600"), check("protected", "Protected: lifted only with force")];
+  if (verb === "open" || verb === "close") return [select("length", "For how long", lengths, "3600"), check("protected", "Protected: lifted only with force")];
   if (verb === "reset") return [select("ramp", "Admit all calls", ramps, "")];
   return [];
 }

@@ -1,11 +1,11 @@
 // The screen of one agent.
 
 import {Problem, get, getTagged, write} from "./api.js";
-import {ask, change, input, said, verbs} from "./actions.js";
+import {ask, change, input, said, verbOfKey, verbs} from "./actions.js";
 import {chart, diagram} from "./charts.js";
 import {now} from "./clock.js";
 import {bdi, fill, fillOnce, h, setText} from "./dom.js";
-import {actor, may, mayName} from "./session.js";
+import {actor, mayName} from "./session.js";
 import {cause, clock, kindOf, kinds, ms, next, plural, probes, span, toSecond} from "./words.js";
 import {eventRows} from "./events.js";
 
@@ -212,8 +212,8 @@ export function agent(params) {
       if (e && e.agent_id === name) read().catch(() => {});
     },
     key(k) {
-      const verb = /** @type {Record<string, Verb>} */ ({o: "open", c: "close", h: "half_open", r: "reset", x: "release"})[k];
-      if (verb && mayName(name) && may("operate")) change(verb, name, detail);
+      const verb = verbOfKey[k];
+      if (verb && mayName(name)) change(verb, name, detail);
     },
     leave() {},
   };

@@ -1,7 +1,7 @@
 // The screen Fleet: counts as filters, and the breakers that they find, the worst first.
 
 import {get} from "./api.js";
-import {change, changeMany, select} from "./actions.js";
+import {change, changeMany, select, verbOfKey} from "./actions.js";
 import {drawSeries, sparkline} from "./charts.js";
 import {now} from "./clock.js";
 import {$, bdi, fill, fillOnce, h, setAttribute, setText} from "./dom.js";
@@ -324,7 +324,7 @@ export function list(params, go) {
           setText(note, paused ? "Paused: p goes on." : "");
           return readSoon();
       }
-      const verb = /** @type {const} */ ({o: "open", c: "close", h: "half_open", r: "reset", x: "release"})[/** @type {"o"} */ (k)];
+      const verb = verbOfKey[k];
       if (verb && b && mayName(b.agent_id)) change(verb, b.agent_id, b);
     },
     leave() {
