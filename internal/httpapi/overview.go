@@ -203,26 +203,36 @@ func (s *overview) inspect(ctx context.Context, agents []string) error {
 			todo = append(todo, agent)
 		}
 	}
-	found, errs := make([]*shown, len(todo)), make([]error, len(todo))
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(inspectedAtOnce, len(todo)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(todo)); i = next.Add(1) - 1 {
-				if found[i], errs[i] = s.of.api.show(ctx, todo[i]); errs[i] != nil {
-					return // the others most likely fail as well
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if err := cmp.Or(errs...); err != nil {
+	found := make([]*shown, len(todo))
+	if err := atOnce(inspectedAtOnce, len(todo), func(i int) (err error) {
+		found[i], err = s.of.api.show(ctx, todo[i])
+		return err
+	}); err != nil {
 		return err
 	}
 	for i, agent := range todo {
 		s.shown[agent] = found[i]
 	}
 	return nil
+}
+
+// atOnce does n things, at most so many at the same time. Who meets an error goes on with nothing else, for the others
+// most likely fail as well.
+func atOnce(most, n int, do func(i int) error) error {
+	errs := make([]error, n)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(most, n) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				if errs[i] = do(int(i)); errs[i] != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return cmp.Or(errs...)
 }
 
 // show inspects one breaker. A goroutine's panic would end the process.

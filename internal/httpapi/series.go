@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/breakerd/breakerd/pkg/breaker"
@@ -89,23 +88,12 @@ func (s *overview) addSeries(ctx context.Context, l listQuery, page []listEntry)
 	if !slices.Contains(l.include, withSeries) {
 		return nil
 	}
-	errs := make([]error, len(page))
-	var wg sync.WaitGroup
-	turns := make(chan struct{}, seriesAtOnce)
-	for i := range page {
+	return atOnce(seriesAtOnce, len(page), func(i int) (err error) {
 		b := s.shown[page[i].AgentID]
-		if b.series != nil {
-			continue
+		if b.series == nil {
+			b.series, err = s.of.api.seriesOf(ctx, page[i].AgentID, b.view, b.policy)
 		}
-		wg.Go(func() {
-			turns <- struct{}{}
-			defer func() { <-turns }()
-			b.series, errs[i] = s.of.api.seriesOf(ctx, page[i].AgentID, b.view, b.policy)
-		})
-	}
-	wg.Wait()
-	for i := range page {
-		page[i].Series = s.shown[page[i].AgentID].series
-	}
-	return cmp.Or(errs...)
+		page[i].Series = b.series
+		return err
+	})
 }
